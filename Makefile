@@ -1,0 +1,45 @@
+# `make demo` and `make test` need nothing but Python 3.11 and make; everything lands in .venv/ and var/.
+PYTHON ?= python3.11
+BIN := .venv/bin
+COMPILE := $(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --python-version 3.11
+# The three platforms are the whole world here, so a marker that names all of them says nothing.
+SIMPLIFY := sed -E -i.bak \
+	-e "s/ ; python_full_version < '3.12' and \(\(platform_machine == 'arm64' and sys_platform == 'darwin'\) or \(platform_machine == 'aarch64' and sys_platform == 'linux'\) or \(platform_machine == 'x86_64' and sys_platform == 'linux'\)\)//" \
+	-e "s/python_full_version < '3.12' and //"
+
+.PHONY: demo test lint format requirements clean
+
+demo: .venv/runtime
+	$(BIN)/python manage.py demo $(ARGS)
+
+test: .venv/dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+requirements: .venv/dev
+	$(COMPILE) pyproject.toml -o requirements.txt
+	$(COMPILE) --group dev -c requirements.txt -o requirements-dev.txt
+	$(SIMPLIFY) requirements.txt requirements-dev.txt
+	rm requirements.txt.bak requirements-dev.txt.bak
+
+clean:
+	rm -rf .venv var
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/runtime: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
+	touch $@
+
+.venv/dev: requirements-dev.txt .venv/runtime
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements-dev.txt
+	touch $@

@@ -1,0 +1,66 @@
+"""Strict reading of the environment: a value that cannot be meant stops the process at start, with its name."""
+
+import secrets
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+env = environ.Env()
+
+TRUE = {"1", "true", "yes", "on"}
+FALSE = {"0", "false", "no", "off"}
+
+
+def boolean(name: str, default: bool) -> bool:
+    """Read a switch. django-environ takes any unknown word for False; a typing error must not switch security off."""
+    raw = env.str(name, default="").strip().lower()
+    if not raw:
+        return default
+    if raw in TRUE | FALSE:
+        return raw in TRUE
+    raise ImproperlyConfigured(f"{name} must be one of {sorted(TRUE | FALSE)}.")
+
+
+def number(name: str, default: float, minimum: float, maximum: float) -> float:
+    """Read a number of the default's own type and hold it to its bounds (both inclusive)."""
+    kind = type(default)
+    raw = env.str(name, default="").strip()
+    try:
+        value = kind(raw) if raw else default
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be {'a whole' if kind is int else 'a'} number.") from None
+    if not minimum <= value <= maximum:
+        raise ImproperlyConfigured(f"{name} must lie between {minimum} and {maximum}.")
+    return value
+
+
+def integer(name: str, default: int, minimum: int, maximum: int) -> int:
+    return int(number(name, default, minimum, maximum))
+
+
+def secret(name: str, path: Path) -> str:
+    """Read a secret from the environment, or keep one of our own making in a file that only its owner reads.
+
+    Machines that share a secret (several web servers) set the variable; a single machine needs no setup.
+    """
+    value = env.str(name, default="")
+    if value:
+        if len(value) < 32:
+            raise ImproperlyConfigured(f"{name} must have at least 32 characters.")
+        return value
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Several processes may start at once: the first to link its file wins, and all read the winner's.
+        mine = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        mine.touch(mode=0o600)
+        mine.write_text(secrets.token_urlsafe(48))
+        try:
+            path.hardlink_to(mine)
+        except FileExistsError:
+            pass
+        finally:
+            mine.unlink()
+        return path.read_text()

@@ -1,0 +1,165 @@
+import hashlib
+import secrets
+import uuid
+from typing import Self
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from training.models import ModelVersion
+
+
+class Client(models.Model):
+    """A payments system that posts transactions. It sees its own rows only."""
+
+    name = models.CharField(max_length=100, unique=True)
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    # What DRF's IsAuthenticated asks of whoever is behind a request.
+    is_authenticated = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ApiKey(models.Model):
+    """A client's key: `prefix` to recognise it by, SHA-256 of the whole to check it against.
+
+    The key has 256 random bits, so a fast hash is as safe as a slow one and does not tax each request.
+    """
+
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="keys")
+    prefix = models.CharField(max_length=12, editable=False)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = "API key"
+
+    def __str__(self) -> str:
+        return f"{self.prefix}…"
+
+    @staticmethod
+    def digest_of(key: str) -> str:
+        return hashlib.sha256(key.encode()).hexdigest()
+
+    @classmethod
+    def draw(cls, client: Client) -> tuple[Self, str]:
+        """Make an unsaved key. Returns the row and the key itself, which is stored nowhere."""
+        key = f"fs_{secrets.token_urlsafe(32)}"
+        return cls(client=client, prefix=key[:9], digest=cls.digest_of(key)), key
+
+
+class Transaction(models.Model):
+    """What a client posted, as it was posted. Insert-only.
+
+    `fields` are the schema's features by name. `body_sha256` tells a repeat of the same body from another
+    transaction under the same id.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    client = models.ForeignKey(Client, on_delete=models.PROTECT, related_name="+")
+    transaction_id = models.CharField(max_length=64, null=True, blank=True)
+    schema = models.CharField(max_length=32)
+    amount = models.FloatField(help_text="In the schema's currency.")
+    fields = models.JSONField()
+    body_sha256 = models.CharField(max_length=64)
+    event_time = models.DateTimeField()
+    received_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["client", "transaction_id"], name="one_row_per_client_transaction_id")
+        ]
+        indexes = [models.Index(fields=["-received_at"], name="transaction_received")]
+
+    def __str__(self) -> str:
+        return self.transaction_id or str(self.id)
+
+
+class Decision(models.TextChoices):
+    APPROVE = "approve", "Approve"
+    REVIEW = "review", "Review"
+    BLOCK = "block", "Block"
+
+
+class Prediction(models.Model):
+    """What we answered about a transaction. Insert-only.
+
+    `fraud_score` lies in [0, 1], higher is riskier. `threshold` is the review threshold that held then. `latency_ms`
+    runs from the arrival of the request to the moment before the commit. `reasons` is a list of
+    `{"feature", "contribution"}`, alerts only, strongest first.
+    """
+
+    transaction = models.OneToOneField(Transaction, primary_key=True, on_delete=models.CASCADE)
+    model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
+    fraud_score = models.FloatField()
+    decision = models.CharField(max_length=8, choices=Decision.choices)
+    threshold = models.FloatField()
+    reasons = models.JSONField(default=list)
+    latency_ms = models.FloatField()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["-created_at"], name="prediction_created"),
+            models.Index(fields=["-created_at"], name="alert_created", condition=~models.Q(decision=Decision.APPROVE)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.decision} at {self.fraud_score:.4f}"
+
+    @property
+    def is_alert(self) -> bool:
+        return self.decision != Decision.APPROVE
+
+
+class Review(models.Model):
+    """An alert in the queue of the analysts."""
+
+    class State(models.TextChoices):
+        OPEN = "open", "Open"
+        FRAUD = "fraud", "Confirmed fraud"
+        LEGITIMATE = "legitimate", "Legitimate"
+
+    prediction = models.OneToOneField(Prediction, primary_key=True, on_delete=models.CASCADE)
+    state = models.CharField(max_length=12, choices=State.choices, default=State.OPEN)
+    # Copied from the prediction, so that the queue is one index scan however long the history grows.
+    fraud_score = models.FloatField()
+    opened_at = models.DateTimeField(default=timezone.now)
+    closed_at = models.DateTimeField(null=True, blank=True)
+    reviewer = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="reviews"
+    )
+
+    class Meta:
+        indexes = [models.Index(fields=["state", "-fraud_score"], name="review_queue")]
+
+    def __str__(self) -> str:
+        return f"{self.get_state_display()}, score {self.fraud_score:.4f}"
+
+
+class Label(models.Model):
+    """Somebody's word on whether a transaction was fraud. Never changed: a later word is a new row."""
+
+    class Source(models.TextChoices):
+        ANALYST = "analyst", "Analyst"
+        CHARGEBACK = "chargeback", "Chargeback"
+        IMPORT = "import", "Import"
+
+    transaction = models.ForeignKey(Transaction, on_delete=models.CASCADE, related_name="labels")
+    is_fraud = models.BooleanField()
+    source = models.CharField(max_length=12, choices=Source.choices)
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="labels"
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        indexes = [models.Index(fields=["transaction", "-created_at"], name="label_latest")]
+
+    def __str__(self) -> str:
+        return f"{'fraud' if self.is_fraud else 'legitimate'} by {self.get_source_display().lower()}"

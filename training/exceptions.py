@@ -1,0 +1,26 @@
+"""The one exception tree. A class's docstring is its default message."""
+
+import inspect
+
+
+class FraudsiteError(Exception):
+    """Something went wrong in Fraudsite."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.getdoc(type(self)))
+
+
+class SchemaNotFound(FraudsiteError):
+    """There is no dataset schema of that name."""
+
+
+class DatasetError(FraudsiteError):
+    """The dataset cannot be used."""
+
+
+class BundleRefused(FraudsiteError):
+    """The model bundle is incomplete, altered, unsigned or made for another schema."""
+
+
+class NoChampion(FraudsiteError):
+    """No model has been promoted to champion: run `manage.py train`, or promote one in the admin."""
