@@ -127,6 +127,7 @@ PREDICT_BODY_LIMIT_BYTES = integer("PREDICT_BODY_LIMIT_BYTES", 65_536, 1_024, 1_
 PREDICT_CLOCK_SKEW_S = integer("PREDICT_CLOCK_SKEW_S", 300, 0, 86_400)
 GATEWAY_QUEUE_LIMIT = integer("GATEWAY_QUEUE_LIMIT", 1_024, 1, 100_000)
 GATEWAY_BATCH_LIMIT = integer("GATEWAY_BATCH_LIMIT", 256, 1, 256)
+GATEWAY_BATCHES_UNDER_WAY = integer("GATEWAY_BATCHES_UNDER_WAY", 2, 1, 64)
 RETRY_AFTER_S = integer("RETRY_AFTER_S", 1, 1, 3_600)
 MODEL_REFRESH_S = number("MODEL_REFRESH_S", 2.0, 0.0, 60.0)
 API_KEY_CACHE_S = number("API_KEY_CACHE_S", 0.5, 0.0, 1.0)
@@ -147,7 +148,6 @@ DRIFT_MAX_SAMPLES = integer("DRIFT_MAX_SAMPLES", 5_000, 50, 1_000_000)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["scoring.authentication.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_PARSER_CLASSES": ["scoring.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "scoring.problems.problem_response",

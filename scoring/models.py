@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from scoring.decisions import Decision
 from training.models import ModelVersion
 
 
@@ -78,12 +79,6 @@ class Transaction(models.Model):
 
     def __str__(self) -> str:
         return self.transaction_id or str(self.id)
-
-
-class Decision(models.TextChoices):
-    APPROVE = "approve", "Approve"
-    REVIEW = "review", "Review"
-    BLOCK = "block", "Block"
 
 
 class Prediction(models.Model):

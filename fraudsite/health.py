@@ -1,0 +1,57 @@
+"""Liveness asks nothing of anybody; readiness asks the database, the broker and a worker for a sign of life."""
+
+from collections.abc import Callable
+
+import redis
+from django.conf import settings
+from django.db import Error, connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from scoring import replies
+from scoring.exceptions import RequestRefused
+from scoring.gateway import gateway
+
+
+@never_cache
+@require_safe
+def healthz(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"status": "alive"})
+
+
+@never_cache
+@require_safe
+def readyz(request: HttpRequest) -> HttpResponse:
+    """200 when all checks pass, else 503; the body says of each check "ok" or what is wrong."""
+    results = {name: check() for name, check in CHECKS.items()}
+    ready = all(result == "ok" for result in results.values())
+    return JsonResponse({"status": "ready" if ready else "not ready", "checks": results}, status=200 if ready else 503)
+
+
+def _database() -> str:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except Error:
+        return "The database does not answer."
+    return "ok"
+
+
+def _broker() -> str:
+    try:
+        replies.connection().ping()
+    except redis.RedisError:
+        return "Redis does not answer."
+    return "ok"
+
+
+def _worker() -> str:
+    try:
+        gateway().ask(None, timeout_ms=settings.READY_TIMEOUT_MS)
+    except RequestRefused as refusal:
+        return str(refusal)
+    return "ok"
+
+
+CHECKS: dict[str, Callable[[], str]] = {"database": _database, "broker": _broker, "worker": _worker}

@@ -1,0 +1,93 @@
+"""From the bytes of a request to a JSON object, refusing whatever two readers could understand differently."""
+
+import json
+from collections.abc import Iterator
+from email.message import Message
+from typing import Any
+
+from django.http import HttpRequest
+
+from scoring.exceptions import BodyTooLarge, FieldError, InvalidFields, MalformedBody, UnsupportedMedia
+
+
+def read_object(request: HttpRequest, *, limit_bytes: int) -> dict[str, Any]:
+    """Read the body as one JSON object (RFC 8259), strictly.
+
+    Raises:
+        UnsupportedMedia: not `application/json`, not UTF-8, or compressed.
+        BodyTooLarge: more than `limit_bytes`, whether or not the length was announced.
+        MalformedBody: not JSON, not an object, or a string that is no Unicode text.
+        InvalidFields: a key that appears twice.
+    """
+    _check_media(request)
+    try:
+        text = _read(request, limit_bytes).decode("utf-8")
+        decoded = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise MalformedBody("The body is nested too deeply.") from None
+    except ValueError:  # bytes that are not UTF-8, text that is not JSON, a number of thousands of digits
+        raise MalformedBody from None
+    if not isinstance(decoded, dict):
+        raise MalformedBody
+    for text in strings(decoded):
+        if "\0" in text or (not text.isascii() and _has_lone_surrogate(text)):
+            raise MalformedBody("The body has a string that is not Unicode text.")
+    return decoded
+
+
+def strings(decoded: Any) -> Iterator[str]:
+    """Every string of a decoded body, keys included, at any depth."""
+    pending = [decoded]
+    while pending:
+        match pending.pop():
+            case str(text):
+                yield text
+            case dict(items):
+                yield from items
+                pending.extend(items.values())
+            case list(items):
+                pending.extend(items)
+
+
+def _check_media(request: HttpRequest) -> None:
+    header = Message()
+    header["Content-Type"] = request.META.get("CONTENT_TYPE", "")
+    charset = header.get_param("charset", "utf-8")
+    if header.get_content_type() != "application/json" or not isinstance(charset, str):
+        raise UnsupportedMedia
+    if charset.lower() not in {"utf-8", "utf8"} or request.headers.get("Content-Encoding"):
+        raise UnsupportedMedia
+
+
+def _read(request: HttpRequest, limit_bytes: int) -> bytes:
+    too_large = f"The body may have at most {limit_bytes} bytes."
+    announced = request.META.get("CONTENT_LENGTH") or ""
+    if announced.isdecimal() and int(announced) > limit_bytes:
+        raise BodyTooLarge(too_large)
+    # Django reads nothing of a chunked body, whose length is not announced: the server's own stream has it.
+    chunked = not announced and "wsgi.input" in request.META
+    body = (request.META["wsgi.input"] if chunked else request).read(limit_bytes + 1)
+    if len(body) > limit_bytes:
+        raise BodyTooLarge(too_large)
+    return body
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    decoded = dict(pairs)
+    if len(decoded) < len(pairs):
+        raise InvalidFields(
+            "A key appears more than once.", errors=[FieldError("", "duplicate_key", "Send each key once.")]
+        )
+    return decoded
+
+
+def _refuse_constant(_: str) -> None:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

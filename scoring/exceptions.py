@@ -1,0 +1,86 @@
+"""What can go wrong with a request. A class is one answer: its status, its title, its docstring as the detail."""
+
+from dataclasses import dataclass
+
+from training.exceptions import FraudsiteError
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One fault of a body. `pointer` is a JSON pointer (RFC 6901); the offending value is never repeated."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class RequestRefused(FraudsiteError):
+    """The request was refused."""
+
+    status = 400
+    title = "Bad request"
+    retry_after = False
+
+    def __init__(self, message: str | None = None, *, errors: list[FieldError] | None = None) -> None:
+        super().__init__(message)
+        self.errors = errors or []
+
+
+class MalformedBody(RequestRefused):
+    """The body must be one JSON object in UTF-8."""
+
+    title = "Malformed body"
+
+
+class InvalidFields(RequestRefused):
+    """Some fields are missing, unknown or of the wrong type. Correct the fields named in `errors` and send again."""
+
+    title = "Invalid fields"
+
+
+class UnacceptableValues(RequestRefused):
+    """Some values cannot be accepted. Correct the fields named in `errors` and send again."""
+
+    status = 422
+    title = "Unacceptable values"
+
+
+class BodyTooLarge(RequestRefused):
+    """The body is larger than this endpoint accepts."""
+
+    status = 413
+    title = "Body too large"
+
+
+class UnsupportedMedia(RequestRefused):
+    """Send the body as `application/json` in UTF-8, without a Content-Encoding."""
+
+    status = 415
+    title = "Unsupported media type"
+
+
+class TransactionConflict(RequestRefused):
+    """This transaction id was used before with another body. Send the same body to repeat, or choose another id."""
+
+    status = 409
+    title = "Transaction id already used"
+
+
+class ScorerUnavailable(RequestRefused):
+    """No worker answered inside the deadline; nothing was acknowledged. Send the same request again."""
+
+    status = 503
+    title = "Scorer unavailable"
+    retry_after = True
+
+
+class Overloaded(RequestRefused):
+    """More requests are waiting than this server holds. Send the same request again later."""
+
+    status = 429
+    title = "Too many requests in flight"
+    retry_after = True
+
+
+class TooManyKeys(FraudsiteError):
+    """A client has at most two active keys, enough to change over. Revoke one first."""

@@ -1,0 +1,68 @@
+"""Every error of the API is `application/problem+json` (RFC 9457)."""
+
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views.defaults import page_not_found, server_error
+from rest_framework.exceptions import APIException
+
+from scoring.exceptions import RequestRefused
+
+CONTENT_TYPE = "application/problem+json"
+API_PATHS = ("/api/", "/predict")
+
+
+def problem(
+    request: HttpRequest, *, status: int, title: str, detail: str, errors: list[dict[str, str]] | None = None
+) -> JsonResponse:
+    """One problem document. `type` is a stable name of the kind of problem, made from its title."""
+    document: dict[str, Any] = {
+        "type": "urn:fraudsite:problem:" + title.lower().replace(" ", "-"),
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.path,
+        "request_id": request.request_id,  # type: ignore[attr-defined]
+        "errors": errors or [],
+    }
+    return JsonResponse(document, status=status, content_type=CONTENT_TYPE)
+
+
+def problem_response(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:
+    """DRF's exception handler. An exception that is nobody's answer returns None and becomes a logged 500."""
+    request = context["request"]._request
+    if isinstance(exc, RequestRefused):
+        response = problem(
+            request, status=exc.status, title=exc.title, detail=str(exc), errors=[asdict(error) for error in exc.errors]
+        )
+        if exc.retry_after:
+            response["Retry-After"] = str(settings.RETRY_AFTER_S)
+        return response
+    if isinstance(exc, Http404):
+        return not_found(request)
+    if isinstance(exc, PermissionDenied):
+        return problem(request, status=403, title="Forbidden", detail="This key may not do that.")
+    if isinstance(exc, APIException):
+        title = HTTPStatus(exc.status_code).phrase.capitalize()
+        response = problem(request, status=exc.status_code, title=title, detail=str(exc.detail))
+        if challenge := getattr(exc, "auth_header", None):
+            response["WWW-Authenticate"] = challenge
+        return response
+    return None
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """Answer a request for nothing: a problem to API clients, Django's own page to people."""
+    if request.path.startswith(API_PATHS):
+        return problem(request, status=404, title="Not found", detail="There is nothing at this address.")
+    return page_not_found(request, exception or Http404())
+
+
+def failed(request: HttpRequest) -> HttpResponse:
+    if request.path.startswith(API_PATHS):
+        return problem(request, status=500, title="Server error", detail="The server failed; the failure is logged.")
+    return server_error(request)

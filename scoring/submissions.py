@@ -1,0 +1,162 @@
+"""From a JSON object to a transaction worth scoring: every fault of the object is named in one answer."""
+
+import hashlib
+import math
+import re
+import struct
+from dataclasses import astuple, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+import uuid_utils
+
+from scoring.decoding import strings
+from scoring.exceptions import FieldError, InvalidFields, UnacceptableValues
+from training.schema import Field, Schema
+
+TRANSACTION_ID_LIMIT = 64
+OPTIONAL_FIELDS = ("transaction_id", "event_time")
+CARD_DIGITS = re.compile(r"(?<!\d)(?:\d[ -]?){12,18}\d(?!\d)")
+VERIFICATION_CODES = {"cvv", "cvc", "cvv2", "cvc2", "cid", "csc", "card_verification_value", "security_code"}
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A valid transaction on its way to a worker.
+
+    `features` are floats in the schema's order. `received_at` and `event_time` are seconds since the epoch, UTC.
+    `body_sha256` is the same for two bodies that say the same, however they are spaced or ordered.
+    """
+
+    id: str
+    client_id: int
+    schema: str
+    transaction_id: str | None
+    features: list[float]
+    event_time: float
+    received_at: float
+    body_sha256: str
+
+    def to_message(self) -> list[Any]:
+        return list(astuple(self))
+
+    @classmethod
+    def from_message(cls, message: list[Any]) -> Self:
+        return cls(*message)
+
+
+def validate(
+    body: dict[str, Any], *, schema: Schema, client_id: int, received_at: datetime, clock_skew_s: int
+) -> Submission:
+    """Check a decoded body against its schema.
+
+    Raises:
+        UnacceptableValues: card data, which is never stored nor repeated; or values outside their declared range.
+        InvalidFields: fields missing, unknown or of the wrong type.
+    """
+    _refuse_card_data(body)
+    malformed: list[FieldError] = []
+    unacceptable: list[FieldError] = []
+    features = []
+    for field in schema.features:
+        value = body.get(field.name)
+        if type(value) is not float and type(value) is not int:
+            malformed.append(_wrong_type(field, present=field.name in body))
+            continue
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            malformed.append(FieldError(f"/{field.name}", "not_finite", "Send a finite number."))
+        elif not field.minimum <= number <= field.maximum:
+            allowed = f"Send a number from {field.minimum:g} to {field.maximum:g} ({field.unit})."
+            unacceptable.append(FieldError(f"/{field.name}", "out_of_range", allowed))
+        features.append(number)
+    for name in body.keys() - set(schema.feature_names) - set(OPTIONAL_FIELDS):
+        pointer = "/" + name[:TRANSACTION_ID_LIMIT].replace("~", "~0").replace("/", "~1")
+        malformed.append(FieldError(pointer, "unknown_field", f"The schema {schema.name} has no such field."))
+
+    transaction_id = body.get("transaction_id")
+    if transaction_id is not None and not _is_transaction_id(transaction_id):
+        wanted = f"Send a string of 1 to {TRANSACTION_ID_LIMIT} printable characters, or leave it out."
+        malformed.append(FieldError("/transaction_id", "invalid_id", wanted))
+
+    event_time = received_at
+    if "event_time" in body:
+        try:
+            event_time = _rfc3339(body["event_time"])
+        except (TypeError, ValueError, OverflowError):
+            wanted = "Send an RFC 3339 time with its offset, like 2026-01-31T12:00:00Z, or leave it out."
+            malformed.append(FieldError("/event_time", "invalid_time", wanted))
+        else:
+            if event_time > received_at + timedelta(seconds=clock_skew_s):
+                ahead = f"Send a time at most {clock_skew_s} s ahead of the server's clock."
+                unacceptable.append(FieldError("/event_time", "in_the_future", ahead))
+            elif event_time < received_at - timedelta(days=schema.past_days):
+                past = f"Send a time at most {schema.past_days} days ago."
+                unacceptable.append(FieldError("/event_time", "too_old", past))
+    if malformed:
+        raise InvalidFields(errors=malformed + unacceptable)
+    if unacceptable:
+        raise UnacceptableValues(errors=unacceptable)
+    said = (
+        struct.pack(f"<{len(features)}d", *features)
+        + repr((schema.name, transaction_id, event_time.isoformat() if "event_time" in body else None)).encode()
+    )
+    return Submission(
+        id=str(uuid_utils.uuid7()),
+        client_id=client_id,
+        schema=schema.name,
+        transaction_id=transaction_id,
+        features=features,
+        event_time=event_time.timestamp(),
+        received_at=received_at.timestamp(),
+        body_sha256=hashlib.sha256(said).hexdigest(),
+    )
+
+
+def passes_luhn(digits: str) -> bool:
+    """The check digit test of ISO/IEC 7812-1, annex B.
+
+    >>> passes_luhn("4111111111111111"), passes_luhn("4111111111111112")
+    (True, False)
+    """
+    doubled = [sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2]]
+    return (sum(doubled) + sum(map(int, digits[-1::-2]))) % 10 == 0
+
+
+def _refuse_card_data(body: dict[str, Any]) -> None:
+    errors = []
+    for name, value in body.items():
+        shown = "" if _holds_card_number(name) else f"/{name[:TRANSACTION_ID_LIMIT]}"
+        if re.sub(r"[^a-z0-9_]", "_", name.lower()) in VERIFICATION_CODES:
+            errors.append(FieldError(shown, "card_verification_code", "Never send a card verification code."))
+        elif not shown or _holds_card_number(value):
+            errors.append(FieldError(shown, "card_number", "Never send a card number: send a token of it."))
+    if errors:
+        raise UnacceptableValues("The body holds card data. Nothing of it was stored or logged.", errors=errors)
+
+
+def _holds_card_number(value: Any) -> bool:
+    if type(value) is float:
+        return False
+    texts = [str(value)] if type(value) is int and abs(value) < 10**20 else strings(value)
+    return any(passes_luhn(re.sub(r"\D", "", found[0])) for text in texts for found in CARD_DIGITS.finditer(text))
+
+
+def _wrong_type(field: Field, *, present: bool) -> FieldError:
+    if present:
+        return FieldError(f"/{field.name}", "not_a_number", "Send a JSON number.")
+    return FieldError(f"/{field.name}", "missing", "This field is required.")
+
+
+def _is_transaction_id(value: Any) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= TRANSACTION_ID_LIMIT and value.isprintable()
+
+
+def _rfc3339(value: Any) -> datetime:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None or "T" not in value:
+        raise ValueError("no offset")
+    return moment.astimezone(UTC)
