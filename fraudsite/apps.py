@@ -1,10 +1,17 @@
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.contrib.admin import apps as admin
+from django.db.models.signals import post_migrate
 
 
 class FraudsiteConfig(AppConfig):
     name = "fraudsite"
     default = True
+
+    def ready(self) -> None:
+        from fraudsite.roles import write_roles
+
+        # The last app to be migrated: by then every permission exists.
+        post_migrate.connect(write_roles, sender=apps.get_app_config("monitoring"))
 
 
 class FraudsiteAdminConfig(admin.AdminConfig):

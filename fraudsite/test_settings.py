@@ -1,8 +1,20 @@
-"""The settings under test: the product's own, in a directory that is thrown away."""
+"""The product's own settings, in a directory that is thrown away and with a Redis of the tests' own."""
 
 import os
+import socket
 import tempfile
 
 os.environ.setdefault("VAR_DIR", tempfile.mkdtemp(prefix="fraudsite-test-"))
+if "REDIS_URL" not in os.environ:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        os.environ["REDIS_URL"] = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
 
 from fraudsite.settings import *  # noqa: F403
+from fraudsite.settings import DATABASES, VAR_DIR
+
+# In a file, because the worker under test is another process.
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["TEST"] = {"NAME": VAR_DIR / "test.sqlite3"}
+# A slow hash protects real passwords; here it would only slow the tests.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

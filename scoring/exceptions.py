@@ -1,4 +1,4 @@
-"""What can go wrong with a request. A class is one answer: its status, its title, its docstring as the detail."""
+"""What can go wrong with a request. A class is one answer: its status, title and, as the detail, its docstring."""
 
 from dataclasses import dataclass
 

@@ -16,7 +16,10 @@ from training.schema import Field, Schema
 
 TRANSACTION_ID_LIMIT = 64
 OPTIONAL_FIELDS = ("transaction_id", "event_time")
-CARD_DIGITS = re.compile(r"(?<!\d)(?:\d[ -]?){12,18}\d(?!\d)")
+# 13 to 19 digits, perhaps grouped; 2 to 6 are the first digits of the payment schemes.
+CARD_NUMBER = re.compile(r"(?<!\d)[2-6](?:[ -]?\d){12,18}(?!\d)")
+# UUIDs and hashes have long runs of digits by chance; longer than any card number, they cannot be one.
+LONG_IDENTIFIER = re.compile(r"\b(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{24,})\b", re.IGNORECASE)
 VERIFICATION_CODES = {"cvv", "cvc", "cvv2", "cvc2", "cid", "csc", "card_verification_value", "security_code"}
 
 
@@ -142,7 +145,11 @@ def _holds_card_number(value: Any) -> bool:
     if type(value) is float:
         return False
     texts = [str(value)] if type(value) is int and abs(value) < 10**20 else strings(value)
-    return any(passes_luhn(re.sub(r"\D", "", found[0])) for text in texts for found in CARD_DIGITS.finditer(text))
+    return any(
+        passes_luhn(re.sub(r"\D", "", found[0]))
+        for text in texts
+        for found in CARD_NUMBER.finditer(LONG_IDENTIFIER.sub("", text))
+    )
 
 
 def _wrong_type(field: Field, *, present: bool) -> FieldError:

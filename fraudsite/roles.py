@@ -1,0 +1,38 @@
+"""The three kinds of people in the admin, and what each may do. Kept up to date by every `migrate`."""
+
+from typing import Any
+
+from django.contrib.auth.models import Group, Permission
+
+VIEW_SCORING = [
+    f"scoring.view_{model}" for model in ("client", "apikey", "transaction", "prediction", "review", "label")
+]
+VIEW_MODELS = ["training.view_modelversion"]
+
+ROLES = {
+    "Fraud analyst": [*VIEW_SCORING, *VIEW_MODELS, "scoring.change_review"],
+    "ML engineer": [*VIEW_SCORING, *VIEW_MODELS, "training.change_modelversion"],
+    "Administrator": [
+        *VIEW_SCORING,
+        *VIEW_MODELS,
+        "scoring.change_review",
+        "scoring.add_client",
+        "scoring.change_client",
+        "scoring.add_apikey",
+        "scoring.change_apikey",
+        "training.change_modelversion",
+        *[f"auth.{verb}_{model}" for verb in ("view", "add", "change") for model in ("user", "group")],
+    ],
+}
+
+
+def write_roles(**_: Any) -> None:
+    """Give each role's group exactly the permissions listed here."""
+    for role, wanted in ROLES.items():
+        group, _created = Group.objects.get_or_create(name=role)
+        labels = [name.split(".") for name in wanted]
+        group.permissions.set(
+            Permission.objects.filter(
+                content_type__app_label__in={app for app, _ in labels}, codename__in={name for _, name in labels}
+            )
+        )

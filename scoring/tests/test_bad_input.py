@@ -1,0 +1,198 @@
+"""What the predict endpoint refuses, how it says so, and that nothing of it is kept. No worker is needed for that."""
+
+import json
+import logging
+
+import pytest
+from django.utils import timezone
+
+from fraudsite.testing import seed_payload
+from scoring.models import Prediction, Transaction
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def post(acme_api):
+    def send(body, content_type="application/json", **headers):
+        data = body if isinstance(body, bytes | str) else json.dumps(body)
+        return acme_api.post("/predict", data=data, content_type=content_type, headers=headers)
+
+    return send
+
+
+def refused(response, status, *pointers):
+    """Check the form of a refusal, that it names the fields expected, and that no row came of it."""
+    assert response.status_code == status, response.content
+    assert response["Content-Type"] == "application/problem+json"
+    problem = response.json()
+    assert problem.keys() == {"type", "title", "status", "detail", "instance", "request_id", "errors"}
+    assert problem["status"] == status
+    assert problem["instance"] == "/predict"
+    assert problem["request_id"] == response["X-Request-ID"]
+    assert {error["pointer"] for error in problem["errors"]} == set(pointers)
+    assert not Transaction.objects.exists()
+    assert not Prediction.objects.exists()
+    return problem
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"Time=1",
+        b"{",
+        b"[]",
+        b'"text"',
+        b"17",
+        b"null",
+        b'{"transaction_id": "\xff"}',
+        b'{"transaction_id": "\\ud800"}',
+        b'{"\\udfff": 1}',
+        b'{"transaction_id": "a\\u0000b"}',
+        b'{"transaction_id": "a\x00b"}',
+        b"\xef\xbb\xbf{}",
+        b'{"Time": ' + b"9" * 5000 + b"}",
+    ],
+)
+def test_it_refuses_what_is_not_one_json_object_of_unicode_text(post, body):
+    refused(post(body), 400)
+
+
+def test_it_refuses_a_body_nested_a_hundred_thousand_deep(post, settings):
+    settings.PREDICT_BODY_LIMIT_BYTES = 1_000_000
+    refused(post(b'{"Time": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"), 400)
+
+
+@pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
+def test_it_refuses_numbers_that_json_does_not_have(post, literal):
+    body = json.dumps(seed_payload()).replace("12.5", literal)
+    refused(post(body), 400)
+
+
+@pytest.mark.parametrize(
+    "literal", ["1e999", "-1e999", "1" + "0" * 400, '"nan"', '"12.5"', "true", "null", "[1]", "{}"]
+)
+def test_it_refuses_what_is_not_a_finite_number_and_names_the_field(post, literal):
+    body = json.dumps(seed_payload()).replace("12.5", literal)
+    refused(post(body), 400, "/Amount")
+
+
+def test_it_refuses_a_key_sent_twice(post):
+    body = json.dumps(seed_payload())[:-1] + ', "Amount": 1.0}'
+    refused(post(body), 400, "")
+
+
+@pytest.mark.parametrize("field", ["surprise", "Class", "fraud_score", "decision", "model_version", "id"])
+def test_it_refuses_unknown_fields_among_them_those_only_we_may_write(post, field):
+    refused(post(seed_payload(**{field: 1})), 400, f"/{field}")
+
+
+def test_it_names_every_missing_field_at_once(post):
+    payload = seed_payload()
+    del payload["V7"], payload["Amount"]
+    refused(post(payload), 400, "/V7", "/Amount")
+
+
+def test_it_names_every_wrong_field_at_once(post):
+    refused(post(seed_payload(V1="x", V2=None, Amount=-1, extra=0)), 400, "/V1", "/V2", "/Amount", "/extra")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("Amount", -0.01), ("Amount", 1e9), ("Time", -1), ("V1", 1e6), ("V28", -1e300)]
+)
+def test_it_refuses_numbers_outside_their_declared_range(post, field, value):
+    refused(post(seed_payload(**{field: value})), 422, f"/{field}")
+
+
+@pytest.mark.parametrize(("ahead_s", "status"), [(360, 422), (-401 * 86_400, 422)])
+def test_it_refuses_an_event_time_too_far_ahead_or_too_long_ago(post, ahead_s, status):
+    event_time = timezone.now() + timezone.timedelta(seconds=ahead_s)
+    refused(post(seed_payload(event_time=event_time.isoformat())), status, "/event_time")
+
+
+@pytest.mark.parametrize("value", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", 0, None, "9999-99-99T00:00:00Z"])
+def test_it_refuses_an_event_time_that_is_no_rfc_3339_time(post, value):
+    refused(post(seed_payload(event_time=value)), 400, "/event_time")
+
+
+@pytest.mark.parametrize("value", ["", "x" * 65, 7, ["a"], "line\nbreak", "tab\t", "\u202e"])
+def test_it_refuses_an_unusable_transaction_id(post, value):
+    refused(post(seed_payload(transaction_id=value)), 400, "/transaction_id")
+
+
+def test_it_refuses_a_body_over_the_limit(post, settings):
+    refused(post(b" " * (settings.PREDICT_BODY_LIMIT_BYTES + 1)), 413)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/json; charset=latin-1",
+        "application/json; charset=utf-16",
+        "application/json; charset=bz2_codec",
+    ],
+)
+def test_it_refuses_other_media_types_and_charsets(post, content_type):
+    refused(post(json.dumps(seed_payload()), content_type=content_type), 415)
+
+
+def test_it_refuses_a_compressed_body(post):
+    refused(post(seed_payload(), Content_Encoding="gzip"), 415)
+
+
+CARD = "4111111111111111"
+
+
+@pytest.mark.parametrize("value", [CARD, "4111 1111 1111 1111", "order 4111-1111-1111-1111 of today", int(CARD)])
+@pytest.mark.parametrize("field", ["transaction_id", "Amount", "note"])
+def test_it_refuses_a_card_number_anywhere_and_neither_keeps_nor_repeats_it(post, caplog, field, value):
+    caplog.set_level(logging.DEBUG)
+    problem = refused(post(seed_payload(**{field: value})), 422, f"/{field}")
+    assert problem["errors"][0]["code"] == "card_number"
+    assert "1111" not in json.dumps(problem)
+    assert "1111" not in caplog.text
+
+
+def test_it_refuses_a_card_number_as_a_key_or_deep_inside(post):
+    assert CARD not in json.dumps(refused(post(seed_payload(**{CARD: 1})), 422, ""))
+    refused(post(seed_payload(card={"number": [CARD]})), 422, "/card")
+
+
+@pytest.mark.parametrize("field", ["cvv", "CVC2", "card-verification-value"])
+def test_it_refuses_a_verification_code(post, field):
+    problem = refused(post(seed_payload(**{field: "737"})), 422, f"/{field}")
+    assert "737" not in json.dumps(problem["errors"])
+
+
+def test_it_never_repeats_a_value(post):
+    problem = refused(post(seed_payload(V1="<script>secret</script>", event_time="secret")), 400, "/V1", "/event_time")
+    assert "secret" not in json.dumps(problem)
+
+
+@pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
+def test_it_refuses_other_methods(acme_api, method):
+    refused(getattr(acme_api, method)("/predict"), 405)
+
+
+def test_it_refuses_to_answer_in_another_format(post):
+    refused(post(seed_payload(), Accept="text/html"), 406)
+
+
+def test_it_asks_for_a_key(client):
+    response = client.post("/predict", data=json.dumps(seed_payload()), content_type="application/json")
+    refused(response, 401)
+    assert response["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("value", ["Bearer", "Bearer fs_guess", "Basic abc", "Bearer a b", "Bearer \xff"])
+def test_it_refuses_a_wrong_key(client, value):
+    headers = {"Authorization": value}
+    response = client.post(
+        "/predict", data=json.dumps(seed_payload()), content_type="application/json", headers=headers
+    )
+    refused(response, 401)
