@@ -4,14 +4,18 @@ Acme and Globex are clients of the API. Alice is a fraud analyst, Mel an ML engi
 """
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+import httpx
 import pytest
 
 if TYPE_CHECKING:
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from training.bundle import Bundle
     from training.models import ModelVersion
 
-WORKER_START_S = 60
+PROCESS_START_S = 60
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +89,7 @@ def _await_worker(process: "subprocess.Popen[bytes]", log: Path) -> None:
     from scoring.exceptions import ScorerUnavailable
     from scoring.gateway import gateway
 
-    give_up = time.monotonic() + WORKER_START_S
+    give_up = time.monotonic() + PROCESS_START_S
     while True:
         try:
             gateway().ask(None, timeout_ms=1000)
@@ -119,6 +123,44 @@ def worker(
 ) -> "subprocess.Popen[bytes]":
     """The running worker, with its champion registered. What a test commits is cleared afterwards."""
     return worker_process
+
+
+@contextmanager
+def suspended(process_id: int) -> Iterator[None]:
+    """A peer that hangs: neither answers nor closes its connections."""
+    os.kill(process_id, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process_id, signal.SIGCONT)
+
+
+@pytest.fixture
+def site(worker: "subprocess.Popen[bytes]") -> Iterator[str]:
+    """The address of a real web server in front of the worker."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--blocking-threads", "8", "--port", str(port)]
+    process = subprocess.Popen([*command, "fraudsite.wsgi:application"], env=worker_environment())  # noqa: S603
+    url = f"http://127.0.0.1:{port}"
+    try:
+        give_up = time.monotonic() + PROCESS_START_S
+        while not _ready(url):
+            if process.poll() is not None or time.monotonic() > give_up:
+                raise RuntimeError("The web server did not start.")
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 @pytest.fixture

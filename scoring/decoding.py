@@ -64,8 +64,9 @@ def _read(request: HttpRequest, limit_bytes: int) -> bytes:
     announced = request.META.get("CONTENT_LENGTH") or ""
     if announced.isdecimal() and int(announced) > limit_bytes:
         raise BodyTooLarge(too_large)
-    # Django reads nothing of a chunked body, whose length is not announced: the server's own stream has it.
-    chunked = not announced and "wsgi.input" in request.META
+    # Django reads nothing of a chunked body, whose length is not announced. A server that marks the end of its stream
+    # lets us read it there.
+    chunked = not announced and request.META.get("wsgi.input_terminated")
     body = (request.META["wsgi.input"] if chunked else request).read(limit_bytes + 1)
     if len(body) > limit_bytes:
         raise BodyTooLarge(too_large)

