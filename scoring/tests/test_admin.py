@@ -44,7 +44,7 @@ def alert(acme, champion):
 
 
 def decide(client, action, *reviews):
-    chosen = [str(review.pk) for review in reviews]
+
     return client.post(
         QUEUE, {"action": action, "_selected_action": [str(review.pk) for review in reviews]}, follow=True
     )
