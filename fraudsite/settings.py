@@ -200,11 +200,10 @@ CONTENT_SECURITY_POLICY = {
 }
 
 STATIC_URL = "/static/"
-STATIC_ROOT = VAR_DIR / "static"
 STATICFILES_FINDERS = [
     "django.contrib.staticfiles.finders.FileSystemFinder",
     "django.contrib.staticfiles.finders.AppDirectoriesFinder",
-    "django_plotly_dash.finders.DashComponentFinder",
+    "monitoring.finders.DashFinder",
 ]
 WHITENOISE_USE_FINDERS = True  # no collectstatic step: one less thing to forget in an upgrade
 PLOTLY_DASH = {

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 def post(acme_api):
     def send(body, content_type="application/json", **headers):
         data = body if isinstance(body, bytes | str) else json.dumps(body)
-        return acme_api.post("/predict", data=data, content_type=content_type, headers=headers)
+        return acme_api.generic("POST", "/predict", data, content_type=content_type, headers=headers)
 
     return send
 
