@@ -1,0 +1,181 @@
+"""The model bundle: a directory with everything that a trained model is, and nothing that runs.
+
+    bundle.json             what it is: schema, architecture, thresholds, metrics, data, split, seeds, versions
+    weights.safetensors     the weights, the standardisation among them, as named arrays
+    reference.json          histograms of the training rows, for drift
+    test_rows.safetensors   which rows of the dataset no training ever saw
+    plots/*.png
+    manifest.json           SHA-256 of every other file
+    manifest.sig            HMAC-SHA256 of manifest.json
+
+Nothing is parsed before its hash and the signature are checked: a model file from elsewhere is an attack until proven
+otherwise (CVE-2024-3660, CVE-2025-1550, CVE-2025-8747 ran code from Keras files).
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from training.exceptions import BundleRefused, SchemaNotFound
+from training.schema import load_schema
+
+FORMAT = 1
+REQUIRED = {"bundle.json", "weights.safetensors", "reference.json", "test_rows.safetensors"}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was checked and read.
+
+    `weights` are float32 arrays by name. `reference` is `{"features": {name: {"edges", "proportions"}}, "score": …,
+    "samples": n}`: x belongs to bin `np.searchsorted(edges, x, side="right")`. `description` is bundle.json.
+    """
+
+    path: Path
+    description: dict[str, Any]
+    weights: dict[str, np.ndarray]
+    reference: dict[str, Any]
+    test_rows: np.ndarray
+
+    @property
+    def version(self) -> str:
+        return self.path.name
+
+    @property
+    def schema(self) -> str:
+        return self.description["schema"]["name"]
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(self.description["schema"]["features"])
+
+    @property
+    def architecture(self) -> str:
+        return self.description["model"]["architecture"]
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        return self.description["model"]["hyperparameters"]
+
+    @property
+    def review_threshold(self) -> float:
+        return self.description["policy"]["review_threshold"]
+
+    @property
+    def block_threshold(self) -> float | None:
+        return self.description["policy"]["block_threshold"]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        return self.description["metrics"]
+
+
+def write_bundle(
+    path: Path,
+    *,
+    description: Mapping[str, Any],
+    weights: Mapping[str, np.ndarray],
+    reference: Mapping[str, Any],
+    test_rows: np.ndarray,
+    plots: Mapping[str, bytes],
+    signing_key: str,
+) -> Bundle:
+    """Write a bundle to the new directory `path`, whose name is its version; all of it appears at once or not at all.
+
+    Raises:
+        FileExistsError: there is something at `path`.
+    """
+    files = {
+        "bundle.json": _json(dict(description) | {"format": FORMAT}),
+        "weights.safetensors": save({name: np.ascontiguousarray(array) for name, array in weights.items()}),
+        "reference.json": _json(reference),
+        "test_rows.safetensors": save({"rows": test_rows.astype(np.int32)}),
+    } | {f"plots/{name}.png": image for name, image in plots.items()}
+    manifest = _json({"format": FORMAT, "files": {name: _sha256(content) for name, content in sorted(files.items())}})
+    signature = _signature(manifest, signing_key).encode()
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    (unfinished / "plots").mkdir(parents=True)
+    try:
+        for name, content in (files | {"manifest.json": manifest, "manifest.sig": signature}).items():
+            with (unfinished / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if path.exists():
+            raise FileExistsError(f"{path} exists already.")
+        unfinished.rename(path)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return load_bundle(path, signing_key=signing_key)
+
+
+def load_bundle(path: Path, *, signing_key: str) -> Bundle:
+    """Check a bundle and read it.
+
+    Raises:
+        BundleRefused: a file is missing, surplus or altered; the signature is missing or of another key; the format
+            is unknown; the schema is unknown or has changed since.
+    """
+    manifest, signature = _read(path, "manifest.json"), _read(path, "manifest.sig")
+    if not hmac.compare_digest(signature, _signature(manifest, signing_key).encode()):
+        raise BundleRefused(f"{path.name}: the signature is not of this system's BUNDLE_SIGNING_KEY.")
+    declared = json.loads(manifest)
+    if declared["format"] != FORMAT:
+        raise BundleRefused(f"{path.name}: format {declared['format']} is not the format {FORMAT} of this version.")
+    hashes: dict[str, str] = declared["files"]
+    if missing := REQUIRED - hashes.keys():
+        raise BundleRefused(f"{path.name}: {', '.join(sorted(missing))} is missing.")
+    contents = {name: _read(path, name) for name in hashes}
+    for name, expected in hashes.items():
+        if not hmac.compare_digest(_sha256(contents[name]), expected):
+            raise BundleRefused(f"{path.name}: {name} has been altered since it was signed.")
+
+    description = json.loads(contents["bundle.json"])
+    try:
+        schema = load_schema(description["schema"]["name"])
+    except SchemaNotFound as error:
+        raise BundleRefused(f"{path.name}: {error}") from error
+    if description["schema"]["hash"] != schema.hash:
+        raise BundleRefused(f"{path.name}: made for another version of the schema {schema.name}. Train anew.")
+    return Bundle(
+        path=path,
+        description=description,
+        weights=load(contents["weights.safetensors"]),
+        reference=json.loads(contents["reference.json"]),
+        test_rows=load(contents["test_rows.safetensors"])["rows"],
+    )
+
+
+def _read(directory: Path, name: str) -> bytes:
+    path = directory / name
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise BundleRefused(f"{directory.name}: it names a file outside its own directory.")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleRefused(f"{directory.name}: {name} is missing or cannot be read.") from error
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False).encode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _signature(manifest: bytes, signing_key: str) -> str:
+    return hmac.new(signing_key.encode(), manifest, hashlib.sha256).hexdigest()
