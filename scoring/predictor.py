@@ -26,7 +26,7 @@ class Predictor:
         # TensorFlow takes seconds to import and must not be loaded before a worker forks.
         from training.model import Scorer
 
-        self.scorer = Scorer(registry.load(version), threads=1)
+        self.scorer = Scorer.of(registry.load(version))
         self.scorer.warm()
         self.schema: Schema = load_schema(version.schema)
         self.adopt(version)
@@ -57,6 +57,13 @@ class Predictor:
                 ]
             )
         return reasons
+
+
+def limit_threads() -> None:
+    """Leave the machine's other cores to other workers. Before the first model is loaded, or not at all."""
+    from training.model import limit_threads
+
+    limit_threads(settings.MODEL_THREADS)
 
 
 _current: dict[str, tuple[Predictor, float]] = {}

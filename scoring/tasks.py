@@ -33,6 +33,7 @@ def score_batch(reply_to: str, batch_id: str, messages: list[list[Any]]) -> None
 def load_champion(**_: Any) -> None:
     """Have the model warm before the first transaction comes; after the fork, where there is one."""
     if settings.REALTIME_QUEUE in current_app.amqp.queues.consume_from:
+        predictor.limit_threads()
         try:
             predictor.current(settings.DEFAULT_SCHEMA)
         except (FraudsiteError, DatabaseError) as error:

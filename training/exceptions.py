@@ -24,3 +24,7 @@ class BundleRefused(FraudsiteError):
 
 class NoChampion(FraudsiteError):
     """No model has been promoted to champion: run `manage.py train`, or promote one in the admin."""
+
+
+class ConfigurationError(FraudsiteError):
+    """The training configuration cannot be used."""

@@ -5,7 +5,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -41,6 +41,15 @@ def mlp(features: int, hyperparameters: Mapping[str, Any]) -> keras.Model:
 
 
 ARCHITECTURES: dict[str, Callable[[int, Mapping[str, Any]], keras.Model]] = {"mlp": mlp}
+
+
+def limit_threads(threads: int) -> None:
+    """Have TensorFlow use so many threads. Call it before the first computation of the process.
+
+    A transaction is a few small products of matrices: threads would only wait for each other.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
 def device() -> str:
@@ -90,7 +99,7 @@ def fit(
             keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch(epoch + 1, logs)),
         ],
     )
-    weights = {variable.path: variable.numpy() for variable in model.variables if "seed_generator" not in variable.path}
+    weights = {variable.path: variable.numpy() for variable in _own_variables(model)}
     return weights, {name: [float(value) for value in values] for name, values in history.history.items()}
 
 
@@ -102,30 +111,27 @@ def keras_binned_roc_auc(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 class Scorer:
-    """A bundle's model, compiled for a few fixed batch sizes.
+    """A trained model, compiled for a few fixed batch sizes.
 
-    A batch is padded to the next size, so nothing is ever compiled while a transaction waits. `threads` limits what
-    TensorFlow uses; it can be given before TensorFlow's first computation in this process only.
+    A batch is padded to the next size, so nothing is ever compiled while a transaction waits.
 
     Raises:
-        BundleRefused: the bundle's architecture is unknown or its weights do not fit it.
+        BundleRefused: the architecture is unknown or the weights do not fit it.
     """
 
     BATCH_SIZES = (1, 8, 32, 128, 256)
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
-        if threads is not None and tf.config.threading.get_intra_op_parallelism_threads() != threads:
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
-            tf.config.threading.set_inter_op_parallelism_threads(threads)
-        self._width = len(bundle.feature_names)
+    def __init__(
+        self, architecture: str, hyperparameters: Mapping[str, Any], weights: Mapping[str, np.ndarray]
+    ) -> None:
         try:
-            model = ARCHITECTURES[bundle.architecture](self._width, bundle.hyperparameters)
-            for variable in model.variables:
-                if "seed_generator" not in variable.path:
-                    variable.assign(bundle.weights[variable.path])
+            mean = tf.constant(weights["standardise/mean"])
+            self._width = len(weights["standardise/mean"])
+            model = ARCHITECTURES[architecture](self._width, hyperparameters)
+            for variable in _own_variables(model):
+                variable.assign(weights[variable.path])
         except (KeyError, ValueError) as error:
-            raise BundleRefused(f"{bundle.version}: its weights do not fit the architecture {error}.") from error
-        mean = tf.constant(bundle.weights["standardise/mean"])
+            raise BundleRefused(f"The weights do not fit the architecture {architecture}: {error}.") from error
 
         def score(rows: tf.Tensor) -> tf.Tensor:
             return tf.sigmoid(model(rows, training=False))[:, 0]
@@ -141,6 +147,10 @@ class Scorer:
 
         self._score = {size: _compiled(score, (size, self._width)) for size in self.BATCH_SIZES}
         self._explain = _compiled(explain, (self._width,))
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Self:
+        return cls(bundle.architecture, bundle.hyperparameters, bundle.weights)
 
     def warm(self) -> None:
         """Run everything once, so that the first transaction meets a warm model."""
@@ -167,6 +177,11 @@ class Scorer:
         contributions add up to its logit minus that of the average row, up to the error of 32 steps.
         """
         return np.array([self._explain(tf.constant(row, tf.float32)).numpy() for row in features])
+
+
+def _own_variables(model: keras.Model) -> list[Any]:
+    """The variables that make the model; dropout's random state does not."""
+    return [variable for variable in model.variables if "seed_generator" not in variable.path]
 
 
 def _compiled(function: Callable[[tf.Tensor], tf.Tensor], shape: tuple[int, ...]) -> Callable[[tf.Tensor], tf.Tensor]:

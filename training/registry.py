@@ -1,11 +1,14 @@
 """The register of bundles: which versions there are, and which one decides."""
 
+import numpy as np
 from django.conf import settings
 from django.db import transaction
 
 from training.bundle import Bundle, load_bundle
-from training.exceptions import NoChampion
+from training.datasets import parquet_path, storage
+from training.exceptions import DatasetError, NoChampion
 from training.models import ModelVersion, Stage
+from training.schema import load_schema
 
 
 def champion(schema: str) -> ModelVersion:
@@ -27,6 +30,21 @@ def load(version: ModelVersion) -> Bundle:
         BundleRefused: see `load_bundle`.
     """
     return load_bundle(version.bundle_dir, signing_key=settings.BUNDLE_SIGNING_KEY)
+
+
+def test_rows(version: ModelVersion) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that this version was never trained on: features [n, f] float64 and labels [n] int8.
+
+    Raises:
+        BundleRefused: see `load_bundle`.
+        DatasetError: the dataset is not here, or not the one that the version was trained on.
+    """
+    bundle = load(version)
+    schema = load_schema(version.schema)
+    features, labels, report = storage.read(parquet_path(settings.DATASETS_DIR, schema.name), schema)
+    if report.source_sha256 != bundle.description["data"]["sha256"]:
+        raise DatasetError("The stored dataset is not the one this model was trained on: run `manage.py ingest`.")
+    return features[bundle.test_rows], labels[bundle.test_rows]
 
 
 @transaction.atomic

@@ -1,0 +1,7 @@
+"""Data in: fetch, verify, validate, store."""
+
+from pathlib import Path
+
+
+def parquet_path(datasets_dir: Path, schema: str) -> Path:
+    return datasets_dir / schema / "transactions.parquet"

@@ -1,0 +1,57 @@
+"""The training configuration: one TOML file, and overrides that must name what is in it."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from training.exceptions import ConfigurationError
+
+DEFAULT_PATH = Path(__file__).parent / "config.toml"
+
+
+def read(path: Path = DEFAULT_PATH, overrides: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """Read a configuration: the shipped values, replaced by those of `path`, replaced by overrides like
+    `{"model.dropout": 0.3}`.
+
+    Raises:
+        ConfigurationError: not TOML; or a section or key that the shipped file does not have, or a value of another
+            type.
+    """
+    config = tomllib.loads(DEFAULT_PATH.read_text())
+    try:
+        declared = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    values = {
+        f"{section}.{key}": value
+        for section, keys in declared.items()
+        for key, value in (keys.items() if isinstance(keys, dict) else [("", keys)])
+    }
+    for name, value in (values | (overrides or {})).items():
+        section, _, key = name.partition(".")
+        known = config.get(section, {})
+        if key not in known:
+            every = ", ".join(f"{section}.{key}" for section, keys in config.items() for key in keys)
+            raise ConfigurationError(f"There is no setting {name}. Known: {every}.")
+        wanted = type(known[key])
+        if wanted is float and type(value) is int:
+            value = float(value)
+        if type(value) is not wanted:
+            raise ConfigurationError(f"{name} must be of type {wanted.__name__}, like {known[key]!r}.")
+        known[key] = value
+    return config
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Read `section.key=value`, the value as in TOML; a bare word is a string.
+
+    >>> parse_override("model.dropout=0.3"), parse_override("split.protocol=seed")
+    (('model.dropout', 0.3), ('split.protocol', 'seed'))
+    """
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ConfigurationError(f"Write section.key=value instead of {text!r}.")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value

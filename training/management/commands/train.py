@@ -1,0 +1,121 @@
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from training import configuration, registry
+from training.bundle import Bundle
+from training.datasets import storage
+from training.exceptions import FraudsiteError, NoChampion
+from training.pipeline import train
+from training.schema import load_schema
+
+# What the seed system's README reports of its test rows; its ROC-AUC is Keras's estimate over 200 thresholds.
+PUBLISHED = {"precision": 0.8889, "recall": 0.7347, "roc_auc_keras_binned": 0.9432, "accuracy": 0.9994}
+NAMES = {
+    "precision": "precision",
+    "recall": "recall",
+    "accuracy": "accuracy",
+    "auprc": "AUPRC",
+    "roc_auc": "ROC-AUC (exact)",
+    "roc_auc_keras_binned": "ROC-AUC (Keras, binned)",
+}
+
+
+class Command(BaseCommand):
+    help = "Train a model on the ingested transactions, write a signed bundle and register it."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH, help="a TOML file")
+        parser.add_argument(
+            "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one key; repeatable"
+        )
+        parser.add_argument("--protocol", choices=["stratified", "seed"], help="short for --set split.protocol=…")
+        parser.add_argument("--seed", type=int, help="short for --set model.seed=…")
+        parser.add_argument(
+            "--promote",
+            choices=["always", "first", "never"],
+            default="first",
+            help="make it the champion: always, if there is none yet (default), or never",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._train(options)
+        except FraudsiteError as error:
+            raise CommandError(str(error)) from error
+
+    def _train(self, options: dict[str, Any]) -> None:
+        overrides = dict(configuration.parse_override(text) for text in options["set"])
+        if options["protocol"]:
+            overrides["split.protocol"] = options["protocol"]
+        if options["seed"] is not None:
+            overrides["model.seed"] = options["seed"]
+        config = configuration.read(options["config"], overrides)
+        schema = load_schema(config["data"]["schema"])
+        features, labels, report = storage.read(settings.DATASETS_DIR / config["data"]["parquet"], schema)
+        console = Console(file=self.stdout._out)  # type: ignore[attr-defined]
+        console.print(f"{report.rows:,} rows, {report.frauds:,} frauds. Loading TensorFlow …")
+        columns = (TextColumn("Training"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"))
+        with Progress(*columns, TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
+            task = progress.add_task("", total=config["model"]["epochs"])
+
+            def on_epoch(epoch: int, logs: dict[str, float]) -> None:
+                said = f"loss {logs['loss']:.5f}, validation loss {logs['val_loss']:.5f}, AUPRC {logs['val_auprc']:.4f}"
+                progress.update(task, completed=epoch, description=said)
+
+            bundle = train(
+                config=config,
+                schema=schema,
+                features=features,
+                labels=labels,
+                report=report,
+                bundles_dir=settings.BUNDLES_DIR,
+                signing_key=settings.BUNDLE_SIGNING_KEY,
+                on_epoch=on_epoch,
+            )
+        version = registry.register(bundle, promote=self._promotes(options["promote"], schema.name))
+        console.print(_table(bundle))
+        console.print(
+            f"{version} is registered as {version.stage}. Trained on {bundle.description['device']}; "
+            f"review threshold {bundle.review_threshold:.4f}, block threshold {bundle.block_threshold or 'none'}.\n"
+            f"{bundle.path}"
+        )
+
+    def _promotes(self, choice: str, schema: str) -> bool:
+        if choice == "first":
+            try:
+                registry.champion(schema)
+            except NoChampion:
+                return True
+        return choice == "always"
+
+
+def _table(bundle: Bundle) -> Table:
+    """Metrics of validation and test rows; under the seed protocol beside what the seed system published."""
+    compares = bundle.description["split"]["protocol"] == "seed"
+    table = Table(title=f"{bundle.version}, alerts at a score of {bundle.review_threshold:.4f}")
+    for title in ("", "validation", "test", *(["seed system, test"] if compares else [])):
+        table.add_column(title, justify="right" if title else "left")
+    for key, name in NAMES.items():
+        cells = [_cell(bundle.metrics[part][key]) for part in ("validation", "test")]
+        if compares:
+            cells.append(f"{PUBLISHED[key]:.4f}" if key in PUBLISHED else "")
+        table.add_row(name, *cells)
+    for part_name, row in (("caught", 1), ("missed", 0)):
+        cells = [str(bundle.metrics[part]["confusion"][1][row]) for part in ("validation", "test")]
+        table.add_row(f"frauds {part_name}", *cells)
+    table.add_row("false alerts", *[str(bundle.metrics[part]["confusion"][0][1]) for part in ("validation", "test")])
+    return table
+
+
+def _cell(metric: float | dict[str, float | None]) -> str:
+    if isinstance(metric, float):
+        return f"{metric:.4f}"
+    interval = "" if metric["low"] is None else f" [{metric['low']:.4f}, {metric['high']:.4f}]"
+    return f"{metric['value']:.4f}{interval}"

@@ -1,0 +1,87 @@
+"""The pictures of a bundle, as PNG files in memory."""
+
+import io
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+matplotlib.use("Agg")
+
+COLOURS = {"validation": "#b26a00", "test": "#1f6feb"}
+Scored = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def draw(scored: Scored, history: dict[str, list[float]], *, threshold: float) -> dict[str, bytes]:
+    """Draw every plot. `scored` maps "validation" and "test" to labels [n] and scores [n]."""
+    return {
+        "precision_recall": _precision_recall(scored, threshold),
+        "roc": _roc(scored),
+        "scores": _scores(scored["test"], threshold),
+        "training": _training(history),
+    }
+
+
+def _precision_recall(scored: Scored, threshold: float) -> bytes:
+    figure, axes = _figure("Precision and recall", "recall", "precision")
+    for name, (labels, scores) in scored.items():
+        precision, recall, _ = precision_recall_curve(labels, scores)
+        axes.plot(recall, precision, color=COLOURS[name], label=name)
+        alerts = scores >= threshold
+        if alerts.any():
+            at = (labels[alerts].sum() / labels.sum(), labels[alerts].mean())
+            axes.plot(*at, "o", color=COLOURS[name], label=f"{name} at the threshold")
+    axes.set(xlim=(0, 1.01), ylim=(0, 1.01))
+    axes.legend(loc="lower left")
+    return _png(figure)
+
+
+def _roc(scored: Scored) -> bytes:
+    figure, axes = _figure("ROC", "share of legitimate transactions alerted", "share of fraud alerted")
+    for name, (labels, scores) in scored.items():
+        false_alarms, caught, _ = roc_curve(labels, scores)
+        axes.plot(false_alarms, caught, color=COLOURS[name], label=name)
+    # Nobody alerts on more than a few per cent: on a linear axis all that matters hides at the left edge.
+    axes.set(xscale="symlog", xlim=(0, 1), ylim=(0, 1.01))
+    axes.set_xscale("symlog", linthresh=1e-4)
+    axes.legend(loc="lower right")
+    return _png(figure)
+
+
+def _scores(scored: tuple[np.ndarray, np.ndarray], threshold: float) -> bytes:
+    figure, axes = _figure("Scores of the test rows", "score", "transactions (log)")
+    labels, scores = scored
+    bins = np.linspace(0, 1, 41)
+    axes.hist(scores[labels == 0], bins, color="#2e7d5b", alpha=0.7, label="legitimate", log=True)
+    axes.hist(scores[labels == 1], bins, color="#b3261e", alpha=0.7, label="fraud", log=True)
+    axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.3f}")
+    axes.legend()
+    return _png(figure)
+
+
+def _training(history: dict[str, list[float]]) -> bytes:
+    figure, axes = _figure("Training", "epoch", "binary cross-entropy (log)")
+    epochs = range(1, len(history["loss"]) + 1)
+    axes.plot(epochs, history["loss"], color="#57606a", label="training (with dropout)")
+    axes.plot(epochs, history["val_loss"], color=COLOURS["validation"], label="validation")
+    best = int(np.argmin(history["val_loss"]))
+    axes.plot(best + 1, history["val_loss"][best], "o", color=COLOURS["validation"], label=f"kept: epoch {best + 1}")
+    axes.set_yscale("log")
+    axes.legend()
+    return _png(figure)
+
+
+def _figure(title: str, x: str, y: str):  # type: ignore[no-untyped-def]
+    figure = Figure(figsize=(6, 4), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
