@@ -83,7 +83,7 @@ class Command(BaseCommand):
         console.print(_table(bundle))
         console.print(
             f"{version} is registered as {version.stage}. Trained on {bundle.description['device']}; "
-            f"review threshold {bundle.review_threshold:.4f}, block threshold {bundle.block_threshold or 'none'}.\n"
+            f"review threshold {bundle.review_threshold:.4f}, block threshold {_threshold(bundle.block_threshold)}.\n"
             f"{bundle.path}"
         )
 
@@ -119,3 +119,7 @@ def _cell(metric: float | dict[str, float | None]) -> str:
         return f"{metric:.4f}"
     interval = "" if metric["low"] is None else f" [{metric['low']:.4f}, {metric['high']:.4f}]"
     return f"{metric['value']:.4f}{interval}"
+
+
+def _threshold(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
