@@ -10,8 +10,8 @@ class FraudsiteConfig(AppConfig):
     def ready(self) -> None:
         from fraudsite.roles import write_roles
 
-        # The last app to be migrated: by then every permission exists.
-        post_migrate.connect(write_roles, sender=apps.get_app_config("monitoring"))
+        for app in ("training", "scoring", "monitoring"):  # after each, its permissions exist
+            post_migrate.connect(write_roles, sender=apps.get_app_config(app))
 
 
 class FraudsiteAdminConfig(admin.AdminConfig):

@@ -67,6 +67,8 @@ def worker_process(
     """A Celery worker on the realtime queue, as an operator starts it, on the tests' database."""
     from django.conf import settings
 
+    from scoring.gateway import gateway
+
     with django_db_blocker.unblock():
         _register(bundle)
     log = settings.VAR_DIR / "worker.log"
@@ -81,6 +83,7 @@ def worker_process(
         _await_worker(process, log)
         yield process
     finally:
+        gateway().close()
         process.terminate()
         process.wait(timeout=30)
 
@@ -110,7 +113,7 @@ def worker_environment() -> dict[str, str]:
     else:
         url = urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}"))
     return os.environ | {
-        "DJANGO_SETTINGS_MODULE": "fraudsite.test_settings",
+        "DJANGO_SETTINGS_MODULE": "fraudsite.settings_for_tests",
         "DATABASE_URL": url,
         "REDIS_URL": settings.REDIS_URL,
         "VAR_DIR": str(settings.VAR_DIR),

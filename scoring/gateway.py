@@ -42,6 +42,7 @@ class Gateway:
         self._line: queue.Queue[Waiting] = queue.Queue(maxsize=settings.GATEWAY_QUEUE_LIMIT)
         self._under_way: dict[str, list[Waiting]] = {}
         self._room = threading.Condition()
+        self._closed = threading.Event()
         self._reply_to = f"fraudsite:replies:{uuid_utils.uuid7()}"
         for loop in (self._send_forever, self._receive_forever):
             threading.Thread(target=loop, name=f"gateway-{loop.__name__.strip('_')}", daemon=True).start()
@@ -62,6 +63,10 @@ class Gateway:
             return waiting.outcome.result(timeout=timeout_ms / 1000)
         except TimeoutError:
             raise ScorerUnavailable from None
+
+    def close(self) -> None:
+        """Stop listening for replies, within a second."""
+        self._closed.set()
 
     def _send_forever(self) -> None:
         while True:
@@ -103,17 +108,18 @@ class Gateway:
                 expires=max(waiting.deadline for waiting in batch) - now,
                 retry=False,
             )
-        except (OperationalError, redis.RedisError, OSError) as error:
-            logger.warning("A batch of %d could not be sent: %s", len(batch), error)
+        except Exception as error:  # this thread serves every request of the process: it must outlive any fault
+            expected = isinstance(error, OperationalError | redis.RedisError | OSError)
+            logger.warning("A batch of %d could not be sent: %s", len(batch), error, exc_info=not expected)
             self._settle(batch_id, {"error": "The message broker does not answer; nothing was acknowledged."})
 
     def _receive_forever(self) -> None:
-        while True:
+        while not self._closed.is_set():
             try:
                 received = replies.receive(self._reply_to, timeout_s=1)
             except redis.RedisError as error:
-                logger.warning("Waiting for Redis: %s", error)
-                time.sleep(0.5)
+                if not self._closed.wait(0.5):
+                    logger.warning("Waiting for Redis: %s", error)
                 continue
             if received:
                 self._settle(*received)

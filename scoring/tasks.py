@@ -13,7 +13,7 @@ from training.exceptions import FraudsiteError
 logger = logging.getLogger(__name__)
 
 
-@shared_task(queue=settings.REALTIME_QUEUE)
+@shared_task
 def score_batch(reply_to: str, batch_id: str, messages: list[list[Any]]) -> None:
     """Score what a gateway sent and tell it the outcomes. An empty batch asks for a sign of life: is a model loaded?"""
     try:

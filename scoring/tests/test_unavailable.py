@@ -66,6 +66,7 @@ def test_it_answers_429_when_more_requests_wait_than_it_holds(worker, acme_api, 
     monkeypatch.setattr("scoring.api.gateway", lambda: narrow)
     with suspended(worker.pid), ThreadPoolExecutor(8) as pool:
         responses = list(pool.map(lambda _: predict(acme_api), range(8)))
+    narrow.close()
     statuses = [response.status_code for response in responses]
     assert set(statuses) == {429, 503}
     refused(responses[statuses.index(429)], 429)
