@@ -42,8 +42,9 @@ def redis_server() -> Iterator[None]:
 def bundle() -> "Bundle":
     from django.conf import settings
 
-    from training.tests.support import tiny_bundle
+    from training.tests.support import store_made_up_dataset, tiny_bundle
 
+    store_made_up_dataset(settings.DATASETS_DIR)
     return tiny_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY)
 
 

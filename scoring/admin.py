@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME as CHOSEN
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -233,7 +234,9 @@ class ReviewAdmin(ReadOnlyAdmin):
                 closed += 1
         if closed:
             messages.success(request, f"{closed} labelled {word}.")
-        if late := len(reviews) - closed:
+        # A colleague's label takes a review out of the queue, and so out of what the action gets to see.
+        chosen = len(reviews) if request.POST.get("select_across") == "1" else len(request.POST.getlist(CHOSEN)) or 1
+        if late := chosen - closed:
             messages.warning(request, f"{late} had been closed already and kept their label.")
 
     def change_view(

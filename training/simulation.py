@@ -96,7 +96,7 @@ class Simulator:
         """Send until `count` transactions are sent or `duration_s` has passed; yields the seconds gone, after each."""
         began = due = time.monotonic()
         sent = 0
-        with self._pool, self._http:
+        with self._http, self._pool:  # the pool finishes first
             while (count is None or sent < count) and (duration_s is None or time.monotonic() - began < duration_s):
                 due += self._random.exponential(1 / self._rate_per_s)
                 time.sleep(max(0.0, due - time.monotonic()))

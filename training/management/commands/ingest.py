@@ -45,7 +45,7 @@ class Command(BaseCommand):
 
     def _fetch(self, csv: Path, file: Path | None, only: str | None) -> Path:
         """Try the sources in turn until one has the right file. Returns where it is."""
-        progress = Progress(Console(file=self.stdout._out))  # type: ignore[attr-defined]
+        progress = Progress(Console())
         sources = dict(ulb.SOURCES)
         if file:
             sources = {"file": lambda target, progress: copy(file, target, progress)} | sources

@@ -59,7 +59,7 @@ class Command(BaseCommand):
         config = configuration.read(options["config"], overrides)
         schema = load_schema(config["data"]["schema"])
         features, labels, report = storage.read(settings.DATASETS_DIR / config["data"]["parquet"], schema)
-        console = Console(file=self.stdout._out)  # type: ignore[attr-defined]
+        console = Console()
         console.print(f"{report.rows:,} rows, {report.frauds:,} frauds. Loading TensorFlow …")
         columns = (TextColumn("Training"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"))
         with Progress(*columns, TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
