@@ -7,7 +7,7 @@ from django.contrib.auth.models import Group, Permission
 VIEW_SCORING = [
     f"scoring.view_{model}" for model in ("client", "apikey", "transaction", "prediction", "review", "label")
 ]
-VIEW_MODELS = ["training.view_modelversion"]
+VIEW_MODELS = ["training.view_modelversion", "monitoring.view_driftreport"]
 
 ROLES = {
     "Fraud analyst": [*VIEW_SCORING, *VIEW_MODELS, "scoring.change_review"],

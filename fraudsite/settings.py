@@ -118,6 +118,17 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_TASK_TIME_LIMIT = 1800
+ROLLUP_INTERVAL_S = number("ROLLUP_INTERVAL_S", 5.0, 1.0, 60.0)
+DRIFT_INTERVAL_S = number("DRIFT_INTERVAL_S", 60.0, 5.0, 86_400.0)
+CELERY_BEAT_SCHEDULE = {
+    # A message that waited longer than its interval is stale: another is behind it.
+    task: {"task": task, "schedule": interval_s, "options": {"expires": interval_s}}
+    for task, interval_s in {
+        "monitoring.tasks.update_rollups": ROLLUP_INTERVAL_S,
+        "monitoring.tasks.measure_drift": DRIFT_INTERVAL_S,
+    }.items()
+}
+CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
 # Redelivery of what a dead worker held. Longer than any task may run, or copies of a slow task pile up.
 CELERY_BROKER_TRANSPORT_OPTIONS = REDIS_TIMEOUTS | {"visibility_timeout": CELERY_TASK_TIME_LIMIT + 60}
 
@@ -141,8 +152,6 @@ READY_TIMEOUT_MS = integer("READY_TIMEOUT_MS", 2_000, 10, 60_000)
 BUNDLE_SIGNING_KEY = secret("BUNDLE_SIGNING_KEY", VAR_DIR / "bundle_signing_key")
 
 # --- monitoring ------------------------------------------------------------------------------------------------------
-ROLLUP_INTERVAL_S = number("ROLLUP_INTERVAL_S", 5.0, 1.0, 60.0)
-DRIFT_INTERVAL_S = number("DRIFT_INTERVAL_S", 60.0, 5.0, 86_400.0)
 DRIFT_MIN_SAMPLES = integer("DRIFT_MIN_SAMPLES", 500, 50, 1_000_000)
 DRIFT_MAX_SAMPLES = integer("DRIFT_MAX_SAMPLES", 5_000, 50, 1_000_000)
 

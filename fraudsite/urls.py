@@ -9,6 +9,7 @@ urlpatterns = [
     path("", include("scoring.urls")),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
+    path("", include("monitoring.urls")),
     path("admin/", admin.site.urls),
 ]
 

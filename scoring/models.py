@@ -101,6 +101,7 @@ class Prediction(models.Model):
     class Meta:
         indexes = [
             models.Index(fields=["-created_at"], name="prediction_created"),
+            models.Index(fields=["model_version", "-created_at"], name="prediction_of_version"),
             models.Index(fields=["-created_at"], name="alert_created", condition=~models.Q(decision=Decision.APPROVE)),
         ]
 
@@ -131,7 +132,10 @@ class Review(models.Model):
     )
 
     class Meta:
-        indexes = [models.Index(fields=["state", "-fraud_score"], name="review_queue")]
+        indexes = [
+            models.Index(fields=["state", "-fraud_score"], name="review_queue"),
+            models.Index(fields=["closed_at"], name="review_closed"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_state_display()}, score {self.fraud_score:.4f}"

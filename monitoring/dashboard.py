@@ -1,0 +1,302 @@
+"""The live dashboard: a Dash application inside the admin. It only shows; nothing here writes."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import plotly.graph_objects as go
+from dash import dcc, html
+from dash.dependencies import Input, Output
+from django.conf import settings
+from django.templatetags.static import static
+from django.urls import reverse
+from django.utils import timezone
+from django_plotly_dash import DjangoDash
+
+from monitoring import selectors
+from monitoring.drift.psi import PopulationStabilityIndex
+from monitoring.models import SCORE_BINS
+from monitoring.selectors import Traffic
+from scoring.models import Decision, Prediction
+
+NAME = "monitoring"
+WINDOWS = {
+    "15 min": timedelta(minutes=15),
+    "1 h": timedelta(hours=1),
+    "6 h": timedelta(hours=6),
+    "24 h": timedelta(days=1),
+    "7 d": timedelta(days=7),
+}
+REFRESH_S = {"1 s": 1, "2 s": 2, "5 s": 5, "30 s": 30, "Paused": 0}
+COLOURS = {Decision.APPROVE: "#2e7d5b", Decision.REVIEW: "#d98a00", Decision.BLOCK: "#c4362b"}
+NEUTRAL, ACCENT = "#7d8590", "#2f74d0"
+FEATURES_SHOWN = 10
+NOTHING = "–"
+
+
+def layout() -> html.Div:
+    def panel(title: str, *children: Any, wide: bool = False) -> html.Section:
+        return html.Section([html.H2(title), *children], className="panel wide" if wide else "panel")
+
+    def choice(name: str, label: str, options: list[str], value: str) -> html.Div:
+        radio = dcc.RadioItems(options, value, id=name, inline=True, className="choice")
+        return html.Div([html.Span(label), radio], className="control")
+
+    def graph(name: str) -> dcc.Graph:
+        return dcc.Graph(id=name, config={"displayModeBar": False}, style={"height": "230px"})
+
+    return html.Div(
+        [
+            dcc.Interval(id="tick", interval=2000),
+            html.Header(
+                [
+                    choice("window", "Window", list(WINDOWS), "15 min"),
+                    choice("refresh", "Refresh", list(REFRESH_S), "2 s"),
+                    html.Div(id="updated", className="updated"),
+                ]
+            ),
+            html.Div(id="empty"),
+            html.Div(id="tiles", className="tiles"),
+            html.Main(
+                [
+                    panel("Transactions per minute", graph("traffic"), wide=True),
+                    panel("Scores (log)", graph("scores")),
+                    panel("Latency", graph("latency"), wide=True),
+                    panel("Drift against the training data", html.Div(id="drift-note"), graph("drift")),
+                    panel("Latest alerts", html.Div(id="alerts", className="rows"), wide=True),
+                    panel("Live feed", html.Div(id="feed", className="rows")),
+                ]
+            ),
+        ],
+        className="dashboard",
+    )
+
+
+app = DjangoDash(NAME, external_stylesheets=[static("monitoring/dashboard.css")])
+app.layout = layout
+
+
+@app.callback([Output("tick", "interval"), Output("tick", "disabled")], [Input("refresh", "value")])
+def set_pace(refresh: str, **_: Any) -> tuple[int, bool]:
+    seconds = REFRESH_S.get(refresh, 2)
+    return max(seconds, 1) * 1000, seconds == 0
+
+
+@app.callback(
+    [Output(name, "children") for name in ("updated", "empty", "tiles", "drift-note", "alerts", "feed")]
+    + [Output(name, "figure") for name in ("traffic", "scores", "latency", "drift")],
+    [Input("tick", "n_intervals"), Input("window", "value")],
+)
+def refresh(_tick: int | None, window: str, **_: Any) -> list[Any]:
+    now = timezone.now()
+    traffic = selectors.traffic(WINDOWS.get(window, WINDOWS["15 min"]), now=now)
+    feed = list(selectors.latest_predictions())
+    note, drift = drift_panel()
+    return [
+        f"Updated {now:%H:%M:%S} UTC",
+        None if feed else empty_state(),
+        tiles(traffic, now),
+        note,
+        alert_rows(list(selectors.latest_alerts())),
+        feed_rows(feed),
+        traffic_figure(traffic, now),
+        score_figure(traffic),
+        latency_figure(traffic, now),
+        drift,
+    ]
+
+
+def tiles(traffic: Traffic, now: datetime) -> list[html.Div]:
+    outcomes = selectors.review_outcomes(traffic.window, now=now)
+    reviewed = outcomes["fraud"] + outcomes["legitimate"]
+    champion = selectors.champion()
+    seconds = min(traffic.window.total_seconds(), (now - traffic.minutes[0]).total_seconds()) if traffic.minutes else 0
+    shown = [
+        (
+            "Transactions",
+            f"{traffic.transactions:,}",
+            f"{traffic.transactions / seconds:.1f} per second" if seconds else "none in this window",
+        ),
+        ("Alerts", f"{traffic.alerts:,}", f"{sum(traffic.blocked):,} blocked, {outcomes['open']:,} open reviews"),
+        (
+            "Fraud rate",
+            f"{traffic.alerts / traffic.transactions:.2%}" if traffic.transactions else NOTHING,
+            "alerts among transactions",
+        ),
+        (
+            "Alert precision",
+            f"{outcomes['fraud'] / reviewed:.0%}" if reviewed else NOTHING,
+            f"{outcomes['fraud']:,} of {reviewed:,} reviewed confirmed" if reviewed else "no review closed yet",
+        ),
+        ("Latency, average", milliseconds(traffic.mean_ms), "arrival to commit"),
+        ("Latency, p95", milliseconds(traffic.p95_ms), "19 of 20 are faster"),
+        (
+            "Champion",
+            champion.stage.capitalize() if champion else "None",
+            champion.version if champion else "run manage.py train",
+        ),
+    ]
+    return [
+        html.Div([html.Span(title), html.Strong(value), html.Small(detail)], className="tile")
+        for title, value, detail in shown
+    ]
+
+
+def milliseconds(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.1f} ms"
+
+
+def empty_state() -> html.Div:
+    command = (
+        "curl http://127.0.0.1:8000/predict -H 'Authorization: Bearer <key>' "
+        "-H 'Content-Type: application/json' -d @transaction.json"
+    )
+    return html.Div(
+        [
+            html.H2("No transaction has been scored yet"),
+            html.P("Post one, or have the simulator post the test rows:"),
+            html.Pre(f"{command}\npython manage.py simulate --api-key <key>"),
+            html.P(
+                html.A("Make a key among the clients", href=reverse("admin:scoring_client_changelist"), target="_top")
+            ),
+        ],
+        className="empty",
+    )
+
+
+def alert_rows(alerts: list[Prediction]) -> html.Table | html.P:
+    if not alerts:
+        return html.P("No alert so far.", className="quiet")
+    rows = [
+        html.Tr(
+            [
+                html.Td(_link(prediction)),
+                html.Td(f"{prediction.fraud_score:.3f}"),
+                html.Td(_badge(prediction)),
+                html.Td(f"{prediction.transaction.amount:,.2f}"),
+                html.Td(", ".join(reason["feature"] for reason in prediction.reasons) or NOTHING),
+                html.Td(prediction.review.get_state_display()),
+            ]
+        )
+        for prediction in alerts
+    ]
+    return _table(["Time", "Score", "Decision", "Amount", "Reasons", "Review"], rows)
+
+
+def feed_rows(predictions: list[Prediction]) -> html.Table | html.P:
+    if not predictions:
+        return html.P("Waiting for the first transaction.", className="quiet")
+    rows = [
+        html.Tr(
+            [
+                html.Td(_link(prediction)),
+                html.Td(f"{prediction.transaction.amount:,.2f}"),
+                html.Td(f"{prediction.fraud_score:.3f}"),
+                html.Td(_badge(prediction)),
+            ]
+        )
+        for prediction in predictions
+    ]
+    return _table(["Time", "Amount", "Score", "Decision"], rows)
+
+
+def drift_panel() -> tuple[Any, go.Figure]:
+    report = selectors.latest_drift()
+    if report is None:
+        champion = selectors.champion()
+        have = selectors.samples_so_far(champion, settings.DRIFT_MIN_SAMPLES) if champion else 0
+        note = f"Drift needs {settings.DRIFT_MIN_SAMPLES:,} scored transactions; there are {have:,} so far."
+        return html.P(note, className="quiet"), _figure()
+    strongest = sorted(report.features.items(), key=lambda item: item[1])[-FEATURES_SHOWN:]
+    names, values = [*[name for name, _ in strongest], "score"], [*[value for _, value in strongest], report.score]
+    figure = _figure(
+        go.Bar(x=values, y=names, orientation="h", marker_color=[_drift_colour(value) for value in values]),
+        xaxis_title="population stability index",
+    )
+    for edge in (PopulationStabilityIndex.MODERATE, PopulationStabilityIndex.STRONG):
+        figure.add_vline(edge, line_dash="dot", line_color=NEUTRAL, line_width=1)
+    figure.update_yaxes(tickfont_size=10, nticks=len(names))
+    note = (
+        f"{report.get_status_display()}: the latest {report.samples:,} transactions, up to {report.window_end:%H:%M}. "
+        f"Below {PopulationStabilityIndex.MODERATE} is stable, above {PopulationStabilityIndex.STRONG} strong."
+    )
+    return html.P(note, className=f"quiet drift-{report.status}"), figure
+
+
+def traffic_figure(traffic: Traffic, now: datetime) -> go.Figure:
+    series = [
+        (Decision.APPROVE, traffic.approved),
+        (Decision.REVIEW, traffic.reviewed),
+        (Decision.BLOCK, traffic.blocked),
+    ]
+    bars = [
+        go.Bar(x=traffic.minutes, y=counts, name=decision.label, marker_color=COLOURS[decision])
+        for decision, counts in series
+    ]
+    figure = _figure(*bars, barmode="stack", bargap=0.15)
+    figure.update_xaxes(range=[now - traffic.window, now])
+    return figure
+
+
+def score_figure(traffic: Traffic) -> go.Figure:
+    middles = [(i + 0.5) / SCORE_BINS for i in range(SCORE_BINS)]
+    bar = go.Bar(x=middles, y=traffic.score_histogram, width=0.9 / SCORE_BINS, marker_color=ACCENT, showlegend=False)
+    figure = _figure(bar, xaxis_title="score")
+    figure.update_yaxes(type="log", dtick=1)
+    figure.update_xaxes(range=[0, 1])
+    champion = selectors.champion()
+    if champion:
+        figure.add_vline(champion.review_threshold, line_dash="dot", line_color=COLOURS[Decision.REVIEW])
+        if champion.block_threshold is not None:
+            figure.add_vline(champion.block_threshold, line_dash="dot", line_color=COLOURS[Decision.BLOCK])
+    return figure
+
+
+def latency_figure(traffic: Traffic, now: datetime) -> go.Figure:
+    lines = [
+        go.Scatter(x=traffic.minutes, y=values, name=name, mode="lines+markers", marker_size=4, line_color=colour)
+        for name, values, colour in (
+            ("average", traffic.latency_mean_ms, ACCENT),
+            ("p95", traffic.latency_p95_ms, COLOURS[Decision.REVIEW]),
+        )
+    ]
+    figure = _figure(*lines, yaxis_title="ms")
+    figure.update_xaxes(range=[now - traffic.window, now])
+    figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def _figure(*traces: Any, **layout: Any) -> go.Figure:
+    figure = go.Figure(traces)
+    figure.update_layout(
+        margin={"l": 48, "r": 12, "t": 8, "b": 36},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": NEUTRAL, "size": 11},
+        legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right"},
+        uirevision="keep",  # a refresh must not undo the reader's zoom
+        **layout,
+    )
+    grid = {"gridcolor": "rgba(125,133,144,0.2)", "zeroline": False}
+    figure.update_xaxes(**grid)
+    figure.update_yaxes(**grid)
+    return figure
+
+
+def _drift_colour(value: float) -> str:
+    if value >= PopulationStabilityIndex.STRONG:
+        return COLOURS[Decision.BLOCK]
+    return COLOURS[Decision.REVIEW if value >= PopulationStabilityIndex.MODERATE else Decision.APPROVE]
+
+
+def _table(titles: list[str], rows: list[html.Tr]) -> html.Table:
+    return html.Table([html.Thead(html.Tr([html.Th(title) for title in titles])), html.Tbody(rows)])
+
+
+def _badge(prediction: Prediction) -> html.Span:
+    return html.Span(prediction.decision, className=f"badge {prediction.decision}")
+
+
+def _link(prediction: Prediction) -> html.A:
+    page = "review" if prediction.is_alert else "prediction"
+    address = reverse(f"admin:scoring_{page}_change", args=[prediction.pk])
+    return html.A(f"{prediction.created_at:%H:%M:%S}", href=address, target="_top")

@@ -1,0 +1,91 @@
+"""Counting traffic by the minute."""
+
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Case, Count, IntegerField, Sum, Value, When
+from django.db.models.functions import TruncMinute
+from django.utils import timezone
+
+from monitoring.models import LATENCY_EDGES_MS, SCORE_BINS, TrafficRollup
+from scoring.models import Decision, Prediction
+
+# Rows of a batch may be committed a little after the minute that their time belongs to.
+LATE_MINUTES = 2
+# After a standstill, at most so much history is counted in one query.
+CHUNK = timedelta(hours=6)
+
+
+def update_rollups(*, now: datetime | None = None) -> int:
+    """Count every minute since the last one counted, and the last ones again. Returns how many minutes were written.
+
+    Counting is from the predictions each time and replaces what was there, so a second run changes nothing.
+    """
+    now = now or timezone.now()
+    latest = TrafficRollup.objects.order_by("-minute").values_list("minute", flat=True).first()
+    if latest is None:
+        latest = Prediction.objects.order_by("created_at").values_list("created_at", flat=True).first()
+        if latest is None:
+            return 0
+    start = latest.replace(second=0, microsecond=0) - timedelta(minutes=LATE_MINUTES)
+    written = 0
+    while start <= now:
+        written += _count(start, start + CHUNK)
+        start += CHUNK
+    return written
+
+
+@transaction.atomic
+def _count(start: datetime, end: datetime) -> int:
+    """Count the minutes in [start, end); both are whole minutes."""
+    rollups: dict[datetime, TrafficRollup] = {}
+    groups = (
+        Prediction.objects.filter(created_at__gte=start, created_at__lt=end)
+        .annotate(
+            minute=TruncMinute("created_at"),
+            score_bin=_bin("fraud_score", [i / SCORE_BINS for i in range(1, SCORE_BINS)]),
+            latency_bin=_bin("latency_ms", LATENCY_EDGES_MS),
+        )
+        .order_by()
+        .values_list("minute", "decision", "score_bin", "latency_bin")
+        .annotate(count=Count("*"), latency=Sum("latency_ms"))
+    )
+    for minute, decision, score_bin, latency_bin, count, latency in groups:
+        rollup = rollups.setdefault(
+            minute,
+            TrafficRollup(
+                minute=minute,
+                transactions=0,
+                reviewed=0,
+                blocked=0,
+                latency_sum_ms=0.0,
+                latency_histogram=[0] * (len(LATENCY_EDGES_MS) + 1),
+                score_histogram=[0] * SCORE_BINS,
+            ),
+        )
+        rollup.transactions += count
+        rollup.reviewed += count if decision == Decision.REVIEW else 0
+        rollup.blocked += count if decision == Decision.BLOCK else 0
+        rollup.latency_sum_ms += latency
+        rollup.latency_histogram[latency_bin] += count
+        rollup.score_histogram[score_bin] += count
+    TrafficRollup.objects.bulk_create(
+        rollups.values(),
+        update_conflicts=True,
+        unique_fields=["minute"],
+        update_fields=[
+            "transactions",
+            "reviewed",
+            "blocked",
+            "latency_sum_ms",
+            "latency_histogram",
+            "score_histogram",
+        ],
+    )
+    return len(rollups)
+
+
+def _bin(column: str, upper_edges: tuple[float, ...] | list[float]) -> Case:
+    """The number of the bin of a column, the same on every database."""
+    whens = [When(**{f"{column}__lt": edge}, then=Value(i)) for i, edge in enumerate(upper_edges)]
+    return Case(*whens, default=Value(len(upper_edges)), output_field=IntegerField())

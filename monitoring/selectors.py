@@ -1,0 +1,119 @@
+"""What the dashboard shows, at a cost that does not grow with the tables."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from django.db.models import Count, QuerySet
+from django.utils import timezone
+
+from monitoring.models import LATENCY_EDGES_MS, SCORE_BINS, DriftReport, TrafficRollup
+from scoring.models import Decision, Prediction, Review
+from training.models import ModelVersion, Stage
+
+LATEST = 12
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Traffic of a window, by the minute. All lists are of the same length, oldest first."""
+
+    minutes: list[datetime]
+    approved: list[int]
+    reviewed: list[int]
+    blocked: list[int]
+    latency_mean_ms: list[float]
+    latency_p95_ms: list[float]
+    score_histogram: list[int]
+    latency_histogram: list[int]
+    latency_sum_ms: float
+    window: timedelta
+
+    @property
+    def alerts(self) -> int:
+        return sum(self.reviewed) + sum(self.blocked)
+
+    @property
+    def transactions(self) -> int:
+        return sum(self.approved) + self.alerts
+
+    @property
+    def mean_ms(self) -> float | None:
+        return self.latency_sum_ms / self.transactions if self.transactions else None
+
+    @property
+    def p95_ms(self) -> float | None:
+        return quantile_ms(self.latency_histogram, 0.95)
+
+
+def traffic(window: timedelta, *, now: datetime | None = None) -> Traffic:
+    """The minutes that began within the window before `now`."""
+    now = now or timezone.now()
+    rows = list(TrafficRollup.objects.filter(minute__gt=now - window, minute__lte=now).order_by("minute"))
+    return Traffic(
+        minutes=[row.minute for row in rows],
+        approved=[row.transactions - row.reviewed - row.blocked for row in rows],
+        reviewed=[row.reviewed for row in rows],
+        blocked=[row.blocked for row in rows],
+        latency_mean_ms=[row.latency_sum_ms / row.transactions for row in rows],
+        latency_p95_ms=[quantile_ms(row.latency_histogram, 0.95) or 0.0 for row in rows],
+        score_histogram=_added(SCORE_BINS, [row.score_histogram for row in rows]),
+        latency_histogram=_added(len(LATENCY_EDGES_MS) + 1, [row.latency_histogram for row in rows]),
+        latency_sum_ms=sum(row.latency_sum_ms for row in rows),
+        window=window,
+    )
+
+
+def quantile_ms(histogram: list[int], q: float) -> float | None:
+    """A quantile from counts per bin of `LATENCY_EDGES_MS`, linear within its bin; None of an empty histogram.
+
+    The last bin has no upper edge: a quantile in it is given as its lower edge.
+    """
+    counts = np.cumsum(histogram)
+    if not counts[-1]:
+        return None
+    rank = q * counts[-1]
+    bin_ = int(np.searchsorted(counts, rank))
+    if bin_ == len(LATENCY_EDGES_MS):
+        return float(LATENCY_EDGES_MS[-1])
+    low = LATENCY_EDGES_MS[bin_ - 1] if bin_ else 0.0
+    before = counts[bin_ - 1] if bin_ else 0
+    return float(low + (LATENCY_EDGES_MS[bin_] - low) * (rank - before) / histogram[bin_])
+
+
+def review_outcomes(window: timedelta, *, now: datetime | None = None) -> dict[str, int]:
+    """How the reviews closed within the window ended: {"fraud": n, "legitimate": m}; and all that are "open"."""
+    now = now or timezone.now()
+    closed = Review.objects.filter(closed_at__gt=now - window).values_list("state").annotate(count=Count("*"))
+    outcomes = {Review.State.FRAUD: 0, Review.State.LEGITIMATE: 0} | dict(closed)
+    return {str(state): count for state, count in outcomes.items()} | {
+        "open": Review.objects.filter(state=Review.State.OPEN).count()
+    }
+
+
+def latest_predictions() -> QuerySet[Prediction]:
+    return Prediction.objects.select_related("transaction").order_by("-created_at")[:LATEST]
+
+
+def latest_alerts() -> QuerySet[Prediction]:
+    alerts = Prediction.objects.exclude(decision=Decision.APPROVE)
+    return alerts.select_related("transaction", "review").order_by("-created_at")[:LATEST]
+
+
+def champion() -> ModelVersion | None:
+    return ModelVersion.objects.filter(stage=Stage.CHAMPION).first()
+
+
+def latest_drift() -> DriftReport | None:
+    """The newest report about the champion."""
+    return DriftReport.objects.filter(model_version__stage=Stage.CHAMPION).first()
+
+
+def samples_so_far(version: ModelVersion, limit: int) -> int:
+    """How many predictions the version has made, counted up to `limit`."""
+    return Prediction.objects.filter(model_version=version)[:limit].count()
+
+
+def _added(length: int, histograms: list[Any]) -> list[int]:
+    return [int(count) for count in np.sum(histograms, axis=0)] if histograms else [0] * length

@@ -1,0 +1,8 @@
+from django.urls import include, path
+
+from monitoring.views import dashboard
+
+urlpatterns = [
+    path("admin/dashboard/", dashboard, name="dashboard"),
+    path("admin/dashboard/dash/", include("django_plotly_dash.urls")),
+]
