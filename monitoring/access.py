@@ -7,17 +7,17 @@ from typing import Any
 from csp.constants import SELF, UNSAFE_INLINE
 from csp.decorators import csp_update
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponseBase
 
 # SHA-256 of the one line of script that Dash writes into its page: `var renderer = new DashRenderer();`
-DASH_RENDERER = "'sha256-REPLACE'"
+DASH_RENDERER = "'sha256-jZlsGVOhUAIcH+4PVs7QuGZkthRMgvT2n0ilH6/zTM0='"
 
 
-def staff_only(view: Callable[..., HttpResponse], **_: Any) -> Callable[..., HttpResponse]:
+def staff_only(view: Callable[..., HttpResponseBase], **_: Any) -> Callable[..., HttpResponseBase]:
     """Wraps every view of django-plotly-dash: staff alone get in, and Dash gets what its page cannot do without."""
 
     @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not (request.user.is_active and request.user.is_staff):
             raise PermissionDenied
         return view(request, *args, **kwargs)

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,7 +97,7 @@ class Simulator:
         """Send until `count` transactions are sent or `duration_s` has passed; yields the seconds gone, after each."""
         began = due = time.monotonic()
         sent = 0
-        with self._http, self._pool:  # the pool finishes first
+        with closing(self._http), self._pool:  # the pool finishes first
             while (count is None or sent < count) and (duration_s is None or time.monotonic() - began < duration_s):
                 due += self._random.exponential(1 / self._rate_per_s)
                 time.sleep(max(0.0, due - time.monotonic()))
