@@ -1,3 +1,4 @@
+import logging
 import re
 from collections.abc import Callable
 
@@ -6,6 +7,13 @@ from django.http import HttpRequest, HttpResponse
 
 # A caller's own id is taken over so that logs on both sides meet; anything longer or stranger is replaced.
 ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class No503(logging.Filter):
+    """Keeps the log line that Django writes for each answer of 503 out of the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return getattr(record, "status_code", None) != 503
 
 
 class RequestIdMiddleware:
