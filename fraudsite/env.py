@@ -22,6 +22,14 @@ def boolean(name: str, default: bool) -> bool:
     raise ImproperlyConfigured(f"{name} must be one of {sorted(TRUE | FALSE)}.")
 
 
+def choice(name: str, default: str, known: tuple[str, ...]) -> str:
+    """Read one of a few words."""
+    value = env.str(name, default="").strip() or default
+    if value not in known:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(known)}.")
+    return value
+
+
 def number(name: str, default: float, minimum: float, maximum: float) -> float:
     """Read a number of the default's own type and hold it to its bounds (both inclusive)."""
     kind = type(default)

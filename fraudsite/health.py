@@ -9,9 +9,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from scoring import replies
+from scoring import gateway, replies
 from scoring.exceptions import RequestRefused
-from scoring.gateway import gateway
 
 
 @never_cache
@@ -48,7 +47,7 @@ def _broker() -> str:
 
 def _worker() -> str:
     try:
-        gateway().ask(None, timeout_ms=settings.READY_TIMEOUT_MS)
+        gateway.realtime().ping(timeout_ms=settings.READY_TIMEOUT_MS)
     except RequestRefused as refusal:
         return str(refusal)
     return "ok"

@@ -7,7 +7,7 @@ import environ
 from csp.constants import NONE, SELF
 from kombu import Exchange, Queue
 
-from fraudsite.env import boolean, env, integer, number, secret
+from fraudsite.env import boolean, choice, env, integer, number, secret
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 environ.Env.read_env(BASE_DIR / ".env")
@@ -103,12 +103,12 @@ REALTIME_QUEUE = "realtime"
 BULK_QUEUE = "bulk"
 
 CELERY_BROKER_URL = REDIS_URL
-CELERY_TASK_SERIALIZER = "json"
-CELERY_ACCEPT_CONTENT = ["json"]
+# Data only, never pickle. Bytes travel as they are; Celery's own control messages are JSON.
+CELERY_TASK_SERIALIZER = "msgpack"
+CELERY_ACCEPT_CONTENT = ["msgpack", "json"]
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_QUEUES = [Queue(name, Exchange(name), routing_key=name) for name in (REALTIME_QUEUE, BULK_QUEUE)]
 CELERY_TASK_DEFAULT_QUEUE = BULK_QUEUE
-CELERY_TASK_ROUTES = {"scoring.tasks.score_batch": {"queue": REALTIME_QUEUE}}
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -118,6 +118,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_TASK_TIME_LIMIT = 1800
+PENDING_SWEEP_S = number("PENDING_SWEEP_S", 5.0, 0.1, 3_600.0)
 ROLLUP_INTERVAL_S = number("ROLLUP_INTERVAL_S", 5.0, 1.0, 60.0)
 DRIFT_INTERVAL_S = number("DRIFT_INTERVAL_S", 60.0, 5.0, 86_400.0)
 CELERY_BEAT_SCHEDULE = {
@@ -126,6 +127,7 @@ CELERY_BEAT_SCHEDULE = {
     for task, interval_s in {
         "monitoring.tasks.update_rollups": ROLLUP_INTERVAL_S,
         "monitoring.tasks.measure_drift": DRIFT_INTERVAL_S,
+        "scoring.tasks.resend_pending": PENDING_SWEEP_S,
     }.items()
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
@@ -137,9 +139,21 @@ DEFAULT_SCHEMA = "ulb"
 PREDICT_DEADLINE_MS = integer("PREDICT_DEADLINE_MS", 1_000, 10, 60_000)
 PREDICT_BODY_LIMIT_BYTES = integer("PREDICT_BODY_LIMIT_BYTES", 65_536, 1_024, 1_048_576)
 PREDICT_CLOCK_SKEW_S = integer("PREDICT_CLOCK_SKEW_S", 300, 0, 86_400)
+# What a client hears when no worker answers: "refuse" says 503, "rules" decides without a score and says so.
+FALLBACK_POLICY = choice("FALLBACK_POLICY", "refuse", ("refuse", "rules"))
+FALLBACK_REVIEW_AMOUNT = number("FALLBACK_REVIEW_AMOUNT", 100.0, 0.0, 1e12)
 GATEWAY_QUEUE_LIMIT = integer("GATEWAY_QUEUE_LIMIT", 1_024, 1, 100_000)
 GATEWAY_BATCH_LIMIT = integer("GATEWAY_BATCH_LIMIT", 256, 1, 256)
 GATEWAY_BATCHES_UNDER_WAY = integer("GATEWAY_BATCHES_UNDER_WAY", 2, 1, 64)
+BATCH_LIMIT = integer("BATCH_LIMIT", 1_000, 1, 10_000)
+BATCH_BODY_LIMIT_BYTES = integer("BATCH_BODY_LIMIT_BYTES", 2_097_152, 1_024, 67_108_864)
+BATCH_DEADLINE_MS = integer("BATCH_DEADLINE_MS", 10_000, 10, 60_000)
+BATCH_CHUNK = integer("BATCH_CHUNK", 500, 1, 1_000)
+BATCH_QUEUE_LIMIT = integer("BATCH_QUEUE_LIMIT", 64, 1, 10_000)
+# A stored transaction without a score is sent again after this time, and later each time.
+PENDING_RETRY_S = number("PENDING_RETRY_S", 10.0, 0.1, 3_600.0)
+PENDING_ATTEMPTS_LIMIT = integer("PENDING_ATTEMPTS_LIMIT", 8, 1, 15)
+PENDING_RESEND_LIMIT = integer("PENDING_RESEND_LIMIT", 10_000, 1, 1_000_000)
 RETRY_AFTER_S = integer("RETRY_AFTER_S", 1, 1, 3_600)
 MODEL_THREADS = integer("MODEL_THREADS", 1, 1, 256)
 MODEL_REFRESH_S = number("MODEL_REFRESH_S", 2.0, 0.0, 60.0)

@@ -68,14 +68,14 @@ def worker_process(
     """A Celery worker on the realtime queue, as an operator starts it, on the tests' database."""
     from django.conf import settings
 
-    from scoring.gateway import gateway
+    from scoring import gateway
 
     with django_db_blocker.unblock():
         _register(bundle)
     log = settings.VAR_DIR / "worker.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "fraudsite", "worker", "-Q", "realtime", "--pool", "solo"],
+            [sys.executable, "-m", "celery", "-A", "fraudsite", "worker", "-Q", "realtime,bulk", "--pool", "solo"],
             env=worker_environment(),
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -84,19 +84,20 @@ def worker_process(
         _await_worker(process, log)
         yield process
     finally:
-        gateway().close()
+        gateway.realtime().close()
+        gateway.bulk().close()
         process.terminate()
         process.wait(timeout=30)
 
 
 def _await_worker(process: "subprocess.Popen[bytes]", log: Path) -> None:
+    from scoring import gateway
     from scoring.exceptions import ScorerUnavailable
-    from scoring.gateway import gateway
 
     give_up = time.monotonic() + PROCESS_START_S
     while True:
         try:
-            gateway().ask(None, timeout_ms=1000)
+            gateway.realtime().ping(timeout_ms=1000)
             return
         except ScorerUnavailable:
             if process.poll() is not None or time.monotonic() > give_up:

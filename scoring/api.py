@@ -1,25 +1,51 @@
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from django.conf import settings
-from django.http import Http404
+from django.db import DatabaseError
+from django.http import Http404, HttpResponse
+from django.urls import reverse
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiExample, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from scoring import selectors
+from scoring import gateway, metrics, selectors, services, tasks
 from scoring.decoding import read_object
-from scoring.exceptions import TransactionConflict
-from scoring.gateway import gateway
-from scoring.models import Prediction
-from scoring.serializers import PredictionSerializer, ProblemSerializer, answer, request_document
-from scoring.submissions import validate
+from scoring.exceptions import (
+    DatabaseUnavailable,
+    FieldError,
+    InvalidFields,
+    RequestRefused,
+    ScorerUnavailable,
+    TransactionConflict,
+    Unscorable,
+)
+from scoring.gateway import Waiting
+from scoring.models import Fallback, Transaction
+from scoring.preferences import Preferences, read_preferences
+from scoring.replies import Kind, Outcome
+from scoring.serializers import (
+    BatchAnswerSerializer,
+    PendingSerializer,
+    PredictionSerializer,
+    ProblemSerializer,
+    batch_document,
+    request_document,
+)
+from scoring.submissions import Submission, validate
 from training.schema import load_schema
 
+SCHEMA = load_schema(settings.DEFAULT_SCHEMA)
 PROBLEMS = {(status, "application/problem+json"): ProblemSerializer for status in (400, 401, 406, 409, 413, 415, 422)}
 UNAVAILABLE = {(status, "application/problem+json"): ProblemSerializer for status in (429, 503)}
+EXAMPLE = dict.fromkeys(SCHEMA.feature_names, 0.0) | {"transaction_id": "order-1001"}
 
 
 class PredictView(APIView):
@@ -28,42 +54,212 @@ class PredictView(APIView):
         summary="Score a transaction",
         description="Stores the transaction, scores it and answers. An answer of 200 means that both are stored. "
         "`Idempotent-Replayed: true` marks the stored answer to a repeated transaction id.",
-        request={"application/json": request_document(load_schema(settings.DEFAULT_SCHEMA))},
-        responses={200: PredictionSerializer} | PROBLEMS | UNAVAILABLE,
-        examples=[
-            OpenApiExample(
-                "A transaction",
-                request_only=True,
-                value=dict.fromkeys(load_schema(settings.DEFAULT_SCHEMA).feature_names, 0.0)
-                | {"transaction_id": "order-1001"},
-            )
+        parameters=[
+            OpenApiParameter(
+                "Prefer",
+                str,
+                OpenApiParameter.HEADER,
+                description="`wait=<seconds>` lowers the deadline. `respond-async` stores the transaction, answers 202 "
+                "with the address of the result, and scores it afterwards (RFC 7240).",
+            ),
+            OpenApiParameter(
+                "Idempotency-Key", str, OpenApiParameter.HEADER, description="Another way to send `transaction_id`."
+            ),
         ],
+        request={"application/json": request_document(SCHEMA)},
+        responses={200: PredictionSerializer, 202: PendingSerializer} | PROBLEMS | UNAVAILABLE,
+        examples=[OpenApiExample("A transaction", request_only=True, value=EXAMPLE)],
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         received_at = timezone.now()
-        submission = validate(
-            read_object(request._request, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES),
-            schema=load_schema(settings.DEFAULT_SCHEMA),
-            client_id=request.user.pk,  # type: ignore[arg-type]  # a Client, and saved
-            received_at=received_at,
-            clock_skew_s=settings.PREDICT_CLOCK_SKEW_S,
+        began = time.perf_counter()
+        preferences = read_preferences(request.headers.get("Prefer", ""))
+        body = read_object(request._request, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES)
+        submission = _validated(
+            body,
+            request,
+            received_at,
+            deadline_ms=_deadline_ms(preferences),
+            key=request.headers.get("Idempotency-Key"),
         )
-        outcome: dict[str, Any] = gateway().ask(submission, timeout_ms=settings.PREDICT_DEADLINE_MS)
-        if outcome.get("conflict"):
-            raise TransactionConflict
-        headers = {"Idempotent-Replayed": "true"} if outcome["replayed"] else None
-        return Response(outcome["answer"], headers=headers)
+        outcome = _accept(submission) if preferences.respond_async else _ask(submission)
+        response = _response(outcome, preferences)
+        metrics.REQUESTS.labels(response.status_code).observe(time.perf_counter() - began)
+        return response
+
+
+class BatchView(APIView):
+    @extend_schema(
+        operation_id="predict_batch",
+        summary="Score many transactions",
+        description=f"Scores up to {settings.BATCH_LIMIT:,} transactions and answers for each, in order. A transaction "
+        "that is refused does not keep the others from their scores: its result has the problem document.",
+        request={"application/json": batch_document(SCHEMA, settings.BATCH_LIMIT)},
+        responses={200: BatchAnswerSerializer} | PROBLEMS | UNAVAILABLE,
+        examples=[OpenApiExample("Two transactions", request_only=True, value={"transactions": [EXAMPLE, EXAMPLE]})],
+    )
+    def post(self, request: Request) -> HttpResponse:
+        received_at = timezone.now()
+        results: dict[int, bytes] = {}
+        submissions: dict[int, Submission] = {}
+        rows = _rows(read_object(request._request, limit_bytes=settings.BATCH_BODY_LIMIT_BYTES))
+        for index, row in enumerate(rows):
+            try:
+                if not isinstance(row, dict):
+                    raise InvalidFields("A transaction must be a JSON object.")
+                submissions[index] = _validated(row, request, received_at, deadline_ms=settings.BATCH_DEADLINE_MS)
+            except RequestRefused as refusal:
+                results[index] = _refused(refusal)
+        results |= zip(submissions, _ask_in_chunks(list(submissions.values())), strict=True)
+        body = b'{"results":[%b]}' % b",".join(results[index] for index in range(len(rows)))
+        return HttpResponse(body, content_type="application/json")
 
 
 class PredictionView(APIView):
     @extend_schema(
         operation_id="prediction",
         summary="Read a stored prediction",
-        responses={200: PredictionSerializer, (404, "application/problem+json"): ProblemSerializer},
+        description="The answer that was given. Of a degraded answer, `rescored` has what the model said later.",
+        responses={
+            200: PredictionSerializer,
+            202: PendingSerializer,
+            (404, "application/problem+json"): ProblemSerializer,
+            (422, "application/problem+json"): ProblemSerializer,
+        },
     )
-    def get(self, request: Request, prediction_id: UUID) -> Response:
+    def get(self, request: Request, prediction_id: UUID) -> HttpResponse:
         try:
-            prediction = selectors.predictions_of(request.user).get(pk=prediction_id)  # type: ignore[arg-type]
-        except Prediction.DoesNotExist:
+            row = selectors.transactions_of(request.user).get(pk=prediction_id)  # type: ignore[arg-type]
+        except Transaction.DoesNotExist:
             raise Http404 from None
-        return Response(answer(prediction))
+        if told := selectors.told(row):
+            return HttpResponse(told, content_type="application/json")
+        if row.pending.attempts >= settings.PENDING_ATTEMPTS_LIMIT:
+            raise Unscorable(row.pending.fault or None)
+        return _response(Outcome(Kind.PENDING, str(row.pk).encode()), Preferences())
+
+
+def _validated(
+    body: dict[str, Any], request: Request, received_at: datetime, *, deadline_ms: int, key: str | None = None
+) -> Submission:
+    return validate(
+        body,
+        schema=SCHEMA,
+        client_id=request.user.pk,  # type: ignore[arg-type]  # a Client, and saved
+        received_at=received_at,
+        deadline_ms=deadline_ms,
+        clock_skew_s=settings.PREDICT_CLOCK_SKEW_S,
+        idempotency_key=key,
+    )
+
+
+def _deadline_ms(preferences: Preferences) -> int:
+    if preferences.wait_s is None:
+        return settings.PREDICT_DEADLINE_MS
+    return min(settings.PREDICT_DEADLINE_MS, max(1, preferences.wait_s * 1000))
+
+
+def _ask(submission: Submission) -> Outcome:
+    """Have it scored, or decided by rules where the settings say so and no worker answers."""
+    try:
+        [outcome] = gateway.realtime().ask([submission])
+        if outcome.kind != Kind.EXPIRED:
+            return outcome
+        raise ScorerUnavailable(reason=Fallback.Reason.DEADLINE)
+    except ScorerUnavailable as refusal:
+        if settings.FALLBACK_POLICY == "refuse":
+            raise
+        metrics.FALLBACKS.labels(refusal.reason).inc()
+        try:
+            return services.fall_back(submission=submission, reason=refusal.reason)
+        except DatabaseError as error:
+            raise DatabaseUnavailable from error
+
+
+def _accept(submission: Submission) -> Outcome:
+    try:
+        outcome = services.accept(submission=submission)
+    except DatabaseError as error:
+        raise DatabaseUnavailable from error
+    if outcome == Outcome(Kind.PENDING, submission.id.encode()):
+        tasks.send_pending(submission.id)
+    return outcome
+
+
+def _ask_in_chunks(submissions: list[Submission]) -> Iterator[bytes]:
+    """The result of each, in order. All chunks are under way before the first is waited for."""
+    line: list[tuple[list[Submission], Waiting | RequestRefused]] = []
+    for start in range(0, len(submissions), settings.BATCH_CHUNK):
+        chunk = submissions[start : start + settings.BATCH_CHUNK]
+        try:
+            line.append((chunk, gateway.bulk().join(chunk)))
+        except RequestRefused as refusal:
+            if not start:  # nothing of the call is under way
+                raise
+            line.append((chunk, refusal))
+    for chunk, waiting in line:
+        try:
+            if isinstance(waiting, RequestRefused):
+                raise waiting
+            outcomes = waiting.wait()
+        except RequestRefused as refusal:
+            yield from [_refused(refusal)] * len(chunk)
+        else:
+            yield from map(_result, outcomes)
+
+
+def _rows(body: dict[str, Any]) -> list[Any]:
+    rows = body.get("transactions")
+    if not isinstance(rows, list) or len(body) > 1 or not 1 <= len(rows) <= settings.BATCH_LIMIT:
+        wanted = f"Send one field, a list of 1 to {settings.BATCH_LIMIT:,} transactions."
+        raise InvalidFields(errors=[FieldError("/transactions", "invalid_list", wanted)])
+    return rows
+
+
+def _response(outcome: Outcome, preferences: Preferences) -> HttpResponse:
+    match outcome.kind:
+        case Kind.SCORED:
+            return HttpResponse(outcome.answer, content_type="application/json")
+        case Kind.REPLAYED:
+            headers = {"Idempotent-Replayed": "true"}
+            return HttpResponse(outcome.answer, content_type="application/json", headers=headers)
+        case Kind.PENDING:
+            key = outcome.answer.decode()
+            address = reverse("prediction", args=[key])
+            headers = {"Location": address, "Retry-After": str(settings.RETRY_AFTER_S)}
+            if preferences.respond_async:
+                headers["Preference-Applied"] = "respond-async"
+            body = msgspec.json.encode({"id": key, "status": "pending", "location": address})
+            return HttpResponse(body, status=202, content_type="application/json", headers=headers)
+    raise _refusal_of(outcome)
+
+
+def _refusal_of(outcome: Outcome) -> RequestRefused:
+    match outcome.kind:
+        case Kind.CONFLICT:
+            return TransactionConflict()
+        case Kind.UNSCORABLE:
+            return Unscorable()
+    return ScorerUnavailable(reason=Fallback.Reason.DEADLINE)
+
+
+def _result(outcome: Outcome) -> bytes:
+    match outcome.kind:
+        case Kind.SCORED | Kind.REPLAYED:
+            return b'{"status":200,"prediction":%b}' % outcome.answer
+        case Kind.PENDING:
+            return b'{"status":202,"id":"%b"}' % outcome.answer
+    return _refused(_refusal_of(outcome))
+
+
+def _refused(refusal: RequestRefused) -> bytes:
+    return msgspec.json.encode(
+        {
+            "status": int(HTTPStatus(refusal.status)),
+            "problem": {
+                "title": refusal.title,
+                "detail": str(refusal),
+                "errors": [asdict(error) for error in refusal.errors],
+            },
+        }
+    )

@@ -27,3 +27,18 @@ class Policy:
         if self.block_threshold is not None and fraud_score >= self.block_threshold:
             return Decision.BLOCK
         return Decision.REVIEW if fraud_score >= self.review_threshold else Decision.APPROVE
+
+
+@dataclass(frozen=True)
+class FallbackRules:
+    """What is decided while no model can be asked: never to block, and large amounts never without a person."""
+
+    review_amount: float
+
+    def decide(self, amount: float) -> Decision:
+        """Decide on an amount, in the schema's currency.
+
+        >>> FallbackRules(review_amount=100).decide(100)
+        Decision.REVIEW
+        """
+        return Decision.REVIEW if amount >= self.review_amount else Decision.APPROVE

@@ -66,11 +66,30 @@ class TransactionConflict(RequestRefused):
     title = "Transaction id already used"
 
 
+class Unscorable(RequestRefused):
+    """The model has no finite score for these values; nothing was stored. Check them against the schema."""
+
+    status = 422
+    title = "Unscorable transaction"
+
+
 class ScorerUnavailable(RequestRefused):
-    """No worker answered inside the deadline; nothing was acknowledged. Send the same request again."""
+    """No worker scored inside the deadline, or none could. `reason` is one of `Fallback.Reason`."""
 
     status = 503
     title = "Scorer unavailable"
+    retry_after = True
+
+    def __init__(self, message: str | None = None, *, reason: str) -> None:
+        super().__init__(message or "No worker answered inside the deadline; nothing was acknowledged. Send it again.")
+        self.reason = reason
+
+
+class DatabaseUnavailable(RequestRefused):
+    """The database does not answer; nothing was acknowledged. Send the same request again."""
+
+    status = 503
+    title = "Database unavailable"
     retry_after = True
 
 

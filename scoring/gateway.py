@@ -6,145 +6,256 @@ involved, so batches grow exactly when the load does.
 
 import logging
 import os
-import queue
 import threading
 import time
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from queue import Empty, SimpleQueue
 
+import msgspec
 import redis
 import uuid_utils
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
-from scoring import replies, tasks
+from scoring import metrics, replies, tasks
 from scoring.exceptions import Overloaded, ScorerUnavailable
+from scoring.models import Fallback
+from scoring.replies import Outcome, Reply
 from scoring.submissions import Submission
 
 logger = logging.getLogger(__name__)
 
+# After so many batches without any reply the workers count as gone, until one of them answers again.
+SILENCE_LIMIT = 3
+
+
+class Waiting:
+    """A request that waits for the outcomes of its submissions; without any it asks for a sign of life.
+
+    A lock is the cheapest thing of Python's that one thread can wait on and another can end.
+    """
+
+    __slots__ = ("_ended", "_outcomes", "_refusal", "deadline", "submissions")
+
+    def __init__(self, submissions: Sequence[Submission], deadline: float) -> None:
+        self.submissions = submissions
+        self.deadline = deadline  # on the monotonic clock
+        self._outcomes: list[Outcome] = []
+        self._refusal: ScorerUnavailable | None = None
+        self._ended = threading.Lock()
+        self._ended.acquire()
+
+    def end(self, outcomes: list[Outcome]) -> None:
+        self._outcomes = outcomes
+        self._ended.release()
+
+    def refuse(self, refusal: ScorerUnavailable) -> None:
+        self._refusal = refusal
+        self._ended.release()
+
+    def wait(self) -> list[Outcome]:
+        if not self._ended.acquire(timeout=max(0.0, self.deadline - time.monotonic())):
+            raise ScorerUnavailable(reason=Fallback.Reason.DEADLINE)
+        if self._refusal:
+            raise self._refusal
+        return self._outcomes
+
 
 @dataclass
-class Waiting:
-    """A request that waits. `deadline` is on the monotonic clock; without a submission it asks for a sign of life."""
-
-    submission: Submission | None
-    deadline: float
-    outcome: Future[dict[str, Any]] = field(default_factory=Future)
+class Batch:
+    waiting: list[Waiting]
+    forgotten_at: float  # on the monotonic clock
 
 
 class Gateway:
-    """The line of one process to the workers: a thread that sends, a thread that receives."""
+    """The line of one process to the workers of one queue: a thread that sends, a thread that receives."""
 
-    def __init__(self) -> None:
-        self._line: queue.Queue[Waiting] = queue.Queue(maxsize=settings.GATEWAY_QUEUE_LIMIT)
-        self._under_way: dict[str, list[Waiting]] = {}
+    def __init__(
+        self, queue: str, *, line_limit: int, batch_limit: int, batches_under_way: int, patience_ms: int
+    ) -> None:
+        self._queue = queue
+        self._line_limit, self._batch_limit, self._batches_under_way = line_limit, batch_limit, batches_under_way
+        self._patience_s = patience_ms / 1000
+        self._line: SimpleQueue[Waiting] = SimpleQueue()
+        self._under_way: dict[str, Batch] = {}
+        self._silent_batches = 0
         self._room = threading.Condition()
         self._closed = threading.Event()
         self._reply_to = f"fraudsite:replies:{uuid_utils.uuid7()}"
         for loop in (self._send_forever, self._receive_forever):
-            threading.Thread(target=loop, name=f"gateway-{loop.__name__.strip('_')}", daemon=True).start()
+            threading.Thread(target=loop, name=f"{queue}-{loop.__name__.strip('_')}", daemon=True).start()
 
-    def ask(self, submission: Submission | None, *, timeout_ms: float) -> dict[str, Any]:
-        """Have a submission scored and stored, and wait for it. Returns what `services.score_batch` says of it.
+    def ask(self, submissions: Sequence[Submission]) -> list[Outcome]:
+        """Have submissions scored and stored, and wait for their outcomes until the deadline of the first.
+
+        They travel together; the caller keeps them to `batch_limit` at most.
 
         Raises:
-            Overloaded: `GATEWAY_QUEUE_LIMIT` requests are waiting already.
+            Overloaded: `line_limit` requests are waiting already.
             ScorerUnavailable: no answer in time, or the worker could not score.
         """
-        waiting = Waiting(submission, time.monotonic() + timeout_ms / 1000)
-        try:
-            self._line.put_nowait(waiting)
-        except queue.Full:
-            raise Overloaded from None
-        try:
-            return waiting.outcome.result(timeout=timeout_ms / 1000)
-        except TimeoutError:
-            raise ScorerUnavailable from None
+        return self.join(submissions).wait()
+
+    def join(self, submissions: Sequence[Submission]) -> Waiting:
+        """Like `ask`, but the caller waits when it likes.
+
+        Raises:
+            Overloaded: `line_limit` requests are waiting already.
+            ScorerUnavailable: no worker has answered for a while, and another request is trying already.
+        """
+        if self._silent_batches >= SILENCE_LIMIT and self._is_probing():
+            raise ScorerUnavailable(reason=Fallback.Reason.NO_WORKER)
+        if self._line.qsize() >= self._line_limit:
+            raise Overloaded
+        waiting = Waiting(submissions, time.monotonic() + submissions[0].deadline - time.time())
+        self._line.put(waiting)
+        return waiting
+
+    def ping(self, *, timeout_ms: float) -> None:
+        """Return once a worker with a model answers.
+
+        Raises:
+            ScorerUnavailable: none did in time, or it has no model.
+        """
+        waiting = Waiting([], time.monotonic() + timeout_ms / 1000)
+        self._line.put(waiting)
+        waiting.wait()
 
     def close(self) -> None:
         """Stop listening for replies, within a second."""
         self._closed.set()
 
+    def _is_probing(self) -> bool:
+        with self._room:
+            self._forget_unanswered(time.monotonic())
+            return bool(self._under_way)
+
     def _send_forever(self) -> None:
+        first: Waiting | None = None
         while True:
-            first = self._line.get()
+            first = first or self._line.get()
             self._wait_for_room()
-            batch = [first]
-            while len(batch) < settings.GATEWAY_BATCH_LIMIT:
+            batch, size = [first], len(first.submissions)
+            first = None
+            while first is None:
                 try:
-                    batch.append(self._line.get_nowait())
-                except queue.Empty:
+                    following = self._line.get_nowait()
+                except Empty:
                     break
+                size += len(following.submissions)
+                if size > self._batch_limit:
+                    first = following
+                else:
+                    batch.append(following)
             now = time.monotonic()
             if batch := [waiting for waiting in batch if waiting.deadline > now]:
                 self._send(batch, now)
 
     def _wait_for_room(self) -> None:
-        """Return once fewer than `GATEWAY_BATCHES_UNDER_WAY` batches are, forgetting those nobody waits for."""
+        """Return once fewer than `batches_under_way` batches are, forgetting those that nobody answered."""
         with self._room:
             while True:
                 now = time.monotonic()
-                last_deadline = {
-                    batch_id: max(waiting.deadline for waiting in batch) for batch_id, batch in self._under_way.items()
-                }
-                for batch_id, deadline in last_deadline.items():
-                    if deadline <= now:
-                        del self._under_way[batch_id]
-                if len(self._under_way) < settings.GATEWAY_BATCHES_UNDER_WAY:
+                self._forget_unanswered(now)
+                if len(self._under_way) < self._batches_under_way:
                     return
-                self._room.wait(timeout=min(last_deadline[batch_id] for batch_id in self._under_way) - now)
+                self._room.wait(timeout=min(batch.forgotten_at for batch in self._under_way.values()) - now)
 
-    def _send(self, batch: list[Waiting], now: float) -> None:
+    def _forget_unanswered(self, now: float) -> None:
+        for batch_id in [batch_id for batch_id, batch in self._under_way.items() if batch.forgotten_at <= now]:
+            del self._under_way[batch_id]
+            self._silent_batches += 1
+
+    def _send(self, line: list[Waiting], now: float) -> None:
         batch_id = str(uuid_utils.uuid7())
+        # Even a batch that nobody waits for any more gets its reply, or impatient clients would look like dead workers.
+        expires_s = max(self._patience_s, max(waiting.deadline for waiting in line) - now)
         with self._room:
-            self._under_way[batch_id] = batch
-        messages = [waiting.submission.to_message() for waiting in batch if waiting.submission]
+            self._under_way[batch_id] = Batch(line, now + expires_s)
+        submissions = [submission for waiting in line for submission in waiting.submissions]
         try:
             tasks.score_batch.apply_async(
-                (self._reply_to, batch_id, messages),
-                expires=max(waiting.deadline for waiting in batch) - now,
+                (self._reply_to, batch_id, msgspec.msgpack.encode(submissions)),
+                queue=self._queue,
+                expires=expires_s,
                 retry=False,
             )
         except Exception as error:  # this thread serves every request of the process: it must outlive any fault
             expected = isinstance(error, OperationalError | redis.RedisError | OSError)
-            logger.warning("A batch of %d could not be sent: %s", len(batch), error, exc_info=not expected)
-            self._settle(batch_id, {"error": "The message broker does not answer; nothing was acknowledged."})
+            logger.warning("A batch of %d could not be sent: %s", len(line), error, exc_info=not expected)
+            self._refuse(batch_id, Fallback.Reason.BROKER, "The message broker does not answer; nothing was stored.")
 
     def _receive_forever(self) -> None:
         while not self._closed.is_set():
             try:
-                received = replies.receive(self._reply_to, timeout_s=1)
+                reply = replies.receive(self._reply_to, timeout_s=1)
             except redis.RedisError as error:
                 if not self._closed.wait(0.5):
                     logger.warning("Waiting for Redis: %s", error)
                 continue
-            if received:
-                self._settle(*received)
+            if reply:
+                self._settle(reply)
 
-    def _settle(self, batch_id: str, reply: dict[str, Any]) -> None:
+    def _settle(self, reply: Reply) -> None:
+        self._silent_batches = 0
+        if reply.error:
+            self._refuse(reply.batch_id, Fallback.Reason.WORKER, reply.error)
+        elif batch := self._take(reply.batch_id):
+            start = 0
+            for waiting in batch.waiting:
+                end = start + len(waiting.submissions)
+                waiting.end(reply.outcomes[start:end])
+                start = end
+            metrics.observe_reply(
+                self._queue, reply, [submission for waiting in batch.waiting for submission in waiting.submissions]
+            )
+
+    def _refuse(self, batch_id: str, reason: Fallback.Reason, detail: str) -> None:
+        if batch := self._take(batch_id):
+            for waiting in batch.waiting:
+                waiting.refuse(ScorerUnavailable(detail, reason=reason))
+
+    def _take(self, batch_id: str) -> Batch | None:
         with self._room:
-            batch = self._under_way.pop(batch_id, [])
+            batch = self._under_way.pop(batch_id, None)
             self._room.notify()
-        outcomes = iter(reply.get("outcomes", ()))
-        for waiting in batch:
-            if "error" in reply:
-                waiting.outcome.set_exception(ScorerUnavailable(reply["error"]))
-            else:
-                waiting.outcome.set_result(next(outcomes) if waiting.submission else reply)
-
-
-@cache
-def _gateway_of(process_id: int) -> Gateway:
-    return Gateway()
+        return batch
 
 
 _starting = threading.Lock()
 
 
-def gateway() -> Gateway:
-    """This process's gateway, started at its first request: threads do not survive a fork."""
+def realtime() -> Gateway:
+    """This process's line to the realtime workers, started at its first request: threads do not survive a fork."""
     with _starting:
-        return _gateway_of(os.getpid())
+        return _realtime_of(os.getpid())
+
+
+def bulk() -> Gateway:
+    """This process's line to the bulk workers, for calls with many transactions."""
+    with _starting:
+        return _bulk_of(os.getpid())
+
+
+@cache
+def _realtime_of(process_id: int) -> Gateway:
+    return Gateway(
+        settings.REALTIME_QUEUE,
+        line_limit=settings.GATEWAY_QUEUE_LIMIT,
+        batch_limit=settings.GATEWAY_BATCH_LIMIT,
+        batches_under_way=settings.GATEWAY_BATCHES_UNDER_WAY,
+        patience_ms=settings.PREDICT_DEADLINE_MS,
+    )
+
+
+@cache
+def _bulk_of(process_id: int) -> Gateway:
+    return Gateway(
+        settings.BULK_QUEUE,
+        line_limit=settings.BATCH_QUEUE_LIMIT,
+        batch_limit=settings.BATCH_CHUNK,
+        batches_under_way=settings.GATEWAY_BATCHES_UNDER_WAY,
+        patience_ms=settings.BATCH_DEADLINE_MS,
+    )

@@ -59,10 +59,13 @@ class Transaction(models.Model):
 
     `fields` are the schema's features by name. `body_sha256` tells a repeat of the same body from another
     transaction under the same id.
+
+    Here and in `Prediction` the database checks no foreign key: the checks were two fifths of the cost of an insert,
+    both rows are written by one statement, and what they refer to is never deleted (PROTECT).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    client = models.ForeignKey(Client, on_delete=models.PROTECT, related_name="+")
+    client = models.ForeignKey(Client, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False)
     transaction_id = models.CharField(max_length=64, null=True, blank=True)
     schema = models.CharField(max_length=32)
     amount = models.FloatField(help_text="In the schema's currency.")
@@ -73,7 +76,11 @@ class Transaction(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["client", "transaction_id"], name="one_row_per_client_transaction_id")
+            models.UniqueConstraint(
+                fields=["client", "transaction_id"],
+                condition=models.Q(transaction_id__isnull=False),
+                name="one_row_per_client_transaction_id",
+            )
         ]
         indexes = [models.Index(fields=["-received_at"], name="transaction_received")]
 
@@ -82,20 +89,26 @@ class Transaction(models.Model):
 
 
 class Prediction(models.Model):
-    """What we answered about a transaction. Insert-only.
+    """What a model said of a transaction, and what was decided. Insert-only.
 
     `fraud_score` lies in [0, 1], higher is riskier. `threshold` is the review threshold that held then. `latency_ms`
-    runs from the arrival of the request to the moment before the commit. `reasons` is a list of
-    `{"feature", "contribution"}`, alerts only, strongest first.
+    runs from the arrival of the request to the moment before the commit; of it, `queue_ms` passed before a worker took
+    the transaction, `features_ms` while its batch's features were made and `model_ms` while the model scored the batch.
+    `reasons` is a list of `{"feature", "contribution"}`, alerts only, strongest first.
     """
 
-    transaction = models.OneToOneField(Transaction, primary_key=True, on_delete=models.CASCADE)
-    model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
+    transaction = models.OneToOneField(Transaction, primary_key=True, on_delete=models.CASCADE, db_constraint=False)
+    model_version = models.ForeignKey(
+        ModelVersion, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
     fraud_score = models.FloatField()
     decision = models.CharField(max_length=8, choices=Decision.choices)
     threshold = models.FloatField()
     reasons = models.JSONField(default=list)
     latency_ms = models.FloatField()
+    queue_ms = models.FloatField(db_default=0.0)
+    features_ms = models.FloatField(db_default=0.0)
+    model_ms = models.FloatField(db_default=0.0)
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -111,6 +124,51 @@ class Prediction(models.Model):
     @property
     def is_alert(self) -> bool:
         return self.decision != Decision.APPROVE
+
+
+class Fallback(models.Model):
+    """What we answered about a transaction while no worker could score it. Insert-only; the score follows.
+
+    `reason` says what was wrong, as the `degraded` field of the answer did.
+    """
+
+    class Reason(models.TextChoices):
+        DEADLINE = "deadline", "No worker answered inside the deadline"
+        NO_WORKER = "no_worker", "No worker has answered for a while"
+        BROKER = "broker", "The message broker did not answer"
+        WORKER = "worker", "The worker could not score"
+
+    transaction = models.OneToOneField(Transaction, primary_key=True, on_delete=models.CASCADE)
+    decision = models.CharField(max_length=8, choices=Decision.choices)
+    reason = models.CharField(max_length=9, choices=Reason.choices)
+    latency_ms = models.FloatField()
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.decision} without a score"
+
+    @property
+    def is_alert(self) -> bool:
+        return self.decision != Decision.APPROVE
+
+
+class Pending(models.Model):
+    """A stored transaction that waits for its score: accepted for later, or answered by a fallback.
+
+    The row is written with the transaction and deleted with the prediction, so nothing that the message broker loses
+    is forgotten. After `PENDING_ATTEMPTS_LIMIT` attempts it is left alone, for a person to look at.
+    """
+
+    transaction = models.OneToOneField(Transaction, primary_key=True, on_delete=models.CASCADE)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    due_at = models.DateTimeField(db_index=True)
+    fault = models.CharField(max_length=200, blank=True, help_text="Why the last attempt failed, where that is known.")
+
+    class Meta:
+        verbose_name_plural = "pending"
+
+    def __str__(self) -> str:
+        return f"{self.attempts} attempts"
 
 
 class Review(models.Model):

@@ -37,8 +37,14 @@ class Predictor:
         self.policy = Policy(version.review_threshold, version.block_threshold)
 
     def score(self, features: np.ndarray) -> np.ndarray:
-        """Score rows of the schema's features, [n, f] float32. Returns [n] float64 in [0, 1]."""
-        return self.scorer.score(features).astype(np.float64)
+        """Score rows of the schema's features, [n, f] float32. Returns [n] float64 in [0, 1]; NaN where it fails."""
+        try:
+            return self.scorer.score(features).astype(np.float64)
+        except Exception:  # whatever a model may raise: one bad row must not cost the others their score
+            if len(features) == 1:
+                logger.exception("The model cannot score a transaction.")
+                return np.array([np.nan])
+            return np.concatenate([self.score(row[None]) for row in features])
 
     def reasons(self, features: np.ndarray) -> list[list[dict[str, float | str]]]:
         """What pushed each row's score up most, strongest first; [n, f] float32 in.

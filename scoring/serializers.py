@@ -1,29 +1,69 @@
 """The shapes of the API: what a prediction looks like to a client, and the documents that describe it."""
 
-from typing import Any
+from typing import Any, Self
 
+import msgspec
 from rest_framework import serializers
 
-from scoring.models import Decision, Prediction
+from scoring.models import Decision, Fallback, Prediction
 from scoring.submissions import TRANSACTION_ID_LIMIT
 from training.schema import Schema
 
 
-def answer(prediction: Prediction) -> dict[str, Any]:
-    """The answer to a predict call. Made of stored columns only, so that a repeat reads the same to the byte."""
-    return {
-        "id": str(prediction.pk),
-        "transaction_id": prediction.transaction.transaction_id,
-        "fraud_score": prediction.fraud_score,
-        "is_fraud": prediction.is_alert,
-        "alert": prediction.is_alert,
-        "decision": str(prediction.decision),
-        "reasons": prediction.reasons,
-        "threshold": prediction.threshold,
-        "model_version": prediction.model_version_id,
-        "latency_ms": prediction.latency_ms,
-        "created_at": prediction.created_at.isoformat(),
-    }
+class Answer(msgspec.Struct):
+    """The answer to a predict call. Made of stored values only, so that a repeat reads the same to the byte.
+
+    A degraded answer was given without a model: it says why, and has no score, threshold or version.
+    """
+
+    id: str
+    transaction_id: str | None
+    fraud_score: float | None
+    is_fraud: bool | None
+    alert: bool
+    decision: str
+    reasons: list[dict[str, Any]]
+    threshold: float | None
+    model_version: str | None
+    latency_ms: float
+    created_at: str
+    degraded: str | None = None
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> Self:
+        return cls(
+            id=str(prediction.pk),
+            transaction_id=prediction.transaction.transaction_id,
+            fraud_score=prediction.fraud_score,
+            is_fraud=prediction.is_alert,
+            alert=prediction.is_alert,
+            decision=prediction.decision,
+            reasons=prediction.reasons,
+            threshold=prediction.threshold,
+            model_version=prediction.model_version_id,
+            latency_ms=prediction.latency_ms,
+            created_at=prediction.created_at.isoformat(),
+        )
+
+    @classmethod
+    def of_fallback(cls, fallback: Fallback) -> Self:
+        return cls(
+            id=str(fallback.pk),
+            transaction_id=fallback.transaction.transaction_id,
+            fraud_score=None,
+            is_fraud=None,
+            alert=fallback.is_alert,
+            decision=fallback.decision,
+            reasons=[],
+            threshold=None,
+            model_version=None,
+            latency_ms=fallback.latency_ms,
+            created_at=fallback.created_at.isoformat(),
+            degraded=fallback.reason,
+        )
+
+    def to_json(self) -> bytes:
+        return msgspec.json.encode(self)
 
 
 class ReasonSerializer(serializers.Serializer):
@@ -32,19 +72,34 @@ class ReasonSerializer(serializers.Serializer):
 
 
 class PredictionSerializer(serializers.Serializer):
-    """Describes `answer` in the OpenAPI document."""
+    """Describes `Answer` in the OpenAPI document."""
 
     id = serializers.UUIDField(help_text="Fraudsite's id of the transaction and its prediction.")
     transaction_id = serializers.CharField(allow_null=True, help_text="The client's own id, when it sent one.")
-    fraud_score = serializers.FloatField(min_value=0, max_value=1, help_text="Higher is riskier.")
-    is_fraud = serializers.BooleanField(help_text="The score reached the threshold.")
-    alert = serializers.BooleanField(help_text="The transaction was put before an analyst.")
+    fraud_score = serializers.FloatField(
+        min_value=0, max_value=1, allow_null=True, help_text="Higher is riskier; null when degraded."
+    )
+    is_fraud = serializers.BooleanField(allow_null=True, help_text="The score reached the threshold.")
+    alert = serializers.BooleanField(help_text="The transaction is put before an analyst.")
     decision = serializers.ChoiceField(choices=Decision.choices)
     reasons = ReasonSerializer(many=True, help_text="Alerts only: what raised the score most.")
-    threshold = serializers.FloatField(help_text="The review threshold that held.")
-    model_version = serializers.CharField()
+    threshold = serializers.FloatField(allow_null=True, help_text="The review threshold that held.")
+    model_version = serializers.CharField(allow_null=True)
     latency_ms = serializers.FloatField(help_text="From arrival of the request to just before the commit.")
     created_at = serializers.DateTimeField()
+    degraded = serializers.ChoiceField(
+        choices=Fallback.Reason.choices,
+        allow_null=True,
+        help_text="Why this decision was made by rules, without a score; null of an ordinary answer.",
+    )
+
+
+class PendingSerializer(serializers.Serializer):
+    """A transaction that is stored and waits for its score."""
+
+    id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=["pending"])
+    location = serializers.CharField(help_text="Where the prediction will be.")
 
 
 class FieldErrorSerializer(serializers.Serializer):
@@ -63,6 +118,36 @@ class ProblemSerializer(serializers.Serializer):
     instance = serializers.CharField()
     request_id = serializers.CharField()
     errors = FieldErrorSerializer(many=True)  # type: ignore[assignment]  # the base class has a property of that name
+
+
+class RowProblemSerializer(serializers.Serializer):
+    title = serializers.CharField()
+    detail = serializers.CharField()
+    errors = FieldErrorSerializer(many=True)  # type: ignore[assignment]  # as above
+
+
+class ResultSerializer(serializers.Serializer):
+    """What became of one transaction of a batch."""
+
+    status = serializers.IntegerField(help_text="The status that a call of its own would have had.")
+    prediction = PredictionSerializer(required=False)
+    problem = RowProblemSerializer(required=False)
+    id = serializers.UUIDField(required=False, help_text="Of a transaction that waits for its score (202).")
+
+
+class BatchAnswerSerializer(serializers.Serializer):
+    results = ResultSerializer(many=True, help_text="One per transaction, in order.")
+
+
+def batch_document(schema: Schema, limit: int) -> dict[str, Any]:
+    """The JSON Schema of a predict/batch body."""
+    rows = {"type": "array", "minItems": 1, "maxItems": limit, "items": request_document(schema)}
+    return {
+        "type": "object",
+        "required": ["transactions"],
+        "additionalProperties": False,
+        "properties": {"transactions": rows},
+    }
 
 
 def request_document(schema: Schema) -> dict[str, Any]:
@@ -94,6 +179,11 @@ def request_document(schema: Schema) -> dict[str, Any]:
                 "type": "string",
                 "format": "date-time",
                 "description": "When it happened; the time of arrival if left out.",
+            },
+            "deadline_ms": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "How long you wait, when that is less than the server's own deadline.",
             },
         },
     }

@@ -1,114 +1,214 @@
 """Every write of the scoring app."""
 
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import numpy as np
+from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
-from scoring import selectors
+from scoring import selectors, storage
+from scoring.decisions import FallbackRules
 from scoring.exceptions import TooManyKeys
-from scoring.models import ApiKey, Client, Decision, Label, Prediction, Review, Transaction
+from scoring.models import ApiKey, Client, Decision, Fallback, Label, Pending, Prediction, Review
 from scoring.predictor import Predictor
-from scoring.serializers import answer
+from scoring.replies import Kind, Outcome, Stages
+from scoring.serializers import Answer
+from scoring.storage import Circumstances, Scored
 from scoring.submissions import Submission
+from training.schema import load_schema
 
 ACTIVE_KEYS_LIMIT = 2
 
 
-def score_batch(*, submissions: Sequence[Submission], predictor: Predictor) -> list[dict[str, Any]]:
-    """Score and store a batch; one model call, one database transaction.
+def score_batch(
+    *, submissions: Sequence[Submission], predictor: Predictor, started_at: float
+) -> tuple[list[Outcome], Stages]:
+    """Score and store a batch: one model call, one database transaction.
 
-    Returns, per submission and in order, `{"answer": …, "replayed": bool}` or `{"conflict": True}`. Nothing but the
-    database decides which of two equal transaction ids was first, so copies of a batch, parallel repeats and
-    redelivered messages all end in one row and one answer.
+    `started_at`, in seconds since the epoch, is when the worker took the batch. What nobody waits for any more is left
+    out, and so is what the model has no finite score for. Returns an outcome per submission, in order.
+
+    Raises:
+        django.db.DatabaseError: nothing was stored.
     """
-    features = np.array([submission.features for submission in submissions], dtype=np.float32)
-    scores = predictor.score(features)
-    decisions = [predictor.policy.decide(score) for score in scores]
+    outcomes: dict[str, Outcome] = {
+        submission.id: Outcome(Kind.EXPIRED) for submission in submissions if submission.deadline <= started_at
+    }
+    live = [submission for submission in submissions if submission.id not in outcomes]
+    began = time.perf_counter()
+    features = np.array([submission.features for submission in live], dtype=np.float32)
+    made = time.perf_counter()
+    scores = predictor.score(features) if live else np.empty(0)
+    finite = np.isfinite(scores)
+    if not finite.all():
+        outcomes |= {live[i].id: Outcome(Kind.UNSCORABLE) for i in np.flatnonzero(~finite)}
+        live, features, scores = [live[i] for i in np.flatnonzero(finite)], features[finite], scores[finite]
+    decisions = [predictor.policy.decide(score) for score in scores.tolist()]
     alerts = [index for index, decision in enumerate(decisions) if decision != Decision.APPROVE]
     reasons = dict(zip(alerts, predictor.reasons(features[alerts]), strict=True)) if alerts else {}
-
-    rows = [_transaction(submission, predictor) for submission in submissions]
-    with transaction.atomic():
-        landed = _insert_new(rows)
+    scored_at = time.perf_counter()
+    stages = Stages(features_s=made - began, model_s=scored_at - made)
+    if live:
         now = timezone.now()
-        predictions = {
-            row.id: Prediction(
-                transaction=row,
-                model_version=predictor.version,
-                fraud_score=float(scores[index]),
-                decision=decisions[index],
-                threshold=predictor.policy.review_threshold,
+        amount = predictor.schema.feature_names.index(predictor.schema.amount)
+        batch = [
+            Scored(
+                submission=submission,
+                amount=submission.features[amount],
+                fraud_score=score,
+                decision=decision,
                 reasons=reasons.get(index, []),
-                latency_ms=max(0.0, (time.time() - submissions[index].received_at) * 1000),
-                created_at=now,
+                latency_ms=max(0.0, (now.timestamp() - submission.received_at) * 1000),
+                queue_ms=max(0.0, (started_at - submission.received_at) * 1000),
             )
-            for index, row in enumerate(rows)
-            if row.id in landed
-        }
-        Prediction.objects.bulk_create(predictions.values())
-        Review.objects.bulk_create(
-            Review(prediction=prediction, fraud_score=prediction.fraud_score, opened_at=now)
-            for prediction in predictions.values()
-            if prediction.is_alert
-        )
-    repeats = [submission for submission, row in zip(submissions, rows, strict=True) if row.id not in landed]
-    stored = selectors.stored_predictions(repeats)
-    return [
-        {"answer": answer(predictions[row.id]), "replayed": False} if row.id in landed else _repeat(submission, stored)
-        for submission, row in zip(submissions, rows, strict=True)
-    ]
+            for index, (submission, score, decision) in enumerate(zip(live, scores.tolist(), decisions, strict=True))
+        ]
+        landed = storage.store(batch, _circumstances(predictor, stages, now))
+        repeats = selectors.known_outcomes([submission for submission in live if submission.id not in landed])
+        said_at, version = now.isoformat(), predictor.version.pk
+        for scored in batch:
+            submission = scored.submission
+            if submission.id in landed:
+                outcomes[submission.id] = Outcome(Kind.SCORED, _answer(scored, version, predictor, said_at).to_json())
+            else:
+                outcomes[submission.id] = repeats[submission.id]
+    stages.storage_s = time.perf_counter() - scored_at
+    return [outcomes[submission.id] for submission in submissions], stages
 
 
-def _transaction(submission: Submission, predictor: Predictor) -> Transaction:
-    fields = dict(zip(predictor.schema.feature_names, submission.features, strict=True))
-    return Transaction(
-        id=UUID(submission.id),
-        client_id=submission.client_id,
-        transaction_id=submission.transaction_id,
-        schema=submission.schema,
-        amount=fields[predictor.schema.amount],
-        fields=fields,
-        body_sha256=submission.body_sha256,
-        event_time=datetime.fromtimestamp(submission.event_time, UTC),
-        received_at=datetime.fromtimestamp(submission.received_at, UTC),
+def _circumstances(predictor: Predictor, stages: Stages, now: datetime) -> Circumstances:
+    return Circumstances(
+        schema=predictor.schema.name,
+        feature_names=predictor.schema.feature_names,
+        model_version=predictor.version.pk,
+        threshold=predictor.policy.review_threshold,
+        features_ms=stages.features_s * 1000,
+        model_ms=stages.model_s * 1000,
+        created_at=now,
     )
 
 
-def _insert_new(rows: Sequence[Transaction]) -> set[UUID]:
-    """Insert the rows whose ids are new, and say which were. `bulk_create` can ignore conflicts, but does not tell."""
-    # In one order everywhere, or two batches that share ids could each wait for the other.
-    ordered = sorted(rows, key=lambda row: (row.client_id, row.transaction_id or "", row.id))
-    columns = Transaction._meta.concrete_fields
-    names = ", ".join(connection.ops.quote_name(str(column.column)) for column in columns)
-    placeholders = ", ".join(["(" + ", ".join(["%s"] * len(columns)) + ")"] * len(ordered))
-    table = connection.ops.quote_name(Transaction._meta.db_table)
-    values = [
-        column.get_db_prep_save(getattr(row, column.attname), connection) for row in ordered for column in columns
-    ]
-    with connection.cursor() as cursor:
-        # Names come from the model and values travel as parameters: nothing of a request is in the statement.
-        cursor.execute(
-            f"INSERT INTO {table} ({names}) VALUES {placeholders} ON CONFLICT DO NOTHING RETURNING id",  # noqa: S608
-            values,
+def _answer(scored: Scored, version: str, predictor: Predictor, said_at: str) -> Answer:
+    is_alert = scored.decision != Decision.APPROVE
+    return Answer(
+        id=scored.submission.id,
+        transaction_id=scored.submission.transaction_id,
+        fraud_score=scored.fraud_score,
+        is_fraud=is_alert,
+        alert=is_alert,
+        decision=scored.decision,
+        reasons=scored.reasons,
+        threshold=predictor.policy.review_threshold,
+        model_version=version,
+        latency_ms=scored.latency_ms,
+        created_at=said_at,
+    )
+
+
+def accept(*, submission: Submission) -> Outcome:
+    """Store a transaction now, to be scored later. Its outcome is pending, or what is known of it already."""
+    return _keep(submission) or selectors.known_outcomes([submission])[submission.id]
+
+
+def fall_back(*, submission: Submission, reason: str) -> Outcome:
+    """Decide by rules, without a score, and store the answer; the score follows when workers return.
+
+    When a worker stored the transaction a moment earlier after all, its answer stands.
+    """
+    schema = load_schema(submission.schema)
+    amount = submission.features[schema.feature_names.index(schema.amount)]
+    now = timezone.now()
+    with transaction.atomic():
+        if _keep(submission) is None:
+            return selectors.known_outcomes([submission])[submission.id]
+        fallback = Fallback.objects.create(
+            transaction_id=UUID(submission.id),
+            decision=FallbackRules(settings.FALLBACK_REVIEW_AMOUNT).decide(amount),
+            reason=reason,
+            latency_ms=max(0.0, (now.timestamp() - submission.received_at) * 1000),
+            created_at=now,
         )
-        return {UUID(str(row[0])) for row in cursor.fetchall()}
+    # As it will be read again, with the times and numbers of the database.
+    return Outcome(Kind.SCORED, Answer.of_fallback(selectors.fallback(fallback.pk)).to_json())
 
 
-def _repeat(submission: Submission, stored: dict[tuple[int, str] | UUID, Prediction]) -> dict[str, Any]:
-    prediction = stored.get(UUID(submission.id))
-    if prediction is None and submission.transaction_id is not None:
-        prediction = stored[submission.client_id, submission.transaction_id]
-    assert prediction is not None, "a row that did not land has a stored twin"  # noqa: S101
-    if prediction.transaction.body_sha256 != submission.body_sha256:
-        return {"conflict": True}
-    return {"answer": answer(prediction), "replayed": True}
+@transaction.atomic
+def _keep(submission: Submission) -> Outcome | None:
+    """Store a transaction that waits for its score. None when it is known already."""
+    schema = load_schema(submission.schema)
+    amount = submission.features[schema.feature_names.index(schema.amount)]
+    if not storage.insert_new([storage.transaction_of(submission, schema.feature_names, amount)]):
+        return None
+    due_at = timezone.now() + timedelta(seconds=settings.PENDING_RETRY_S)
+    Pending.objects.create(transaction_id=UUID(submission.id), due_at=due_at)
+    return Outcome(Kind.PENDING, submission.id.encode())
+
+
+def claim_due(*, limit: int) -> list[UUID]:
+    """Claim pending transactions whose time has come; each is due again, later each time, should this try be lost."""
+    claimed = []
+    now = timezone.now()
+    due = Pending.objects.filter(due_at__lte=now, attempts__lt=settings.PENDING_ATTEMPTS_LIMIT).order_by("due_at")
+    for pending in due[:limit]:
+        wait = timedelta(seconds=settings.PENDING_RETRY_S * 2**pending.attempts)
+        # Whoever changes the row first has it: another beat may be at work on another machine.
+        mine = Pending.objects.filter(pk=pending.pk, due_at=pending.due_at)
+        if mine.update(due_at=now + wait, attempts=F("attempts") + 1):
+            claimed.append(pending.pk)
+    return claimed
+
+
+def score_pending(*, transaction_ids: Iterable[UUID], predictor: Predictor) -> int:
+    """Score stored transactions that wait for it. Returns how many are done; what was done before is left alone.
+
+    A row that the model cannot score stays pending, with its fault, and does not keep the others from their score.
+    """
+    rows = list(
+        Pending.objects.select_related("transaction__fallback").filter(
+            pk__in=transaction_ids, transaction__schema=predictor.schema.name
+        )
+    )
+    if not rows:
+        return 0
+    started_at = time.time()
+    names = predictor.schema.feature_names
+    features = np.array([[row.transaction.fields[name] for name in names] for row in rows], dtype=np.float32)
+    scores = predictor.score(features)
+    finite = np.isfinite(scores)
+    Pending.objects.filter(pk__in=[rows[i].pk for i in np.flatnonzero(~finite)]).update(
+        attempts=settings.PENDING_ATTEMPTS_LIMIT, fault="The model has no finite score for these values."
+    )
+    now = timezone.now()
+    predictions, reviews = [], []
+    for i in np.flatnonzero(finite):
+        row, score = rows[i].transaction, float(scores[i])
+        decision = predictor.policy.decide(score)
+        prediction = Prediction(
+            transaction=row,
+            model_version=predictor.version,
+            fraud_score=score,
+            decision=decision,
+            threshold=predictor.policy.review_threshold,
+            reasons=predictor.reasons(features[i : i + 1])[0] if decision != Decision.APPROVE else [],
+            latency_ms=max(0.0, (now - row.received_at).total_seconds() * 1000),
+            queue_ms=max(0.0, (started_at - row.received_at.timestamp()) * 1000),
+            created_at=now,
+        )
+        predictions.append(prediction)
+        # A fallback that asked for a review has it with its score, whatever that is.
+        if prediction.is_alert or (hasattr(row, "fallback") and row.fallback.is_alert):
+            reviews.append(Review(prediction=prediction, fraud_score=score, opened_at=now))
+    with transaction.atomic():
+        done, _ = Pending.objects.filter(pk__in=[prediction.pk for prediction in predictions]).delete()
+        Prediction.objects.bulk_create(predictions, ignore_conflicts=True)
+        Review.objects.bulk_create(reviews, ignore_conflicts=True)
+    return done
 
 
 @transaction.atomic

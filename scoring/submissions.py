@@ -4,18 +4,20 @@ import hashlib
 import math
 import re
 import struct
-from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from functools import cache
+from typing import Any
 
+import msgspec
 import uuid_utils
 
 from scoring.decoding import strings
 from scoring.exceptions import FieldError, InvalidFields, UnacceptableValues
-from training.schema import Field, Schema
+from training.schema import Field, Schema, load_schema
 
 TRANSACTION_ID_LIMIT = 64
-OPTIONAL_FIELDS = ("transaction_id", "event_time")
+USABLE_ID = f"Send a string of 1 to {TRANSACTION_ID_LIMIT} printable characters."
+OPTIONAL_FIELDS = ("transaction_id", "event_time", "deadline_ms")
 # 13 to 19 digits, perhaps grouped; 2 to 6 are the first digits of the payment schemes.
 CARD_NUMBER = re.compile(r"(?<!\d)[2-6](?:[ -]?\d){12,18}(?!\d)")
 # UUIDs and hashes have long runs of digits by chance; longer than any card number, they cannot be one.
@@ -23,12 +25,12 @@ LONG_IDENTIFIER = re.compile(r"\b(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|
 VERIFICATION_CODES = {"cvv", "cvc", "cvv2", "cvc2", "cid", "csc", "card_verification_value", "security_code"}
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A valid transaction on its way to a worker.
 
-    `features` are floats in the schema's order. `received_at` and `event_time` are seconds since the epoch, UTC.
-    `body_sha256` is the same for two bodies that say the same, however they are spaced or ordered.
+    `features` are floats in the schema's order. `received_at`, `event_time` and `deadline` are seconds since the epoch,
+    UTC; after the deadline nobody waits for the score. `body_sha256` is the same for two bodies that say the same,
+    however they are spaced or ordered.
     """
 
     id: str
@@ -38,26 +40,28 @@ class Submission:
     features: list[float]
     event_time: float
     received_at: float
+    deadline: float
     body_sha256: str
-
-    def to_message(self) -> list[Any]:
-        return list(astuple(self))
-
-    @classmethod
-    def from_message(cls, message: list[Any]) -> Self:
-        return cls(*message)
 
 
 def validate(
-    body: dict[str, Any], *, schema: Schema, client_id: int, received_at: datetime, clock_skew_s: int
+    body: dict[str, Any],
+    *,
+    schema: Schema,
+    client_id: int,
+    received_at: datetime,
+    deadline_ms: int,
+    clock_skew_s: int,
+    idempotency_key: str | None = None,
 ) -> Submission:
-    """Check a decoded body against its schema.
+    """Check a decoded body against its schema. A `deadline_ms` in the body lowers the given one, never raises it.
 
     Raises:
         UnacceptableValues: card data, which is never stored nor repeated; or values outside their declared range.
         InvalidFields: fields missing, unknown or of the wrong type.
     """
-    _refuse_card_data(body)
+    names = _known_names(schema.name)
+    _refuse_card_data(body, names, idempotency_key)
     malformed: list[FieldError] = []
     unacceptable: list[FieldError] = []
     features = []
@@ -70,20 +74,27 @@ def validate(
             number = float(value)
         except OverflowError:
             number = math.inf
-        if not math.isfinite(number):
-            malformed.append(FieldError(f"/{field.name}", "not_finite", "Send a finite number."))
-        elif not field.minimum <= number <= field.maximum:
-            allowed = f"Send a number from {field.minimum:g} to {field.maximum:g} ({field.unit})."
-            unacceptable.append(FieldError(f"/{field.name}", "out_of_range", allowed))
+        if not field.minimum <= number <= field.maximum:
+            if math.isfinite(number):
+                allowed = f"Send a number from {field.minimum:g} to {field.maximum:g} ({field.unit})."
+                unacceptable.append(FieldError(f"/{field.name}", "out_of_range", allowed))
+            else:
+                malformed.append(FieldError(f"/{field.name}", "not_finite", "Send a finite number."))
         features.append(number)
-    for name in body.keys() - set(schema.feature_names) - set(OPTIONAL_FIELDS):
+    for name in body.keys() - names:
         pointer = "/" + name[:TRANSACTION_ID_LIMIT].replace("~", "~0").replace("/", "~1")
         malformed.append(FieldError(pointer, "unknown_field", f"The schema {schema.name} has no such field."))
 
     transaction_id = body.get("transaction_id")
     if transaction_id is not None and not _is_transaction_id(transaction_id):
-        wanted = f"Send a string of 1 to {TRANSACTION_ID_LIMIT} printable characters, or leave it out."
-        malformed.append(FieldError("/transaction_id", "invalid_id", wanted))
+        malformed.append(FieldError("/transaction_id", "invalid_id", f"{USABLE_ID} Or leave it out."))
+    if idempotency_key is not None:
+        if not _is_transaction_id(idempotency_key):
+            malformed.append(FieldError("", "invalid_idempotency_key", f"Idempotency-Key: {USABLE_ID}"))
+        elif transaction_id not in (None, idempotency_key):
+            same = "Idempotency-Key is another way to send transaction_id: send one of them, or the same value in both."
+            malformed.append(FieldError("/transaction_id", "differs_from_idempotency_key", same))
+        transaction_id = idempotency_key
 
     event_time = received_at
     if "event_time" in body:
@@ -99,6 +110,13 @@ def validate(
             elif event_time < received_at - timedelta(days=schema.past_days):
                 past = f"Send a time at most {schema.past_days} days ago."
                 unacceptable.append(FieldError("/event_time", "too_old", past))
+    if "deadline_ms" in body:
+        wanted_ms = body["deadline_ms"]
+        if type(wanted_ms) is not int or wanted_ms < 1:
+            wanted = "Send a whole number of milliseconds, at least 1, or leave it out."
+            malformed.append(FieldError("/deadline_ms", "invalid_deadline", wanted))
+        else:
+            deadline_ms = min(deadline_ms, wanted_ms)
     if malformed:
         raise InvalidFields(errors=malformed + unacceptable)
     if unacceptable:
@@ -115,8 +133,14 @@ def validate(
         features=features,
         event_time=event_time.timestamp(),
         received_at=received_at.timestamp(),
+        deadline=received_at.timestamp() + deadline_ms / 1000,
         body_sha256=hashlib.sha256(said).hexdigest(),
     )
+
+
+@cache
+def _known_names(schema_name: str) -> frozenset[str]:
+    return frozenset((*load_schema(schema_name).feature_names, *OPTIONAL_FIELDS))
 
 
 def passes_luhn(digits: str) -> bool:
@@ -129,9 +153,13 @@ def passes_luhn(digits: str) -> bool:
     return (sum(doubled) + sum(map(int, digits[-1::-2]))) % 10 == 0
 
 
-def _refuse_card_data(body: dict[str, Any]) -> None:
+def _refuse_card_data(body: dict[str, Any], known_names: frozenset[str], idempotency_key: str | None) -> None:
     errors = []
+    if idempotency_key is not None and _holds_card_number(idempotency_key):
+        errors.append(FieldError("", "card_number", "Idempotency-Key: never send a card number."))
     for name, value in body.items():
+        if type(value) is float and name in known_names:
+            continue  # the usual case, and no place to hide a card number
         shown = "" if _holds_card_number(name) else f"/{name[:TRANSACTION_ID_LIMIT]}"
         if re.sub(r"[^a-z0-9_]", "_", name.lower()) in VERIFICATION_CODES:
             errors.append(FieldError(shown, "card_verification_code", "Never send a card verification code."))

@@ -1,7 +1,7 @@
 from django.urls import path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from scoring.api import PredictionView, PredictView
+from scoring.api import BatchView, PredictionView, PredictView
 
 # The interface is no secret, and whoever writes a client reads it before having a key.
 PUBLIC: dict[str, list[type]] = {"authentication_classes": [], "permission_classes": []}
@@ -9,6 +9,7 @@ PUBLIC: dict[str, list[type]] = {"authentication_classes": [], "permission_class
 urlpatterns = [
     path("predict", PredictView.as_view(), name="predict-short"),
     path("api/v1/predict", PredictView.as_view(), name="predict"),
+    path("api/v1/predict/batch", BatchView.as_view(), name="predict-batch"),
     path("api/v1/predictions/<uuid:prediction_id>", PredictionView.as_view(), name="prediction"),
     path("api/v1/schema", SpectacularAPIView.as_view(**PUBLIC), name="schema"),
     path("api/v1/docs", SpectacularSwaggerSplitView.as_view(url_name="schema", **PUBLIC), name="docs"),

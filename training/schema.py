@@ -7,7 +7,7 @@ import hashlib
 import json
 import tomllib
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from training.exceptions import SchemaNotFound
@@ -46,7 +46,7 @@ class Schema:
     label: str
     past_days: int
 
-    @property
+    @cached_property
     def feature_names(self) -> tuple[str, ...]:
         return tuple(field.name for field in self.features)
 

@@ -14,7 +14,12 @@ def document(client):
 
 
 def test_it_describes_every_endpoint(document):
-    assert document["paths"].keys() == {"/predict", "/api/v1/predict", "/api/v1/predictions/{prediction_id}"}
+    assert document["paths"].keys() == {
+        "/predict",
+        "/api/v1/predict",
+        "/api/v1/predict/batch",
+        "/api/v1/predictions/{prediction_id}",
+    }
     assert set(document["paths"]["/api/v1/predict"]["post"]["responses"]) >= {"200", "400", "401", "409", "422", "503"}
 
 

@@ -59,11 +59,8 @@ def test_it_answers_503_while_there_is_no_champion_and_says_so(worker, champion,
 
 
 def test_it_answers_429_when_more_requests_wait_than_it_holds(worker, acme_api, settings, monkeypatch):
-    settings.GATEWAY_QUEUE_LIMIT = 1
-    settings.GATEWAY_BATCH_LIMIT = 1
-    settings.GATEWAY_BATCHES_UNDER_WAY = 1
-    narrow = gateway.Gateway()
-    monkeypatch.setattr("scoring.api.gateway", lambda: narrow)
+    narrow = gateway.Gateway("realtime", line_limit=1, batch_limit=1, batches_under_way=1, patience_ms=1000)
+    monkeypatch.setattr(gateway, "realtime", lambda: narrow)
     with suspended(worker.pid), ThreadPoolExecutor(8) as pool:
         responses = list(pool.map(lambda _: predict(acme_api), range(8)))
     narrow.close()
