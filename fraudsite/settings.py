@@ -63,6 +63,10 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",
 ]
 
+# See fraudsite/wsgi.py: a subset of the above, for the paths that begin so.
+MACHINE_MIDDLEWARE = ["fraudsite.middleware.RequestIdMiddleware", "django.middleware.security.SecurityMiddleware"]
+MACHINE_PATHS = ("/predict", "/api/v1/predict")
+
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -117,6 +121,9 @@ CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# Celery closes database connections after every task, and opening one takes longer than storing a batch. Instead,
+# Django's own rules for old and broken connections hold between tasks: see fraudsite/celery.py.
+CELERY_DB_REUSE_MAX = 10**12
 CELERY_TASK_TIME_LIMIT = 1800
 PENDING_SWEEP_S = number("PENDING_SWEEP_S", 5.0, 0.1, 3_600.0)
 ROLLUP_INTERVAL_S = number("ROLLUP_INTERVAL_S", 5.0, 1.0, 60.0)
@@ -173,10 +180,12 @@ DRIFT_MAX_SAMPLES = integer("DRIFT_MAX_SAMPLES", 5_000, 50, 1_000_000)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["scoring.authentication.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "scoring.negotiation.PromptNegotiation",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "scoring.problems.problem_response",
     "UNAUTHENTICATED_USER": None,
+    "URL_FORMAT_OVERRIDE": None,
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Fraudsite",

@@ -73,14 +73,14 @@ class PredictView(APIView):
     def post(self, request: Request) -> HttpResponse:
         received_at = timezone.now()
         began = time.perf_counter()
-        preferences = read_preferences(request.headers.get("Prefer", ""))
+        preferences = read_preferences(request.META.get("HTTP_PREFER", ""))
         body = read_object(request._request, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES)
         submission = _validated(
             body,
             request,
             received_at,
             deadline_ms=_deadline_ms(preferences),
-            key=request.headers.get("Idempotency-Key"),
+            key=request.META.get("HTTP_IDEMPOTENCY_KEY"),
         )
         outcome = _accept(submission) if preferences.respond_async else _ask(submission)
         response = _response(outcome, preferences)

@@ -130,7 +130,7 @@ class Gateway:
     def _is_probing(self) -> bool:
         with self._room:
             self._forget_unanswered(time.monotonic())
-            return bool(self._under_way)
+            return bool(self._under_way) or not self._line.empty()
 
     def _send_forever(self) -> None:
         first: Waiting | None = None

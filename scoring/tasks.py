@@ -8,11 +8,12 @@ import redis
 from celery import current_app, shared_task
 from celery.signals import worker_process_init
 from django.conf import settings
-from django.db import DatabaseError
-from kombu.exceptions import OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from kombu.exceptions import OperationalError as BrokerError
 
 from scoring import predictor, replies, services
-from scoring.replies import Reply
+from scoring.predictor import Predictor
+from scoring.replies import Outcome, Reply
 from scoring.submissions import Submission
 from training.exceptions import FraudsiteError
 
@@ -28,13 +29,24 @@ def score_batch(reply_to: str, batch_id: str, message: bytes) -> None:
     try:
         submissions = _decoder.decode(message)
         champion = predictor.current(settings.DEFAULT_SCHEMA)
-        outcomes, stages = services.score_batch(submissions=submissions, predictor=champion, started_at=started_at)
+        outcomes, stages = _score_batch(submissions, champion, started_at)
         reply = Reply(batch_id, started_at, time.time(), outcomes=outcomes, stages=stages)
     except (FraudsiteError, DatabaseError, msgspec.MsgspecError) as error:
         logger.exception("A batch was not scored.")
         detail = str(error) if isinstance(error, FraudsiteError) else "The database does not answer."
         reply = Reply(batch_id, started_at, time.time(), error=f"{detail} Nothing was acknowledged.")
     replies.send(reply_to, reply)
+
+
+def _score_batch(
+    submissions: list[Submission], champion: Predictor, started_at: float
+) -> tuple[list[Outcome], replies.Stages]:
+    try:
+        return services.score_batch(submissions=submissions, predictor=champion, started_at=started_at)
+    except (InterfaceError, OperationalError):
+        # A connection may have died since it was last used; a database that is there answers the second try.
+        connection.close()
+        return services.score_batch(submissions=submissions, predictor=champion, started_at=started_at)
 
 
 @shared_task
@@ -51,7 +63,7 @@ def send_pending(transaction_id: str) -> None:
     """Have a stored transaction scored soon. A message that cannot be sent is `resend_pending`'s to send."""
     try:
         score_pending.apply_async(([transaction_id],), retry=False)
-    except (OperationalError, redis.RedisError, OSError) as error:
+    except (BrokerError, redis.RedisError, OSError) as error:
         logger.warning("A pending transaction waits for the reconciler: %s", error)
 
 
