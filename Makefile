@@ -13,7 +13,7 @@ demo: .venv/runtime
 	$(BIN)/python manage.py demo $(ARGS)
 
 test: .venv/dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m fraudsite.tests $(ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -34,7 +34,9 @@ clean:
 	rm -rf .venv var
 
 .venv/bin/python:
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "Python 3.11 is needed; where it has another name: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/runtime: requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt

@@ -1,10 +1,15 @@
 """The product's own settings, in a directory that is thrown away and with a Redis of the tests' own."""
 
+import atexit
 import os
+import shutil
 import socket
 import tempfile
 
-os.environ.setdefault("VAR_DIR", tempfile.mkdtemp(prefix="fraudsite-test-"))
+os.environ["ENV_FILE"] = os.devnull  # the machine's own settings are not the tests'
+if "VAR_DIR" not in os.environ:
+    os.environ["VAR_DIR"] = tempfile.mkdtemp(prefix="fraudsite-test-")
+    atexit.register(shutil.rmtree, os.environ["VAR_DIR"], ignore_errors=True)
 if "REDIS_URL" not in os.environ:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

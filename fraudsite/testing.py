@@ -125,9 +125,21 @@ def worker_environment() -> dict[str, str]:
 @pytest.fixture
 def worker(
     transactional_db: None, worker_process: "subprocess.Popen[bytes]", champion: "ModelVersion"
-) -> "subprocess.Popen[bytes]":
+) -> "Iterator[subprocess.Popen[bytes]]":
     """The running worker, with its champion registered. What a test commits is cleared afterwards."""
-    return worker_process
+    yield worker_process
+    _await_idle()
+
+
+def _await_idle() -> None:
+    """Return when no task runs: clearing the tables of PostgreSQL could deadlock with one."""
+    from fraudsite.celery import app
+
+    give_up = time.monotonic() + PROCESS_START_S
+    # The solo pool has one thread, which answers between tasks.
+    while not app.control.broadcast("ping", reply=True, limit=1, timeout=1):
+        if time.monotonic() > give_up:
+            raise RuntimeError("The worker did not become idle.")
 
 
 @contextmanager

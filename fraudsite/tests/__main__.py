@@ -1,0 +1,70 @@
+"""The whole suite on SQLite, and again on PostgreSQL where it can be had: `make test`, with pytest's arguments.
+
+`TEST_DATABASE_URL` names a server to use, whose user may create databases; without it, a server of our own is started
+if its programs are here. Where `CI=true`, being without one is a failure.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from fraudsite.tests import postgresql
+
+
+def main(arguments: list[str]) -> int:
+    """Run pytest once or twice, and say at the end how each went. Returns pytest's code, the first that is not 0."""
+    # Ctrl-C is for pytest to see; here it would only cut off its tidying.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    code, summary = run("SQLite", {}, arguments)
+    codes, summaries = [code], [summary]
+    if code != pytest.ExitCode.INTERRUPTED:
+        with server() as url:
+            code, summary = run("PostgreSQL", {"DATABASE_URL": url}, arguments) if url else without_server()
+        codes.append(code)
+        summaries.append(summary)
+    print(*summaries, sep="\n")
+    return next((code for code in codes if code), 0)
+
+
+@contextmanager
+def server() -> Iterator[str | None]:
+    """A PostgreSQL's URL, or None where there is none."""
+    if (given := os.environ.get("TEST_DATABASE_URL")) or (programs := postgresql.programs()) is None:
+        yield given
+    else:
+        with postgresql.cluster(programs) as url:
+            yield url
+
+
+def without_server() -> tuple[int, str]:
+    advice = "not run, there is no server here (install one, or set TEST_DATABASE_URL)"
+    return int(os.environ.get("CI") == "true"), f"PostgreSQL: {advice}"
+
+
+def run(database: str, environment: dict[str, str], arguments: list[str]) -> tuple[int, str]:
+    """Run pytest. Returns its code and a line about it."""
+    print(f"\nThe tests on {database}", flush=True)
+    ours = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"} | environment
+    with tempfile.TemporaryDirectory(prefix="fraudsite-report-") as directory:
+        report = Path(directory) / "report.xml"
+        command = [sys.executable, "-m", "pytest", f"--junit-xml={report}", *arguments]
+        code = subprocess.run(command, env=ours).returncode
+        if not report.exists():
+            return code, f"{database}: pytest ended with code {code}"
+        suite = ElementTree.parse(report).getroot()[0].attrib  # noqa: S314, this file is of our own making
+    bad = int(suite["failures"]) + int(suite["errors"])
+    passed = int(suite["tests"]) - bad - int(suite["skipped"])
+    counts = f"{passed} passed, {bad} failed, {suite['skipped']} skipped"
+    return code, f"{database}: {counts}{', interrupted' * (code == pytest.ExitCode.INTERRUPTED)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
