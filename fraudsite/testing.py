@@ -155,29 +155,43 @@ def suspended(process_id: int) -> Iterator[None]:
 @pytest.fixture
 def site(worker: "subprocess.Popen[bytes]") -> Iterator[str]:
     """The address of a real web server in front of the worker."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with web_server(worker_environment()) as url:
+        _await_answer(f"{url}/readyz")
+        yield url
+
+
+@contextmanager
+def web_server(environment: dict[str, str]) -> Iterator[str]:
+    """A web server, as an operator starts it, that answers `/healthz`. Gives its address."""
+    port = free_port()
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--blocking-threads", "8", "--port", str(port)]
-    process = subprocess.Popen([*command, "fraudsite.wsgi:application"], env=worker_environment())  # noqa: S603
+    process = subprocess.Popen([*command, "fraudsite.wsgi:application"], env=environment)  # noqa: S603
     url = f"http://127.0.0.1:{port}"
     try:
-        give_up = time.monotonic() + PROCESS_START_S
-        while not _ready(url):
-            if process.poll() is not None or time.monotonic() > give_up:
-                raise RuntimeError("The web server did not start.")
-            time.sleep(0.1)
+        _await_answer(f"{url}/healthz")
         yield url
     finally:
         process.terminate()
         process.wait(timeout=30)
 
 
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
+def _await_answer(url: str) -> None:
+    give_up = time.monotonic() + PROCESS_START_S
+    while True:
+        try:
+            if httpx.get(url, timeout=5).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        if time.monotonic() > give_up:
+            raise RuntimeError(f"{url} does not answer.")
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture
