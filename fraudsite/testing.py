@@ -132,12 +132,17 @@ def worker(
 
 
 def _await_idle() -> None:
-    """Return when no task runs: clearing the tables of PostgreSQL could deadlock with one."""
+    """Return when the worker has nothing to do: clearing the tables of PostgreSQL could deadlock with a task."""
+    from django.conf import settings
+
     from fraudsite.celery import app
+    from scoring import replies
 
     give_up = time.monotonic() + PROCESS_START_S
     # The solo pool has one thread, which answers between tasks.
-    while not app.control.broadcast("ping", reply=True, limit=1, timeout=1):
+    while any(map(replies.connection().llen, (settings.REALTIME_QUEUE, settings.BULK_QUEUE))) or not (
+        app.control.broadcast("ping", reply=True, limit=1, timeout=1)
+    ):
         if time.monotonic() > give_up:
             raise RuntimeError("The worker did not become idle.")
 
