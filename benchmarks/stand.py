@@ -78,7 +78,17 @@ def stand(database: str, *, threads: int = 64, web_processes: int = 1, workers: 
             queues = ["-Q", "realtime,bulk", "--pool", "solo", "--without-gossip", "--without-mingle"]
             command = [*celery, *queues, "--hostname", f"worker{number}@%h"]
             made.pids[f"worker{number}"] = stack.enter_context(process(command, environment)).pid
-        granian = [sys.executable, "-m", "granian", "--interface", "wsgi", "--port", str(port), "--log-level", "warning"]
+        granian = [
+            sys.executable,
+            "-m",
+            "granian",
+            "--interface",
+            "wsgi",
+            "--port",
+            str(port),
+            "--log-level",
+            "warning",
+        ]
         granian += ["--workers", str(web_processes), "--blocking-threads", str(threads)]
         made.pids["web"] = stack.enter_context(process([*granian, "fraudsite.wsgi:application"], environment)).pid
         await_answer(f"{made.url}/readyz")

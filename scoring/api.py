@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, close_old_connections
 from django.http import Http404, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -49,6 +49,8 @@ EXAMPLE = dict.fromkeys(SCHEMA.feature_names, 0.0) | {"transaction_id": "order-1
 
 
 class PredictView(APIView):
+    parser_classes = ()  # `read_object` is stricter than DRF's
+
     @extend_schema(
         operation_id="predict",
         summary="Score a transaction",
@@ -89,6 +91,8 @@ class PredictView(APIView):
 
 
 class BatchView(APIView):
+    parser_classes = ()
+
     @extend_schema(
         operation_id="predict_batch",
         summary="Score many transactions",
@@ -128,6 +132,7 @@ class PredictionView(APIView):
         },
     )
     def get(self, request: Request, prediction_id: UUID) -> HttpResponse:
+        close_old_connections()
         try:
             row = selectors.transactions_of(request.user).get(pk=prediction_id)  # type: ignore[arg-type]
         except Transaction.DoesNotExist:
@@ -170,6 +175,7 @@ def _ask(submission: Submission) -> Outcome:
         if settings.FALLBACK_POLICY == "refuse":
             raise
         metrics.FALLBACKS.labels(refusal.reason).inc()
+        close_old_connections()
         try:
             return services.fall_back(submission=submission, reason=refusal.reason)
         except DatabaseError as error:
@@ -177,6 +183,7 @@ def _ask(submission: Submission) -> Outcome:
 
 
 def _accept(submission: Submission) -> Outcome:
+    close_old_connections()
     try:
         outcome = services.accept(submission=submission)
     except DatabaseError as error:

@@ -23,7 +23,7 @@ def read_object(request: HttpRequest, *, limit_bytes: int) -> dict[str, Any]:
     _check_media(request)
     try:
         text = _read(request, limit_bytes).decode("utf-8")
-        decoded = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        decoded = _decoder.decode(text)
     except RecursionError:
         raise MalformedBody("The body is nested too deeply.") from None
     except ValueError:  # bytes that are not UTF-8, text that is not JSON, a number of thousands of digits
@@ -90,6 +90,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(_: str) -> None:
     raise ValueError("NaN and Infinity are not JSON")
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 
 def _has_lone_surrogate(text: str) -> bool:

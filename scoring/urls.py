@@ -14,3 +14,7 @@ urlpatterns = [
     path("api/v1/schema", SpectacularAPIView.as_view(**PUBLIC), name="schema"),
     path("api/v1/docs", SpectacularSwaggerSplitView.as_view(url_name="schema", **PUBLIC), name="docs"),
 ]
+
+# fraudsite/wsgi.py serves calls by these addresses alone.
+handler404 = "scoring.problems.not_found"
+handler500 = "scoring.problems.failed"

@@ -28,7 +28,10 @@ def _write_keras(path: Path, mean: np.ndarray, scale: np.ndarray, pairs: list[tu
 
 
 def _write_onnx(path: Path, mean: np.ndarray, scale: np.ndarray, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    nodes = [helper.make_node("Sub", ["rows", "mean"], ["centred"]), helper.make_node("Div", ["centred", "scale"], ["x0"])]
+    nodes = [
+        helper.make_node("Sub", ["rows", "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "scale"], ["x0"]),
+    ]
     constants = {"mean": mean, "scale": scale}
     for number, (kernel, bias) in enumerate(pairs):
         constants |= {f"kernel{number}": kernel, f"bias{number}": bias}

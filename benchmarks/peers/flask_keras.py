@@ -18,7 +18,9 @@ app = Flask(__name__)
 model = keras.models.load_model(os.path.join(os.environ["PEER_DIR"], "model.keras"))
 database = os.path.join(os.environ["PEER_DIR"], "flask.sqlite3")
 with sqlite3.connect(database) as connection:
-    connection.execute("CREATE TABLE IF NOT EXISTS prediction (id INTEGER PRIMARY KEY, at REAL, fields TEXT, score REAL)")
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS prediction (id INTEGER PRIMARY KEY, at REAL, fields TEXT, score REAL)"
+    )
 
 
 @app.post("/predict")
