@@ -2,13 +2,12 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fraudsite.settings")
 pages = get_wsgi_application()
-
-from django.conf import settings
-from django.core.handlers.wsgi import WSGIHandler
 
 
 class MachineHandler(WSGIHandler):
