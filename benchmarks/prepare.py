@@ -1,4 +1,4 @@
-"""Fills a stand, in a process of its own: tables, a model of made-up rows, a key; rows.jsonl to post. Prints the key."""
+"""Fills a stand, in a process of its own: tables, a model, a key, rows.jsonl to post. Prints the key."""
 
 import json
 import sys

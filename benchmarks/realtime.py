@@ -7,8 +7,8 @@ against a Flask service; and the latency of one connection without load, on Post
 import os
 import sys
 from argparse import ArgumentParser
-from contextlib import ExitStack, contextmanager
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from benchmarks.stand import Load, Stand, as_fast_as_possible, at_rate, await_answer, process, rss_mb, stand, table
 from fraudsite.testing import free_port

@@ -1,7 +1,7 @@
 """The test stand: a whole Fraudsite of its own, on a PostgreSQL with its default durability, or on SQLite.
 
-`wrk` and `h2load` (Debian: wrk, nghttp2-client) make the load. Everything listens on the loopback address and is stopped
-and thrown away at the end.
+`wrk` and `h2load` (Debian: wrk, nghttp2-client) make the load. Everything listens on the loopback address, and is
+stopped and thrown away at the end.
 """
 
 import json
@@ -138,7 +138,7 @@ def as_fast_as_possible(url: str, rows: Path, *, connections: int, seconds: int,
 
 
 def at_rate(url: str, rows: Path, *, per_s: float, seconds: int, directory: Path, authorization: str = "") -> Load:
-    """Send so many requests per second over 32 connections, with h2load; latencies are of all requests but a warm-up."""
+    """Send so many requests per second over 32 connections, with h2load, after a warm-up of two seconds."""
     body, log = directory / "body.json", directory / "h2load.log"
     body.write_text(rows.read_text().splitlines()[0])
     log.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError
 from django.http import Http404, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -132,7 +132,6 @@ class PredictionView(APIView):
         },
     )
     def get(self, request: Request, prediction_id: UUID) -> HttpResponse:
-        close_old_connections()
         try:
             row = selectors.transactions_of(request.user).get(pk=prediction_id)  # type: ignore[arg-type]
         except Transaction.DoesNotExist:
@@ -175,7 +174,6 @@ def _ask(submission: Submission) -> Outcome:
         if settings.FALLBACK_POLICY == "refuse":
             raise
         metrics.FALLBACKS.labels(refusal.reason).inc()
-        close_old_connections()
         try:
             return services.fall_back(submission=submission, reason=refusal.reason)
         except DatabaseError as error:
@@ -183,7 +181,6 @@ def _ask(submission: Submission) -> Outcome:
 
 
 def _accept(submission: Submission) -> Outcome:
-    close_old_connections()
     try:
         outcome = services.accept(submission=submission)
     except DatabaseError as error:

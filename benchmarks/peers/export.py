@@ -13,7 +13,7 @@ from training.bundle import Bundle
 def export(bundle: Bundle, directory: Path) -> None:
     """Write model.keras and model.onnx, both from raw features to the score."""
     weights = bundle.weights
-    layers = [name for name in ("dense_1", "dense_2", "logit")]
+    layers = ("dense_1", "dense_2", "logit")
     pairs = [(weights[f"{name}/kernel"], weights[f"{name}/bias"]) for name in layers]
     _write_keras(directory / "model.keras", weights["standardise/mean"], weights["standardise/scale"], pairs)
     _write_onnx(directory / "model.onnx", weights["standardise/mean"], weights["standardise/scale"], pairs)

@@ -50,8 +50,8 @@ async def predict(body: Body) -> dict[str, object]:
 async def make_table() -> None:
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
     await connection.execute(
-        "CREATE TABLE IF NOT EXISTS peer_prediction (id uuid PRIMARY KEY, created_at timestamptz NOT NULL DEFAULT now(), "
-        "fields jsonb NOT NULL, fraud_score float8 NOT NULL)"
+        "CREATE TABLE IF NOT EXISTS peer_prediction (id uuid PRIMARY KEY, "
+        "created_at timestamptz NOT NULL DEFAULT now(), fields jsonb NOT NULL, fraud_score float8 NOT NULL)"
     )
 
 
