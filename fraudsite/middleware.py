@@ -3,6 +3,7 @@ import re
 from collections.abc import Callable
 
 import uuid_utils
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 # A caller's own id is taken over so that logs on both sides meet; anything longer or stranger is replaced.
@@ -28,3 +29,9 @@ class RequestIdMiddleware:
         response = self.get_response(request)
         response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
         return response
+
+
+def client_address(request: HttpRequest) -> str | None:
+    """Where a request comes from. Our proxy ends `X-Forwarded-For` with what it saw; the rest is what a client says."""
+    seen = request.META.get("HTTP_X_FORWARDED_FOR", "") if settings.BEHIND_PROXY else ""
+    return seen.rpartition(",")[2].strip() or request.META.get("REMOTE_ADDR")
