@@ -2,6 +2,7 @@
 
 import secrets
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -12,9 +13,27 @@ TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off"}
 
 
+def text(name: str, default: str) -> str:
+    """Read words as they stand. Here as everywhere below, an empty variable counts as not set."""
+    return env.str(name, default="").strip() or default
+
+
+def texts(name: str, default: list[str]) -> list[str]:
+    """Read words with commas in between."""
+    return [word.strip() for word in text(name, "").split(",") if word.strip()] or default
+
+
+def url(name: str, default: str, schemes: tuple[str, ...]) -> str:
+    """Read an address. It may hold a password, so a refusal does not repeat it."""
+    value = text(name, default)
+    if urlsplit(value).scheme not in schemes:
+        raise ImproperlyConfigured(f"{name} must start with {' or '.join(f'{scheme}://' for scheme in schemes)}.")
+    return value
+
+
 def boolean(name: str, default: bool) -> bool:
     """Read a switch. django-environ takes any unknown word for False; a typing error must not switch security off."""
-    raw = env.str(name, default="").strip().lower()
+    raw = text(name, "").lower()
     if not raw:
         return default
     if raw in TRUE | FALSE:
@@ -24,7 +43,7 @@ def boolean(name: str, default: bool) -> bool:
 
 def choice(name: str, default: str, known: tuple[str, ...]) -> str:
     """Read one of a few words."""
-    value = env.str(name, default="").strip() or default
+    value = text(name, default)
     if value not in known:
         raise ImproperlyConfigured(f"{name} must be one of {', '.join(known)}.")
     return value
@@ -33,7 +52,7 @@ def choice(name: str, default: str, known: tuple[str, ...]) -> str:
 def number(name: str, default: float, minimum: float, maximum: float) -> float:
     """Read a number of the default's own type and hold it to its bounds (both inclusive)."""
     kind = type(default)
-    raw = env.str(name, default="").strip()
+    raw = text(name, "")
     try:
         value = kind(raw) if raw else default
     except ValueError:
@@ -52,7 +71,7 @@ def secret(name: str, path: Path) -> str:
 
     Machines that share a secret (several web servers) set the variable; a single machine needs no setup.
     """
-    value = env.str(name, default="")
+    value = text(name, "")
     if value:
         if len(value) < 32:
             raise ImproperlyConfigured(f"{name} must have at least 32 characters.")

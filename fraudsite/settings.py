@@ -1,19 +1,17 @@
 """All settings, read once from the environment; docs/settings.md lists every variable and a test holds it to that."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import environ
 from csp.constants import NONE, SELF
 from kombu import Exchange, Queue
 
-from fraudsite.env import boolean, choice, env, integer, number, secret
+from fraudsite.env import boolean, choice, env, integer, number, secret, text, texts, url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-environ.Env.read_env(env.str("ENV_FILE", default=str(BASE_DIR / ".env")))
+env.read_env(text("ENV_FILE", str(BASE_DIR / ".env")))
 
 # --- where things live -----------------------------------------------------------------------------------------------
-VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var"))).resolve()
+VAR_DIR = Path(text("VAR_DIR", str(BASE_DIR / "var"))).resolve()
 VAR_DIR.mkdir(parents=True, exist_ok=True)
 DATASETS_DIR = VAR_DIR / "datasets"
 BUNDLES_DIR = VAR_DIR / "models"
@@ -21,8 +19,8 @@ BUNDLES_DIR = VAR_DIR / "models"
 # --- Django ----------------------------------------------------------------------------------------------------------
 DEBUG = boolean("DEBUG", default=False)
 SECRET_KEY = secret("SECRET_KEY", VAR_DIR / "secret_key")
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+ALLOWED_HOSTS = texts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = texts("CSRF_TRUSTED_ORIGINS", [])
 ROOT_URLCONF = "fraudsite.urls"
 WSGI_APPLICATION = "fraudsite.wsgi.application"
 USE_TZ = True
@@ -82,7 +80,11 @@ TEMPLATES = [
 ]
 
 # --- database --------------------------------------------------------------------------------------------------------
-DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'fraudsite.sqlite3'}")}
+DATABASES = {
+    "default": env.db_url_config(
+        url("DATABASE_URL", f"sqlite:///{VAR_DIR / 'fraudsite.sqlite3'}", ("sqlite", "postgresql"))
+    )
+}
 match DATABASES["default"]["ENGINE"]:
     case "django.db.backends.sqlite3":
         # A 2xx answer promises that the row survives a power cut: hence FULL, not WAL's usual NORMAL.
@@ -97,9 +99,7 @@ match DATABASES["default"]["ENGINE"]:
         DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 
 # --- broker and workers ----------------------------------------------------------------------------------------------
-REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
-if urlsplit(REDIS_URL).scheme not in {"redis", "rediss"}:
-    raise environ.ImproperlyConfigured("REDIS_URL must start with redis:// or rediss://.")
+REDIS_URL = url("REDIS_URL", "redis://127.0.0.1:6379/0", ("redis", "rediss"))
 # A peer that neither answers nor resets must not hang a process: every wait on Redis ends.
 REDIS_TIMEOUTS = {"socket_connect_timeout": 2, "socket_timeout": 5, "health_check_interval": 10}
 
@@ -249,6 +249,7 @@ PLOTLY_DASH = {
 }
 
 # --- logs ------------------------------------------------------------------------------------------------------------
+LOG_LEVEL = choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -256,7 +257,7 @@ LOGGING = {
     # A 503 is an answer that we give on purpose; its cause is logged where it arose.
     "filters": {"no_503": {"()": "fraudsite.middleware.No503"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_503"]}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "django.request": {"level": "ERROR"},
         "axes": {"level": "WARNING"},
