@@ -268,5 +268,6 @@ LOGGING = {
         "celery.worker.strategy": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
         "kombu": {"level": "WARNING"},
+        "matplotlib": {"level": "WARNING"},
     },
 }
