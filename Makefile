@@ -10,7 +10,7 @@ SIMPLIFY := sed -E -i.bak \
 .PHONY: demo test lint format requirements clean
 
 demo: .venv/runtime
-	$(BIN)/python manage.py demo $(ARGS)
+	PYTHONUNBUFFERED=1 $(BIN)/python manage.py demo $(ARGS)
 
 test: .venv/dev
 	$(BIN)/python -m fraudsite.tests $(ARGS)
@@ -39,6 +39,7 @@ clean:
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/runtime: requirements.txt | .venv/bin/python
+	@echo "Installing the pinned packages into .venv, once: some minutes, the longest of them silent."
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
 	touch $@
 

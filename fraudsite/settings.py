@@ -141,6 +141,7 @@ CELERY_BEAT_SCHEDULE = {
         "scoring.tasks.resend_pending": PENDING_SWEEP_S,
     }.items()
 }
+CELERY_BEAT_SCHEDULER = "fraudsite.beat.Scheduler"
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
 # Redelivery of what a dead worker held. Longer than any task may run, or copies of a slow task pile up.
 CELERY_BROKER_TRANSPORT_OPTIONS = REDIS_TIMEOUTS | {"visibility_timeout": CELERY_TASK_TIME_LIMIT + 60}
@@ -271,5 +272,6 @@ LOGGING = {
         "celery.worker.strategy": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
         "kombu": {"level": "WARNING"},
+        "matplotlib": {"level": "WARNING"},
     },
 }

@@ -1,0 +1,13 @@
+from pathlib import Path
+from typing import Any
+
+from celery.beat import PersistentScheduler
+from django.conf import settings
+
+
+class Scheduler(PersistentScheduler):
+    """Celery's own, with a pulse: the time of the file `VAR_DIR/beat-alive`, for who watches over the process."""
+
+    def tick(self, *args: Any, **options: Any) -> float:
+        Path(settings.VAR_DIR, "beat-alive").touch()
+        return super().tick(*args, **options)
