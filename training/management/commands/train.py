@@ -11,20 +11,13 @@ from rich.table import Table
 from training import configuration, registry
 from training.bundle import Bundle
 from training.datasets import storage
+from training.evaluation import METRIC_NAMES
 from training.exceptions import FraudsiteError, NoChampion
 from training.pipeline import train
 from training.schema import load_schema
 
 # What the seed system's README reports of its test rows; its ROC-AUC is Keras's estimate over 200 thresholds.
 PUBLISHED = {"precision": 0.8889, "recall": 0.7347, "roc_auc_keras_binned": 0.9432, "accuracy": 0.9994}
-NAMES = {
-    "precision": "precision",
-    "recall": "recall",
-    "accuracy": "accuracy",
-    "auprc": "AUPRC",
-    "roc_auc": "ROC-AUC (exact)",
-    "roc_auc_keras_binned": "ROC-AUC (Keras, binned)",
-}
 
 
 class Command(BaseCommand):
@@ -102,7 +95,7 @@ def _table(bundle: Bundle) -> Table:
     table = Table(title=f"{bundle.version}, alerts at a score of {bundle.review_threshold:.4f}")
     for title in ("", "validation", "test", *(["seed system, test"] if compares else [])):
         table.add_column(title, justify="right" if title else "left")
-    for key, name in NAMES.items():
+    for key, name in METRIC_NAMES.items():
         cells = [_cell(bundle.metrics[part][key]) for part in ("validation", "test")]
         if compares:
             cells.append(f"{PUBLISHED[key]:.4f}" if key in PUBLISHED else "")
