@@ -15,14 +15,14 @@ from sklearn.metrics import (
 )
 
 CONFIDENCE = 0.95
-# Every metric of a bundle, and what people call it.
+# Every metric of a bundle, and what people call it. Keras's ROC-AUC is an estimate over 200 thresholds.
 METRIC_NAMES = {
     "precision": "precision",
     "recall": "recall",
     "accuracy": "accuracy",
     "auprc": "AUPRC",
-    "roc_auc": "ROC-AUC (exact)",
-    "roc_auc_keras_binned": "ROC-AUC (Keras, binned)",
+    "roc_auc": "ROC-AUC",
+    "roc_auc_keras_binned": "ROC-AUC by Keras",
 }
 
 
