@@ -21,7 +21,8 @@ from django.conf import settings
 
 from training import configuration
 from training.datasets import storage
-from training.management.commands.train import NAMES, PUBLISHED
+from training.evaluation import METRIC_NAMES
+from training.management.commands.train import PUBLISHED
 from training.pipeline import train
 from training.schema import load_schema
 
@@ -50,16 +51,18 @@ def main() -> None:
                 on_epoch=lambda epoch, logs: None,
             )
         test = bundle.metrics["test"]
-        results[str(seed)] = {key: test[key]["value"] if isinstance(test[key], dict) else test[key] for key in NAMES}
+        results[str(seed)] = {
+            key: test[key]["value"] if isinstance(test[key], dict) else test[key] for key in METRIC_NAMES
+        }
         kept.write_text(json.dumps(results))
         print(f"seed {seed} done", file=sys.stderr, flush=True)
     print("| test rows | seed system | mean of ten seeds | standard deviation | lowest | highest |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for key, name in NAMES.items():
+    for key, name in METRIC_NAMES.items():
         values = np.array([result[key] for result in results.values()])
         published = f"{PUBLISHED[key]:.4f}" if key in PUBLISHED else ""
         print(
-            f"| {name} | {published} | {values.mean():.4f} | {values.std(ddof=1):.4f} "
+            f"| {name} | {published} | {values.mean():.4f} | {values.std(ddof=1):.5f} "
             f"| {values.min():.4f} | {values.max():.4f} |"
         )
 

@@ -31,14 +31,16 @@ from training.schema import load_schema
 
 FORMAT = 1
 REQUIRED = {"bundle.json", "weights.safetensors", "reference.json", "test_rows.safetensors"}
+UNLISTED = {"manifest.json", "manifest.sig"}
 
 
 @dataclass(frozen=True)
 class Bundle:
     """A bundle that was checked and read.
 
-    `weights` are float32 arrays by name. `reference` is `{"features": {name: {"edges", "proportions"}}, "score": …,
-    "samples": n}`: x belongs to bin `np.searchsorted(edges, x, side="right")`. `description` is bundle.json.
+    `weights` are float32 arrays by name, `plots` PNG images by name. `description` is bundle.json. `reference` is
+    `{"features": {name: {"edges", "proportions"}}, "score": …, "samples": n}`: x belongs to bin
+    `np.searchsorted(edges, x, side="right")`.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class Bundle:
     weights: dict[str, np.ndarray]
     reference: dict[str, Any]
     test_rows: np.ndarray
+    plots: dict[str, bytes]
 
     @property
     def version(self) -> str:
@@ -78,6 +81,11 @@ class Bundle:
     @property
     def metrics(self) -> dict[str, Any]:
         return self.description["metrics"]
+
+    def judged_like(self, other: "Bundle") -> bool:
+        """Whether both were tested on the same rows of the same data: only then do their test metrics compare."""
+        same_data = self.description["data"]["sha256"] == other.description["data"]["sha256"]
+        return same_data and np.array_equal(np.sort(self.test_rows), np.sort(other.test_rows))
 
 
 def write_bundle(
@@ -138,6 +146,8 @@ def load_bundle(path: Path, *, signing_key: str) -> Bundle:
     hashes: dict[str, str] = declared["files"]
     if missing := REQUIRED - hashes.keys():
         raise BundleRefused(f"{path.name}: {', '.join(sorted(missing))} is missing.")
+    if surplus := _files(path) - hashes.keys() - UNLISTED:
+        raise BundleRefused(f"{path.name}: {', '.join(sorted(surplus))} is not part of what was signed.")
     contents = {name: _read(path, name) for name in hashes}
     for name, expected in hashes.items():
         if not hmac.compare_digest(_sha256(contents[name]), expected):
@@ -156,7 +166,14 @@ def load_bundle(path: Path, *, signing_key: str) -> Bundle:
         weights=load(contents["weights.safetensors"]),
         reference=json.loads(contents["reference.json"]),
         test_rows=load(contents["test_rows.safetensors"])["rows"],
+        plots={Path(name).stem: content for name, content in contents.items() if name.startswith("plots/")},
     )
+
+
+def _files(directory: Path) -> set[str]:
+    """What lies in a bundle, without the hidden files that file managers leave everywhere."""
+    names = {str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()}
+    return {name for name in names if not Path(name).name.startswith(".")}
 
 
 def _read(directory: Path, name: str) -> bytes:

@@ -8,6 +8,23 @@ from training.exceptions import ConfigurationError
 
 DEFAULT_PATH = Path(__file__).parent / "config.toml"
 
+# What a number may be, both ends included and of the same type; of a list, each of its items.
+BOUNDS = {
+    "split.test": (0.01, 0.9),
+    "split.validation": (0.01, 0.9),
+    "split.seed": (0, 2**32 - 1),
+    "model.units": (1, 4096),
+    "model.dropout": (0.0, 0.95),
+    "model.learning_rate": (1e-7, 1.0),
+    "model.batch_size": (1, 2**20),
+    "model.epochs": (1, 100_000),
+    "model.patience": (0, 100_000),
+    "model.seed": (0, 2**32 - 1),
+    "policy.review_precision": (0.0, 1.0),
+    "policy.block_precision": (0.0, 1.0),
+    "evaluation.bootstrap_resamples": (0, 100_000),
+}
+
 
 def read(path: Path = DEFAULT_PATH, overrides: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
     """Read a configuration: the shipped values, replaced by those of `path`, replaced by overrides like
@@ -15,12 +32,12 @@ def read(path: Path = DEFAULT_PATH, overrides: dict[str, Any] | None = None) -> 
 
     Raises:
         ConfigurationError: not TOML; or a section or key that the shipped file does not have, or a value of another
-            type.
+            type or out of bounds.
     """
     config = tomllib.loads(DEFAULT_PATH.read_text())
     try:
         declared = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
     values = {
         f"{section}.{key}": value
@@ -38,6 +55,11 @@ def read(path: Path = DEFAULT_PATH, overrides: dict[str, Any] | None = None) -> 
             value = float(value)
         if type(value) is not wanted:
             raise ConfigurationError(f"{name} must be of type {wanted.__name__}, like {known[key]!r}.")
+        if name in BOUNDS:
+            low, high = BOUNDS[name]
+            for item in value if isinstance(value, list) else [value]:
+                if type(item) is not type(low) or not low <= item <= high:
+                    raise ConfigurationError(f"{name} must lie between {low} and {high}, unlike {item!r}.")
         known[key] = value
     return config
 

@@ -15,6 +15,15 @@ from sklearn.metrics import (
 )
 
 CONFIDENCE = 0.95
+# Every metric of a bundle, and what people call it. Keras's ROC-AUC is an estimate over 200 thresholds.
+METRIC_NAMES = {
+    "precision": "precision",
+    "recall": "recall",
+    "accuracy": "accuracy",
+    "auprc": "AUPRC",
+    "roc_auc": "ROC-AUC",
+    "roc_auc_keras_binned": "ROC-AUC by Keras",
+}
 
 
 def threshold_for_precision(labels: np.ndarray, scores: np.ndarray, target: float) -> float | None:
@@ -29,7 +38,9 @@ def threshold_for_precision(labels: np.ndarray, scores: np.ndarray, target: floa
         return None
     lowest = attaining[0]
     below = thresholds[lowest - 1] if lowest else 0.0
-    return float(thresholds[lowest] + below) / 2
+    middle = float(thresholds[lowest] + below) / 2
+    # Between two neighbouring floats there is no room, and the middle is one of them.
+    return middle if middle > below else float(thresholds[lowest])
 
 
 def evaluate(labels: np.ndarray, scores: np.ndarray, *, threshold: float, resamples: int, seed: int) -> dict[str, Any]:

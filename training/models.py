@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.utils import timezone
 
@@ -49,12 +50,28 @@ class ModelVersion(models.Model):
     def bundle_dir(self) -> Path:
         return settings.BUNDLES_DIR / self.version
 
+    def clean(self) -> None:
+        faults = {}
+        for name in ("review_threshold", "block_threshold"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                faults[name] = "A threshold lies between 0 and 1, like a score."
+        review, block = self.review_threshold, self.block_threshold
+        if not faults and review is not None and block is not None and block < review:
+            faults["block_threshold"] = "What is blocked is an alert too: not below the review threshold."
+        if faults:
+            raise ValidationError(faults)
+
     @transaction.atomic
-    def promote(self) -> None:
-        """Make this version the champion of its schema; the one before retires."""
-        now = timezone.now()
-        ModelVersion.objects.filter(schema=self.schema, stage=Stage.CHAMPION).exclude(pk=self.pk).update(
-            stage=Stage.RETIRED
-        )
-        self.stage, self.promoted_at = Stage.CHAMPION, now
+    def promote(self) -> "ModelVersion | None":
+        """Make this version the champion of its schema. Returns the version that retires for it, if there was one."""
+        versions = ModelVersion.objects.filter(schema=self.schema)
+        # Promotions wait for each other here; the next query sees what the one before has done.
+        list(versions.select_for_update().order_by("pk").values_list("pk"))
+        before = versions.filter(stage=Stage.CHAMPION).exclude(pk=self.pk).first()
+        if before:
+            before.stage = Stage.RETIRED
+            before.save(update_fields=["stage"])
+        self.stage, self.promoted_at = Stage.CHAMPION, timezone.now()
         self.save(update_fields=["stage", "promoted_at"])
+        return before

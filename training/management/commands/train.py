@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -11,20 +12,13 @@ from rich.table import Table
 from training import configuration, registry
 from training.bundle import Bundle
 from training.datasets import storage
+from training.evaluation import METRIC_NAMES
 from training.exceptions import FraudsiteError, NoChampion
 from training.pipeline import train
 from training.schema import load_schema
 
 # What the seed system's README reports of its test rows; its ROC-AUC is Keras's estimate over 200 thresholds.
 PUBLISHED = {"precision": 0.8889, "recall": 0.7347, "roc_auc_keras_binned": 0.9432, "accuracy": 0.9994}
-NAMES = {
-    "precision": "precision",
-    "recall": "recall",
-    "accuracy": "accuracy",
-    "auprc": "AUPRC",
-    "roc_auc": "ROC-AUC (exact)",
-    "roc_auc_keras_binned": "ROC-AUC (Keras, binned)",
-}
 
 
 class Command(BaseCommand):
@@ -61,12 +55,12 @@ class Command(BaseCommand):
         features, labels, report = storage.read(settings.DATASETS_DIR / config["data"]["parquet"], schema)
         console = Console()
         console.print(f"{report.rows:,} rows, {report.frauds:,} frauds. Loading TensorFlow …")
-        columns = (TextColumn("Training"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"))
+        columns = (TextColumn("Training"), BarColumn(12), MofNCompleteColumn(), TextColumn("epochs"))
         with Progress(*columns, TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
             task = progress.add_task("", total=config["model"]["epochs"])
 
             def on_epoch(epoch: int, logs: dict[str, float]) -> None:
-                said = f"loss {logs['loss']:.5f}, validation loss {logs['val_loss']:.5f}, AUPRC {logs['val_auprc']:.4f}"
+                said = f"validation loss {logs['val_loss']:.5f}, AUPRC {logs['val_auprc']:.4f}"
                 progress.update(task, completed=epoch, description=said)
 
             bundle = train(
@@ -84,7 +78,8 @@ class Command(BaseCommand):
         console.print(
             f"{version} is registered as {version.stage}. Trained on {bundle.description['device']}; "
             f"review threshold {bundle.review_threshold:.4f}, block threshold {_threshold(bundle.block_threshold)}.\n"
-            f"{bundle.path}"
+            f"{bundle.path}",
+            soft_wrap=True,
         )
 
     def _promotes(self, choice: str, schema: str) -> bool:
@@ -97,12 +92,14 @@ class Command(BaseCommand):
 
 
 def _table(bundle: Bundle) -> Table:
-    """Metrics of validation and test rows; under the seed protocol beside what the seed system published."""
+    """Metrics of validation and test rows; under the seed protocol beside what the seed system published of its own."""
     compares = bundle.description["split"]["protocol"] == "seed"
-    table = Table(title=f"{bundle.version}, alerts at a score of {bundle.review_threshold:.4f}")
-    for title in ("", "validation", "test", *(["seed system, test"] if compares else [])):
+    table = Table(
+        title=f"{bundle.version}, alerts at a score of {bundle.review_threshold:.4f}", box=SIMPLE, pad_edge=False
+    )
+    for title in ("", "validation", "test", *(["published"] if compares else [])):
         table.add_column(title, justify="right" if title else "left")
-    for key, name in NAMES.items():
+    for key, name in METRIC_NAMES.items():
         cells = [_cell(bundle.metrics[part][key]) for part in ("validation", "test")]
         if compares:
             cells.append(f"{PUBLISHED[key]:.4f}" if key in PUBLISHED else "")
@@ -117,7 +114,7 @@ def _table(bundle: Bundle) -> Table:
 def _cell(metric: float | dict[str, float | None]) -> str:
     if isinstance(metric, float):
         return f"{metric:.4f}"
-    interval = "" if metric["low"] is None else f" [{metric['low']:.4f}, {metric['high']:.4f}]"
+    interval = "" if metric["low"] is None else f" {metric['low']:.4f}–{metric['high']:.4f}"
     return f"{metric['value']:.4f}{interval}"
 
 

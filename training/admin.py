@@ -1,0 +1,252 @@
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import QuerySet
+from django.forms import Form, ModelForm
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from training import registry
+from training.bundle import Bundle
+from training.evaluation import METRIC_NAMES
+from training.exceptions import BundleRefused, NoChampion
+from training.models import ModelVersion, Stage
+
+PARTS = ("validation", "test")
+PLOT_TITLES = {
+    "precision_recall": "Precision and recall",
+    "roc": "ROC",
+    "scores": "Scores of the test rows",
+    "training": "Training",
+}
+
+
+def metric(version: ModelVersion, part: str, name: str) -> dict[str, float | None] | None:
+    """A metric with its interval (`value`, `low`, `high`), or None where the version does not have it."""
+    found = version.metrics.get(part, {}).get(name)
+    return {"value": found, "low": None, "high": None} if isinstance(found, float) else found
+
+
+def cell(found: dict[str, float | None] | None) -> dict[str, str] | None:
+    """What the page shows of a metric: figures, and for the drawing, places on a scale of 0 to 100."""
+    if found is None:
+        return None
+    return {name: f"{number:.4f}" for name, number in found.items() if number is not None} | {
+        f"{name}_at": f"{100 * number:.2f}" for name, number in found.items() if number is not None
+    }
+
+
+@admin.register(ModelVersion)
+class ModelVersionAdmin(admin.ModelAdmin):
+    """The register of models: to compare, to promote, and to move thresholds. Training alone makes new ones."""
+
+    list_display = [
+        "version",
+        "stage_badge",
+        "protocol",
+        "auprc",
+        "precision",
+        "recall",
+        "thresholds",
+        "created",
+    ]
+    list_filter = ["stage", "protocol", "schema"]
+    search_fields = ["version"]
+    ordering = ["-created_at"]
+    actions = ["promote"]
+    fields = [
+        "stage_badge",
+        ("schema", "protocol"),
+        ("review_threshold", "block_threshold"),
+        ("created_at", "promoted_at"),
+    ]
+    readonly_fields = ["stage_badge", "schema", "protocol", "created_at", "promoted_at"]
+    change_form_template = "admin/training/modelversion/change_form.html"
+
+    class Media:
+        css = {"all": ["training/admin.css"]}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: ModelVersion | None = None) -> bool:
+        return False
+
+    @admin.display(description="Stage", ordering="stage")
+    def stage_badge(self, version: ModelVersion) -> SafeString:
+        return format_html('<span class="stage {}">{}</span>', version.stage, version.get_stage_display())
+
+    @admin.display(description="AUPRC", ordering="metrics__test__auprc__value")
+    def auprc(self, version: ModelVersion) -> SafeString | None:
+        return self._listed(version, "auprc")
+
+    @admin.display(description="Precision", ordering="metrics__test__precision__value")
+    def precision(self, version: ModelVersion) -> SafeString | None:
+        return self._listed(version, "precision")
+
+    @admin.display(description="Recall", ordering="metrics__test__recall__value")
+    def recall(self, version: ModelVersion) -> SafeString | None:
+        return self._listed(version, "recall")
+
+    @admin.display(description="Thresholds", ordering="review_threshold")
+    def thresholds(self, version: ModelVersion) -> SafeString:
+        block = "none" if version.block_threshold is None else f"{version.block_threshold:.4f}"
+        return format_html("review {}<br>block {}", f"{version.review_threshold:.4f}", block)
+
+    @admin.display(description="Created", ordering="created_at")
+    def created(self, version: ModelVersion) -> str:
+        return f"{timezone.localtime(version.created_at):%Y-%m-%d %H:%M}"
+
+    def _listed(self, version: ModelVersion, name: str) -> SafeString | None:
+        found = metric(version, "test", name)
+        if found is None:
+            return None
+        interval = "" if found["low"] is None else f"{found['low']:.3f}–{found['high']:.3f}"
+        return format_html('{}<br><span class="interval">{}</span>', f"{found['value']:.4f}", interval)
+
+    @admin.action(description="Promote to champion", permissions=["change"])
+    def promote(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
+        if len(queryset) != 1:
+            messages.error(request, "Choose one version.")
+            return
+        self._promote(request, queryset[0])
+
+    def _promote(self, request: HttpRequest, version: ModelVersion) -> None:
+        if version.stage == Stage.CHAMPION:
+            messages.info(request, f"{version} is the champion already.")
+            return
+        try:
+            registry.load(version)
+        except BundleRefused as refusal:
+            messages.error(request, f"{version} cannot be promoted: {refusal}")
+            return
+        with transaction.atomic():
+            before = version.promote()
+            self.log_change(request, version, "Promoted to champion.")
+            if before:
+                self.log_change(request, before, f"Retired: {version} is the champion.")
+        messages.success(request, f"{version} is the champion. Workers take it over by themselves.")
+
+    def save_model(self, request: HttpRequest, obj: ModelVersion, form: ModelForm, change: bool) -> None:
+        # Of the row only what was edited: a promotion may have happened since it was read.
+        obj.save(update_fields=form.changed_data)
+
+    def construct_change_message(
+        self, request: HttpRequest, form: Form, formsets: Any, add: bool = False
+    ) -> list[dict[str, dict[str, list[str]]]]:
+        """Say in the history what a threshold was and what it became."""
+        changes = [
+            f"{form.fields[name].label} from {form.initial[name]} to {form.cleaned_data[name]}"
+            for name in form.changed_data
+        ]
+        return [{"changed": {"fields": changes}}] if changes else []
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        titles = {"title": "Model versions", "subtitle": "Metrics of the test rows, with 95 % intervals"}
+        return super().changelist_view(request, titles | (extra_context or {}))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        version = self.get_object(request, object_id)
+        if version is None or not self.has_view_permission(request, version):
+            return super().change_view(request, object_id, form_url, extra_context)
+        if request.method == "POST" and "promote" in request.POST and self.has_change_permission(request, version):
+            self._promote(request, version)
+            return HttpResponseRedirect(request.path)
+        context = report(version) | {
+            "may_promote": self.has_change_permission(request, version) and version.stage != Stage.CHAMPION
+        }
+        return super().change_view(request, object_id, form_url, context | (extra_context or {}))
+
+    def get_urls(self) -> list[URLPattern]:
+        plot = path(
+            "<str:version>/plots/<slug:name>.png",
+            self.admin_site.admin_view(self.plot_view),
+            name="training_modelversion_plot",
+        )
+        return [plot, *super().get_urls()]
+
+    def plot_view(self, request: HttpRequest, version: str, name: str) -> HttpResponse:
+        """A plot of a bundle whose hashes and signature hold; whatever else is asked for does not exist."""
+        row = self.get_object(request, version)
+        if not self.has_view_permission(request, row):
+            raise PermissionDenied
+        if row is None:
+            raise Http404
+        try:
+            image = registry.load(row).plots[name]
+        except (BundleRefused, KeyError) as error:
+            raise Http404(str(error)) from error
+        return HttpResponse(image, content_type="image/png")
+
+
+def report(version: ModelVersion) -> dict[str, Any]:
+    """What the page of a version shows besides its fields."""
+    bundle, refusal = _bundle_or_refusal(version)
+    champion = _champion_on_the_same_rows(version, bundle)
+    columns = [(version, part, part) for part in PARTS]
+    columns += [(champion, "test", f"champion {champion}, test")] if champion else []
+    judged_at = version.metrics.get("test", {}).get("threshold")
+    return {
+        "metric_columns": [title for _, _, title in columns],
+        "metric_rows": [
+            (title, [cell(metric(of, part, name)) for of, part, _ in columns]) for name, title in METRIC_NAMES.items()
+        ],
+        "confusions": [_confusion(part, version.metrics[part]) for part in PARTS if part in version.metrics],
+        "judged_at": judged_at,
+        "threshold_was_moved": judged_at is not None and judged_at != version.review_threshold,
+        "refusal": refusal,
+        "plots": [(name, PLOT_TITLES.get(name, name)) for name in sorted(bundle.plots)] if bundle else [],
+        "origin": _origin(bundle) if bundle else [],
+    }
+
+
+def _confusion(part: str, metrics: dict[str, Any]) -> tuple[str, list[list[str]]]:
+    """A title, and the counts as the page shows them: rows by truth, columns by alert."""
+    return f"{part}, {metrics['rows']:,} rows", [[f"{count:,}" for count in row] for row in metrics["confusion"]]
+
+
+def _bundle_or_refusal(version: ModelVersion) -> tuple[Bundle | None, str]:
+    try:
+        return registry.load(version), ""
+    except BundleRefused as refusal:
+        return None, str(refusal)
+
+
+def _champion_on_the_same_rows(version: ModelVersion, bundle: Bundle | None) -> ModelVersion | None:
+    """The champion, if it is another version and was judged on the very same test rows; else figures mislead."""
+    try:
+        champion = registry.champion(version.schema)
+    except NoChampion:
+        return None
+    other, _ = _bundle_or_refusal(champion)
+    if champion == version or bundle is None or other is None or not bundle.judged_like(other):
+        return None
+    return champion
+
+
+def _origin(bundle: Bundle) -> list[tuple[str, str]]:
+    """How the bundle came to be, as titles and texts."""
+    said = bundle.description
+    split, data, model = said["split"], said["data"], said["model"]
+    hyperparameters = {name: value for name, value in model["hyperparameters"].items() if name != "architecture"}
+    losses = said["history"]["val_loss"]
+    return [
+        ("Data", f"{data['rows']:,} rows, {data['frauds']:,} frauds, SHA-256 {data['sha256']}"),
+        ("Split", f"{split['protocol']}, seed {split['seed']}: {', '.join(_part_sizes(split))} rows"),
+        ("Hyperparameters", ", ".join(f"{name} {value}" for name, value in hyperparameters.items())),
+        ("Epochs", f"{len(losses)}, of which number {losses.index(min(losses)) + 1} was kept"),
+        ("Device", said["device"]),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in said["packages"].items())),
+        ("Code", said["git_commit"] or "outside of a repository"),
+    ]
+
+
+def _part_sizes(split: dict[str, Any]) -> list[str]:
+    return [f"{split[part]:,} {part}" for part in ("train", *PARTS)]
