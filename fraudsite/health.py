@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from scoring import gateway, replies
+from scoring import gateway
 from scoring.exceptions import RequestRefused
 
 
@@ -38,8 +38,11 @@ def _database() -> str:
 
 
 def _broker() -> str:
+    timeout_s = settings.READY_TIMEOUT_MS / 1000
+    timeouts = {"socket_connect_timeout": timeout_s, "socket_timeout": timeout_s}
     try:
-        replies.connection().ping()
+        with redis.Redis.from_url(settings.REDIS_URL, retry=None, **timeouts) as client:
+            client.ping()
     except redis.RedisError:
         return "Redis does not answer."
     return "ok"

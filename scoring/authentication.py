@@ -40,7 +40,7 @@ class KeyRing:
         if key and age_s < settings.API_KEY_CACHE_S / 2:
             return key
         may_wait = not key or age_s > settings.API_KEY_CACHE_S
-        if not self._reading.acquire(timeout=settings.API_KEY_CACHE_S if may_wait else 0.0):
+        if not self._reading.acquire(timeout=settings.PREDICT_DEADLINE_MS / 1000 if may_wait else 0.0):
             if may_wait:
                 raise DatabaseUnavailable
             return key
