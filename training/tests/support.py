@@ -52,7 +52,12 @@ def small_config(**overrides: object) -> Config:
 
 def tiny_bundle(directory: Path, signing_key: str, **overrides: object) -> Bundle:
     """A real bundle of a model trained on made-up rows, written below `directory`."""
-    features, labels = made_up_rows()
+    return bundle_of(*made_up_rows(), directory, signing_key, **overrides)
+
+
+def bundle_of(
+    features: np.ndarray, labels: np.ndarray, directory: Path, signing_key: str, **overrides: object
+) -> Bundle:
     return train(
         config=small_config(**overrides),
         schema=load_schema("ulb"),
