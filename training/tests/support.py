@@ -30,18 +30,20 @@ def made_up_rows(rows: int = 4000, frauds: int = 120, seed: int = 0) -> tuple[np
     return features, labels
 
 
-def made_up_report(labels: np.ndarray) -> Report:
-    return Report("ulb", "0" * 64, rows=len(labels), frauds=int(labels.sum()), duplicates=0, nulls=0, out_of_range=0)
+def made_up_report(labels: np.ndarray, source_sha256: str = "0" * 64) -> Report:
+    return Report(
+        "ulb", source_sha256, rows=len(labels), frauds=int(labels.sum()), duplicates=0, nulls=0, out_of_range=0
+    )
 
 
-def store_made_up_dataset(datasets_dir: Path) -> None:
+def store_made_up_dataset(datasets_dir: Path, source_sha256: str = "0" * 64) -> None:
     """Put the rows of `made_up_rows()` where `ingest` would have put real ones."""
     schema = load_schema("ulb")
     features, labels = made_up_rows()
     frame = pd.DataFrame(features, columns=schema.feature_names).assign(**{schema.label: labels})
     path = parquet_path(datasets_dir, schema.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    storage.write(frame, schema, made_up_report(labels), path)
+    storage.write(frame, schema, made_up_report(labels, source_sha256), path)
 
 
 def small_config(**overrides: object) -> Config:
