@@ -46,7 +46,8 @@ def imports(path: Path, *, at_import_only=False):
         if isinstance(node, ast.Import):
             found = {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}: imports are absolute here"
+            assert node.module is not None, f"{path}: imports are absolute here"
+            assert node.level == 0, f"{path}: imports are absolute here"
             found = {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         else:
             continue

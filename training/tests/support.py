@@ -1,6 +1,7 @@
 """Small, made-up transactions with the ULB columns, and a real model of them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,20 +47,18 @@ def store_made_up_dataset(datasets_dir: Path, source_sha256: str = "0" * 64) -> 
     storage.write(frame, schema, made_up_report(labels, source_sha256), path)
 
 
-def small_config(**overrides: object) -> Config:
+def small_config(**overrides: Any) -> Config:
     """The shipped configuration, with less to do."""
     small = {"model.epochs": 12, "model.batch_size": 128, "evaluation.bootstrap_resamples": 20}
     return configuration.read(overrides=small | overrides)
 
 
-def tiny_bundle(directory: Path, signing_key: str, **overrides: object) -> Bundle:
+def tiny_bundle(directory: Path, signing_key: str, **overrides: Any) -> Bundle:
     """A real bundle of a model trained on made-up rows, written below `directory`."""
     return bundle_of(*made_up_rows(), directory, signing_key, **overrides)
 
 
-def bundle_of(
-    features: np.ndarray, labels: np.ndarray, directory: Path, signing_key: str, **overrides: object
-) -> Bundle:
+def bundle_of(features: np.ndarray, labels: np.ndarray, directory: Path, signing_key: str, **overrides: Any) -> Bundle:
     return train(
         config=small_config(**overrides),
         schema=load_schema("ulb"),

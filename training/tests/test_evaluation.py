@@ -28,8 +28,8 @@ def test_the_threshold_for_a_precision_attains_it_and_no_lower_one_does(rows, ta
     labels, scores = arrays(rows)
     threshold = threshold_for_precision(labels, scores, target)
     attaining = [score for score in np.unique(scores) if precision_at(labels, scores, score) >= target]
-    if not attaining:
-        assert threshold is None
+    if threshold is None:
+        assert not attaining
     else:
         assert 0 <= threshold <= 1
         np.testing.assert_array_equal(scores >= threshold, scores >= min(attaining))

@@ -75,6 +75,8 @@ class FileServer(ThreadingHTTPServer):
 
 
 class FileHandler(BaseHTTPRequestHandler):
+    server: FileServer
+
     def do_GET(self):
         wanted = self.headers["Range"]
         self.server.asked.append((self.path, wanted))
