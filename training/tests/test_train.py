@@ -1,11 +1,14 @@
 """`manage.py train` on made-up rows."""
 
+import pandas as pd
 import pytest
 from django.core.management import CommandError, call_command
 
 from training import registry
+from training.datasets import parquet_path, storage
 from training.evaluation import METRIC_NAMES
 from training.models import ModelVersion
+from training.schema import load_schema
 from training.tests.support import store_made_up_dataset
 
 pytestmark = pytest.mark.django_db
@@ -95,6 +98,19 @@ def test_the_seed_protocol_prints_the_published_figures_beside_ours(train):
     assert rows["ROC-AUC by Keras"] == "0.9432"
     assert rows["accuracy"] == "0.9994"
     assert (version.protocol, version.review_threshold, version.block_threshold) == ("seed", 0.5, None)
+
+
+def test_it_says_what_became_of_duplicates(train, settings):
+    made_up = parquet_path(settings.DATASETS_DIR, "ulb")
+    schema = load_schema("ulb")
+    features, labels, report = storage.read(made_up, schema)
+    frame = pd.DataFrame(features, columns=schema.feature_names).assign(**{schema.label: labels})
+    doubled = pd.concat([frame, frame[:25]])
+    storage.write(doubled, schema, storage.validate(doubled, schema, source_sha256=report.source_sha256), made_up)
+    _, said = train()
+    assert "Rows: 2,560 train, 640 validation, 800 test; 25 duplicates left out." in said
+    _, said = train(protocol="seed")
+    assert "Rows: 2,576 train, 644 validation, 805 test; duplicates kept." in said
 
 
 def test_other_protocols_are_not_compared_with_what_was_published(train):
