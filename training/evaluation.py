@@ -49,7 +49,7 @@ def evaluate(labels: np.ndarray, scores: np.ndarray, *, threshold: float, resamp
     Returns `{"precision": {"value", "low", "high"}, …}` for precision, recall, accuracy, ROC-AUC and AUPRC (average
     precision), and `confusion` as [[true negatives, false positives], [false negatives, true positives]]. Intervals
     are 95 % percentile intervals over rows drawn with replacement (Efron and Tibshirani, An Introduction to the
-    Bootstrap, 1993); None where a resample cannot say.
+    Bootstrap, 1993), of those draws in which the metric is defined; None where it is in none.
     """
     alerts = scores >= threshold
     values = {
@@ -63,8 +63,9 @@ def evaluate(labels: np.ndarray, scores: np.ndarray, *, threshold: float, resamp
     tails = [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]
     metrics: dict[str, Any] = {}
     for name, value in values.items():
-        low, high = np.nanpercentile(drawn[name], tails) if resamples else (np.nan, np.nan)
-        metrics[name] = {"value": float(value), "low": _or_none(low), "high": _or_none(high)}
+        known = drawn[name][~np.isnan(drawn[name])]
+        low, high = np.percentile(known, tails).tolist() if len(known) else (None, None)
+        metrics[name] = {"value": float(value), "low": low, "high": high}
     metrics["confusion"] = confusion_matrix(labels, alerts, labels=[0, 1]).tolist()
     metrics["threshold"] = threshold
     metrics["rows"] = len(labels)
@@ -95,7 +96,7 @@ def bootstrap(
 
 def weighted_metrics(fraud: np.ndarray, weights: np.ndarray, ends: np.ndarray, alerts: int) -> dict[str, float]:
     """Metrics of rows sorted by falling score: labels [n], weights [n], the last row of each run of equal scores, and
-    how many rows are alerts."""
+    how many rows are alerts. NaN where a metric is not defined: without alerts, without fraud, with nothing else."""
     caught, seen = np.cumsum(fraud * weights), np.cumsum(weights)
     frauds, rows = caught[-1], seen[-1]
     true_positives, positives = (caught[alerts - 1], seen[alerts - 1]) if alerts else (0.0, 0.0)
@@ -107,9 +108,5 @@ def weighted_metrics(fraud: np.ndarray, weights: np.ndarray, ends: np.ndarray, a
             "recall": true_positives / frauds,
             "accuracy": (rows - positives - frauds + 2 * true_positives) / rows,
             "roc_auc": float(auc(np.append(0.0, false_alarms), np.append(0.0, recall))),
-            "auprc": float(np.nansum(np.diff(recall, prepend=0.0) * precision)),
+            "auprc": float(np.nansum(np.diff(recall, prepend=0.0) * precision)) if frauds else np.nan,
         }
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

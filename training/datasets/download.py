@@ -44,7 +44,8 @@ def download(url: str, target: Path, progress: Progress) -> None:
         DatasetError: the server cannot be reached, refuses, or stops early; what came stays for the next try.
     """
     have = target.stat().st_size if target.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    # Compressed on the way, a part could not be taken up again.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         with httpx.stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as response:
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -57,9 +58,11 @@ def download(url: str, target: Path, progress: Progress) -> None:
                 progress.step(f"Downloading {url}", have + int(length) if length else None, have) as step,
                 target.open("ab" if resumed else "wb") as file,
             ):
-                for chunk in response.iter_bytes(CHUNK_BYTES):
+                for chunk in response.iter_raw():  # as it comes, so that an interruption loses nothing
                     file.write(chunk)
                     step.advance(len(chunk))
+    except httpx.HTTPStatusError as error:
+        raise DatasetError(f"{url}: the server answers {error.response.status_code}.") from error
     except (httpx.HTTPError, OSError) as error:
         raise DatasetError(f"{url}: {error or type(error).__name__}") from error
 

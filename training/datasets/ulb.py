@@ -19,6 +19,7 @@ FILE_NAME = "creditcard.csv"
 SIZE_BYTES = 150_828_752
 SHA256 = "76274b691b16a6c49d3f159c883398e03ccd6d1ee12d9d8ee38f4b4b98551a89"
 
+KAGGLE_ADDRESS = ("www.kaggle.com", 443)
 KAGGLE_HANDLE = "mlg-ulb/creditcardfraud"
 TENSORFLOW_URL = "https://storage.googleapis.com/download.tensorflow.org/data/creditcard.csv"
 OPENML_URL = "https://www.openml.org/data/download/1673544/phpKo8OWT"
@@ -32,9 +33,9 @@ PIP_TIMEOUT_S = 600
 def from_kaggle(target: Path, progress: Progress) -> None:
     """Kaggle, where the dataset was published; the way the seed system takes."""
     try:  # kagglehub would try for minutes where there is no way out
-        socket.create_connection(("www.kaggle.com", 443), timeout=CONNECT_TIMEOUT_S).close()
+        socket.create_connection(KAGGLE_ADDRESS, timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
-        raise DatasetError(f"www.kaggle.com cannot be reached: {error}.") from error
+        raise DatasetError(f"{KAGGLE_ADDRESS[0]} cannot be reached: {error}.") from error
     import kagglehub
 
     try:

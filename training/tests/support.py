@@ -1,6 +1,7 @@
 """Small, made-up transactions with the ULB columns, and a real model of them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,29 +31,34 @@ def made_up_rows(rows: int = 4000, frauds: int = 120, seed: int = 0) -> tuple[np
     return features, labels
 
 
-def made_up_report(labels: np.ndarray) -> Report:
-    return Report("ulb", "0" * 64, rows=len(labels), frauds=int(labels.sum()), duplicates=0, nulls=0, out_of_range=0)
+def made_up_report(labels: np.ndarray, source_sha256: str = "0" * 64) -> Report:
+    return Report(
+        "ulb", source_sha256, rows=len(labels), frauds=int(labels.sum()), duplicates=0, nulls=0, out_of_range=0
+    )
 
 
-def store_made_up_dataset(datasets_dir: Path) -> None:
+def store_made_up_dataset(datasets_dir: Path, source_sha256: str = "0" * 64) -> None:
     """Put the rows of `made_up_rows()` where `ingest` would have put real ones."""
     schema = load_schema("ulb")
     features, labels = made_up_rows()
     frame = pd.DataFrame(features, columns=schema.feature_names).assign(**{schema.label: labels})
     path = parquet_path(datasets_dir, schema.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    storage.write(frame, schema, made_up_report(labels), path)
+    storage.write(frame, schema, made_up_report(labels, source_sha256), path)
 
 
-def small_config(**overrides: object) -> Config:
+def small_config(**overrides: Any) -> Config:
     """The shipped configuration, with less to do."""
     small = {"model.epochs": 12, "model.batch_size": 128, "evaluation.bootstrap_resamples": 20}
     return configuration.read(overrides=small | overrides)
 
 
-def tiny_bundle(directory: Path, signing_key: str, **overrides: object) -> Bundle:
+def tiny_bundle(directory: Path, signing_key: str, **overrides: Any) -> Bundle:
     """A real bundle of a model trained on made-up rows, written below `directory`."""
-    features, labels = made_up_rows()
+    return bundle_of(*made_up_rows(), directory, signing_key, **overrides)
+
+
+def bundle_of(features: np.ndarray, labels: np.ndarray, directory: Path, signing_key: str, **overrides: Any) -> Bundle:
     return train(
         config=small_config(**overrides),
         schema=load_schema("ulb"),

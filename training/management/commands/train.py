@@ -76,6 +76,7 @@ class Command(BaseCommand):
         version = registry.register(bundle, promote=self._promotes(options["promote"], schema.name))
         console.print(_table(bundle))
         console.print(
+            f"{_parts(bundle)}\n"
             f"{version} is registered as {version.stage}. Trained on {bundle.description['device']}; "
             f"review threshold {bundle.review_threshold:.4f}, block threshold {_threshold(bundle.block_threshold)}.\n"
             f"{bundle.path}",
@@ -109,6 +110,14 @@ def _table(bundle: Bundle) -> Table:
         table.add_row(f"frauds {part_name}", *cells)
     table.add_row("false alerts", *[str(bundle.metrics[part]["confusion"][0][1]) for part in ("validation", "test")])
     return table
+
+
+def _parts(bundle: Bundle) -> str:
+    split, rows = bundle.description["split"], bundle.description["data"]["rows"]
+    parts = {part: split[part] for part in ("train", "validation", "test")}
+    duplicates = rows - sum(parts.values())
+    counts = ", ".join(f"{count:,} {part}" for part, count in parts.items())
+    return f"Rows: {counts}; {f'{duplicates:,} duplicates left out' if duplicates else 'duplicates kept'}."
 
 
 def _cell(metric: float | dict[str, float | None]) -> str:

@@ -1,0 +1,148 @@
+"""Who may import whom. Tests are left out: they may use what they like."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+APPS = ("training", "scoring", "monitoring")
+# Each app, and those whose code it must not know.
+ABOVE = {"training": {"scoring", "monitoring"}, "scoring": {"monitoring"}, "monitoring": set()}
+CORE = (
+    "bundle",
+    "configuration",
+    "datasets",
+    "evaluation",
+    "exceptions",
+    "model",
+    "pipeline",
+    "plots",
+    "preprocessing",
+    "schema",
+    "simulation",
+    "splits",
+)
+TENSORFLOW = {"tensorflow", "keras"}
+
+
+def modules(*parts):
+    """Name to path of the modules of an app, or of a package or module in it."""
+    start = settings.BASE_DIR.joinpath(*parts)
+    paths = start.rglob("*.py") if start.is_dir() else [start.with_suffix(".py")]
+    found = {".".join(path.relative_to(settings.BASE_DIR).with_suffix("").parts): path for path in paths}
+    found = {name.removesuffix(".__init__"): path for name, path in found.items() if ".tests" not in name}
+    assert found
+    return found
+
+
+def imports(path: Path, *, at_import_only=False):
+    """Dotted names that a module imports, `from a import b` as both a and a.b."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found = {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, f"{path}: imports are absolute here"
+            assert node.level == 0, f"{path}: imports are absolute here"
+            found = {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        else:
+            continue
+        if not (at_import_only and node.col_offset):
+            names |= found
+    return names
+
+
+def packages(names):
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_imports_point_one_way(app):
+    wrong = {
+        name: found
+        for name, path in modules(app).items()
+        if (found := packages(imports(path)) & (ABOVE[app] | {"fraudsite"}))
+    }
+    assert not wrong
+
+
+def test_the_core_of_training_knows_nothing_of_django():
+    wrong = [
+        name for part in CORE for name, path in modules("training", part).items() if "django" in packages(imports(path))
+    ]
+    assert not wrong
+
+
+def test_the_core_of_training_imports_no_module_of_the_outer_ring():
+    core = {name for part in CORE for name in modules("training", part)}
+    outer = modules("training").keys() - core - {"training"}
+    assert {"training.models", "training.registry", "training.admin"} <= outer
+    wrong = {
+        name: found
+        for part in CORE
+        for name, path in modules("training", part).items()
+        if (found := imports(path) & outer)
+    }
+    assert not wrong
+
+
+def test_the_core_of_training_runs_where_django_is_not_installed():
+    script = (
+        "import sys; sys.modules['django'] = None\n"
+        f"import {', '.join(f'training.{part}' for part in CORE)}\n"
+        "import training.datasets.download, training.datasets.storage, training.datasets.ulb"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=settings.BASE_DIR, check=True)
+
+
+def test_tensorflow_is_imported_in_one_module():
+    importing = {
+        name
+        for app in (*APPS, "fraudsite", "benchmarks")
+        for name, path in modules(app).items()
+        if packages(imports(path)) & TENSORFLOW
+    }
+    assert importing == {"training.model"}
+
+
+def test_that_module_is_imported_late_by_everybody():
+    importing = {
+        name
+        for app in (*APPS, "fraudsite")
+        for name, path in modules(app).items()
+        if "training.model" in imports(path, at_import_only=True)
+    }
+    assert not importing
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "import fraudsite.wsgi, fraudsite.urls, fraudsite.celery",
+        "from django.core.management import execute_from_command_line\n"
+        "execute_from_command_line(['manage.py', 'migrate', '--verbosity', '0'])",
+        "from django.core.management import execute_from_command_line\n"
+        "execute_from_command_line(['manage.py', 'check'])",
+    ],
+    ids=["the web process", "migrate", "check"],
+)
+def test_it_starts_without_tensorflow(tmp_path, start):
+    environment = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "fraudsite.settings",
+        "VAR_DIR": str(tmp_path),
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'fresh.sqlite3'}",
+    }
+    script = f"import sys\n{start}\nprint(sorted({TENSORFLOW!r} & sys.modules.keys()))"
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=settings.BASE_DIR,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,325 @@
+"""The register of models, as the ML engineer works with it and the analyst looks at it."""
+
+import shutil
+
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.urls import reverse
+from django.utils.html import escape
+
+from training import registry
+from training.models import ModelVersion
+from training.tests.support import tiny_bundle
+
+pytestmark = pytest.mark.django_db
+
+LIST = reverse("admin:training_modelversion_changelist")
+PLOTS = ["precision_recall", "roc", "scores", "training"]
+
+
+@pytest.fixture(scope="module")
+def challenger_bundle(bundle):
+    """Another model of the same rows."""
+    return tiny_bundle(django_settings.BUNDLES_DIR, django_settings.BUNDLE_SIGNING_KEY, **{"model.seed": 1})
+
+
+@pytest.fixture(scope="module")
+def elsewhere_judged_bundle(bundle):
+    return tiny_bundle(django_settings.BUNDLES_DIR, django_settings.BUNDLE_SIGNING_KEY, **{"split.protocol": "seed"})
+
+
+@pytest.fixture
+def challenger(champion, challenger_bundle):
+    return registry.register(challenger_bundle, promote=False)
+
+
+@pytest.fixture
+def altered(challenger, challenger_bundle, settings, tmp_path):
+    """The challenger, one byte of whose weights was altered."""
+    settings.BUNDLES_DIR = tmp_path
+    directory = shutil.copytree(challenger_bundle.path, challenger.bundle_dir)
+    weights = directory / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    return challenger
+
+
+def page_of(version):
+    return reverse("admin:training_modelversion_change", args=[version.pk])
+
+
+def plot_of(version, name):
+    return reverse("admin:training_modelversion_plot", args=[version.pk, name])
+
+
+def text_of(response):
+    return response.content.decode()
+
+
+def promote(client, *versions):
+    chosen = {"action": "promote", "_selected_action": [version.pk for version in versions]}
+    return client.post(LIST, chosen, follow=True)
+
+
+def said_in_history(version):
+    return [entry.get_change_message() for entry in LogEntry.objects.filter(object_id=version.pk)]
+
+
+def test_the_list_shows_what_distinguishes_the_versions(client, alice, champion, challenger):
+    client.force_login(alice)
+    page = text_of(client.get(LIST))
+    for version in (champion, challenger):
+        assert version.version in page
+        assert version.get_stage_display() in page
+        assert f"review {version.review_threshold:.4f}" in page
+        assert f"block {version.block_threshold:.4f}" in page
+        for name in ("auprc", "precision", "recall"):
+            metric = version.metrics["test"][name]
+            assert f"{metric['value']:.4f}" in page
+            assert f"{metric['low']:.3f}–{metric['high']:.3f}" in page
+
+
+@pytest.mark.parametrize("column", ["auprc", "precision", "recall"])
+def test_the_list_can_be_sorted_by_a_metric(client, mel, champion, challenger, column):
+    client.force_login(mel)
+    number = 1 + ["version", "stage", "protocol", "auprc", "precision", "recall"].index(column)
+    values = {}
+    for version, value in ((champion, 0.25), (challenger, 0.75)):
+        version.metrics["test"][column]["value"] = value
+        version.save()
+        values[value] = version
+    rising = [version.pk for version in client.get(LIST, {"o": number}).context["cl"].queryset]
+    assert rising == [values[0.25].pk, values[0.75].pk]
+
+
+def test_the_list_can_be_filtered_by_stage_and_searched(client, mel, champion, challenger):
+    client.force_login(mel)
+    assert champion.version not in text_of(client.get(LIST, {"stage__exact": "candidate"}))
+    assert challenger.version not in text_of(client.get(LIST, {"q": champion.version}))
+
+
+@pytest.mark.parametrize("person", ["alice", "mel", "ada"])
+def test_the_page_shows_metrics_with_intervals_confusion_plots_and_origin(client, request, champion, bundle, person):
+    client.force_login(request.getfixturevalue(person))
+    page = text_of(client.get(page_of(champion)))
+    for part in ("validation", "test"):
+        for name in ("precision", "recall", "accuracy", "auprc", "roc_auc"):
+            metric = champion.metrics[part][name]
+            assert f"<b>{metric['value']:.4f}</b>" in page
+            assert f"{metric['low']:.4f}–{metric['high']:.4f}" in page
+        assert f"{part}, {champion.metrics[part]['rows']:,} rows" in page
+        for counts in champion.metrics[part]["confusion"]:
+            assert all(f">{count:,}</td>" in page for count in counts)
+    for name in PLOTS:
+        assert f'<img src="{plot_of(champion, name)}"' in page
+    assert bundle.description["data"]["sha256"] in page
+    assert bundle.description["packages"]["keras"] in page
+
+
+def test_the_page_needs_no_exception_from_the_content_security_policy(client, mel, champion):
+    client.force_login(mel)
+    response = client.get(page_of(champion))
+    assert "img-src 'self' data:" in response["Content-Security-Policy"]
+    assert "unsafe" not in response["Content-Security-Policy"]
+    assert "style=" not in text_of(response)
+
+
+def test_a_candidate_is_shown_beside_the_champion_that_was_judged_on_the_same_rows(
+    client, mel, champion, challenger, elsewhere_judged_bundle
+):
+    client.force_login(mel)
+    title = f"champion {champion}, test"
+    assert title in text_of(client.get(page_of(challenger)))
+    assert title not in text_of(client.get(page_of(champion)))
+    elsewhere_judged = registry.register(elsewhere_judged_bundle, promote=False)
+    assert title not in text_of(client.get(page_of(elsewhere_judged)))
+
+
+def test_without_a_champion_the_page_is_shown_all_the_same(client, mel, challenger_bundle):
+    client.force_login(mel)
+    alone = registry.register(challenger_bundle, promote=False)
+    assert client.get(page_of(alone)).status_code == 200
+
+
+def test_a_version_without_metrics_or_bundle_is_shown_with_what_is_missing(client, mel):
+    client.force_login(mel)
+    bare = ModelVersion.objects.create(version="bare", schema="ulb", review_threshold=0.5)
+    assert client.get(LIST).status_code == 200
+    assert "The bundle is refused" in text_of(client.get(page_of(bare)))
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_staff_look_at_the_plots_of_the_bundle(client, alice, champion, bundle, name):
+    client.force_login(alice)
+    response = client.get(plot_of(champion, name))
+    assert response.status_code == 200
+    assert response["Content-Type"] == "image/png"
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert response.content == bundle.plots[name]
+
+
+def test_nobody_else_sees_plots_or_the_register(client, champion):
+    plot = plot_of(champion, "roc")
+    assert client.get(plot)["Location"].startswith(reverse("admin:login"))
+    client.force_login(User.objects.create_user("eve"))
+    assert client.get(plot)["Location"].startswith(reverse("admin:login"))
+    client.force_login(User.objects.create_user("olga", is_staff=True))  # in no group
+    for address in (plot, LIST, page_of(champion)):
+        assert client.get(address).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "{version}/plots/absent.png",
+        "{version}/plots/roc.txt",
+        "{version}/plots/..%2Fmanifest.png",
+        "{version}/plots/..%2F..%2F{version}%2Fplots%2Froc.png",
+        "absent/plots/roc.png",
+        "..%2Fmodels%2F{version}/plots/roc.png",
+    ],
+)
+def test_a_plot_that_does_not_exist_is_not_found_however_it_is_asked_for(client, mel, champion, address):
+    client.force_login(mel)
+    # The admin leads whoever asks for a page that it does not have to its index.
+    response = client.get(LIST + address.format(version=champion.version), follow=True)
+    assert response.status_code == 404 or response.request["PATH_INFO"] == reverse("admin:index")
+    assert not response.content.startswith(b"\x89PNG")
+
+
+def test_an_altered_bundle_shows_no_plots_and_says_why(client, mel, altered):
+    client.force_login(mel)
+    assert client.get(plot_of(altered, "roc")).status_code == 404
+    page = text_of(client.get(page_of(altered)))
+    assert "weights.safetensors has been altered" in page
+    assert "<img" not in page
+
+
+@pytest.mark.parametrize("person", ["mel", "ada"])
+def test_an_ml_engineer_promotes_a_candidate_and_the_history_says_who(client, request, champion, challenger, person):
+    user = request.getfixturevalue(person)
+    client.force_login(user)
+    assert f"{challenger} is the champion" in text_of(promote(client, challenger))
+    champion.refresh_from_db()
+    assert registry.champion("ulb") == challenger
+    assert champion.stage == "retired"
+    assert said_in_history(challenger) == ["Promoted to champion."]
+    assert said_in_history(champion) == [f"Retired: {challenger} is the champion."]
+    assert set(LogEntry.objects.values_list("user", flat=True)) == {user.pk}
+
+
+def test_the_page_of_a_candidate_promotes_it_too(client, mel, challenger):
+    client.force_login(mel)
+    assert "Promote to champion" in text_of(client.get(page_of(challenger)))
+    page = text_of(client.post(page_of(challenger), {"promote": "1"}, follow=True))
+    assert registry.champion("ulb") == challenger
+    assert 'name="promote"' not in page
+    assert said_in_history(challenger) == ["Promoted to champion."]
+
+
+def test_an_analyst_looks_but_promotes_nothing(client, alice, champion, challenger):
+    client.force_login(alice)
+    assert 'value="promote"' not in text_of(client.get(LIST))
+    assert 'name="promote"' not in text_of(client.get(page_of(challenger)))
+    promote(client, challenger)
+    assert client.post(page_of(challenger), {"promote": "1"}).status_code == 403
+    assert registry.champion("ulb") == champion
+    assert not LogEntry.objects.exists()
+
+
+def test_one_version_is_promoted_at_a_time(client, mel, champion, challenger):
+    client.force_login(mel)
+    assert "Choose one version." in text_of(promote(client, champion, challenger))
+    assert registry.champion("ulb") == champion
+
+
+def test_promoting_the_champion_changes_nothing(client, mel, champion):
+    client.force_login(mel)
+    assert "is the champion already" in text_of(promote(client, champion))
+    assert not LogEntry.objects.exists()
+
+
+def test_an_altered_bundle_is_never_promoted(client, mel, champion, altered):
+    client.force_login(mel)
+    assert "weights.safetensors has been altered" in text_of(promote(client, altered))
+    client.post(page_of(altered), {"promote": "1"})
+    assert registry.champion("ulb") == champion
+    assert not LogEntry.objects.exists()
+
+
+def test_an_ml_engineer_moves_thresholds_and_the_history_says_from_where_to_where(client, mel, champion):
+    client.force_login(mel)
+    review, block = champion.review_threshold, champion.block_threshold
+    response = client.post(page_of(champion), {"review_threshold": "0.25", "block_threshold": "0.75"})
+    assert response.status_code == 302
+    champion.refresh_from_db()
+    assert (champion.review_threshold, champion.block_threshold, champion.stage) == (0.25, 0.75, "champion")
+    [said] = said_in_history(champion)
+    assert f"Review threshold from {review} to 0.25" in said
+    assert f"Block threshold from {block} to 0.75" in said
+    assert "The review threshold has been moved since" in text_of(client.get(page_of(champion)))
+
+
+def test_without_a_block_threshold_nothing_is_blocked(client, mel, champion):
+    client.force_login(mel)
+    client.post(page_of(champion), {"review_threshold": "0.25", "block_threshold": ""})
+    champion.refresh_from_db()
+    assert champion.block_threshold is None
+
+
+@pytest.mark.parametrize("bounds", [("0", "0"), ("1", "1"), ("0", "1"), ("0.5", "0.5")])
+def test_the_ends_of_the_scale_are_thresholds_too(client, mel, champion, bounds):
+    client.force_login(mel)
+    client.post(page_of(champion), dict(zip(("review_threshold", "block_threshold"), bounds, strict=True)))
+    champion.refresh_from_db()
+    assert (champion.review_threshold, champion.block_threshold) == tuple(map(float, bounds))
+
+
+@pytest.mark.parametrize(
+    ("review", "block", "said"),
+    [
+        ("1.01", "", "between 0 and 1"),
+        ("-0.01", "0.5", "between 0 and 1"),
+        ("0.5", "1.01", "between 0 and 1"),
+        ("0.5", "0.49", "not below the review threshold"),
+        ("nan", "0.5", "Enter a number"),
+        ("0.5", "inf", "Enter a number"),
+        ("high", "0.5", "Enter a number"),
+        ("", "0.5", "This field is required"),
+    ],
+)
+def test_thresholds_that_make_no_sense_are_refused(client, mel, champion, review, block, said):
+    client.force_login(mel)
+    before = ModelVersion.objects.values().get(pk=champion.pk)
+    page = text_of(client.post(page_of(champion), {"review_threshold": review, "block_threshold": block}))
+    assert page.count('<ul class="errorlist"') == 1
+    assert escape(said) in page
+    assert ModelVersion.objects.values().get(pk=champion.pk) == before
+
+
+def test_an_analyst_moves_no_threshold(client, alice, champion):
+    client.force_login(alice)
+    before = champion.review_threshold
+    assert 'name="review_threshold"' not in text_of(client.get(page_of(champion)))
+    response = client.post(page_of(champion), {"review_threshold": "0.25", "block_threshold": ""})
+    assert response.status_code == 403
+    champion.refresh_from_db()
+    assert champion.review_threshold == before
+
+
+def test_a_form_changes_thresholds_only(client, mel, challenger):
+    client.force_login(mel)
+    forged = {"review_threshold": "0.25", "block_threshold": "", "stage": "champion", "protocol": "x", "metrics": "{}"}
+    client.post(page_of(challenger), forged)
+    now = ModelVersion.objects.get(pk=challenger.pk)
+    assert now.review_threshold == 0.25
+    assert (now.stage, now.protocol, now.metrics) == ("candidate", challenger.protocol, challenger.metrics)
+
+
+def test_versions_come_from_training_and_are_never_deleted(client, ada, champion):
+    client.force_login(ada)
+    assert client.get(reverse("admin:training_modelversion_add")).status_code == 403
+    delete = reverse("admin:training_modelversion_delete", args=[champion.pk])
+    assert client.post(delete, {"post": "yes"}).status_code == 403
+    assert ModelVersion.objects.filter(pk=champion.pk).exists()

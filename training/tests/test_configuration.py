@@ -1,0 +1,127 @@
+import pytest
+
+from training import configuration
+from training.exceptions import ConfigurationError
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    def write(text):
+        path = tmp_path / "mine.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_what_is_shipped_is_the_seed_systems_network():
+    model = configuration.read()["model"]
+    assert model == {
+        "architecture": "mlp",
+        "units": [32, 16],
+        "dropout": 0.2,
+        "learning_rate": 0.001,
+        "batch_size": 1024,
+        "epochs": 100,
+        "patience": 5,
+        "seed": 0,
+    }
+
+
+def test_a_file_replaces_what_it_names_and_an_override_replaces_the_file(config_file):
+    path = config_file("[model]\ndropout = 0.3\npatience = 9\n")
+    config = configuration.read(path, {"model.patience": 2})
+    assert (config["model"]["dropout"], config["model"]["patience"]) == (0.3, 2)
+    assert config["model"]["learning_rate"] == configuration.read()["model"]["learning_rate"]
+
+
+def test_a_whole_number_serves_where_a_fraction_is_meant():
+    assert configuration.read(overrides={"model.dropout": 0})["model"]["dropout"] == 0.0
+
+
+@pytest.mark.parametrize("name", ["model.dropuot", "modle.dropout", "dropout", "model", ""])
+def test_a_setting_that_does_not_exist_is_refused_with_those_that_do(name):
+    with pytest.raises(ConfigurationError, match=r"There is no setting .*model\.dropout"):
+        configuration.read(overrides={name: 0.3})
+
+
+@pytest.mark.parametrize("text", ["[model]\ndropuot = 0.3", "[modle]\ndropout = 0.3", "dropout = 0.3"])
+def test_a_file_with_a_setting_that_does_not_exist_is_refused(config_file, text):
+    with pytest.raises(ConfigurationError, match="There is no setting"):
+        configuration.read(config_file(text))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model.epochs", "many"),
+        ("model.epochs", 1.5),
+        ("model.epochs", True),
+        ("model.units", 32),
+        ("split.protocol", 1),
+        ("model.dropout", [0.2]),
+    ],
+)
+def test_a_value_of_another_type_is_refused(name, value):
+    with pytest.raises(ConfigurationError, match=f"{name} must be of type"):
+        configuration.read(overrides={name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("split.test", 1.0),
+        ("split.validation", 0.0),
+        ("model.units", [32, 0]),
+        ("model.units", [32, "16"]),
+        ("model.units", [1.5]),
+        ("model.dropout", 1.0),
+        ("model.dropout", float("nan")),
+        ("model.learning_rate", -0.001),
+        ("model.batch_size", 0),
+        ("model.epochs", 0),
+        ("model.seed", -1),
+        ("policy.review_precision", 1.1),
+        ("evaluation.bootstrap_resamples", -1),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_by_name(name, value):
+    with pytest.raises(ConfigurationError, match=f"{name} must lie between"):
+        configuration.read(overrides={name: value})
+
+
+def test_every_number_of_the_shipped_file_has_bounds():
+    numbers = {
+        f"{section}.{key}"
+        for section, keys in configuration.read().items()
+        for key, value in keys.items()
+        if not isinstance(value, str)
+    }
+    assert numbers == configuration.BOUNDS.keys()
+
+
+@pytest.mark.parametrize("content", [b"[model", b"\xff\xfe", None])
+def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "broken.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"broken\.toml"):
+        configuration.read(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("model.dropout=0.3", ("model.dropout", 0.3)),
+        ("model.units=[64, 32]", ("model.units", [64, 32])),
+        ("split.protocol=seed", ("split.protocol", "seed")),
+        ("split.protocol='seed'", ("split.protocol", "seed")),
+    ],
+)
+def test_an_override_is_written_as_in_the_file(text, parsed):
+    assert configuration.parse_override(text) == parsed
+
+
+def test_an_override_without_a_value_is_refused():
+    with pytest.raises(ConfigurationError, match=r"Write section\.key=value"):
+        configuration.parse_override("model.dropout")

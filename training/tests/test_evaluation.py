@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as sklearn
+
+from training.evaluation import METRIC_NAMES, bootstrap, evaluate, threshold_for_precision, weighted_metrics
+
+# Few different scores, so that equal ones meet often.
+SCORES = st.integers(0, 12).map(lambda tenth: tenth / 12) | st.floats(0, 1)
+# Both kinds of transaction, each with its score.
+SCORED = st.lists(st.tuples(st.booleans(), SCORES), min_size=2, max_size=60).filter(
+    lambda rows: len({fraud for fraud, _ in rows}) == 2
+)
+
+
+def arrays(rows):
+    labels, scores = zip(*rows, strict=True)
+    return np.array(labels, np.int8), np.array(scores, np.float64)
+
+
+def precision_at(labels, scores, threshold):
+    return labels[scores >= threshold].mean()
+
+
+@given(SCORED, st.floats(0.01, 1))
+def test_the_threshold_for_a_precision_attains_it_and_no_lower_one_does(rows, target):
+    labels, scores = arrays(rows)
+    threshold = threshold_for_precision(labels, scores, target)
+    attaining = [score for score in np.unique(scores) if precision_at(labels, scores, score) >= target]
+    if threshold is None:
+        assert not attaining
+    else:
+        assert 0 <= threshold <= 1
+        np.testing.assert_array_equal(scores >= threshold, scores >= min(attaining))
+
+
+def test_the_threshold_lies_midway_between_two_scores():
+    assert threshold_for_precision(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.4, 0.9]), 1.0) == pytest.approx(0.3)
+
+
+def test_the_threshold_stays_above_a_neighbouring_float():
+    below, above = 0.5, float(np.nextafter(0.5, 1))
+    for _ in range(2):  # the middle of two neighbours rounds to the even one, whichever that is
+        assert threshold_for_precision(np.array([0, 1]), np.array([below, above]), 1.0) == above
+        below, above = above, float(np.nextafter(above, 1))
+
+
+@given(SCORED, st.data())
+def test_the_metrics_of_a_draw_are_scikit_learns(rows, data):
+    labels, scores = arrays(rows)
+    weights = data.draw(st.lists(st.integers(0, 4), min_size=len(rows), max_size=len(rows)).map(np.array))
+    threshold = data.draw(SCORES)
+    order = np.argsort(-scores, kind="stable")
+    labels, scores, weights = labels[order], scores[order], weights[order].astype(float)
+    ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
+    alerts = scores >= threshold
+    if not (weights[labels == 1].sum() and weights[labels == 0].sum()):
+        return  # without both kinds there is nothing to compare; `bootstrap` leaves it out
+    ours = weighted_metrics(labels.astype(float), weights, ends, int(alerts.sum()))
+    theirs = {
+        "recall": sklearn.recall_score(labels, alerts, sample_weight=weights),
+        "accuracy": sklearn.accuracy_score(labels, alerts, sample_weight=weights),
+        "roc_auc": sklearn.roc_auc_score(labels, scores, sample_weight=weights),
+        "auprc": sklearn.average_precision_score(labels, scores, sample_weight=weights),
+        "precision": sklearn.precision_score(labels, alerts, sample_weight=weights, zero_division=np.nan),
+    }
+    for name, value in theirs.items():
+        assert ours[name] == pytest.approx(value, abs=1e-9, nan_ok=True), name
+
+
+@given(SCORED, SCORES, SCORES)
+def test_raising_the_threshold_never_adds_alerts_nor_recall(rows, one, other):
+    labels, scores = arrays(rows)
+    low, high = (
+        evaluate(labels, scores, threshold=threshold, resamples=0, seed=0) for threshold in sorted((one, other))
+    )
+    assert high["recall"]["value"] <= low["recall"]["value"]
+    assert high["confusion"][0][1] <= low["confusion"][0][1]
+    assert high["confusion"][1][1] <= low["confusion"][1][1]
+
+
+@pytest.fixture
+def scored():
+    random = np.random.default_rng(5)
+    labels = (random.random(3000) < 0.1).astype(np.int8)
+    return labels, np.clip(random.normal(0.3 + 0.4 * labels, 0.15), 0, 1)
+
+
+def test_it_counts_the_confusion_by_truth_and_alert():
+    labels, scores = np.array([0, 0, 0, 1, 1, 1]), np.array([0.1, 0.2, 0.8, 0.4, 0.5, 0.9])
+    metrics = evaluate(labels, scores, threshold=0.5, resamples=0, seed=0)
+    assert metrics["confusion"] == [[2, 1], [1, 2]]
+    assert metrics["precision"]["value"] == metrics["recall"]["value"] == pytest.approx(2 / 3)
+    assert metrics["rows"] == 6
+
+
+def test_each_metric_lies_in_its_interval(scored):
+    metrics = evaluate(*scored, threshold=0.5, resamples=200, seed=0)
+    for name in METRIC_NAMES.keys() - {"roc_auc_keras_binned"}:
+        assert metrics[name]["low"] < metrics[name]["value"] < metrics[name]["high"], name
+
+
+def test_an_interval_is_as_wide_as_theory_says(scored):
+    labels, scores = scored
+    accuracy = evaluate(labels, scores, threshold=0.5, resamples=2000, seed=0)["accuracy"]
+    expected = 2 * 1.96 * np.sqrt(accuracy["value"] * (1 - accuracy["value"]) / len(labels))
+    assert accuracy["high"] - accuracy["low"] == pytest.approx(expected, rel=0.1)
+
+
+def test_the_same_seed_draws_the_same_rows(scored):
+    first, again, other = (bootstrap(*scored, threshold=0.5, resamples=20, seed=seed)["auprc"] for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_without_resamples_there_are_no_intervals(scored):
+    metrics = evaluate(*scored, threshold=0.5, resamples=0, seed=0)
+    assert (metrics["auprc"]["low"], metrics["auprc"]["high"]) == (None, None)
+
+
+def test_a_draw_without_alerts_has_no_precision_and_does_not_count_as_zero():
+    labels, scores = np.array([0] * 9 + [1]), np.array([0.1] * 9 + [0.9])
+    precision = evaluate(labels, scores, threshold=0.5, resamples=50, seed=0)["precision"]
+    assert (precision["low"], precision["high"]) == (1.0, 1.0)
+
+
+def test_without_any_alert_nothing_can_be_said_of_the_interval_of_precision():
+    labels, scores = np.array([0, 1, 0, 1]), np.array([0.1, 0.2, 0.1, 0.2])
+    precision = evaluate(labels, scores, threshold=0.9, resamples=20, seed=0)["precision"]
+    assert precision == {"value": 0.0, "low": None, "high": None}
+
+
+def test_a_draw_without_fraud_or_with_nothing_else_defines_no_curve():
+    labels, scores = np.array([0, 1]), np.array([0.1, 0.9])  # half of the draws are of one kind
+    drawn = bootstrap(labels, scores, threshold=0.5, resamples=100, seed=0)
+    assert 20 < np.isnan(drawn["roc_auc"]).sum() < 80
+    assert set(drawn["auprc"][~np.isnan(drawn["auprc"])]) == {1.0}

@@ -1,0 +1,116 @@
+"""What training may look at, and what it may not."""
+
+import numpy as np
+import pytest
+from django.conf import settings
+
+from training import configuration, evaluation, splits
+from training.exceptions import DatasetError
+from training.model import Scorer
+from training.schema import load_schema
+from training.tests.support import bundle_of, made_up_rows, tiny_bundle
+
+KEY = settings.BUNDLE_SIGNING_KEY
+
+
+@pytest.fixture(scope="module")
+def split():
+    """The split of the made-up rows that the shipped configuration makes."""
+    features, labels = made_up_rows()
+    config = configuration.read()["split"]
+    return splits.stratified(
+        features, labels, test=config["test"], validation=config["validation"], seed=config["seed"]
+    )
+
+
+def assert_same_weights(one, other):
+    assert one.weights.keys() == other.weights.keys()
+    for name, array in one.weights.items():
+        np.testing.assert_array_equal(array, other.weights[name], err_msg=name)
+
+
+def test_a_seed_repeats_a_run_to_the_last_bit(bundle, tmp_path):
+    again = tiny_bundle(tmp_path, KEY)
+    assert_same_weights(bundle, again)
+    for said in ("metrics", "policy", "history", "split"):
+        assert again.description[said] == bundle.description[said], said
+    assert again.reference == bundle.reference
+
+
+def test_another_seed_makes_another_model_of_the_same_rows(bundle, tmp_path):
+    other = tiny_bundle(tmp_path, KEY, **{"model.seed": 1})
+    assert (other.weights["dense_1/kernel"] != bundle.weights["dense_1/kernel"]).any()
+    assert other.judged_like(bundle)
+
+
+def test_the_test_rows_have_no_say_in_the_model_its_scaler_and_its_thresholds(bundle, split, tmp_path):
+    features, labels = made_up_rows()
+    features[split.test] = features[split.test] * 3 + 7
+    other = bundle_of(features, labels, tmp_path, KEY)
+    assert_same_weights(bundle, other)
+    assert (other.review_threshold, other.block_threshold) == (bundle.review_threshold, bundle.block_threshold)
+    assert other.reference == bundle.reference
+    assert other.metrics["validation"] == bundle.metrics["validation"]
+    assert other.metrics["test"] != bundle.metrics["test"]
+
+
+def test_the_scaler_sees_training_rows_only(bundle, split):
+    features, _ = made_up_rows()
+    np.testing.assert_allclose(bundle.weights["standardise/mean"], features[split.train].mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(bundle.weights["standardise/scale"], features[split.train].std(axis=0), rtol=1e-5)
+
+
+def test_thresholds_come_from_the_validation_rows(bundle, split):
+    features, labels = made_up_rows()
+    scores = Scorer.of(bundle).score(features[split.validation].astype(np.float32)).astype(np.float64)
+    policy = configuration.read()["policy"]
+    review, block = (
+        evaluation.threshold_for_precision(labels[split.validation], scores, policy[f"{name}_precision"])
+        for name in ("review", "block")
+    )
+    assert (bundle.review_threshold, bundle.block_threshold) == (review, block)
+    assert bundle.metrics["validation"]["precision"]["value"] >= policy["review_precision"]
+
+
+def test_the_bundle_remembers_which_rows_were_for_the_test(bundle, split):
+    np.testing.assert_array_equal(bundle.test_rows, split.test)
+
+
+def test_metrics_of_both_parts_are_complete(bundle):
+    for part in ("validation", "test"):
+        assert evaluation.METRIC_NAMES.keys() <= bundle.metrics[part].keys()
+        assert np.sum(bundle.metrics[part]["confusion"]) == bundle.metrics[part]["rows"]
+        assert bundle.metrics[part]["threshold"] == bundle.review_threshold
+
+
+def test_the_bundle_says_what_it_was_made_of(bundle):
+    said = bundle.description
+    schema = load_schema("ulb")
+    assert said["schema"] == {"name": "ulb", "hash": schema.hash, "features": list(schema.feature_names)}
+    assert said["data"]["rows"] == sum(said["split"][part] for part in ("train", "validation", "test"))
+    assert said["model"]["hyperparameters"]["seed"] == 0
+    assert {"keras", "numpy", "scikit-learn"} <= said["packages"].keys()
+    assert said["device"]
+    assert said["policy"]["chosen_on"] == "validation"
+
+
+def test_training_stops_early_and_keeps_the_best_epoch(tmp_path):
+    stopped = tiny_bundle(tmp_path, KEY, **{"model.epochs": 100, "model.patience": 2, "model.learning_rate": 0.02})
+    losses = stopped.description["history"]["val_loss"]
+    assert len(losses) < 100
+    assert losses.index(min(losses)) == len(losses) - 3
+
+
+def test_a_precision_that_no_threshold_attains_stops_the_training(tmp_path):
+    features, labels = made_up_rows(rows=800, frauds=80)
+    features = np.random.default_rng(0).normal(size=features.shape)  # nothing to learn
+    with pytest.raises(DatasetError, match=r"Lower policy\.review_precision"):
+        bundle_of(features, labels, tmp_path, KEY, **{"model.epochs": 1, "policy.review_precision": 0.95})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("frauds", "protocol"), [(0, "stratified"), (2, "stratified"), (0, "seed")])
+def test_too_few_frauds_to_split_stop_the_training(tmp_path, frauds, protocol):
+    features, labels = made_up_rows(rows=400, frauds=frauds)
+    with pytest.raises(DatasetError, match=r"cannot be split|need both"):
+        bundle_of(features, labels, tmp_path, KEY, **{"split.protocol": protocol})

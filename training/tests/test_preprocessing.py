@@ -1,0 +1,50 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from training.preprocessing import reference, reference_histogram, standardisation
+
+VALUES = arrays(np.float64, st.integers(1, 200), elements=st.integers(-5, 5).map(float) | st.floats(-1e6, 1e6))
+
+
+def test_standardised_rows_have_mean_zero_and_scale_one():
+    rows = np.random.default_rng(0).normal(7, 3, size=(5000, 4))
+    mean, scale = standardisation(rows)
+    standardised = (rows - mean) / scale
+    np.testing.assert_allclose(standardised.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(standardised.std(axis=0), 1, atol=1e-5)
+
+
+def test_a_feature_that_never_changes_is_not_divided_by_zero():
+    _, scale = standardisation(np.full((10, 1), 3.0))
+    assert scale == 1
+
+
+@given(VALUES)
+def test_a_reference_histogram_has_a_share_for_each_bin_and_they_add_up_to_one(values):
+    histogram = reference_histogram(values)
+    edges, proportions = histogram["edges"], histogram["proportions"]
+    assert edges == sorted(set(edges))
+    assert len(proportions) == len(edges) + 1
+    assert abs(sum(proportions) - 1) < 1e-9
+
+
+@given(VALUES)
+def test_the_values_it_was_made_of_fall_into_its_bins_in_its_proportions(values):
+    histogram = reference_histogram(values)
+    bins = np.searchsorted(histogram["edges"], values, side="right")
+    np.testing.assert_allclose(
+        np.bincount(bins, minlength=len(histogram["proportions"])) / len(values), histogram["proportions"]
+    )
+
+
+def test_different_values_fall_into_ten_equal_bins():
+    assert np.allclose(reference_histogram(np.arange(1000.0))["proportions"], 0.1)
+
+
+def test_the_reference_has_every_feature_and_the_score():
+    made = reference(("Time", "Amount"), np.random.default_rng(0).normal(size=(50, 2)), np.linspace(0, 1, 20))
+    assert list(made["features"]) == ["Time", "Amount"]
+    assert made["samples"] == 50
+    assert len(made["score"]["edges"]) == 9

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.splits import seed_system, stratified
+
+
+@st.composite
+def datasets(draw):
+    """Rows of which many are copies of one another: features [n, 2], labels [n], with both kinds of label."""
+    frauds, legitimate = draw(st.integers(12, 40)), draw(st.integers(40, 200))
+    seed, kinds = draw(st.integers(0, 2**32 - 1)), draw(st.integers(20, 400))
+    random = np.random.default_rng(seed)
+    labels = np.repeat([1, 0], [frauds, legitimate]).astype(np.int8)
+    features = np.stack([random.integers(0, kinds, len(labels)), labels], axis=1).astype(float)
+    order = random.permutation(len(labels))
+    return features[order], labels[order]
+
+
+SHARES = st.floats(0.15, 0.4)
+
+
+@settings(deadline=None)
+@given(datasets(), SHARES, SHARES, st.integers(0, 2**32 - 1))
+def test_no_row_and_no_copy_of_a_row_is_on_two_sides(dataset, test, validation, seed):
+    features, labels = dataset
+    try:
+        split = stratified(features, labels, test=test, validation=validation, seed=seed)
+    except ValueError:
+        return  # too few different frauds to split
+    parts = [{tuple(row) for row in features[part]} for part in vars(split).values()]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == len({tuple(row) for row in features})
+    rows = np.concatenate(list(vars(split).values()))
+    assert len(rows) == len(set(rows))
+
+
+@settings(deadline=None)
+@given(datasets(), SHARES, SHARES, st.integers(0, 2**32 - 1))
+def test_every_part_keeps_the_share_of_fraud(dataset, test, validation, seed):
+    features, labels = dataset
+    try:
+        split = stratified(features, labels, test=test, validation=validation, seed=seed)
+    except ValueError:
+        return  # too few different frauds to split
+    rows = np.concatenate(list(vars(split).values()))
+    share = labels[rows].mean()
+    for part in vars(split).values():
+        # Two splits one after the other, each off by less than one fraud.
+        assert abs(labels[part].sum() - share * len(part)) < 2
+
+
+def test_of_copies_the_first_takes_part():
+    features = np.repeat(np.arange(30.0), 2)[:, None]
+    labels = np.repeat(np.arange(30) % 2, 2).astype(np.int8)
+    split = stratified(features, labels, test=0.2, validation=0.2, seed=0)
+    rows = np.concatenate(list(vars(split).values()))
+    assert sorted(rows) == list(range(0, 60, 2))
+
+
+def test_rows_that_differ_in_the_label_alone_are_no_copies():
+    features, labels = np.zeros((2, 1)).repeat(1, axis=0), np.array([0, 1], np.int8)
+    with pytest.raises(ValueError, match="least populated"):  # both are kept, and are too few
+        stratified(features, labels, test=0.5, validation=0.5, seed=0)
+
+
+def test_the_same_seed_makes_the_same_split():
+    random = np.random.default_rng(0)
+    features, labels = random.normal(size=(200, 3)), np.arange(200) % 5 == 0
+    first, again, other = (stratified(features, labels, test=0.2, validation=0.2, seed=seed).test for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert set(first) != set(other)
+
+
+def test_the_seed_system_splits_all_rows_80_20_twice():
+    split = seed_system(np.zeros(284_807, np.int8))
+    assert [len(part) for part in vars(split).values()] == [182_276, 45_569, 56_962]
+    assert len(set(np.concatenate(list(vars(split).values())))) == 284_807
