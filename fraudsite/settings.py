@@ -64,6 +64,7 @@ MIDDLEWARE = [
 # See fraudsite/wsgi.py: a subset of the above, for the paths that begin so.
 MACHINE_MIDDLEWARE = ["fraudsite.middleware.RequestIdMiddleware", "django.middleware.security.SecurityMiddleware"]
 MACHINE_PATHS = ("/predict", "/api/v1/predict")
+PROMPT_PATHS = ("/predict", "/api/v1/predict", "/api/v1/predict/batch")
 
 TEMPLATES = [
     {
