@@ -88,7 +88,10 @@ def measure_throughput(ours: Deployment, fastapi: str | None, flask: str | None,
     if fastapi:
         p99 = {name: median([load.p99_ms for load in loads]) for name, loads in calm.items()}
         print(f"\np99, ours / FastAPI: {p99['ours'] / p99['FastAPI']:.2f}×")
-    print("\nResident memory: " + ", ".join(f"{name} {rss_mb(started.pid):,.0f} MB" for name, started in ours.processes.items()))
+    print(
+        "\nResident memory: "
+        + ", ".join(f"{name} {rss_mb(started.pid):,.0f} MB" for name, started in ours.processes.items())
+    )
 
 
 def one_connection(ours: Deployment, seconds: int) -> Load:

@@ -10,9 +10,8 @@ django.setup()
 import keras
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-
 from django.conf import settings
+from onnx import TensorProto, helper, numpy_helper
 
 from training import registry
 
