@@ -181,6 +181,8 @@ BUNDLE_SIGNING_KEY = secret("BUNDLE_SIGNING_KEY", VAR_DIR / "bundle_signing_key"
 # --- monitoring ------------------------------------------------------------------------------------------------------
 DRIFT_MIN_SAMPLES = integer("DRIFT_MIN_SAMPLES", 500, 50, 1_000_000)
 DRIFT_MAX_SAMPLES = integer("DRIFT_MAX_SAMPLES", 5_000, 50, 1_000_000)
+# Whoever shows it may read /metrics; without one, staff alone may.
+METRICS_TOKEN = secret("METRICS_TOKEN", None)
 
 # --- REST API --------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
