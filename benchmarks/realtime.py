@@ -10,7 +10,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from benchmarks.stand import Load, as_fast_as_possible, at_rate, await_answer, process, rss_mb, table
+from benchmarks.stand import Load, as_fast_as_possible, at_rate, await_answer, median, process, rss_mb, table
 from fraudsite.testing import free_port
 from fraudsite.tests.deployment import Deployment, deployment, run
 
@@ -99,10 +99,6 @@ def one_connection(ours: Deployment, seconds: int) -> Load:
     return as_fast_as_possible(
         f"{ours.url}/predict", rows, connections=1, seconds=seconds, authorization=ours.authorization
     )
-
-
-def median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 @contextmanager

@@ -129,7 +129,7 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # Celery closes database connections after every task, and opening one takes longer than storing a batch. Instead,
 # Django's own rules for old and broken connections hold between tasks: see fraudsite/celery.py.
 CELERY_DB_REUSE_MAX = 10**12
-CELERY_TASK_TIME_LIMIT = 1800
+CELERY_TASK_TIME_LIMIT = 120
 PENDING_SWEEP_S = number("PENDING_SWEEP_S", 5.0, 0.1, 3_600.0)
 ROLLUP_INTERVAL_S = number("ROLLUP_INTERVAL_S", 5.0, 1.0, 60.0)
 DRIFT_INTERVAL_S = number("DRIFT_INTERVAL_S", 60.0, 5.0, 86_400.0)

@@ -88,7 +88,7 @@ class Gateway:
             threading.Thread(target=loop, name=f"{queue}-{loop.__name__.strip('_')}", daemon=True).start()
 
     def ask(self, submissions: Sequence[Submission]) -> list[Outcome]:
-        """Have submissions scored and stored, and wait for their outcomes until the deadline of the first.
+        """Have submissions scored and stored, and wait for their outcomes until the last of their deadlines.
 
         They travel together; the caller keeps them to `batch_limit` at most.
 
@@ -109,7 +109,8 @@ class Gateway:
             raise ScorerUnavailable(reason=Fallback.Reason.NO_WORKER)
         if self._line.qsize() >= self._line_limit:
             raise Overloaded
-        waiting = Waiting(submissions, time.monotonic() + submissions[0].deadline - time.time())
+        patience_s = max(submission.deadline for submission in submissions) - time.time()
+        waiting = Waiting(submissions, time.monotonic() + patience_s)
         self._line.put(waiting)
         return waiting
 
