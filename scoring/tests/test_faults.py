@@ -68,7 +68,7 @@ class Callers:
         assert len(self.first) == count, "a call was left without an answer"
         give_up = time.monotonic() + 60
         while again := [key for key, answer in self.heard.items() if answer.status != 200]:
-            assert time.monotonic() < give_up, "the system did not recover"
+            assert time.monotonic() < give_up, f"still without an answer: {[self.heard[key] for key in again[:3]]}"
             for key in again:
                 self.post(key)
             time.sleep(0.2)
