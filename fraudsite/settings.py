@@ -68,6 +68,7 @@ MACHINE_PATHS = ("/predict", "/api/v1/predict")
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "fraudsite" / "templates"],  # before the admin's own, whose frame it replaces
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
