@@ -1,6 +1,7 @@
 """The live dashboard: a Dash application inside the admin. It only shows; nothing here writes."""
 
 from datetime import datetime, timedelta
+from math import log10
 from typing import Any
 
 import plotly.graph_objects as go
@@ -241,7 +242,8 @@ def score_figure(traffic: Traffic) -> go.Figure:
     middles = [(i + 0.5) / SCORE_BINS for i in range(SCORE_BINS)]
     bar = go.Bar(x=middles, y=traffic.score_histogram, width=0.9 / SCORE_BINS, marker_color=ACCENT, showlegend=False)
     figure = _figure(bar, xaxis_title="score")
-    figure.update_yaxes(type="log", dtick=1)
+    # From below one: on a log scale a single transaction has no height otherwise.
+    figure.update_yaxes(type="log", dtick=1, range=[-0.4, log10(max(10, *traffic.score_histogram)) + 0.2])
     figure.update_xaxes(range=[0, 1])
     champion = selectors.champion()
     if champion:

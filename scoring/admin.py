@@ -386,6 +386,7 @@ class ReviewAdmin(ReadOnlyAdmin):
         closed = 0
         for review in reviews:
             if services.close_review(review=review, is_fraud=is_fraud, reviewer=request.user):  # type: ignore[arg-type]
+                review.refresh_from_db()  # or the history would go on calling it open
                 self.log_change(request, review, f"Labelled {word}.")
                 closed += 1
         if closed:
