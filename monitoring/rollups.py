@@ -22,17 +22,22 @@ def update_rollups(*, now: datetime | None = None) -> int:
     Counting is from the predictions each time and replaces what was there, so a second run changes nothing.
     """
     now = now or timezone.now()
-    latest = TrafficRollup.objects.order_by("-minute").values_list("minute", flat=True).first()
-    if latest is None:
-        latest = Prediction.objects.order_by("created_at").values_list("created_at", flat=True).first()
-        if latest is None:
-            return 0
-    start = latest.replace(second=0, microsecond=0) - timedelta(minutes=LATE_MINUTES)
+    # A worker whose clock is ahead makes rows of the future; they must not hide the present from the next run.
+    counted = TrafficRollup.objects.filter(minute__lte=now).order_by("-minute").values_list("minute", flat=True)
+    latest = counted.first()
+    since = latest - timedelta(minutes=LATE_MINUTES) if latest else None
     written = 0
-    while start <= now:
-        written += _count(start, start + CHUNK)
-        start += CHUNK
+    while start := _first_minute(since):
+        since = start + CHUNK
+        written += _count(start, since)
     return written
+
+
+def _first_minute(since: datetime | None) -> datetime | None:
+    """The first minute with a prediction: of all, or from `since` on. Hours without traffic cost nothing this way."""
+    predictions = Prediction.objects.order_by("created_at").values_list("created_at", flat=True)
+    first = (predictions.filter(created_at__gte=since) if since else predictions).first()
+    return first.replace(second=0, microsecond=0) if first else None
 
 
 @transaction.atomic
@@ -70,7 +75,8 @@ def _count(start: datetime, end: datetime) -> int:
         rollup.latency_histogram[latency_bin] += count
         rollup.score_histogram[score_bin] += count
     TrafficRollup.objects.bulk_create(
-        rollups.values(),
+        # In one order, or two runs at the same time could each wait for the other.
+        sorted(rollups.values(), key=lambda rollup: rollup.minute),
         update_conflicts=True,
         unique_fields=["minute"],
         update_fields=[

@@ -5,14 +5,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from django.db.models import Count, QuerySet
+from django.conf import settings
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from monitoring.models import LATENCY_EDGES_MS, SCORE_BINS, DriftReport, TrafficRollup
-from scoring.models import Decision, Prediction, Review
+from scoring.models import Decision, Fallback, Pending, Prediction, Review
 from training.models import ModelVersion, Stage
 
 LATEST = 12
+# Rows that are counted one by one are counted up to here.
+COUNT_LIMIT = 100_000
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def traffic(window: timedelta, *, now: datetime | None = None) -> Traffic:
 def quantile_ms(histogram: list[int], q: float) -> float | None:
     """A quantile from counts per bin of `LATENCY_EDGES_MS`, linear within its bin; None of an empty histogram.
 
-    The last bin has no upper edge: a quantile in it is given as its lower edge.
+    `q` lies in (0, 1]. The last bin has no upper edge: a quantile in it is given as its lower edge.
     """
     counts = np.cumsum(histogram)
     if not counts[-1]:
@@ -87,8 +90,44 @@ def review_outcomes(window: timedelta, *, now: datetime | None = None) -> dict[s
     now = now or timezone.now()
     closed = Review.objects.filter(closed_at__gt=now - window).values_list("state").annotate(count=Count("*"))
     outcomes = {Review.State.FRAUD: 0, Review.State.LEGITIMATE: 0} | dict(closed)
-    return {str(state): count for state, count in outcomes.items()} | {
-        "open": Review.objects.filter(state=Review.State.OPEN).count()
+    return {str(state): count for state, count in outcomes.items()} | {"open": open_reviews()}
+
+
+def open_reviews() -> int:
+    """Counted up to `COUNT_LIMIT`."""
+    return Review.objects.filter(state=Review.State.OPEN)[:COUNT_LIMIT].count()
+
+
+def fallbacks(window: timedelta, *, now: datetime | None = None) -> int:
+    """Answers without a score within the window before `now`, counted up to `COUNT_LIMIT`."""
+    now = now or timezone.now()
+    return Fallback.objects.filter(created_at__gt=now - window, created_at__lte=now)[:COUNT_LIMIT].count()
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """Stored transactions without a score, counted up to `COUNT_LIMIT`."""
+
+    waiting: int
+    set_aside: int
+
+
+def unscored() -> Unscored:
+    """Those that wait for their score, and those that are set aside after too many attempts."""
+    waits = Q(attempts__lt=settings.PENDING_ATTEMPTS_LIMIT)
+    counts = Pending.objects.all()[:COUNT_LIMIT].aggregate(
+        waiting=Count("pk", filter=waits), set_aside=Count("pk", filter=~waits)
+    )
+    return Unscored(**counts)
+
+
+def decisions(window: timedelta, *, now: datetime | None = None) -> dict[str, int]:
+    """Transactions by decision in the minutes that began within the window before `now`."""
+    seen = traffic(window, now=now)
+    return {
+        str(Decision.APPROVE): sum(seen.approved),
+        str(Decision.REVIEW): sum(seen.reviewed),
+        str(Decision.BLOCK): sum(seen.blocked),
     }
 
 

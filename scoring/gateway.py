@@ -181,6 +181,7 @@ class Gateway:
                 queue=self._queue,
                 expires=expires_s,
                 retry=False,
+                argsrepr="…",  # or Celery writes the whole batch out once more, for logs and monitors
             )
         except Exception as error:  # this thread serves every request of the process: it must outlive any fault
             expected = isinstance(error, OperationalError | redis.RedisError | OSError)

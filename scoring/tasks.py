@@ -1,3 +1,4 @@
+import gc
 import logging
 import time
 from typing import Any
@@ -84,3 +85,6 @@ def load_champion(**_: Any) -> None:
             predictor.current(settings.DEFAULT_SCHEMA)
         except (FraudsiteError, DatabaseError) as error:
             logger.warning("No model is loaded yet: %s", error)
+        # What is loaded by now stays for good: the collector need not walk through it again and again.
+        gc.collect()
+        gc.freeze()

@@ -1,18 +1,24 @@
-"""Writes one bundle's network in the forms that the peers read, so that all of them score the same model."""
+"""Writes the champion's network in the forms that the peers read, so that all of them score the same model."""
 
+import sys
 from pathlib import Path
+
+import django
+
+django.setup()
 
 import keras
 import numpy as np
 import onnx
+from django.conf import settings
 from onnx import TensorProto, helper, numpy_helper
 
-from training.bundle import Bundle
+from training import registry
 
 
-def export(bundle: Bundle, directory: Path) -> None:
+def main(directory: Path) -> None:
     """Write model.keras and model.onnx, both from raw features to the score."""
-    weights = bundle.weights
+    weights = registry.load(registry.champion(settings.DEFAULT_SCHEMA)).weights
     layers = ("dense_1", "dense_2", "logit")
     pairs = [(weights[f"{name}/kernel"], weights[f"{name}/bias"]) for name in layers]
     _write_keras(directory / "model.keras", weights["standardise/mean"], weights["standardise/scale"], pairs)
@@ -46,3 +52,7 @@ def _write_onnx(path: Path, mean: np.ndarray, scale: np.ndarray, pairs: list[tup
         [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

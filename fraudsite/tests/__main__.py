@@ -40,8 +40,8 @@ def server() -> Iterator[str | None]:
     if (given := os.environ.get("TEST_DATABASE_URL")) or (programs := postgresql.programs()) is None:
         yield given
     else:
-        with postgresql.cluster(programs) as url:
-            yield url
+        with postgresql.cluster(programs) as made:
+            yield made.url
 
 
 def without_server() -> tuple[int, str]:

@@ -34,37 +34,53 @@ def _version(directory: Path) -> float:
     return float(directory.parent.name.rpartition("@")[2])
 
 
-@contextmanager
-def cluster(programs: Path) -> Iterator[str]:
-    """Run a server on a free port of the loopback address, durable as by default. Gives its URL."""
-    person = _unprivileged()
-    with tempfile.TemporaryDirectory(prefix="fraudsite-postgresql-") as name:
-        home = Path(name)
-        password_file, data, log = home / "password", home / "data", home / "log"
+class Cluster:
+    """A server on a free port of the loopback address, durable as by default, in a directory of its own."""
+
+    def __init__(self, programs: Path, home: Path) -> None:
+        self._programs, self._data, self._log = programs, home / "data", home / "log"
+        how: dict[str, Any] = {"cwd": home, "start_new_session": True}
+        self._how = how | _unprivileged()
+        password_file = home / "password"
         password_file.write_text(secrets.token_urlsafe())
-        log.touch()
-        if person:
-            for path in (home, password_file, log):
-                os.chown(path, person["user"], person["group"])
+        self._log.touch()
+        if "user" in self._how:
+            for path in (home, password_file, self._log):
+                os.chown(path, self._how["user"], self._how["group"])
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        url = f"postgresql://postgres:{password_file.read_text()}@127.0.0.1:{port}/postgres"
-        initdb: list[Path | str] = [programs / "initdb", "--pgdata", data, "--encoding", "UTF8", "--no-locale"]
+            self._port = free.getsockname()[1]
+        self.url = f"postgresql://postgres:{password_file.read_text()}@127.0.0.1:{self._port}/postgres"
+        initdb: list[Path | str] = [programs / "initdb", "--pgdata", self._data, "--encoding", "UTF8", "--no-locale"]
         initdb += ["--username", "postgres", "--auth", "scram-sha-256", "--pwfile", password_file]
-        server: list[Path | str] = [programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", ""]
-        with log.open("ab") as output:
+        with self._log.open("ab") as output:
+            if subprocess.run(initdb, stdout=output, stderr=output, **self._how).returncode != 0:
+                raise RuntimeError(f"initdb failed:\n{self._log.read_text()}")
+
+    def start(self) -> None:
+        server: list[Path | str] = [self._programs / "postgres", "-D", self._data, "-p", str(self._port)]
+        server += ["-h", "127.0.0.1", "-k", ""]
+        with self._log.open("ab") as output:
             # In a session of its own: Ctrl-C in a terminal must not stop the server before the tests that use it.
-            how: dict[str, Any] = {"stdout": output, "stderr": output, "cwd": home, "start_new_session": True} | person
-            if subprocess.run(initdb, **how).returncode != 0:
-                raise RuntimeError(f"initdb failed:\n{log.read_text()}")
-            process = subprocess.Popen(server, **how)
+            self._process = subprocess.Popen(server, stdout=output, stderr=output, **self._how)
+        _await(self.url, self._process, self._log)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT shuts down fast, cutting connections and writing data; SIGQUIT at once, as if it had crashed."""
+        self._process.send_signal(how)
+        self._process.wait(timeout=60)
+
+
+@contextmanager
+def cluster(programs: Path) -> Iterator[Cluster]:
+    """Run a server until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="fraudsite-postgresql-") as home:
+        made = Cluster(programs, Path(home))
+        made.start()
         try:
-            _await(url, process, log)
-            yield url
+            yield made
         finally:
-            process.send_signal(signal.SIGINT)  # a fast shutdown: connections are cut, data are written
-            process.wait(timeout=60)
+            made.stop()
 
 
 def _unprivileged() -> dict[str, Any]:

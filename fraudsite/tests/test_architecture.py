@@ -102,7 +102,7 @@ def test_the_core_of_training_runs_where_django_is_not_installed():
 def test_tensorflow_is_imported_in_one_module():
     importing = {
         name
-        for app in (*APPS, "fraudsite", "benchmarks")
+        for app in (*APPS, "fraudsite")
         for name, path in modules(app).items()
         if packages(imports(path)) & TENSORFLOW
     }

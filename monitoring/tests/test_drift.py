@@ -1,0 +1,135 @@
+"""Measuring drift: of the champion's recent traffic against what it was trained on."""
+
+import shutil
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from django.conf import settings as django_settings
+
+from monitoring import services
+from monitoring.models import DriftReport
+from monitoring.services import TooFewSamples, measure_drift
+from monitoring.tasks import measure_drift as measure_drift_task
+from monitoring.tests.support import NOON, made_up_fields, moments, predict
+from training import registry
+from training.exceptions import BundleRefused, NoChampion
+from training.tests.support import made_up_rows, tiny_bundle
+
+pytestmark = pytest.mark.django_db
+
+SAMPLES = 600
+
+
+@pytest.fixture(autouse=True)
+def nothing_read_yet(monkeypatch):
+    """Each test is a process that has not read a bundle yet."""
+    monkeypatch.setattr(services, "_references", {})
+
+
+@pytest.fixture
+def post(acme):
+    """Recent traffic that a version scored, like its training rows but for the shifts."""
+
+    def of(version, count=SAMPLES, *, shifts=None, fraud_scores=None, before=NOON):
+        times = sorted(moments(count, before=before, within=timedelta(hours=1)))
+        fields = made_up_fields(count, **shifts or {})
+        return predict(version, acme, times, fields=fields, fraud_scores=fraud_scores or usual_scores(version, count))
+
+    return of
+
+
+def usual_scores(version, count):
+    """Scores that fall into the bins of the reference as the reference did."""
+    reference = registry.load(version).reference["score"]
+    edges = np.array(reference["edges"])
+    inside = np.concatenate([[edges[0] / 2], (edges[:-1] + edges[1:]) / 2, [(edges[-1] + 1) / 2]])
+    return np.random.default_rng(1).choice(inside, count, p=reference["proportions"]).tolist()
+
+
+def test_below_the_minimum_sample_nothing_is_said(champion, post, settings):
+    post(champion, settings.DRIFT_MIN_SAMPLES - 1)
+    assert measure_drift(schema="ulb") == TooFewSamples(settings.DRIFT_MIN_SAMPLES - 1, settings.DRIFT_MIN_SAMPLES)
+    assert not DriftReport.objects.exists()
+
+
+def test_traffic_like_the_training_rows_is_stable(champion, post):
+    rows = post(champion)
+    report = measure_drift(schema="ulb")
+    assert DriftReport.objects.get() == report
+    assert (report.status, report.samples, report.model_version) == ("stable", SAMPLES, champion)
+    assert (report.window_start, report.window_end) == (rows[0].created_at, rows[-1].created_at)
+    assert report.features.keys() == made_up_fields(1)[0].keys()
+    assert max(report.score, *report.features.values()) < 0.1
+
+
+@pytest.mark.parametrize(("shift", "status"), [(0.45, "moderate"), (2.0, "strong")])
+def test_a_feature_that_moved_is_named_and_no_other(champion, post, shift, status):
+    post(champion, shifts={"V7": shift})
+    report = measure_drift(schema="ulb")
+    assert report.status == status
+    assert max(report.features, key=report.features.get) == "V7"
+    assert max(value for name, value in report.features.items() if name != "V7") < 0.1
+
+
+def test_scores_that_moved_are_drift_too(champion, post):
+    post(champion, fraud_scores=[0.99] * SAMPLES)
+    report = measure_drift(schema="ulb")
+    assert report.status == "strong"
+    assert report.score > 0.25 > max(report.features.values())
+
+
+def test_only_the_latest_traffic_counts(champion, post, settings):
+    settings.DRIFT_MAX_SAMPLES = SAMPLES
+    post(champion, shifts={"V7": 5.0}, before=NOON - timedelta(hours=2))
+    post(champion)
+    report = measure_drift(schema="ulb")
+    assert (report.status, report.samples) == ("stable", SAMPLES)
+
+
+def test_only_the_traffic_of_the_champion_counts(champion, post):
+    bundle = tiny_bundle(
+        django_settings.BUNDLES_DIR, django_settings.BUNDLE_SIGNING_KEY, **{"model.seed": 3, "model.epochs": 3}
+    )
+    challenger = registry.register(bundle, promote=False)
+    post(champion)
+    post(challenger, shifts={"V7": 5.0})
+    assert measure_drift(schema="ulb").status == "stable"
+    challenger.promote()
+    report = measure_drift(schema="ulb")
+    assert (report.model_version, report.status) == (challenger, "strong")
+
+
+def test_without_a_champion_there_is_nothing_to_compare_with(db):
+    with pytest.raises(NoChampion):
+        measure_drift(schema="ulb")
+
+
+def test_the_task_stores_a_report(champion, post):
+    post(champion)
+    measure_drift_task()
+    assert DriftReport.objects.get().status == "stable"
+
+
+def test_the_task_says_that_there_is_no_champion_and_goes_on(db, caplog):
+    measure_drift_task()
+    assert "Drift was not measured: No model has been promoted" in caplog.text
+
+
+def test_the_task_says_that_the_bundle_was_altered_and_goes_on(champion, post, settings, tmp_path, caplog):
+    post(champion)
+    directory = shutil.copytree(champion.bundle_dir, tmp_path / champion.version)
+    settings.BUNDLES_DIR = tmp_path
+    weights = directory / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(BundleRefused):
+        measure_drift(schema="ulb")
+    measure_drift_task()
+    assert "Drift was not measured" in caplog.text
+    assert not DriftReport.objects.exists()
+
+
+def test_the_made_up_traffic_is_not_the_training_rows(champion):
+    # Or the tests above would compare the reference with itself.
+    training, _ = made_up_rows()
+    assert made_up_fields(1)[0]["V1"] not in training[:, 1]

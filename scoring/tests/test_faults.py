@@ -1,0 +1,148 @@
+"""What holds when parts are killed under load: real processes, a real Redis, the real database."""
+
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+import httpx
+import psycopg
+import pytest
+from django.db import connection
+
+from fraudsite.testing import fraudulent_payload, seed_payload
+from fraudsite.tests.deployment import Deployment, deployment
+
+DEADLINE_S = 2.0
+# A busy test machine may keep a thread waiting before and after the call; a hang is a matter of minutes.
+GRACE_S = 3.0
+CALLERS = 12
+
+
+@dataclass
+class Answer:
+    status: int
+    body: bytes
+    took_s: float
+
+
+@pytest.fixture
+def system(request):
+    options = {"workers": 2, "PREDICT_DEADLINE_MS": int(DEADLINE_S * 1000)} | getattr(request, "param", {})
+    with deployment(connection.vendor, **options) as made:
+        yield made
+
+
+class Callers:
+    """Clients that post transactions at a steady pace, each with an id of its own, and note what they hear."""
+
+    def __init__(self, system: Deployment) -> None:
+        self.heard: dict[str, Answer] = {}
+        self._http = httpx.Client(
+            base_url=system.url, headers={"Authorization": system.authorization}, timeout=DEADLINE_S + GRACE_S
+        )
+
+    def post(self, key: str) -> None:
+        number = int(key.removeprefix("order-"))
+        began = time.monotonic()
+        # Every twentieth looks like fraud, so that reviews are at stake too.
+        payload = fraudulent_payload if number % 20 == 0 else seed_payload
+        response = self._http.post("/predict", json=payload(transaction_id=key, Amount=number))
+        self.heard[key] = Answer(response.status_code, response.content, time.monotonic() - began)
+
+    def post_all(self, count: int, *, per_s: float, meanwhile: Callable[[], None]) -> None:
+        """Post `count` transactions while something happens, and then what was not answered with 200, until it is."""
+        happening = threading.Thread(target=meanwhile)
+        with ThreadPoolExecutor(CALLERS) as pool:
+            happening.start()
+            began = time.monotonic()
+            for number in range(count):
+                time.sleep(max(0.0, began + number / per_s - time.monotonic()))
+                pool.submit(self.post, f"order-{number}")
+        happening.join()
+        self.first = dict(self.heard)
+        assert len(self.first) == count, "a call was left without an answer"
+        give_up = time.monotonic() + 60
+        while again := [key for key, answer in self.heard.items() if answer.status != 200]:
+            assert time.monotonic() < give_up, "the system did not recover"
+            for key in again:
+                self.post(key)
+            time.sleep(0.2)
+        self._http.close()
+
+
+def hold(system: Deployment, callers: Callers, count: int) -> None:
+    """Every first call was answered in time, with 200 or 503; what got 200 is stored once, as it was told."""
+    assert {answer.status for answer in callers.first.values()} <= {200, 503}
+    assert max(answer.took_s for answer in callers.first.values()) < DEADLINE_S + GRACE_S
+    told = {key: httpx.Response(200, content=answer.body).json() for key, answer in callers.heard.items()}
+    assert len({answer["id"] for answer in told.values()}) == count
+    stored = rows(
+        system,
+        "SELECT t.transaction_id, p.fraud_score FROM scoring_transaction t "
+        "JOIN scoring_prediction p ON p.transaction_id = t.id",
+    )
+    assert dict(stored) == {key: answer["fraud_score"] for key, answer in told.items()}
+    assert len(stored) == count
+    assert rows(system, "SELECT count(*) FROM scoring_transaction") == [(count,)]
+    alerts = sum(answer["alert"] for answer in told.values())
+    assert rows(system, "SELECT count(*) FROM scoring_review") == [(alerts,)]
+    assert alerts
+
+
+def rows(system: Deployment, query: str) -> list[tuple]:
+    """Ask the deployment's own database."""
+    if system.cluster:
+        with psycopg.connect(system.cluster.url) as connected:
+            return connected.execute(query).fetchall()
+    with closing(sqlite3.connect(system.directory / "fraudsite.sqlite3")) as connected:
+        return connected.execute(query).fetchall()
+
+
+def test_workers_killed_ten_times_during_five_thousand_calls_lose_and_double_nothing(system):
+    def kill_ten_times():
+        for turn in range(10):
+            time.sleep(4)
+            name = f"worker{turn % 2}"
+            system.kill(name)
+            system.start(name)
+
+    callers = Callers(system)
+    callers.post_all(5_000, per_s=110, meanwhile=kill_ten_times)
+    hold(system, callers, 5_000)
+
+
+@pytest.mark.parametrize("system", [{"workers": 1}], indirect=True)
+def test_redis_restarted_under_load_loses_nothing_and_all_go_on_by_themselves(system):
+    def restart():
+        time.sleep(3)
+        system.redis.terminate()
+        time.sleep(2)
+        system.redis.start()
+
+    callers = Callers(system)
+    callers.post_all(1_000, per_s=80, meanwhile=restart)
+    hold(system, callers, 1_000)
+    assert callers.first["order-999"].status == 200
+
+
+@pytest.mark.parametrize("system", [{"workers": 1}], indirect=True)
+def test_postgresql_crashed_and_restarted_under_load_keeps_what_was_acknowledged(system):
+    if system.cluster is None:
+        pytest.skip("SQLite has no server that could crash")
+
+    def crash():
+        time.sleep(3)
+        system.cluster.stop(signal.SIGQUIT)
+        time.sleep(2)
+        system.cluster.start()
+
+    callers = Callers(system)
+    callers.post_all(1_000, per_s=80, meanwhile=crash)
+    assert {answer.status for answer in callers.first.values()} == {200, 503}
+    hold(system, callers, 1_000)
+    assert callers.first["order-999"].status == 200
