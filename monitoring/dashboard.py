@@ -42,8 +42,8 @@ def layout() -> html.Div:
         radio = dcc.RadioItems(options, value, id=name, inline=True, className="choice")
         return html.Div([html.Span(label), radio], className="control")
 
-    def graph(name: str) -> dcc.Graph:
-        return dcc.Graph(id=name, config={"displayModeBar": False}, style={"height": "210px"})
+    def graph(name: str, height: str = "210px") -> dcc.Graph:
+        return dcc.Graph(id=name, config={"displayModeBar": False}, style={"height": height})
 
     return html.Div(
         [
@@ -61,7 +61,7 @@ def layout() -> html.Div:
                 [
                     panel("Transactions per minute", graph("traffic"), wide=True),
                     panel("Scores, counted on a log scale", graph("scores")),
-                    panel("Latency, arrival to commit", graph("latency"), wide=True),
+                    panel("Latency, arrival to commit", graph("latency", "246px"), wide=True),
                     panel("Drift against the training data", html.Div(id="drift-note"), graph("drift")),
                     panel("Latest alerts", html.Div(id="alerts", className="rows"), wide=True),
                     panel("Live feed", html.Div(id="feed", className="rows")),
