@@ -5,7 +5,8 @@ from typing import Any
 from django.contrib.auth.models import Group, Permission
 
 VIEW_SCORING = [
-    f"scoring.view_{model}" for model in ("client", "apikey", "transaction", "prediction", "review", "label")
+    f"scoring.view_{model}"
+    for model in ("client", "apikey", "transaction", "prediction", "fallback", "pending", "review", "label")
 ]
 VIEW_MODELS = ["training.view_modelversion", "monitoring.view_driftreport"]
 

@@ -69,6 +69,7 @@ PROMPT_PATHS = ("/predict", "/api/v1/predict", "/api/v1/predict/batch")
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "fraudsite" / "templates"],  # before the admin's own, whose frame it replaces
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

@@ -4,6 +4,7 @@ Acme and Globex are clients of the API. Alice is a fraud analyst, Mel an ML engi
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import httpx
 import pytest
 
 if TYPE_CHECKING:
+    import playwright.sync_api
     from django.contrib.auth.models import User
     from django.test import Client as HttpClient
 
@@ -27,6 +29,14 @@ if TYPE_CHECKING:
     from training.models import ModelVersion
 
 PROCESS_START_S = 60
+BROWSERS = ("chromium", "google-chrome", "chromium-browser")
+BROWSER_ARGUMENTS = [
+    "--no-sandbox",  # Chromium has no sandbox for root, as whom CI runs
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
 
 
 @pytest.fixture(scope="session")
@@ -163,6 +173,23 @@ def site(worker: "subprocess.Popen[bytes]") -> Iterator[str]:
     with web_server(worker_environment()) as url:
         _await_answer(f"{url}/readyz")
         yield url
+
+
+@pytest.fixture
+def browser(site: str, monkeypatch: pytest.MonkeyPatch) -> "Iterator[playwright.sync_api.Browser]":
+    """A headless Chromium: the one that CHROMIUM names, or an installed one. Without any the test is skipped."""
+    from playwright.sync_api import sync_playwright
+
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None and os.environ.get("CI") == "true":
+        pytest.fail("CI has to run the tests in a browser, and there is none.")
+    if path is None:
+        pytest.skip("There is no Chromium; the environment variable CHROMIUM can name one.")
+    # Playwright keeps an event loop in this thread, in which Django would refuse to touch the database. Nothing else
+    # runs in that loop while a test asks the database.
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    with sync_playwright() as driver, driver.chromium.launch(executable_path=path, args=BROWSER_ARGUMENTS) as browser:
+        yield browser
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The live dashboard: a Dash application inside the admin. It only shows; nothing here writes."""
 
 from datetime import datetime, timedelta
+from math import log10
 from typing import Any
 
 import plotly.graph_objects as go
@@ -41,8 +42,8 @@ def layout() -> html.Div:
         radio = dcc.RadioItems(options, value, id=name, inline=True, className="choice")
         return html.Div([html.Span(label), radio], className="control")
 
-    def graph(name: str) -> dcc.Graph:
-        return dcc.Graph(id=name, config={"displayModeBar": False}, style={"height": "230px"})
+    def graph(name: str, height: str = "210px") -> dcc.Graph:
+        return dcc.Graph(id=name, config={"displayModeBar": False}, style={"height": height})
 
     return html.Div(
         [
@@ -59,8 +60,8 @@ def layout() -> html.Div:
             html.Main(
                 [
                     panel("Transactions per minute", graph("traffic"), wide=True),
-                    panel("Scores (log)", graph("scores")),
-                    panel("Latency", graph("latency"), wide=True),
+                    panel("Scores, counted on a log scale", graph("scores")),
+                    panel("Latency, arrival to commit", graph("latency", "246px"), wide=True),
                     panel("Drift against the training data", html.Div(id="drift-note"), graph("drift")),
                     panel("Latest alerts", html.Div(id="alerts", className="rows"), wide=True),
                     panel("Live feed", html.Div(id="feed", className="rows")),
@@ -132,7 +133,7 @@ def tiles(traffic: Traffic, now: datetime) -> list[html.Div]:
         ("Latency, average", milliseconds(traffic.mean_ms), "arrival to commit"),
         ("Latency, p95", milliseconds(traffic.p95_ms), "19 of 20 are faster"),
         (
-            "Champion",
+            "Model",
             champion.stage.capitalize() if champion else "None",
             champion.version if champion else "run manage.py train",
         ),
@@ -218,7 +219,7 @@ def drift_panel() -> tuple[Any, go.Figure]:
         champion = selectors.champion()
         have = selectors.samples_so_far(champion, settings.DRIFT_MIN_SAMPLES) if champion else 0
         note = f"Drift needs {settings.DRIFT_MIN_SAMPLES:,} scored transactions; there are {have:,} so far."
-        return html.P(note, className="quiet"), _figure()
+        return html.P(note, className="quiet"), _figure(xaxis_visible=False, yaxis_visible=False)
     strongest = sorted(report.features.items(), key=lambda item: item[1])[-FEATURES_SHOWN:]
     names, values = [*[name for name, _ in strongest], "score"], [*[value for _, value in strongest], report.score]
     figure = _figure(
@@ -254,13 +255,17 @@ def score_figure(traffic: Traffic) -> go.Figure:
     middles = [(i + 0.5) / SCORE_BINS for i in range(SCORE_BINS)]
     bar = go.Bar(x=middles, y=traffic.score_histogram, width=0.9 / SCORE_BINS, marker_color=ACCENT, showlegend=False)
     figure = _figure(bar, xaxis_title="score")
-    figure.update_yaxes(type="log", dtick=1)
+    # From below one: on a log scale a single transaction has no height otherwise.
+    figure.update_yaxes(type="log", dtick=1, range=[-0.4, log10(max(10, *traffic.score_histogram)) + 0.2])
     figure.update_xaxes(range=[0, 1])
     champion = selectors.champion()
     if champion:
-        figure.add_vline(champion.review_threshold, line_dash="dot", line_color=COLOURS[Decision.REVIEW])
-        if champion.block_threshold is not None:
-            figure.add_vline(champion.block_threshold, line_dash="dot", line_color=COLOURS[Decision.BLOCK])
+        thresholds = {Decision.REVIEW: champion.review_threshold, Decision.BLOCK: champion.block_threshold}
+        for decision, threshold in thresholds.items():
+            if threshold is not None:
+                colour = COLOURS[decision]
+                words = {"text": decision, "font_color": colour, "yref": "paper", "y": 1.12, "showarrow": False}
+                figure.add_vline(threshold, line_dash="dot", line_color=colour, annotation=words)
     return figure
 
 
@@ -281,11 +286,12 @@ def latency_figure(traffic: Traffic, now: datetime) -> go.Figure:
 def _figure(*traces: Any, **layout: Any) -> go.Figure:
     figure = go.Figure(traces)
     figure.update_layout(
-        margin={"l": 48, "r": 12, "t": 8, "b": 36},
+        template="none",  # Plotly's own template is most of a figure's bytes, and draws light edges around bars
+        margin={"l": 48, "r": 12, "t": 24, "b": 36},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": NEUTRAL, "size": 11},
-        legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right"},
+        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 1, "xanchor": "right"},
         uirevision="keep",  # a refresh must not undo the reader's zoom
         **layout,
     )

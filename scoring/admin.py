@@ -1,17 +1,20 @@
+from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME as CHOSEN
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from scoring import services
+from scoring import selectors, services
 from scoring.exceptions import TooManyKeys
-from scoring.models import ApiKey, Client, Label, Prediction, Review, Transaction
+from scoring.models import ApiKey, Client, Fallback, Label, Pending, Prediction, Review, Transaction
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -34,16 +37,37 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         return False
 
 
-def score_meter(fraud_score: float) -> SafeString:
+def score_meter(prediction: Prediction) -> SafeString:
     return format_html(
-        '<span class="score"><meter min="0" max="1" low="0.5" high="0.9" optimum="0" value="{}"></meter> {}</span>',
-        f"{fraud_score:.4f}",
-        f"{fraud_score:.4f}",
+        '<span class="score"><meter class="{}" value="{}"></meter> {}</span>',
+        prediction.decision,
+        f"{prediction.fraud_score:.4f}",
+        f"{prediction.fraud_score:.4f}",
     )
+
+
+def at(time: datetime) -> str:
+    """A time to the second, in UTC: in a live list, the minute alone tells no two rows apart."""
+    return f"{timezone.localtime(time):%Y-%m-%d %H:%M:%S}"
 
 
 def decision_badge(decision: str) -> SafeString:
     return format_html('<span class="badge {}">{}</span>', decision, decision)
+
+
+def told_badge(transaction: Transaction) -> SafeString | str:
+    """The decision that the client was told, and whether it was one without a score; empty while it was told none."""
+    given = selectors.answer(transaction)
+    if given is None:
+        return ""
+    note = format_html(' <span class="quiet">{}</span>', "without a score") if hasattr(transaction, "fallback") else ""
+    return format_html("{}{}", decision_badge(given.decision), note)
+
+
+def waiting(pending: Pending) -> str:
+    if pending.attempts >= settings.PENDING_ATTEMPTS_LIMIT:
+        return f"has no score after {pending.attempts} attempts" + (f": {pending.fault}" if pending.fault else "")
+    return "waits for its score"
 
 
 def reason_list(prediction: Prediction) -> SafeString:
@@ -52,8 +76,15 @@ def reason_list(prediction: Prediction) -> SafeString:
 
 
 def field_table(transaction: Transaction) -> SafeString:
-    rows = format_html_join("", "<tr><th>{}</th><td>{}</td></tr>", transaction.fields.items())
-    return format_html('<table class="fields">{}</table>', rows)
+    """All fields, to six digits; those that raised the score most stand out."""
+    reasons = transaction.prediction.reasons if hasattr(transaction, "prediction") else []
+    raised = {reason["feature"] for reason in reasons}
+    fields = (
+        ("raised" if name in raised else "", name, f"{value:.6g}" if isinstance(value, float) else value)
+        for name, value in transaction.fields.items()
+    )
+    rows = format_html_join("", '<div class="{}"><dt>{}</dt><dd>{}</dd></div>', fields)
+    return format_html('<dl class="fields">{}</dl>', rows)
 
 
 def link(obj: Model, text: str) -> SafeString:
@@ -64,18 +95,53 @@ def link(obj: Model, text: str) -> SafeString:
 
 @admin.register(Transaction)
 class TransactionAdmin(ReadOnlyAdmin):
-    list_display = ["received_at", "transaction_id", "client", "amount", "schema", "id"]
+    list_display = ["received", "transaction_id", "client", "money", "decision", "id"]
     list_filter = ["client", "schema", "received_at"]
-    list_select_related = ["client"]
+    list_select_related = ["client", "prediction", "fallback", "pending"]
     search_fields = ["id", "transaction_id__exact"]
     search_help_text = "Fraudsite's id, or the client's own transaction id."
     date_hierarchy = "received_at"
     ordering = ["-received_at"]
-    fields = ["id", "transaction_id", "client", "amount", "event_time", "received_at", "prediction_link", "values"]
+    fields = [
+        "id",
+        "transaction_id",
+        "client",
+        "money",
+        "event_time",
+        "received",
+        "decision",
+        "fallback_link",
+        "prediction_link",
+        "values",
+    ]
+
+    def get_fields(self, request: HttpRequest, obj: Transaction | None = None) -> list[str]:
+        skipped = set() if hasattr(obj, "fallback") else {"fallback_link"}
+        return [field for field in self.fields if field not in skipped]
+
+    @admin.display(description="Received", ordering="received_at")
+    def received(self, transaction: Transaction) -> str:
+        return at(transaction.received_at)
+
+    @admin.display(description="Amount", ordering="amount")
+    def money(self, transaction: Transaction) -> str:
+        return f"{transaction.amount:,.2f}"
+
+    @admin.display(description="Decision")
+    def decision(self, transaction: Transaction) -> SafeString | str:
+        if hasattr(transaction, "pending") and not hasattr(transaction, "fallback"):
+            return waiting(transaction.pending)
+        return told_badge(transaction)
+
+    @admin.display(description="Fallback")
+    def fallback_link(self, transaction: Transaction) -> SafeString:
+        return link(transaction.fallback, f"{transaction.fallback}: {transaction.fallback.get_reason_display()}")
 
     @admin.display(description="Prediction")
-    def prediction_link(self, transaction: Transaction) -> SafeString:
-        return link(transaction.prediction, str(transaction.prediction))
+    def prediction_link(self, transaction: Transaction) -> SafeString | str:
+        if hasattr(transaction, "prediction"):
+            return link(transaction.prediction, str(transaction.prediction))
+        return link(transaction.pending, waiting(transaction.pending)) if hasattr(transaction, "pending") else ""
 
     @admin.display(description="Fields")
     def values(self, transaction: Transaction) -> SafeString:
@@ -84,7 +150,7 @@ class TransactionAdmin(ReadOnlyAdmin):
 
 @admin.register(Prediction)
 class PredictionAdmin(ReadOnlyAdmin):
-    list_display = ["created_at", "score", "badge", "amount", "client", "model_version", "latency", "pk"]
+    list_display = ["created", "score", "badge", "amount", "latency", "client", "model_version"]
     list_filter = ["decision", "model_version", "transaction__client", "created_at"]
     list_select_related = ["transaction__client"]
     search_fields = ["transaction__id", "transaction__transaction_id__exact"]
@@ -101,13 +167,17 @@ class PredictionAdmin(ReadOnlyAdmin):
         "threshold",
         "model_version",
         "latency",
-        "created_at",
+        "created",
         "values",
     ]
 
     @admin.display(description="Score", ordering="fraud_score")
     def score(self, prediction: Prediction) -> SafeString:
-        return score_meter(prediction.fraud_score)
+        return score_meter(prediction)
+
+    @admin.display(description="Created", ordering="created_at")
+    def created(self, prediction: Prediction) -> str:
+        return at(prediction.created_at)
 
     @admin.display(description="Decision", ordering="decision")
     def badge(self, prediction: Prediction) -> SafeString:
@@ -138,6 +208,79 @@ class PredictionAdmin(ReadOnlyAdmin):
         return field_table(prediction.transaction)
 
 
+@admin.register(Fallback)
+class FallbackAdmin(ReadOnlyAdmin):
+    list_display = ["created", "badge", "reason", "amount", "client", "score"]
+    list_filter = ["decision", "reason", "transaction__client", "created_at"]
+    list_select_related = ["transaction__client", "transaction__prediction", "transaction__pending"]
+    search_fields = ["transaction__id", "transaction__transaction_id__exact"]
+    search_help_text = "Fraudsite's id, or the client's own transaction id."
+    date_hierarchy = "created_at"
+    ordering = ["-created_at"]
+    fields = ["transaction_link", "client", "amount", "badge", "reason", "latency", "created", "score"]
+
+    @admin.display(description="Created", ordering="created_at")
+    def created(self, fallback: Fallback) -> str:
+        return at(fallback.created_at)
+
+    @admin.display(description="Decision", ordering="decision")
+    def badge(self, fallback: Fallback) -> SafeString:
+        return decision_badge(fallback.decision)
+
+    @admin.display(description="Amount")
+    def amount(self, fallback: Fallback) -> str:
+        return f"{fallback.transaction.amount:,.2f}"
+
+    @admin.display(description="Client")
+    def client(self, fallback: Fallback) -> Client:
+        return fallback.transaction.client
+
+    @admin.display(description="Latency (ms)", ordering="latency_ms")
+    def latency(self, fallback: Fallback) -> str:
+        return f"{fallback.latency_ms:.1f}"
+
+    @admin.display(description="Score since")
+    def score(self, fallback: Fallback) -> SafeString | str:
+        if hasattr(fallback.transaction, "prediction"):
+            return score_meter(fallback.transaction.prediction)
+        return waiting(fallback.transaction.pending) if hasattr(fallback.transaction, "pending") else ""
+
+    @admin.display(description="Transaction")
+    def transaction_link(self, fallback: Fallback) -> SafeString:
+        return link(fallback.transaction, str(fallback.transaction))
+
+
+@admin.register(Pending)
+class PendingAdmin(ReadOnlyAdmin):
+    list_display = ["due", "standing", "attempts", "amount", "client", "fault"]
+    list_filter = ["attempts", "transaction__client", "due_at"]
+    list_select_related = ["transaction__client"]
+    search_fields = ["transaction__id", "transaction__transaction_id__exact"]
+    search_help_text = "Fraudsite's id, or the client's own transaction id."
+    ordering = ["-attempts", "due_at"]
+    fields = ["transaction_link", "client", "amount", "standing", "attempts", "due", "fault"]
+
+    @admin.display(description="Amount")
+    def amount(self, pending: Pending) -> str:
+        return f"{pending.transaction.amount:,.2f}"
+
+    @admin.display(description="Client")
+    def client(self, pending: Pending) -> Client:
+        return pending.transaction.client
+
+    @admin.display(description="Due", ordering="due_at")
+    def due(self, pending: Pending) -> str:
+        return at(pending.due_at)
+
+    @admin.display(description="State")
+    def standing(self, pending: Pending) -> str:
+        return waiting(pending)
+
+    @admin.display(description="Transaction")
+    def transaction_link(self, pending: Pending) -> SafeString:
+        return link(pending.transaction, str(pending.transaction))
+
+
 class StateFilter(admin.SimpleListFilter):
     """Like a filter on the state, but what an analyst opens the page for comes first: the open reviews."""
 
@@ -164,35 +307,36 @@ class StateFilter(admin.SimpleListFilter):
 class ReviewAdmin(ReadOnlyAdmin):
     """The queue of the analysts: highest score first, closed from the list or, one after the other, from the page."""
 
-    list_display = ["score", "badge", "amount", "reasons_shown", "client", "opened_at", "state", "reviewer"]
+    list_display = ["score", "badge", "amount", "reasons_shown", "client", "opened", "state", "reviewer"]
     list_filter = [StateFilter, "prediction__decision", "prediction__transaction__client", "opened_at", "reviewer"]
-    list_select_related = ["prediction__transaction__client", "reviewer"]
+    list_select_related = ["prediction__transaction__client", "prediction__transaction__fallback", "reviewer"]
     search_fields = ["prediction__transaction__id", "prediction__transaction__transaction_id__exact"]
     search_help_text = "Fraudsite's id, or the client's own transaction id."
     ordering = ["-fraud_score"]
     actions = ["confirm_fraud", "mark_legitimate"]
     fields = [
-        "score",
-        "badge",
+        ("score", "badge"),
         "reasons_shown",
-        "amount",
-        "client",
+        ("amount", "client"),
         "transaction_link",
-        "opened_at",
-        "state",
-        "reviewer",
-        "closed_at",
+        ("opened", "state"),
+        ("closed_at", "reviewer"),
         "values",
     ]
+    save_on_top = True  # the place where the template puts the two buttons
     change_form_template = "admin/scoring/review/change_form.html"
 
     @admin.display(description="Score", ordering="fraud_score")
     def score(self, review: Review) -> SafeString:
-        return score_meter(review.fraud_score)
+        return score_meter(review.prediction)
+
+    @admin.display(description="Opened", ordering="opened_at")
+    def opened(self, review: Review) -> str:
+        return at(review.opened_at)
 
     @admin.display(description="Decision", ordering="prediction__decision")
-    def badge(self, review: Review) -> SafeString:
-        return decision_badge(review.prediction.decision)
+    def badge(self, review: Review) -> SafeString | str:
+        return told_badge(review.prediction.transaction)
 
     @admin.display(description="Amount", ordering="prediction__transaction__amount")
     def amount(self, review: Review) -> str:
@@ -214,6 +358,18 @@ class ReviewAdmin(ReadOnlyAdmin):
     def values(self, review: Review) -> SafeString:
         return field_table(review.prediction.transaction)
 
+    def get_list_display(self, request: HttpRequest) -> list[str]:
+        """In the queue itself every review is open, and nobody's."""
+        shown = request.GET.get(StateFilter.parameter_name, Review.State.OPEN)
+        return [name for name in self.list_display if shown != Review.State.OPEN or name not in {"state", "reviewer"}]
+
+    def get_fields(self, request: HttpRequest, obj: Review | None = None) -> list[Any]:
+        is_open = obj is not None and obj.state == Review.State.OPEN
+        return [field for field in self.fields if not (is_open and field == ("closed_at", "reviewer"))]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": "Review queue"} | (extra_context or {}))
+
     def has_decide_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("scoring.change_review")
 
@@ -230,6 +386,7 @@ class ReviewAdmin(ReadOnlyAdmin):
         closed = 0
         for review in reviews:
             if services.close_review(review=review, is_fraud=is_fraud, reviewer=request.user):  # type: ignore[arg-type]
+                review.refresh_from_db()  # or the history would go on calling it open
                 self.log_change(request, review, f"Labelled {word}.")
                 closed += 1
         if closed:
@@ -247,7 +404,7 @@ class ReviewAdmin(ReadOnlyAdmin):
             if review is not None:
                 self._close(request, [review], is_fraud=request.POST["decide"] == "fraud")
                 return HttpResponseRedirect(self._next_address())
-        context = {"may_decide": self.has_decide_permission(request)} | (extra_context or {})
+        context = {"title": "Review", "may_decide": self.has_decide_permission(request)} | (extra_context or {})
         return super().change_view(request, object_id, form_url, context)
 
     def _next_address(self) -> str:

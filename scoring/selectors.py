@@ -4,7 +4,7 @@ from uuid import UUID
 import msgspec
 from django.db.models import Q, QuerySet
 
-from scoring.models import Client, Fallback, Transaction
+from scoring.models import Client, Fallback, Review, Transaction
 from scoring.replies import Kind, Outcome
 from scoring.serializers import Answer
 from scoring.submissions import Submission
@@ -17,6 +17,11 @@ def transactions_of(client: Client) -> QuerySet[Transaction]:
 
 def fallback(transaction: UUID) -> Fallback:
     return Fallback.objects.select_related("transaction").get(pk=transaction)
+
+
+def open_reviews(limit: int) -> int:
+    """How many reviews are open, counted up to `limit`."""
+    return Review.objects.filter(state=Review.State.OPEN)[:limit].count()
 
 
 def known_outcomes(submissions: Sequence[Submission]) -> dict[str, Outcome]:

@@ -7,6 +7,8 @@ from scoring.api import BatchView, PredictionView, PredictView
 # The interface is no secret, and whoever writes a client reads it before having a key.
 PUBLIC: dict[str, list[type]] = {"authentication_classes": [], "permission_classes": []}
 
+DOCS = {"url_name": "schema", "template_name": "scoring/docs.html", "title": "Fraudsite API"}
+
 
 @extend_schema_view(post=extend_schema(operation_id="predict_short"))
 class ShortPredictView(PredictView):
@@ -19,7 +21,7 @@ urlpatterns = [
     path("api/v1/predict/batch", BatchView.as_view(), name="predict-batch"),
     path("api/v1/predictions/<uuid:prediction_id>", PredictionView.as_view(), name="prediction"),
     path("api/v1/schema", SpectacularAPIView.as_view(**PUBLIC), name="schema"),
-    path("api/v1/docs", SpectacularSwaggerSplitView.as_view(url_name="schema", **PUBLIC), name="docs"),
+    path("api/v1/docs", SpectacularSwaggerSplitView.as_view(**DOCS, **PUBLIC), name="docs"),
 ]
 
 # fraudsite/wsgi.py serves calls by these addresses alone.

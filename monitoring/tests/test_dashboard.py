@@ -80,7 +80,7 @@ def test_it_shows_what_was_posted(worker, acme_api, alice, client):
     assert shown["Transactions"][0] == "3"
     assert shown["Alerts"][0] == "1"
     assert shown["Fraud rate"][0] == "33.33%"
-    assert shown["Champion"][0] == "Champion"
+    assert shown["Model"][0] == "Champion"
     for tile in ("Latency, average", "Latency, p95"):
         assert float(shown[tile][0].removesuffix(" ms")) > 0
     feed, alerts = words(answer["feed"]["children"]), words(answer["alerts"]["children"])
@@ -102,7 +102,7 @@ def test_without_any_transaction_it_says_how_to_post_one(refresh):
         "Alert precision": ("–", "no review closed yet"),
         "Latency, average": ("–", "arrival to commit"),
         "Latency, p95": ("–", "19 of 20 are faster"),
-        "Champion": ("None", "run manage.py train"),
+        "Model": ("None", "run manage.py train"),
         "Without a score": ("0", "none waiting"),
     }
     assert words(answer["feed"]["children"]) == ["Waiting for the first transaction."]

@@ -5,12 +5,14 @@ import re
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
 from fraudsite.testing import api_of, seed_payload
 from scoring import services
-from scoring.models import ApiKey, Client, Decision, Label, Prediction, Review, Transaction
+from scoring.models import ApiKey, Client, Decision, Fallback, Label, Pending, Prediction, Review, Transaction
 
 pytestmark = pytest.mark.django_db
 
@@ -18,22 +20,22 @@ QUEUE = reverse("admin:scoring_review_changelist")
 
 
 @pytest.fixture
-def alert(acme, champion):
-    def make(fraud_score, **changes):
-        transaction = Transaction.objects.create(
-            client=acme,
-            schema="ulb",
-            amount=12.5,
-            fields=seed_payload(),
-            body_sha256="0" * 64,
-            event_time=timezone.now(),
-            **changes,
-        )
+def transaction(acme):
+    def make(**changes):
+        values = {"client": acme, "schema": "ulb", "amount": 12.5, "fields": seed_payload(), "body_sha256": "0" * 64}
+        return Transaction.objects.create(**values | {"event_time": timezone.now()} | changes)
+
+    return make
+
+
+@pytest.fixture
+def alert(transaction, champion):
+    def make(fraud_score, decision=Decision.REVIEW, **changes):
         prediction = Prediction.objects.create(
-            transaction=transaction,
+            transaction=transaction(**changes),
             model_version=champion,
             fraud_score=fraud_score,
-            decision=Decision.REVIEW,
+            decision=decision,
             threshold=0.5,
             reasons=[{"feature": "V14", "contribution": 3.25}],
             latency_ms=4.0,
@@ -43,8 +45,27 @@ def alert(acme, champion):
     return make
 
 
-def decide(client, action, *reviews):
+@pytest.fixture
+def waiting(transaction):
+    """A transaction without a score; with a decision, one that a fallback answered."""
 
+    def make(decision=None, **pending):
+        row = transaction(transaction_id="order-1")
+        Pending.objects.create(transaction=row, **{"due_at": timezone.now()} | pending)
+        if decision:
+            Fallback.objects.create(
+                transaction=row, decision=decision, reason=Fallback.Reason.NO_WORKER, latency_ms=3.0
+            )
+        return row
+
+    return make
+
+
+def page_of(client, row):
+    return client.get(reverse(f"admin:scoring_{row._meta.model_name}_change", args=[row.pk])).content.decode()
+
+
+def decide(client, action, *reviews):
     return client.post(
         QUEUE, {"action": action, "_selected_action": [str(review.pk) for review in reviews]}, follow=True
     )
@@ -115,6 +136,121 @@ def test_an_ml_engineer_sees_the_queue_but_decides_nothing(client, mel, alert):
     decide(client, "confirm_fraud", review)
     client.post(reverse("admin:scoring_review_change", args=[review.pk]), {"decide": "fraud"})
     assert not Label.objects.exists()
+
+
+def test_every_page_says_how_many_reviews_are_open(client, alice, alert):
+    client.force_login(alice)
+    assert 'class="count"' not in client.get(QUEUE).content.decode()
+    alert(0.9)
+    alert(0.8)
+    services.close_review(review=alert(0.7), is_fraud=True, reviewer=alice)
+    start = client.get(reverse("admin:index")).content.decode()
+    assert "2 open reviews" in start
+    assert reverse("dashboard") in start
+    for page in (start, client.get(reverse("admin:scoring_transaction_changelist")).content.decode()):
+        assert '<span class="count">2</span>' in page
+
+
+def test_a_long_queue_is_not_counted_to_its_end(client, alice, alert, monkeypatch):
+    monkeypatch.setattr("fraudsite.admin.COUNTED_REVIEWS", 3)
+    for score in (0.9, 0.8, 0.7, 0.6):
+        alert(score)
+    client.force_login(alice)
+    assert '<span class="count">2+</span>' in client.get(QUEUE).content.decode()
+
+
+def test_who_may_not_see_reviews_is_not_told_of_them(client, alice, alert):
+    alert(0.9)
+    alice.groups.clear()
+    client.force_login(alice)
+    page = client.get(reverse("admin:index")).content.decode()
+    assert "Review queue" not in page
+    assert "Dashboard" in page
+
+
+def test_the_history_calls_a_closed_review_what_it_became(client, alice, alert):
+    client.force_login(alice)
+    decide(client, "confirm_fraud", alert(0.9))
+    assert LogEntry.objects.get().object_repr == "Confirmed fraud, score 0.9000"
+
+
+def test_the_fields_that_raised_the_score_stand_out(client, alice, alert):
+    review = alert(0.9)
+    client.force_login(alice)
+    for row in (review, review.prediction, review.prediction.transaction):
+        assert re.findall(r'<div class="raised"><dt>(\w+)</dt>', page_of(client, row)) == ["V14"]
+
+
+def test_a_transaction_that_waits_says_so(client, alice, waiting):
+    row = waiting()
+    client.force_login(alice)
+    for page in (page_of(client, row), client.get(reverse("admin:scoring_transaction_changelist")).content.decode()):
+        assert "waits for its score" in page
+    assert page_of(client, row).count(reverse("admin:scoring_pending_change", args=[row.pk])) == 1
+    assert reverse("admin:scoring_fallback_change", args=[row.pk]) not in page_of(client, row)
+
+
+def test_a_transaction_that_was_set_aside_says_why(client, alice, waiting, settings):
+    row = waiting(attempts=settings.PENDING_ATTEMPTS_LIMIT, fault="The model has no finite score for these values.")
+    client.force_login(alice)
+    said = f"has no score after {settings.PENDING_ATTEMPTS_LIMIT} attempts: The model has no finite score"
+    assert said in page_of(client, row)
+    assert said in client.get(reverse("admin:scoring_pending_changelist")).content.decode()
+
+
+def test_a_transaction_shows_what_a_fallback_decided_and_the_score_that_followed(client, alice, waiting, champion):
+    row = waiting(Decision.REVIEW)
+    client.force_login(alice)
+    page = page_of(client, row)
+    assert '<span class="badge review">review</span> <span class="quiet">without a score</span>' in page
+    assert "No worker has answered for a while" in page
+    assert "waits for its score" in page
+    assert "waits for its score" in client.get(reverse("admin:scoring_fallback_changelist")).content.decode()
+    row.pending.delete()
+    prediction = Prediction.objects.create(
+        transaction=row,
+        model_version=champion,
+        fraud_score=0.0123,
+        decision=Decision.APPROVE,
+        threshold=0.5,
+        latency_ms=4.0,
+    )
+    review = Review.objects.create(prediction=prediction, fraud_score=prediction.fraud_score)
+    for shown in (page_of(client, row), page_of(client, review), client.get(QUEUE).content.decode()):
+        assert "without a score" in shown
+        assert "waits" not in shown
+    assert shown_scores(client.get(reverse("admin:scoring_fallback_changelist"))) == [0.0123]
+    assert "approve at 0.0123" in page_of(client, row)
+
+
+@pytest.mark.parametrize("model", ["fallback", "pending"])
+def test_what_waits_can_be_searched_but_not_changed(client, ada, waiting, model):
+    row = waiting(Decision.REVIEW)
+    client.force_login(ada)
+    change = reverse(f"admin:scoring_{model}_change", args=[row.pk])
+    listing = reverse(f"admin:scoring_{model}_changelist")
+    assert "1 result" in client.get(listing, {"q": "order-1"}).content.decode()
+    assert "0 results" in client.get(listing, {"q": "order-2"}).content.decode()
+    assert "order-1" in client.get(change).content.decode()
+    assert client.post(change, {"decision": "approve", "attempts": 7, "_save": "Save"}).status_code in {302, 403}
+    assert client.post(reverse(f"admin:scoring_{model}_delete", args=[row.pk]), {"post": "yes"}).status_code == 403
+    assert client.get(reverse(f"admin:scoring_{model}_add")).status_code == 403
+    assert (Pending.objects.get().attempts, Fallback.objects.get().decision) == (0, "review")
+
+
+@pytest.mark.parametrize("model", ["transaction", "prediction", "review", "fallback"])
+def test_a_longer_list_asks_the_database_no_more_often(client, alice, alert, waiting, model, django_assert_num_queries):
+    client.force_login(alice)
+    listing = reverse(f"admin:scoring_{model}_changelist")
+    alert(0.9)
+    waiting(Decision.REVIEW)
+    client.get(listing)
+    with CaptureQueriesContext(connection) as few:
+        client.get(listing)
+    for score in (0.8, 0.7, 0.6):
+        alert(score)
+    with django_assert_num_queries(len(few)):
+        client.get(listing)
 
 
 @pytest.mark.parametrize("model", ["transaction", "prediction", "label", "review"])

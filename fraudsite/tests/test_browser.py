@@ -1,0 +1,248 @@
+"""What people see and do, in a real browser in front of a real web server and worker."""
+
+import re
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from django.conf import settings
+from django.urls import reverse
+from django.utils import timezone
+from playwright.sync_api import expect
+
+from fraudsite.testing import fraudulent_payload, seed_payload
+from monitoring import services as monitoring_services
+from monitoring.rollups import update_rollups
+from monitoring.tests.support import made_up_fields, predict
+from scoring import services
+from scoring.models import Label, Prediction, Review
+
+QUEUE = reverse("admin:scoring_review_changelist")
+DASHBOARD = reverse("dashboard")
+WIDTHS = [1440, 1024]
+
+
+class Visitor:
+    """A person at a window of the browser. `complaints` is all that the browser had to say against our pages."""
+
+    def __init__(self, browser, site, width=1440):
+        self.site, self.width, self.complaints = site, width, []
+        self.page = browser.new_page(viewport={"width": width, "height": 900}, base_url=site, color_scheme="light")
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("response", self._judge)
+
+    def _judge(self, response):
+        if response.status >= 400:
+            self.complaints.append(f"{response.status} {response.url}")
+
+    def log_in(self, user):
+        self.page.goto("/")
+        self.page.get_by_label("Username").fill(user.username)
+        self.page.get_by_label("Password").fill(f"{user.username}-password")
+        self.page.get_by_role("button", name="Log in").click()
+        expect(self.page.get_by_role("button", name="Log out")).to_be_visible()
+        return self
+
+    def open_dashboard(self):
+        self.page.get_by_role("link", name="Dashboard").first.click()
+        self.frame = self.page.frame_locator("iframe.dashboard")
+        expect(self.frame.locator(".updated")).to_contain_text("Updated")
+        return self
+
+    def tile(self, title):
+        return self.frame.locator(".tile", has=self.page.get_by_text(title, exact=True)).locator("strong")
+
+    def choose(self, group, option):
+        self.frame.locator(f"#{group}").get_by_text(option, exact=True).click()
+
+    @property
+    def path(self):
+        return urlsplit(self.page.url).path
+
+
+@pytest.fixture
+def post(site, acme):
+    _, key = services.create_api_key(client=acme)
+
+    def post(payload):
+        response = httpx.post(f"{site}/predict", json=payload, headers={"Authorization": f"Bearer {key}"}, timeout=10)
+        assert response.status_code == 200
+        update_rollups()  # which beat has a worker do every few seconds
+        return response.json()
+
+    return post
+
+
+@pytest.fixture
+def visit(browser, site, alice):
+    return lambda width=1440: Visitor(browser, site, width).log_in(alice)
+
+
+def review_page(review):
+    return reverse("admin:scoring_review_change", args=[review.pk])
+
+
+def test_an_analyst_works_through_the_queue_from_one_review_to_the_next(visit, post, alice):
+    for amount in (10, 20):
+        post(fraudulent_payload(Amount=amount))
+    first, second = Review.objects.order_by("-fraud_score")
+    visitor = visit()
+    page = visitor.page
+    page.get_by_role("link", name="Review queue 2").click()
+    assert visitor.path == QUEUE
+    page.locator("#result_list tbody a").first.click()
+    assert visitor.path == review_page(first)
+    page.get_by_role("button", name="Confirm fraud").click()
+    expect(page.locator(".messagelist")).to_contain_text("1 labelled fraud.")
+    assert visitor.path == review_page(second)
+    page.get_by_role("button", name="Mark legitimate").click()
+    expect(page.locator(".messagelist")).to_contain_text("1 labelled legitimate.")
+    assert visitor.path == QUEUE
+    assert dict(Label.objects.values_list("transaction_id", "is_fraud")) == {first.pk: True, second.pk: False}
+    assert {label.author for label in Label.objects.all()} == {alice}
+    assert visitor.complaints == []
+
+
+def test_an_analyst_marks_many_reviews_at_once(visit, post):
+    for amount in (10, 20, 30):
+        post(fraudulent_payload(Amount=amount))
+    visitor = visit()
+    page = visitor.page
+    page.goto(QUEUE)
+    page.locator("#action-toggle").check()
+    page.locator("#result_list tbody input[type=checkbox]").first.uncheck()
+    page.get_by_label("Action:").select_option("Mark legitimate")
+    page.get_by_role("button", name="Go", exact=True).click()
+    expect(page.locator(".messagelist")).to_contain_text("2 labelled legitimate.")
+    expect(page.locator("#result_list tbody tr")).to_have_count(1)
+    assert list(Label.objects.values_list("is_fraud", flat=True)) == [False, False]
+    assert visitor.complaints == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_pages_of_an_analyst_fit_the_window_and_break_no_rule(visit, post, width):
+    post(seed_payload(transaction_id="order-1"))
+    alert = post(fraudulent_payload())["id"]
+    visitor = visit(width)
+    for address in (
+        reverse("admin:index"),
+        QUEUE,
+        reverse("admin:scoring_review_change", args=[alert]),
+        reverse("admin:scoring_transaction_changelist"),
+        reverse("admin:scoring_transaction_change", args=[alert]),
+        reverse("admin:scoring_prediction_changelist"),
+        reverse("admin:scoring_prediction_change", args=[alert]),
+    ):
+        visitor.page.goto(address, wait_until="networkidle")
+        assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width, address
+        # A style sheet that did not arrive would leave the header white.
+        assert visitor.page.locator("#header").evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(22, 38, 58)"
+    assert visitor.complaints == []
+
+
+def test_the_buttons_of_a_review_are_in_sight_without_scrolling(visit, post):
+    post(fraudulent_payload())
+    page = visit(1024).page
+    page.goto(review_page(Review.objects.get()))
+    for name in ("Confirm fraud", "Mark legitimate"):
+        box = page.get_by_role("button", name=name).bounding_box()
+        assert box["y"] + box["height"] < 900
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_dashboard_draws_everything_within_the_window_and_breaks_no_rule(visit, post, champion, acme, width):
+    some = settings.DRIFT_MIN_SAMPLES
+    predict(champion, acme, [timezone.now() - timedelta(minutes=2)] * some, fields=made_up_fields(some))
+    post(seed_payload(Amount=88.25))
+    post(fraudulent_payload(Amount=321.5))
+    monitoring_services.measure_drift(schema="ulb")
+    visitor = visit(width).open_dashboard()
+    frame = visitor.frame
+    for plot, marks in {
+        "traffic": ".point path",
+        "scores": ".point path",
+        "latency": ".js-line",
+        "drift": ".point path",
+    }.items():
+        expect(frame.locator(f"#{plot} {marks}").first).to_be_attached()
+    expect(visitor.tile("Transactions")).to_have_text(f"{some + 2:,}")
+    expect(frame.locator("#alerts tbody tr").first).to_contain_text("321.50")
+    expect(frame.locator("#feed")).to_contain_text("88.25")
+    expect(frame.locator("#drift-note")).to_contain_text("the latest")
+    for place in (visitor.page.locator("html"), frame.locator("html")):
+        assert place.evaluate("page => page.scrollWidth <= page.ownerDocument.defaultView.innerWidth")
+    assert visitor.complaints == []
+
+
+def test_an_alert_on_the_dashboard_leads_to_its_review(visit, post):
+    post(fraudulent_payload())
+    visitor = visit().open_dashboard()
+    visitor.frame.locator("#alerts tbody a").first.click()
+    expect(visitor.page.get_by_role("button", name="Confirm fraud")).to_be_visible()
+    assert visitor.path == review_page(Review.objects.get())
+
+
+def test_the_dashboard_shows_a_new_transaction_by_itself(visit, post):
+    post(seed_payload())
+    visitor = visit().open_dashboard()
+    expect(visitor.tile("Transactions")).to_have_text("1")
+    post(seed_payload(Amount=77.75))
+    expect(visitor.tile("Transactions")).to_have_text("2")
+    expect(visitor.frame.locator("#feed tbody tr").first).to_contain_text("77.75")
+    assert visitor.complaints == []
+
+
+def test_a_paused_dashboard_stands_still_until_it_is_resumed(visit, post):
+    post(seed_payload())
+    visitor = visit().open_dashboard()
+    visitor.choose("refresh", "Paused")
+    visitor.page.wait_for_timeout(1_000)  # an update that was under way
+    before = visitor.frame.locator(".updated").inner_text()
+    post(seed_payload(Amount=77.75))
+    visitor.page.wait_for_timeout(3_000)
+    assert visitor.frame.locator(".updated").inner_text() == before
+    expect(visitor.tile("Transactions")).to_have_text("1")
+    visitor.choose("refresh", "1 s")
+    expect(visitor.tile("Transactions")).to_have_text("2")
+
+
+def test_a_wider_window_shows_more(visit, champion, acme, post):
+    predict(champion, acme, [timezone.now() - timedelta(hours=3)] * 4)
+    post(seed_payload())
+    visitor = visit().open_dashboard()
+    expect(visitor.tile("Transactions")).to_have_text("1")
+    visitor.choose("window", "6 h")
+    expect(visitor.tile("Transactions")).to_have_text("5")
+    assert visitor.complaints == []
+
+
+def test_the_dashboard_says_how_to_begin_when_nothing_was_scored_yet(visit):
+    visitor = visit().open_dashboard()
+    empty = visitor.frame.locator(".empty")
+    expect(empty).to_contain_text("No transaction has been scored yet")
+    empty.get_by_role("link", name="Make a key").click()
+    visitor.page.wait_for_url(f"**{reverse('admin:scoring_client_changelist')}")
+    assert visitor.complaints == []
+    assert not Prediction.objects.exists()
+
+
+def test_the_dashboard_takes_over_the_theme_that_is_chosen_for_the_admin(visit):
+    visitor = visit().open_dashboard()
+    body = visitor.frame.locator("body")
+    expect(body).to_have_css("background-color", "rgb(246, 248, 250)")
+    for _ in range(3):  # automatic, light and dark follow each other, in an order that depends on the system
+        visitor.page.locator(".theme-toggle:visible").click()
+        if visitor.page.locator("html").get_attribute("data-theme") == "dark":
+            break
+    expect(body).to_have_css("background-color", "rgb(18, 18, 18)")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_about_the_api_shows_every_call_and_breaks_no_rule(browser, site, width):
+    visitor = Visitor(browser, site, width)
+    visitor.page.goto("/api/v1/docs")
+    expect(visitor.page.locator(".opblock-summary-path").filter(has_text=re.compile("predict"))).to_have_count(4)
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert visitor.complaints == []
