@@ -53,7 +53,7 @@ def risen(before, after, *key):
 def test_it_tells_what_waits_for_people_and_workers(scrape, champion, acme, alice, settings):
     now = timezone.now()
     predict(champion, acme, [now] * 3, decision=Decision.REVIEW)
-    services.close_review(review=Review.objects.first(), is_fraud=True, reviewer=alice)
+    services.close_review(review=Review.objects.all()[0], is_fraud=True, reviewer=alice)
     fall_back(acme, [now] * 2)
     fall_back(acme, [now], attempts=settings.PENDING_ATTEMPTS_LIMIT)
     told = scrape()
