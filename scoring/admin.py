@@ -115,7 +115,7 @@ class TransactionAdmin(ReadOnlyAdmin):
         "values",
     ]
 
-    def get_fields(self, request: HttpRequest, obj: Transaction | None = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Transaction | None = None) -> list[Any]:
         skipped = set() if hasattr(obj, "fallback") else {"fallback_link"}
         return [field for field in self.fields if field not in skipped]
 
@@ -362,7 +362,7 @@ class ReviewAdmin(ReadOnlyAdmin):
     def values(self, review: Review) -> SafeString:
         return field_table(review.prediction.transaction)
 
-    def get_list_display(self, request: HttpRequest) -> list[str]:
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
         """In the queue itself every review is open, and nobody's."""
         shown = request.GET.get(StateFilter.parameter_name, Review.State.OPEN)
         return [name for name in self.list_display if shown != Review.State.OPEN or name not in {"state", "reviewer"}]

@@ -27,7 +27,7 @@ class Visitor:
     """A person at a window of the browser. `complaints` is all that the browser had to say against our pages."""
 
     def __init__(self, browser, site, width=1440):
-        self.site, self.width, self.complaints = site, width, []
+        self.complaints: list[str] = []
         self.page = browser.new_page(viewport={"width": width, "height": 900}, base_url=site, color_scheme="light")
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
