@@ -21,6 +21,8 @@ from scoring.models import Label, Prediction, Review
 QUEUE = reverse("admin:scoring_review_changelist")
 DASHBOARD = reverse("dashboard")
 WIDTHS = [1440, 1024]
+# The first look at the dashboard makes the web server load Plotly, which a busy machine takes its time for.
+expect.set_options(timeout=20_000)
 
 
 class Visitor:
