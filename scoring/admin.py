@@ -115,7 +115,7 @@ class TransactionAdmin(ReadOnlyAdmin):
         "values",
     ]
 
-    def get_fields(self, request: HttpRequest, obj: Transaction | None = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Transaction | None = None) -> list[Any]:
         skipped = set() if hasattr(obj, "fallback") else {"fallback_link"}
         return [field for field in self.fields if field not in skipped]
 
@@ -150,7 +150,7 @@ class TransactionAdmin(ReadOnlyAdmin):
 
 @admin.register(Prediction)
 class PredictionAdmin(ReadOnlyAdmin):
-    list_display = ["created", "score", "badge", "amount", "latency", "client", "model_version"]
+    list_display = ["created", "score", "badge", "amount", "latency", "client", "version"]
     list_filter = ["decision", "model_version", "transaction__client", "created_at"]
     list_select_related = ["transaction__client"]
     search_fields = ["transaction__id", "transaction__transaction_id__exact"]
@@ -194,6 +194,10 @@ class PredictionAdmin(ReadOnlyAdmin):
     @admin.display(description="Latency (ms)", ordering="latency_ms")
     def latency(self, prediction: Prediction) -> str:
         return f"{prediction.latency_ms:.1f}"
+
+    @admin.display(description="Model version", ordering="model_version")
+    def version(self, prediction: Prediction) -> str:
+        return prediction.model_version_id
 
     @admin.display(description="Transaction")
     def transaction_link(self, prediction: Prediction) -> SafeString:
@@ -358,7 +362,7 @@ class ReviewAdmin(ReadOnlyAdmin):
     def values(self, review: Review) -> SafeString:
         return field_table(review.prediction.transaction)
 
-    def get_list_display(self, request: HttpRequest) -> list[str]:
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
         """In the queue itself every review is open, and nobody's."""
         shown = request.GET.get(StateFilter.parameter_name, Review.State.OPEN)
         return [name for name in self.list_display if shown != Review.State.OPEN or name not in {"state", "reviewer"}]

@@ -21,13 +21,15 @@ from scoring.models import Label, Prediction, Review
 QUEUE = reverse("admin:scoring_review_changelist")
 DASHBOARD = reverse("dashboard")
 WIDTHS = [1440, 1024]
+# The first look at the dashboard makes the web server load Plotly, which a busy machine takes its time for.
+expect.set_options(timeout=20_000)
 
 
 class Visitor:
     """A person at a window of the browser. `complaints` is all that the browser had to say against our pages."""
 
     def __init__(self, browser, site, width=1440):
-        self.site, self.width, self.complaints = site, width, []
+        self.complaints: list[str] = []
         self.page = browser.new_page(viewport={"width": width, "height": 900}, base_url=site, color_scheme="light")
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
