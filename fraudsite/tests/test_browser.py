@@ -139,6 +139,7 @@ def test_the_pages_of_an_analyst_fit_the_window_and_break_no_rule(visit, post, w
     ):
         visitor.page.goto(address, wait_until="networkidle")
         assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width, address
+        assert visitor.page.locator("#content-start").bounding_box()["width"] > 0.7 * width, address
         # A style sheet that did not arrive would leave the header white.
         assert visitor.page.locator("#header").evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(22, 38, 58)"
     assert visitor.complaints == []
