@@ -74,7 +74,6 @@ class PredictView(APIView):
     )
     def post(self, request: Request) -> HttpResponse:
         received_at = timezone.now()
-        began = time.perf_counter()
         preferences = read_preferences(request.META.get("HTTP_PREFER", ""))
         body = read_object(request._request, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES)
         submission = _validated(
@@ -85,7 +84,11 @@ class PredictView(APIView):
             key=request.META.get("HTTP_IDEMPOTENCY_KEY"),
         )
         outcome = _accept(submission) if preferences.respond_async else _ask(submission)
-        response = _response(outcome, preferences)
+        return _response(outcome, preferences)
+
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        response = super().dispatch(request, *args, **kwargs)
         metrics.REQUESTS.labels(response.status_code).observe(time.perf_counter() - began)
         return response
 

@@ -71,6 +71,7 @@ class Deployment:
     def await_worker(self, name: str) -> None:
         """Return once this worker takes messages."""
         with Celery(broker=self.environment["REDIS_URL"]) as app:
+            app.conf.accept_content = ["json", "msgpack"]
             give_up = time.monotonic() + START_LIMIT_S
             while not app.control.ping(destination=[f"{name}@{platform.node()}"], timeout=1):
                 if time.monotonic() > give_up:

@@ -67,7 +67,7 @@ class Callers:
         self.first = dict(self.heard)
         assert len(self.first) == count, "a call was left without an answer"
         give_up = time.monotonic() + 60
-        with self._http, ThreadPoolExecutor(CALLERS) as pool:
+        with closing(self._http), ThreadPoolExecutor(CALLERS) as pool:
             while again := [key for key, answer in self.heard.items() if answer.status != 200]:
                 assert time.monotonic() < give_up, f"{len(again)} without a score, like {self.heard[again[0]]}"
                 list(pool.map(self.post, again[: 10 * CALLERS]))
