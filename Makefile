@@ -7,7 +7,7 @@ SIMPLIFY := sed -E -i.bak \
 	-e "s/ ; python_full_version < '3.12' and \(\(platform_machine == 'arm64' and sys_platform == 'darwin'\) or \(platform_machine == 'aarch64' and sys_platform == 'linux'\) or \(platform_machine == 'x86_64' and sys_platform == 'linux'\)\)//" \
 	-e "s/python_full_version < '3.12' and //"
 
-.PHONY: demo test lint format requirements clean
+.PHONY: demo test lint format benchmarks requirements clean
 
 demo: .venv/runtime
 	PYTHONUNBUFFERED=1 $(BIN)/python manage.py demo $(ARGS)
@@ -23,6 +23,11 @@ lint: .venv/dev
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+benchmarks: .venv/benchmarks
+	$(BIN)/python -m benchmarks.realtime
+	$(BIN)/python -m benchmarks.batch
+	$(BIN)/python -m benchmarks.growth
 
 requirements: .venv/dev
 	$(COMPILE) pyproject.toml -o requirements.txt
@@ -45,4 +50,8 @@ clean:
 
 .venv/dev: requirements-dev.txt .venv/runtime
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements-dev.txt
+	touch $@
+
+.venv/benchmarks: benchmarks/requirements.txt .venv/dev
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement benchmarks/requirements.txt
 	touch $@
