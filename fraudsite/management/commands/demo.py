@@ -139,7 +139,7 @@ class Command(BaseCommand):
         port = options["port"]
         commands = {
             "web": f"{python} -m granian --interface wsgi --host {HOST} --port {port} --blocking-threads 16 "
-            "--log-level warning fraudsite.wsgi:application",
+            "--log-level error fraudsite.wsgi:application",
             "realtime": f"{worker} --queues {settings.REALTIME_QUEUE} --pool solo --hostname realtime@%h",
             "bulk": f"{worker} --queues {settings.BULK_QUEUE} --concurrency 1 --hostname bulk@%h",
             "beat": f"{celery} beat --loglevel WARNING --schedule {quote(str(settings.VAR_DIR / 'beat-schedule'))}",
