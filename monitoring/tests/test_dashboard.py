@@ -8,6 +8,8 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -231,12 +233,19 @@ def test_a_refresh_asks_as_often_whatever_the_rows(
         update_rollups()
 
     fill(1)
-    refresh()  # the first one of a session makes it
+    refresh()  # the first of all enters the page into a table of django-plotly-dash
     with django_assert_max_num_queries(24) as few:
         refresh(LONG_WINDOW)
     fill(60)
     with django_assert_num_queries(len(few)):
         refresh(LONG_WINDOW)
+
+
+def test_a_refresh_writes_nothing(analyst, refresh):
+    refresh()
+    with CaptureQueriesContext(connection) as queries:
+        refresh()
+    assert {query["sql"].split()[0] for query in queries} == {"SELECT"}
 
 
 @pytest.fixture
