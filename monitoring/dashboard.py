@@ -20,12 +20,13 @@ from monitoring.selectors import Traffic
 from scoring.models import Decision, Prediction
 
 NAME = "monitoring"
+# How far back, and in which steps: no plot has more than about a hundred, or each refresh would send megabytes.
 WINDOWS = {
-    "15 min": timedelta(minutes=15),
-    "1 h": timedelta(hours=1),
-    "6 h": timedelta(hours=6),
-    "24 h": timedelta(days=1),
-    "7 d": timedelta(days=7),
+    "15 min": (timedelta(minutes=15), timedelta(minutes=1)),
+    "1 h": (timedelta(hours=1), timedelta(minutes=1)),
+    "6 h": (timedelta(hours=6), timedelta(minutes=5)),
+    "24 h": (timedelta(days=1), timedelta(minutes=15)),
+    "7 d": (timedelta(days=7), timedelta(hours=2)),
 }
 REFRESH_S = {"1 s": 1, "2 s": 2, "5 s": 5, "30 s": 30, "Paused": 0}
 COLOURS = {Decision.APPROVE: "#2e7d5b", Decision.REVIEW: "#d98a00", Decision.BLOCK: "#c4362b"}
@@ -59,7 +60,7 @@ def layout() -> html.Div:
             html.Div(id="tiles", className="tiles"),
             html.Main(
                 [
-                    panel("Transactions per minute", graph("traffic"), wide=True),
+                    panel("Transactions", graph("traffic"), wide=True),
                     panel("Scores, counted on a log scale", graph("scores")),
                     panel("Latency, arrival to commit", graph("latency", "246px"), wide=True),
                     panel("Drift against the training data", html.Div(id="drift-note"), graph("drift")),
@@ -90,8 +91,8 @@ def set_pace(refresh: str, **_: Any) -> tuple[int, bool]:
 def refresh(_tick: int | None, window: str, **_: Any) -> list[Any]:
     now = timezone.now()
     # Not WINDOWS.get: what a request brings may be anything, also what no dictionary can look up.
-    length = next((length for name, length in WINDOWS.items() if name == window), WINDOWS["15 min"])
-    traffic = selectors.traffic(length, now=now)
+    length, step = next((found for name, found in WINDOWS.items() if name == window), WINDOWS["15 min"])
+    traffic = selectors.traffic(length, now=now, step=step)
     feed = list(selectors.latest_predictions())
     note, drift = drift_panel()
     return [
@@ -242,11 +243,14 @@ def traffic_figure(traffic: Traffic, now: datetime) -> go.Figure:
         (Decision.REVIEW, traffic.reviewed),
         (Decision.BLOCK, traffic.blocked),
     ]
+    middles = [minute + traffic.step / 2 for minute in traffic.minutes]
+    width_ms = 0.85 * traffic.step.total_seconds() * 1000
     bars = [
-        go.Bar(x=traffic.minutes, y=counts, name=decision.label, marker_color=COLOURS[decision])
+        go.Bar(x=middles, y=counts, width=width_ms, name=decision.label, marker_color=COLOURS[decision])
         for decision, counts in series
     ]
-    figure = _figure(*bars, barmode="stack", bargap=0.15)
+    minutes = traffic.step // selectors.MINUTE
+    figure = _figure(*bars, barmode="stack", yaxis_title="per minute" if minutes == 1 else f"per {minutes} min")
     figure.update_xaxes(range=[now - traffic.window, now])
     return figure
 

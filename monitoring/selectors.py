@@ -1,7 +1,7 @@
 """What the dashboard shows, at a cost that does not grow with the tables."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,17 @@ from training.models import ModelVersion, Stage
 LATEST = 12
 # Rows that are counted one by one are counted up to here.
 COUNT_LIMIT = 100_000
+MINUTE = timedelta(minutes=1)
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Traffic of a window, by the minute. All lists are of the same length, oldest first."""
+    """Traffic of a window, in steps of whole minutes.
+
+    `minutes` are the first minutes of the steps that had traffic, oldest first, and the lists up to `latency_p95_ms`
+    are as long; the histograms are of the whole window.
+    """
 
     minutes: list[datetime]
     approved: list[int]
@@ -32,6 +38,7 @@ class Traffic:
     latency_histogram: list[int]
     latency_sum_ms: float
     window: timedelta
+    step: timedelta
 
     @property
     def alerts(self) -> int:
@@ -50,21 +57,32 @@ class Traffic:
         return quantile_ms(self.latency_histogram, 0.95)
 
 
-def traffic(window: timedelta, *, now: datetime | None = None) -> Traffic:
-    """The minutes that began within the window before `now`."""
+def traffic(window: timedelta, *, now: datetime | None = None, step: timedelta = MINUTE) -> Traffic:
+    """The minutes that began within the window before `now`, added up in steps; a step is whole minutes."""
     now = now or timezone.now()
-    rows = list(TrafficRollup.objects.filter(minute__gt=now - window, minute__lte=now).order_by("minute"))
+    rows = TrafficRollup.objects.filter(minute__gt=now - window, minute__lte=now).order_by("minute")
+    steps: dict[datetime, list[TrafficRollup]] = {}
+    for row in rows:
+        steps.setdefault(row.minute - (row.minute - EPOCH) % step, []).append(row)
+    groups = list(steps.values())
+    reviewed = [sum(row.reviewed for row in group) for group in groups]
+    blocked = [sum(row.blocked for row in group) for group in groups]
+    transactions = [sum(row.transactions for row in group) for group in groups]
+    sums_ms = [sum(row.latency_sum_ms for row in group) for group in groups]
+    latencies = [_added(len(LATENCY_EDGES_MS) + 1, [row.latency_histogram for row in group]) for group in groups]
+    scores = [_added(SCORE_BINS, [row.score_histogram for row in group]) for group in groups]
     return Traffic(
-        minutes=[row.minute for row in rows],
-        approved=[row.transactions - row.reviewed - row.blocked for row in rows],
-        reviewed=[row.reviewed for row in rows],
-        blocked=[row.blocked for row in rows],
-        latency_mean_ms=[row.latency_sum_ms / row.transactions for row in rows],
-        latency_p95_ms=[quantile_ms(row.latency_histogram, 0.95) or 0.0 for row in rows],
-        score_histogram=_added(SCORE_BINS, [row.score_histogram for row in rows]),
-        latency_histogram=_added(len(LATENCY_EDGES_MS) + 1, [row.latency_histogram for row in rows]),
-        latency_sum_ms=sum(row.latency_sum_ms for row in rows),
+        minutes=list(steps),
+        approved=[all_ - risky - bad for all_, risky, bad in zip(transactions, reviewed, blocked, strict=True)],
+        reviewed=reviewed,
+        blocked=blocked,
+        latency_mean_ms=[sum_ms / count for sum_ms, count in zip(sums_ms, transactions, strict=True)],
+        latency_p95_ms=[quantile_ms(histogram, 0.95) or 0.0 for histogram in latencies],
+        score_histogram=_added(SCORE_BINS, scores),
+        latency_histogram=_added(len(LATENCY_EDGES_MS) + 1, latencies),
+        latency_sum_ms=sum(sums_ms),
         window=window,
+        step=step,
     )
 
 

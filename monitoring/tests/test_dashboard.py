@@ -8,12 +8,14 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
 from fraudsite.testing import fraudulent_payload, seed_payload
 from monitoring.dashboard import NAME, REFRESH_S, WINDOWS
-from monitoring.models import DriftReport
+from monitoring.models import LATENCY_EDGES_MS, SCORE_BINS, DriftReport, TrafficRollup
 from monitoring.rollups import update_rollups
 from monitoring.tests.support import fall_back, moments, predict
 from scoring import services
@@ -231,12 +233,47 @@ def test_a_refresh_asks_as_often_whatever_the_rows(
         update_rollups()
 
     fill(1)
-    refresh()  # the first one of a session makes it
+    refresh()  # the first of all enters the page into a table of django-plotly-dash
     with django_assert_max_num_queries(24) as few:
         refresh(LONG_WINDOW)
     fill(60)
     with django_assert_num_queries(len(few)):
         refresh(LONG_WINDOW)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_busy_window_is_shown_in_steps_that_add_up_to_its_whole(refresh, window):
+    length, step = WINDOWS[window]
+    now = timezone.now().replace(second=0, microsecond=0)
+    minutes = length // timedelta(minutes=1) - 2  # time goes on while the rows are written
+    TrafficRollup.objects.bulk_create(
+        TrafficRollup(
+            minute=now - timedelta(minutes=i),
+            transactions=6,
+            reviewed=2,
+            blocked=1,
+            latency_sum_ms=21.0,
+            latency_histogram=[0] * 5 + [6] + [0] * (len(LATENCY_EDGES_MS) - 5),
+            score_histogram=[3] + [0] * (SCORE_BINS - 4) + [1] * 3,
+        )
+        for i in range(minutes)
+    )
+    answer = refresh(window)
+    counts = [trace["y"] for trace in answer["traffic"]["figure"]["data"]]
+    assert [sum(series) for series in counts] == [3 * minutes, 2 * minutes, minutes]
+    assert all(length // step - 2 <= len(series) <= length // step + 1 for series in counts)
+    assert max(map(len, counts)) <= 100
+    average, p95 = (trace["y"] for trace in answer["latency"]["figure"]["data"])
+    assert set(average) == {3.5}
+    assert all(3 < value < 4 for value in p95)
+    assert sum(answer["scores"]["figure"]["data"][0]["y"]) == 6 * minutes
+
+
+def test_a_refresh_writes_nothing(analyst, refresh):
+    refresh()
+    with CaptureQueriesContext(connection) as queries:
+        refresh()
+    assert {query["sql"].split()[0] for query in queries} == {"SELECT"}
 
 
 @pytest.fixture
