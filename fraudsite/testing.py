@@ -178,6 +178,7 @@ def site(worker: "subprocess.Popen[bytes]") -> Iterator[str]:
 @pytest.fixture
 def browser(site: str, monkeypatch: pytest.MonkeyPatch) -> "Iterator[playwright.sync_api.Browser]":
     """A headless Chromium: the one that CHROMIUM names, or an installed one. Without any the test is skipped."""
+    from django.db import connections
     from playwright.sync_api import sync_playwright
 
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -190,6 +191,8 @@ def browser(site: str, monkeypatch: pytest.MonkeyPatch) -> "Iterator[playwright.
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
     with sync_playwright() as driver, driver.chromium.launch(executable_path=path, args=BROWSER_ARGUMENTS) as browser:
         yield browser
+        # Beside an event loop Django keeps other connections than without one, and nobody else closes those.
+        connections.close_all()
 
 
 @contextmanager
