@@ -10,11 +10,12 @@ import uuid
 from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from statistics import median
 
 import httpx
 import psycopg
 
-from benchmarks.stand import median, table
+from benchmarks.stand import table
 from fraudsite.tests.deployment import Deployment, deployment
 
 ROWS = 1_000

@@ -4,10 +4,11 @@ And the resident memory of the worker after 200,000 calls beside that after 20,0
 """
 
 from argparse import ArgumentParser
+from statistics import median
 
 import psycopg
 
-from benchmarks.stand import as_fast_as_possible, median, rss_mb, table
+from benchmarks.stand import as_fast_as_possible, rss_mb, table
 from fraudsite.tests.deployment import Deployment, deployment
 
 CONNECTIONS = 64

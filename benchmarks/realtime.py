@@ -9,8 +9,9 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from statistics import median
 
-from benchmarks.stand import Load, as_fast_as_possible, at_rate, await_answer, median, process, rss_mb, table
+from benchmarks.stand import Load, as_fast_as_possible, at_rate, await_answer, process, rss_mb, table
 from fraudsite.testing import free_port
 from fraudsite.tests.deployment import Deployment, deployment, run
 
