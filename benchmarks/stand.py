@@ -1,6 +1,5 @@
 """What the benchmarks share: load from `wrk` and `h2load` (Debian: wrk, nghttp2-client), peers, tables of figures."""
 
-import json
 import os
 import re
 import subprocess
@@ -97,12 +96,6 @@ def rss_mb(pid: int) -> float:
 def table(titles: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [titles, ["---"] * len(titles), *rows])
-
-
-def report(name: str, content: object) -> None:
-    """Keep figures for those who want more than the table, in $BENCHMARK_DIR when that is set."""
-    if target := os.environ.get("BENCHMARK_DIR"):
-        (Path(target) / f"{name}.json").write_text(json.dumps(content, indent=2))
 
 
 def _ms(text: str) -> float:

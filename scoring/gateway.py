@@ -27,9 +27,6 @@ from scoring.submissions import Submission
 
 logger = logging.getLogger(__name__)
 
-# After so many batches without any reply the workers count as gone, until one of them answers again.
-SILENCE_LIMIT = 3
-
 
 class Waiting:
     """A request that waits for the outcomes of its submissions; without any it asks for a sign of life.
@@ -105,7 +102,7 @@ class Gateway:
             Overloaded: `line_limit` requests are waiting already.
             ScorerUnavailable: no worker has answered for a while, and another request is trying already.
         """
-        if self._silent_batches >= SILENCE_LIMIT and self._is_probing():
+        if self._silent_batches >= settings.GATEWAY_SILENCE_LIMIT and self._is_probing():
             raise ScorerUnavailable(reason=Fallback.Reason.NO_WORKER)
         if self._line.qsize() >= self._line_limit:
             raise Overloaded

@@ -102,7 +102,7 @@ def test_once_workers_are_known_to_be_gone_nobody_waits_for_the_deadline(worker,
     line = gateway.Gateway("realtime", line_limit=100, batch_limit=10, batches_under_way=2, patience_ms=200)
     monkeypatch.setattr(gateway, "realtime", lambda: line)
     with suspended(worker.pid):
-        for _ in range(3 * gateway.SILENCE_LIMIT):
+        for _ in range(3 * settings.GATEWAY_SILENCE_LIMIT):
             assert post(seed_payload()).status_code == 503
         # The next one is the probe; while it waits, the others are told at once.
         settings.PREDICT_DEADLINE_MS = 5_000
