@@ -22,12 +22,11 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=10, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3, help="each side in turn so many times; the medians count")
-    parser.add_argument("--threads", type=int, default=64, help="threads of our web process")
     parser.add_argument("--web-processes", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--alone", action="store_true", help="without the peers")
     options = parser.parse_args()
-    size = {"threads": options.threads, "web_processes": options.web_processes, "workers": options.workers}
+    size = {"web_processes": options.web_processes, "workers": options.workers}
     with deployment("postgresql", **size) as ours, ExitStack() as peers:
         if not options.alone:
             run([sys.executable, "-m", "benchmarks.peers.export", str(ours.directory)], ours.environment)

@@ -1,10 +1,10 @@
 import logging
 import re
-from collections.abc import Callable
 
 import uuid_utils
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.utils.deprecation import MiddlewareMixin
 
 # A caller's own id is taken over so that logs on both sides meet; anything longer or stranger is replaced.
 ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -17,16 +17,14 @@ class No503(logging.Filter):
         return getattr(record, "status_code", None) != 503
 
 
-class RequestIdMiddleware:
+class RequestIdMiddleware(MiddlewareMixin):
     """Give each request an id (`request.request_id`) and say it in the `X-Request-ID` header of the answer."""
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
+    def process_request(self, request: HttpRequest) -> None:
         offered = request.META.get("HTTP_X_REQUEST_ID", "")
         request.request_id = offered if ACCEPTABLE.fullmatch(offered) else str(uuid_utils.uuid7())  # type: ignore[attr-defined]
-        response = self.get_response(request)
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
         return response
 

@@ -61,10 +61,10 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",
 ]
 
-# See fraudsite/wsgi.py: a subset of the above, for the paths that begin so.
+# See fraudsite/wsgi.py and asgi.py: a subset of the above, for the paths that begin so, and for those that are these.
 MACHINE_MIDDLEWARE = ["fraudsite.middleware.RequestIdMiddleware", "django.middleware.security.SecurityMiddleware"]
 MACHINE_PATHS = ("/predict", "/api/v1/predict")
-PROMPT_PATHS = ("/predict", "/api/v1/predict", "/api/v1/predict/batch")
+PROMPT_PATHS = ("/predict", "/api/v1/predict")
 
 TEMPLATES = [
     {
@@ -150,6 +150,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = REDIS_TIMEOUTS | {"visibility_timeout": CELERY
 
 # --- scoring ---------------------------------------------------------------------------------------------------------
 DEFAULT_SCHEMA = "ulb"
+# Threads of a web process for pages, batches and everything else but predict calls, which need none.
+WEB_THREADS = integer("WEB_THREADS", 16, 1, 1_000)
 PREDICT_DEADLINE_MS = integer("PREDICT_DEADLINE_MS", 1_000, 10, 60_000)
 PREDICT_BODY_LIMIT_BYTES = integer("PREDICT_BODY_LIMIT_BYTES", 65_536, 1_024, 1_048_576)
 PREDICT_CLOCK_SKEW_S = integer("PREDICT_CLOCK_SKEW_S", 300, 0, 86_400)

@@ -1,18 +1,12 @@
-import gc
 import os
-from collections.abc import Callable, Iterable
-from functools import cached_property
+from collections.abc import Iterable
 from typing import Any, cast
 
 from django.conf import settings
-from django.core.handlers.exception import convert_exception_to_response
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.wsgi import get_wsgi_application
 from django.db import connection
-from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
-from django.urls import resolve
-from django.utils.module_loading import import_string
+from django.http import HttpResponse
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fraudsite.settings")
 # A web process has many threads, few of which need the database at any moment.
@@ -35,21 +29,6 @@ class MachineHandler(WSGIHandler):
         finally:
             settings.MIDDLEWARE = middleware_of_pages
 
-    @cached_property
-    def _prompt(self) -> dict[str, Callable[[HttpRequest], HttpResponse]]:
-        """The calls that come by the thousand, by path: found without Django's search, behind the same middleware."""
-        chains = {}
-        for path in settings.PROMPT_PATHS:
-            chain = resolve(path).func
-            for middleware in reversed(settings.MACHINE_MIDDLEWARE):
-                chain = convert_exception_to_response(import_string(middleware)(chain))
-            chains[path] = chain
-        return chains
-
-    def get_response(self, request: HttpRequest) -> HttpResponseBase:
-        chain = self._prompt.get(request.path_info)
-        return chain(request) if chain else super().get_response(request)
-
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         request = self.request_class(environ)
         request.urlconf = "scoring.urls"
@@ -66,11 +45,6 @@ machines = MachineHandler()
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    environ["wsgi.input_terminated"] = True  # a2wsgi marks the end of a body, announced or not
     is_machine = environ["PATH_INFO"].startswith(settings.MACHINE_PATHS)
     return (machines if is_machine else pages)(environ, start_response)
-
-
-# What is loaded by now stays for good: the collector need not walk through it again and again.
-gc.collect()
-gc.freeze()
-gc.set_threshold(50_000, 20, 100)

@@ -1,15 +1,19 @@
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from inspect import iscoroutine
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.conf import settings
-from django.db import DatabaseError
-from django.http import Http404, HttpResponse
+from django.db import DatabaseError, connection
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.template.response import SimpleTemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
@@ -17,6 +21,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from scoring import gateway, metrics, selectors, services, tasks
+from scoring.authentication import needs_database
 from scoring.decoding import read_object
 from scoring.exceptions import (
     DatabaseUnavailable,
@@ -42,6 +47,7 @@ from scoring.serializers import (
 from scoring.submissions import Submission, validate
 from training.schema import load_schema
 
+T = TypeVar("T")
 SCHEMA = load_schema(settings.DEFAULT_SCHEMA)
 PROBLEMS = {(status, "application/problem+json"): ProblemSerializer for status in (400, 401, 406, 409, 413, 415, 422)}
 UNAVAILABLE = {(status, "application/problem+json"): ProblemSerializer for status in (429, 503)}
@@ -49,6 +55,8 @@ EXAMPLE = dict.fromkeys(SCHEMA.feature_names, 0.0) | {"transaction_id": "order-1
 
 
 class PredictView(APIView):
+    allowed_methods = ["POST", "OPTIONS"]  # DRF would look for them at each call
+    view_is_async = True  # also where a decorator hides that `post` is
     parser_classes = ()  # `read_object` is stricter than DRF's
 
     @extend_schema(
@@ -72,7 +80,7 @@ class PredictView(APIView):
         responses={200: PredictionSerializer, 202: PendingSerializer} | PROBLEMS | UNAVAILABLE,
         examples=[OpenApiExample("A transaction", request_only=True, value=EXAMPLE)],
     )
-    def post(self, request: Request) -> HttpResponse:
+    async def post(self, request: Request) -> HttpResponse:
         received_at = timezone.now()
         preferences = read_preferences(request.META.get("HTTP_PREFER", ""))
         body = read_object(request._request, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES)
@@ -83,14 +91,31 @@ class PredictView(APIView):
             deadline_ms=_deadline_ms(preferences),
             key=request.META.get("HTTP_IDEMPOTENCY_KEY"),
         )
-        outcome = _accept(submission) if preferences.respond_async else _ask(submission)
+        outcome = await (_in_thread(_accept)(submission) if preferences.respond_async else _ask(submission))
         return _response(outcome, preferences)
 
-    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        """As DRF's, for a handler that awaits: nothing here may block the event loop."""
         began = time.perf_counter()
-        response = super().dispatch(request, *args, **kwargs)
-        metrics.REQUESTS.labels(response.status_code).observe(time.perf_counter() - began)
-        return response
+        self.args, self.kwargs = args, kwargs
+        self.headers = self.default_response_headers
+        self.request = asked = self.initialize_request(request, *args, **kwargs)
+        try:
+            if needs_database(request):
+                await _in_thread(self.initial)(asked)
+            else:
+                self.initial(asked)
+            handler = getattr(self, request.method.lower(), self.http_method_not_allowed)  # type: ignore[union-attr]
+            response = handler(asked)
+            if iscoroutine(response):
+                response = await response
+        except Exception as error:
+            response = self.handle_exception(error)
+        self.response = self.finalize_response(asked, response)
+        if isinstance(self.response, SimpleTemplateResponse):
+            self.response.render()
+        metrics.REQUESTS.labels(self.response.status_code).observe(time.perf_counter() - began)
+        return self.response
 
 
 class BatchView(APIView):
@@ -166,10 +191,10 @@ def _deadline_ms(preferences: Preferences) -> int:
     return min(settings.PREDICT_DEADLINE_MS, max(1, preferences.wait_s * 1000))
 
 
-def _ask(submission: Submission) -> Outcome:
+async def _ask(submission: Submission) -> Outcome:
     """Have it scored, or decided by rules where the settings say so and no worker answers."""
     try:
-        [outcome] = gateway.realtime().ask([submission])
+        [outcome] = await gateway.realtime().ask([submission])
         if outcome.kind != Kind.EXPIRED:
             return outcome
         raise ScorerUnavailable(reason=Fallback.Reason.DEADLINE)
@@ -177,20 +202,33 @@ def _ask(submission: Submission) -> Outcome:
         if settings.FALLBACK_POLICY == "refuse":
             raise
         metrics.FALLBACKS.labels(refusal.reason).inc()
-        try:
-            return services.fall_back(submission=submission, reason=refusal.reason)
-        except DatabaseError as error:
-            raise DatabaseUnavailable from error
+        return await _in_thread(services.fall_back)(submission=submission, reason=refusal.reason)
 
 
 def _accept(submission: Submission) -> Outcome:
-    try:
-        outcome = services.accept(submission=submission)
-    except DatabaseError as error:
-        raise DatabaseUnavailable from error
+    outcome = services.accept(submission=submission)
     if outcome == Outcome(Kind.PENDING, submission.id.encode()):
         tasks.send_pending(submission.id)
     return outcome
+
+
+def _in_thread(call: Callable[..., T]) -> Callable[..., Awaitable[T]]:
+    """Have a coroutine await what needs the database, in a thread of the request's own, which ends with it."""
+
+    def connected(*args: Any, **kwargs: Any) -> T:
+        try:
+            return call(*args, **kwargs)
+        except DatabaseError as error:
+            raise DatabaseUnavailable from error
+        finally:
+            if not connection.in_atomic_block:  # but for tests, which undo what was written
+                connection.close()
+
+    async def awaited(*args: Any, **kwargs: Any) -> T:
+        async with ThreadSensitiveContext():
+            return await sync_to_async(connected)(*args, **kwargs)
+
+    return awaited
 
 
 def _ask_in_chunks(submissions: list[Submission]) -> Iterator[bytes]:

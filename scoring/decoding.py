@@ -6,6 +6,7 @@ from email.message import Message
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from django.http import HttpRequest
 
 from scoring.exceptions import BodyTooLarge, FieldError, InvalidFields, MalformedBody, UnsupportedMedia
@@ -21,8 +22,28 @@ def read_object(request: HttpRequest, *, limit_bytes: int) -> dict[str, Any]:
         InvalidFields: a key that appears twice.
     """
     _check_media(request)
+    raw = _read(request, limit_bytes)
+    decoded = _read_plain(raw)
+    return _read_strictly(raw) if decoded is None else decoded
+
+
+def _read_plain(raw: bytes) -> dict[str, Any] | None:
+    """Read what nearly every body is, numbers and plain strings under different names; None for all else.
+
+    A fifth of the time of the strict way. Without escapes each string has two quotes, so their number tells whether a
+    name was said twice, which this parser would not.
+    """
     try:
-        text = _read(request, limit_bytes).decode("utf-8")
+        decoded = _plain.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    strings_said = len(decoded) + list(map(type, decoded.values())).count(str)
+    return decoded if raw.count(b'"') == 2 * strings_said and b"\\" not in raw else None
+
+
+def _read_strictly(raw: bytes) -> dict[str, Any]:
+    try:
+        text = raw.decode("utf-8")
         decoded = _decoder.decode(text)
     except RecursionError:
         raise MalformedBody("The body is nested too deeply.") from None
@@ -92,6 +113,7 @@ def _refuse_constant(_: str) -> None:
     raise ValueError("NaN and Infinity are not JSON")
 
 
+_plain = msgspec.json.Decoder(dict[str, float | int | str | None])
 _decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 

@@ -4,13 +4,15 @@ A request that finds the line idle leaves at once; while batches are under way t
 involved, so batches grow exactly when the load does.
 """
 
+import asyncio
 import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from itertools import groupby
 from queue import Empty, SimpleQueue
 
 import msgspec
@@ -29,35 +31,76 @@ logger = logging.getLogger(__name__)
 
 
 class Waiting:
-    """A request that waits for the outcomes of its submissions; without any it asks for a sign of life.
+    """A thread that waits for the outcomes of its submissions; without any it asks for a sign of life.
 
     A lock is the cheapest thing of Python's that one thread can wait on and another can end.
     """
 
-    __slots__ = ("_ended", "_outcomes", "_refusal", "deadline", "submissions")
+    __slots__ = ("_ended", "_settled", "deadline", "submissions")
 
     def __init__(self, submissions: Sequence[Submission], deadline: float) -> None:
         self.submissions = submissions
         self.deadline = deadline  # on the monotonic clock
-        self._outcomes: list[Outcome] = []
-        self._refusal: ScorerUnavailable | None = None
+        self._settled: list[Outcome] | ScorerUnavailable | None = None
         self._ended = threading.Lock()
         self._ended.acquire()
 
-    def end(self, outcomes: list[Outcome]) -> None:
-        self._outcomes = outcomes
-        self._ended.release()
+    def settle(self, settled: list[Outcome] | ScorerUnavailable) -> None:
+        self._settled = settled
 
-    def refuse(self, refusal: ScorerUnavailable) -> None:
-        self._refusal = refusal
+    def wake(self) -> None:
         self._ended.release()
 
     def wait(self) -> list[Outcome]:
-        if not self._ended.acquire(timeout=max(0.0, self.deadline - time.monotonic())):
-            raise ScorerUnavailable(reason=Fallback.Reason.DEADLINE)
-        if self._refusal:
-            raise self._refusal
-        return self._outcomes
+        self._ended.acquire(timeout=max(0.0, self.deadline - time.monotonic()))
+        return self._result()
+
+    def _result(self) -> list[Outcome]:
+        match self._settled:
+            case None:
+                raise ScorerUnavailable(reason=Fallback.Reason.DEADLINE)
+            case ScorerUnavailable():
+                raise self._settled
+        return self._settled
+
+
+class Awaiting(Waiting):
+    """The same for a coroutine."""
+
+    __slots__ = ("_future", "loop")
+
+    def __init__(self, submissions: Sequence[Submission], deadline: float) -> None:
+        super().__init__(submissions, deadline)
+        self.loop = asyncio.get_running_loop()
+        self._future = self.loop.create_future()
+
+    def wake(self) -> None:
+        """To be called on the loop."""
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def outcomes(self) -> list[Outcome]:
+        timer = self.loop.call_later(max(0.0, self.deadline - time.monotonic()), self.wake)
+        try:
+            await self._future
+        finally:
+            timer.cancel()
+        return self._result()
+
+
+def _wake_all(waiting: Iterable[Waiting]) -> None:
+    """Wake each; those on an event loop by one call, as every such call wakes the loop's thread."""
+    for loop, those in groupby(waiting, key=lambda one: getattr(one, "loop", None)):
+        if loop is None:
+            _wake_each(those)
+        else:
+            with suppress(RuntimeError):  # the loop has ended, and nobody waits there any more
+                loop.call_soon_threadsafe(_wake_each, list(those))
+
+
+def _wake_each(waiting: Iterable[Waiting]) -> None:
+    for one in waiting:
+        one.wake()
 
 
 @dataclass
@@ -84,32 +127,33 @@ class Gateway:
         for loop in (self._send_forever, self._receive_forever):
             threading.Thread(target=loop, name=f"{queue}-{loop.__name__.strip('_')}", daemon=True).start()
 
-    def ask(self, submissions: Sequence[Submission]) -> list[Outcome]:
-        """Have submissions scored and stored, and wait for their outcomes until the last of their deadlines.
+    async def ask(self, submissions: Sequence[Submission]) -> list[Outcome]:
+        """Have submissions scored and stored, and await their outcomes until the last of their deadlines.
 
         They travel together; the caller keeps them to `batch_limit` at most.
 
         Raises:
             Overloaded: `line_limit` requests are waiting already.
-            ScorerUnavailable: no answer in time, or the worker could not score.
+            ScorerUnavailable: no answer in time, or the worker could not score; or no worker has answered for a while,
+                and another request is trying already.
         """
-        return self.join(submissions).wait()
+        self._refuse_more_than_fits()
+        waiting = Awaiting(submissions, _deadline_of(submissions))
+        self._line.put(waiting)
+        return await waiting.outcomes()
 
     def join(self, submissions: Sequence[Submission]) -> Waiting:
-        """Like `ask`, but the caller waits when it likes.
+        """Like `ask` for a thread, which calls `wait` when it likes."""
+        self._refuse_more_than_fits()
+        waiting = Waiting(submissions, _deadline_of(submissions))
+        self._line.put(waiting)
+        return waiting
 
-        Raises:
-            Overloaded: `line_limit` requests are waiting already.
-            ScorerUnavailable: no worker has answered for a while, and another request is trying already.
-        """
+    def _refuse_more_than_fits(self) -> None:
         if self._silent_batches >= settings.GATEWAY_SILENCE_LIMIT and self._is_probing():
             raise ScorerUnavailable(reason=Fallback.Reason.NO_WORKER)
         if self._line.qsize() >= self._line_limit:
             raise Overloaded
-        patience_s = max(submission.deadline for submission in submissions) - time.time()
-        waiting = Waiting(submissions, time.monotonic() + patience_s)
-        self._line.put(waiting)
-        return waiting
 
     def ping(self, *, timeout_ms: float) -> None:
         """Return once a worker with a model answers.
@@ -205,8 +249,9 @@ class Gateway:
             start = 0
             for waiting in batch.waiting:
                 end = start + len(waiting.submissions)
-                waiting.end(reply.outcomes[start:end])
+                waiting.settle(reply.outcomes[start:end])
                 start = end
+            _wake_all(batch.waiting)
             metrics.observe_reply(
                 self._queue, reply, [submission for waiting in batch.waiting for submission in waiting.submissions]
             )
@@ -214,7 +259,8 @@ class Gateway:
     def _refuse(self, batch_id: str, reason: Fallback.Reason, detail: str) -> None:
         if batch := self._take(batch_id):
             for waiting in batch.waiting:
-                waiting.refuse(ScorerUnavailable(detail, reason=reason))
+                waiting.settle(ScorerUnavailable(detail, reason=reason))
+            _wake_all(batch.waiting)
 
     def _take(self, batch_id: str) -> Batch | None:
         with self._room:
@@ -223,38 +269,38 @@ class Gateway:
         return batch
 
 
+def _deadline_of(submissions: Sequence[Submission]) -> float:
+    """The last of the submissions' deadlines, on the monotonic clock."""
+    return time.monotonic() + max(submission.deadline for submission in submissions) - time.time()
+
+
 _starting = threading.Lock()
+_started: dict[str, Gateway] = {}
+os.register_at_fork(after_in_child=_started.clear)  # threads do not survive a fork
 
 
 def realtime() -> Gateway:
-    """This process's line to the realtime workers, started at its first request: threads do not survive a fork."""
-    with _starting:
-        return _realtime_of(os.getpid())
-
-
-def bulk() -> Gateway:
-    """This process's line to the bulk workers, for calls with many transactions."""
-    with _starting:
-        return _bulk_of(os.getpid())
-
-
-@cache
-def _realtime_of(process_id: int) -> Gateway:
-    return Gateway(
+    """This process's line to the realtime workers, started at its first request."""
+    return _started.get(settings.REALTIME_QUEUE) or _start(
         settings.REALTIME_QUEUE,
         line_limit=settings.GATEWAY_QUEUE_LIMIT,
         batch_limit=settings.GATEWAY_BATCH_LIMIT,
-        batches_under_way=settings.GATEWAY_BATCHES_UNDER_WAY,
         patience_ms=settings.PREDICT_DEADLINE_MS,
     )
 
 
-@cache
-def _bulk_of(process_id: int) -> Gateway:
-    return Gateway(
+def bulk() -> Gateway:
+    """This process's line to the bulk workers, for calls with many transactions."""
+    return _started.get(settings.BULK_QUEUE) or _start(
         settings.BULK_QUEUE,
         line_limit=settings.BATCH_QUEUE_LIMIT,
         batch_limit=settings.BATCH_CHUNK,
-        batches_under_way=settings.GATEWAY_BATCHES_UNDER_WAY,
         patience_ms=settings.BATCH_DEADLINE_MS,
     )
+
+
+def _start(queue: str, **limits: int) -> Gateway:
+    with _starting:
+        if queue not in _started:
+            _started[queue] = Gateway(queue, batches_under_way=settings.GATEWAY_BATCHES_UNDER_WAY, **limits)
+    return _started[queue]

@@ -4,8 +4,10 @@ import hashlib
 import math
 import re
 import struct
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from operator import itemgetter, le
 from typing import Any
 
 import msgspec
@@ -64,23 +66,9 @@ def validate(
     _refuse_card_data(body, names, idempotency_key)
     malformed: list[FieldError] = []
     unacceptable: list[FieldError] = []
-    features = []
-    for field in schema.features:
-        value = body.get(field.name)
-        if type(value) is not float and type(value) is not int:
-            malformed.append(_wrong_type(field, present=field.name in body))
-            continue
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not field.minimum <= number <= field.maximum:
-            if math.isfinite(number):
-                allowed = f"Send a number from {field.minimum:g} to {field.maximum:g} ({field.unit})."
-                unacceptable.append(FieldError(f"/{field.name}", "out_of_range", allowed))
-            else:
-                malformed.append(FieldError(f"/{field.name}", "not_finite", "Send a finite number."))
-        features.append(number)
+    features = _ordinary(body, schema.name)
+    if features is None:
+        features = _checked(body, schema, malformed, unacceptable)
     for name in body.keys() - names:
         pointer = "/" + name[:TRANSACTION_ID_LIMIT].replace("~", "~0").replace("/", "~1")
         malformed.append(FieldError(pointer, "unknown_field", f"The schema {schema.name} has no such field."))
@@ -136,6 +124,55 @@ def validate(
         deadline=received_at.timestamp() + deadline_ms / 1000,
         body_sha256=hashlib.sha256(said).hexdigest(),
     )
+
+
+def _ordinary(body: dict[str, Any], schema_name: str) -> list[float] | None:
+    """The features of a body whose numbers are all floats inside their range; None of another. For speed alone."""
+    take, minima, maxima = _columns(schema_name)
+    try:
+        features = take(body)
+    except KeyError:
+        return None
+    if set(map(type, features)) != {float} or not all(map(le, minima, features)) or not all(map(le, features, maxima)):
+        return None
+    return list(features)
+
+
+@cache
+def _columns(
+    schema_name: str,
+) -> tuple[Callable[[dict[str, Any]], tuple[Any, ...]], tuple[float, ...], tuple[float, ...]]:
+    fields = load_schema(schema_name).features
+    take = itemgetter(*(field.name for field in fields), fields[0].name)  # of one name it would give no tuple
+    return (
+        lambda body: take(body)[:-1],
+        tuple(field.minimum for field in fields),
+        tuple(field.maximum for field in fields),
+    )
+
+
+def _checked(
+    body: dict[str, Any], schema: Schema, malformed: list[FieldError], unacceptable: list[FieldError]
+) -> list[float]:
+    """The features of a body, and what is wrong with them."""
+    features = []
+    for field in schema.features:
+        value = body.get(field.name)
+        if type(value) is not float and type(value) is not int:
+            malformed.append(_wrong_type(field, present=field.name in body))
+            continue
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not field.minimum <= number <= field.maximum:
+            if math.isfinite(number):
+                allowed = f"Send a number from {field.minimum:g} to {field.maximum:g} ({field.unit})."
+                unacceptable.append(FieldError(f"/{field.name}", "out_of_range", allowed))
+            else:
+                malformed.append(FieldError(f"/{field.name}", "not_finite", "Send a finite number."))
+        features.append(number)
+    return features
 
 
 @cache

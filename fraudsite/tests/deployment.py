@@ -96,9 +96,7 @@ class Deployment:
 
 
 @contextmanager
-def deployment(
-    database: str, *, workers: int = 1, web_processes: int = 1, threads: int = 64, **settings: Any
-) -> Iterator[Deployment]:
+def deployment(database: str, *, workers: int = 1, web_processes: int = 1, **settings: Any) -> Iterator[Deployment]:
     """Run it on "postgresql" or "sqlite", with a model of made-up rows and a client's key. `settings` are variables."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudsite-deployment-")))
@@ -124,8 +122,8 @@ def deployment(
         python = [sys.executable, "-m"]
         worker = [*python, "celery", "--quiet", "-A", "fraudsite", "worker", "--loglevel", "WARNING", "--pool", "solo"]
         worker += ["-Q", "realtime,bulk", "--without-gossip", "--without-mingle", "--hostname"]
-        web = [*python, "granian", "--interface", "wsgi", "--port", str(port), "--log-level", "error"]
-        web += ["--workers", str(web_processes), "--blocking-threads", str(threads), "fraudsite.wsgi:application"]
+        web = [*python, "granian", "--interface", "asginl", "--port", str(port), "--log-level", "error"]
+        web += ["--workers", str(web_processes), "fraudsite.asgi:application"]
         commands = {f"worker{number}": [*worker, f"worker{number}@%h"] for number in range(workers)} | {"web": web}
         made = Deployment(directory, environment, f"http://127.0.0.1:{port}", redis, cluster, commands)
         made.api_key = run([*python, "fraudsite.tests.prepare", str(directory)], environment).split()[-1]

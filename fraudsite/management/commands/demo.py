@@ -138,8 +138,8 @@ class Command(BaseCommand):
         worker = f"{celery} worker --loglevel WARNING --without-gossip --without-mingle"
         port = options["port"]
         commands = {
-            "web": f"{python} -m granian --interface wsgi --host {HOST} --port {port} --blocking-threads 16 "
-            "--log-level error fraudsite.wsgi:application",
+            "web": f"{python} -m granian --interface asginl --host {HOST} --port {port} --log-level error "
+            "fraudsite.asgi:application",
             "realtime": f"{worker} --queues {settings.REALTIME_QUEUE} --pool solo --hostname realtime@%h",
             "bulk": f"{worker} --queues {settings.BULK_QUEUE} --concurrency 1 --hostname bulk@%h",
             "beat": f"{celery} beat --loglevel WARNING --schedule {quote(str(settings.VAR_DIR / 'beat-schedule'))}",

@@ -1,0 +1,94 @@
+"""The web application: predict calls wait on the event loop, everything else runs in a bounded pool of threads.
+
+A thread that waits for its score costs more than the call itself (docs/performance.md), and Django's own way through
+ASGI hands each call to a thread; so the calls that come by the thousand are given to their view here.
+"""
+
+import gc
+from io import BytesIO
+from typing import Any, cast
+
+from a2wsgi import WSGIMiddleware
+from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.exception import response_for_exception
+from django.http import HttpRequest, HttpResponse
+from django.urls import resolve
+from django.utils.module_loading import import_string
+
+from fraudsite import wsgi
+
+
+class PromptHandler:
+    """Serves the predict calls, whose view never blocks the loop.
+
+    Their middleware works in two halves, `process_request` and `process_response`, none of which waits. The signals
+    around a request are not sent: what they tidy up, nothing here leaves behind.
+    """
+
+    def __init__(self) -> None:
+        self._views = {path: resolve(path, "scoring.urls").func for path in settings.PROMPT_PATHS}
+        self._middleware = [import_string(name)(lambda request: None) for name in settings.MACHINE_MIDDLEWARE]
+
+    def serves(self, path: str) -> bool:
+        return path in self._views
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        body = await _read(receive, settings.PREDICT_BODY_LIMIT_BYTES)
+        if body is None:
+            return
+        request = ASGIRequest(scope, BytesIO(body))
+        request.urlconf = "scoring.urls"
+        response = await self._respond(request)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": response.status_code,
+                "headers": [
+                    (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else response.content})
+
+    async def _respond(self, request: HttpRequest) -> HttpResponse:
+        response = None
+        for middleware in self._middleware:
+            response = response or middleware.process_request(request)
+        if response is None:
+            try:
+                response = await self._views[request.path_info](request)
+            except Exception as error:  # as Django has it: logged, and answered as a fault of ours
+                response = response_for_exception(request, error)
+        for middleware in reversed(self._middleware):
+            response = middleware.process_response(request, response)
+        response["Content-Length"] = str(len(response.content))
+        return cast(HttpResponse, response)
+
+
+async def _read(receive: Any, limit_bytes: int) -> bytes | None:
+    """The body, or so much of it that it is known to be over the limit. None when the client went away."""
+    body = b""
+    while len(body) <= limit_bytes:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    return body
+
+
+prompt = PromptHandler()
+everything_else: Any = WSGIMiddleware(cast(Any, wsgi.application), workers=settings.WEB_THREADS)
+
+
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    is_prompt = scope["type"] == "http" and prompt.serves(scope["path"])
+    await (prompt if is_prompt else everything_else)(scope, receive, send)
+
+
+# What is loaded by now stays for good: the collector need not walk through it again and again.
+gc.collect()
+gc.freeze()
+gc.set_threshold(50_000, 20, 100)
