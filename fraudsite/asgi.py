@@ -13,22 +13,25 @@ from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.exception import response_for_exception
 from django.http import HttpRequest, HttpResponse
+from django.middleware.security import SecurityMiddleware
 from django.urls import resolve
-from django.utils.module_loading import import_string
 
 from fraudsite import wsgi
+from fraudsite.middleware import RequestIdMiddleware
 
 
 class PromptHandler:
     """Serves the predict calls, whose view never blocks the loop.
 
-    Their middleware works in two halves, `process_request` and `process_response`, none of which waits. The signals
-    around a request are not sent: what they tidy up, nothing here leaves behind.
+    Of Django's middleware they pass the request's id and what SecurityMiddleware does, whose headers are the same in
+    every answer. The signals around a request are not sent: what they tidy up, nothing here leaves behind.
     """
 
     def __init__(self) -> None:
         self._views = {path: resolve(path, "scoring.urls").func for path in settings.PROMPT_PATHS}
-        self._middleware = [import_string(name)(lambda request: None) for name in settings.MACHINE_MIDDLEWARE]
+        self._identify = RequestIdMiddleware(lambda request: HttpResponse())
+        self._secure = SecurityMiddleware(lambda request: HttpResponse())
+        self._security_headers: dict[bool, list[tuple[bytes, bytes]]] = {}
 
     def serves(self, path: str) -> bool:
         return path in self._views
@@ -40,30 +43,35 @@ class PromptHandler:
         request = ASGIRequest(scope, BytesIO(body))
         request.urlconf = "scoring.urls"
         response = await self._respond(request)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": response.status_code,
-                "headers": [
-                    (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()
-                ],
-            }
-        )
+        headers = self._headers(request, response)
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else response.content})
 
     async def _respond(self, request: HttpRequest) -> HttpResponse:
-        response = None
-        for middleware in self._middleware:
-            response = response or middleware.process_request(request)
+        self._identify.process_request(request)
+        response: HttpResponse | None = self._secure.process_request(request)
         if response is None:
             try:
                 response = await self._views[request.path_info](request)
             except Exception as error:  # as Django has it: logged, and answered as a fault of ours
                 response = response_for_exception(request, error)
-        for middleware in reversed(self._middleware):
-            response = middleware.process_response(request, response)
-        response["Content-Length"] = str(len(response.content))
-        return cast(HttpResponse, response)
+        return self._identify.process_response(request, cast(HttpResponse, response))
+
+    def _headers(self, request: HttpRequest, response: HttpResponse) -> list[tuple[bytes, bytes]]:
+        secure = request.is_secure()
+        if secure not in self._security_headers:
+            blank = HttpResponse()
+            del blank["Content-Type"]
+            self._security_headers[secure] = _encoded(self._secure.process_response(request, blank))
+        return [
+            *_encoded(response),
+            *self._security_headers[secure],
+            (b"content-length", b"%d" % len(response.content)),
+        ]
+
+
+def _encoded(response: HttpResponse) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
 
 
 async def _read(receive: Any, limit_bytes: int) -> bytes | None:

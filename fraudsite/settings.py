@@ -87,21 +87,31 @@ DATABASES = {
         url("DATABASE_URL", f"sqlite:///{VAR_DIR / 'fraudsite.sqlite3'}", ("sqlite", "postgresql"))
     )
 }
+DATABASE_SILENCE_S = integer("DATABASE_SILENCE_S", 5, 1, 3_600)
+DATABASE_CONN_MAX_AGE_S = integer("DATABASE_CONN_MAX_AGE_S", 600, 0, 86_400)
 match DATABASES["default"]["ENGINE"]:
     case "django.db.backends.sqlite3":
         # A 2xx answer promises that the row survives a power cut: hence FULL, not WAL's usual NORMAL.
+        DATABASES["default"]["CONN_MAX_AGE"] = DATABASE_CONN_MAX_AGE_S
         DATABASES["default"]["OPTIONS"] = {
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
         }
     case "django.db.backends.postgresql":
-        DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 3)
+        # A server that is cut off neither answers nor resets: every wait for it ends, too.
+        DATABASES["default"]["OPTIONS"] = {
+            "connect_timeout": 3,
+            "tcp_user_timeout": DATABASE_SILENCE_S * 1000,
+            "keepalives_idle": DATABASE_SILENCE_S,
+            "keepalives_interval": 1,
+            "keepalives_count": 3,
+        } | DATABASES["default"].get("OPTIONS", {})
         # A pool where threads share connections, as fraudsite/wsgi.py asks; elsewhere a process keeps its one.
         if pool_size := integer("DATABASE_POOL_SIZE", 0, 0, 1_000):
             DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": 2}
         else:
-            DATABASES["default"]["CONN_MAX_AGE"] = integer("DATABASE_CONN_MAX_AGE_S", 600, 0, 86_400)
+            DATABASES["default"]["CONN_MAX_AGE"] = DATABASE_CONN_MAX_AGE_S
         DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 
 # --- broker and workers ----------------------------------------------------------------------------------------------

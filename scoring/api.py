@@ -1,3 +1,4 @@
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
@@ -213,7 +214,11 @@ def _accept(submission: Submission) -> Outcome:
 
 
 def _in_thread(call: Callable[..., T]) -> Callable[..., Awaitable[T]]:
-    """Have a coroutine await what needs the database, in a thread of the request's own, which ends with it."""
+    """Have a coroutine await what needs the database, in a thread of the request's own, which ends with it.
+
+    After `PREDICT_DEADLINE_MS` the request goes on without it: what a database that hangs makes of the call is found
+    out by a repeat.
+    """
 
     def connected(*args: Any, **kwargs: Any) -> T:
         try:
@@ -224,9 +229,17 @@ def _in_thread(call: Callable[..., T]) -> Callable[..., Awaitable[T]]:
             if not connection.in_atomic_block:  # but for tests, which undo what was written
                 connection.close()
 
-    async def awaited(*args: Any, **kwargs: Any) -> T:
-        async with ThreadSensitiveContext():
+    async def in_own_thread(*args: Any, **kwargs: Any) -> T:
+        async with ThreadSensitiveContext():  # leaving it waits for the thread, and so never happens before its end
             return await sync_to_async(connected)(*args, **kwargs)
+
+    async def awaited(*args: Any, **kwargs: Any) -> T:
+        under_way = asyncio.ensure_future(in_own_thread(*args, **kwargs))
+        done, _ = await asyncio.wait({under_way}, timeout=settings.PREDICT_DEADLINE_MS / 1000)
+        if not done:
+            under_way.add_done_callback(asyncio.Future.exception)  # heard, or asyncio would complain of it
+            raise DatabaseUnavailable
+        return under_way.result()
 
     return awaited
 
