@@ -14,7 +14,6 @@ import httpx
 
 from fraudsite.tests.deployment import ROOT, START_LIMIT_S, run
 
-
 # A server goes on with what it had taken when a load ends, and the next side must not pay for that.
 REST_S = 5
 

@@ -92,8 +92,13 @@ everything_else: Any = WSGIMiddleware(cast(Any, wsgi.application), workers=setti
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    is_prompt = scope["type"] == "http" and prompt.serves(scope["path"])
-    await (prompt if is_prompt else everything_else)(scope, receive, send)
+    async def received() -> Any:  # a2wsgi wants a coroutine, and Granian gives another awaitable
+        return await receive()
+
+    if scope["type"] == "http" and prompt.serves(scope["path"]):
+        await prompt(scope, receive, send)
+    else:
+        await everything_else(scope, received, send)
 
 
 # What is loaded by now stays for good: the collector need not walk through it again and again.

@@ -170,7 +170,9 @@ FALLBACK_POLICY = choice("FALLBACK_POLICY", "refuse", ("refuse", "rules"))
 FALLBACK_REVIEW_AMOUNT = number("FALLBACK_REVIEW_AMOUNT", 100.0, 0.0, 1e12)
 GATEWAY_QUEUE_LIMIT = integer("GATEWAY_QUEUE_LIMIT", 1_024, 1, 100_000)
 GATEWAY_BATCH_LIMIT = integer("GATEWAY_BATCH_LIMIT", 256, 1, 256)
-GATEWAY_BATCHES_UNDER_WAY = integer("GATEWAY_BATCHES_UNDER_WAY", 2, 1, 64)
+# One batch is under way; after this time it counts as slow and another leaves beside it, so many in all.
+GATEWAY_SLOW_MS = integer("GATEWAY_SLOW_MS", 50, 0, 60_000)
+GATEWAY_BATCHES_UNDER_WAY = integer("GATEWAY_BATCHES_UNDER_WAY", 4, 1, 64)
 # After so many batches without any reply the workers count as gone, until one of them answers again.
 GATEWAY_SILENCE_LIMIT = integer("GATEWAY_SILENCE_LIMIT", 3, 1, 1_000)
 BATCH_LIMIT = integer("BATCH_LIMIT", 1_000, 1, 10_000)

@@ -1,7 +1,8 @@
 """Micro-batching: the concurrent requests of a web process travel to a worker as one Celery message.
 
-A request that finds the line idle leaves at once; while batches are under way the next one gathers. No timer is
-involved, so batches grow exactly when the load does.
+A request that finds the line idle leaves at once; while a batch is under way the next one gathers, and no timer keeps
+it, so batches grow exactly when the load does. Only a batch that takes unusually long, as one that died with its worker
+does, has the next one leave beside it.
 """
 
 import asyncio
@@ -105,8 +106,11 @@ def _wake_each(waiting: Iterable[Waiting]) -> None:
 
 @dataclass
 class Batch:
+    """`slow_at` and `forgotten_at` are on the monotonic clock."""
+
     waiting: list[Waiting]
-    forgotten_at: float  # on the monotonic clock
+    slow_at: float
+    forgotten_at: float
 
 
 class Gateway:
@@ -196,14 +200,20 @@ class Gateway:
                 self._send(batch, now)
 
     def _wait_for_room(self) -> None:
-        """Return once fewer than `batches_under_way` batches are, forgetting those that nobody answered."""
+        """Return once no batch is under way but slow ones, and fewer of them than `batches_under_way`.
+
+        Those that nobody answered are forgotten.
+        """
         with self._room:
             while True:
                 now = time.monotonic()
                 self._forget_unanswered(now)
-                if len(self._under_way) < self._batches_under_way:
+                batches = self._under_way.values()
+                is_full = len(batches) >= self._batches_under_way
+                until = [batch.forgotten_at if is_full else batch.slow_at for batch in batches]
+                if not until or (not is_full and max(until) <= now):
                     return
-                self._room.wait(timeout=min(batch.forgotten_at for batch in self._under_way.values()) - now)
+                self._room.wait(timeout=(min(until) if is_full else max(until)) - now)
 
     def _forget_unanswered(self, now: float) -> None:
         for batch_id in [batch_id for batch_id, batch in self._under_way.items() if batch.forgotten_at <= now]:
@@ -215,7 +225,7 @@ class Gateway:
         # Even a batch that nobody waits for any more gets its reply, or impatient clients would look like dead workers.
         expires_s = max(self._patience_s, max(waiting.deadline for waiting in line) - now)
         with self._room:
-            self._under_way[batch_id] = Batch(line, now + expires_s)
+            self._under_way[batch_id] = Batch(line, now + settings.GATEWAY_SLOW_MS / 1000, now + expires_s)
         submissions = [submission for waiting in line for submission in waiting.submissions]
         try:
             tasks.score_batch.apply_async(

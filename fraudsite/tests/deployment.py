@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,8 +96,18 @@ class Deployment:
 
 
 @contextmanager
-def deployment(database: str, *, workers: int = 1, web_processes: int = 1, **settings: Any) -> Iterator[Deployment]:
-    """Run it on "postgresql" or "sqlite", with a model of made-up rows and a client's key. `settings` are variables."""
+def deployment(
+    database: str,
+    *,
+    workers: int = 1,
+    queues: Sequence[str] = ("realtime,bulk",),
+    web_processes: int = 1,
+    **settings: Any,
+) -> Iterator[Deployment]:
+    """Run it on "postgresql" or "sqlite", with a model of made-up rows and a client's key.
+
+    The workers take the `queues` in turn. `settings` are variables.
+    """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudsite-deployment-")))
         cluster, url = None, f"sqlite:///{directory / 'fraudsite.sqlite3'}"
@@ -121,10 +131,13 @@ def deployment(database: str, *, workers: int = 1, web_processes: int = 1, **set
         }
         python = [sys.executable, "-m"]
         worker = [*python, "celery", "--quiet", "-A", "fraudsite", "worker", "--loglevel", "WARNING", "--pool", "solo"]
-        worker += ["-Q", "realtime,bulk", "--without-gossip", "--without-mingle", "--hostname"]
+        worker += ["--without-gossip", "--without-mingle"]
         web = [*python, "granian", "--interface", "asginl", "--port", str(port), "--log-level", "error"]
         web += ["--workers", str(web_processes), "fraudsite.asgi:application"]
-        commands = {f"worker{number}": [*worker, f"worker{number}@%h"] for number in range(workers)} | {"web": web}
+        commands = {
+            f"worker{number}": [*worker, "-Q", queues[number % len(queues)], "--hostname", f"worker{number}@%h"]
+            for number in range(workers)
+        } | {"web": web}
         made = Deployment(directory, environment, f"http://127.0.0.1:{port}", redis, cluster, commands)
         made.api_key = run([*python, "fraudsite.tests.prepare", str(directory)], environment).split()[-1]
         stack.callback(made.stop)

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from fraudsite.testing import fraudulent_payload, seed_payload
+from fraudsite.testing import fraudulent_payload, seed_payload, suspended
 from fraudsite.tests.deployment import Deployment, deployment
 
 DEADLINE_S = 2.0
@@ -147,3 +147,23 @@ def test_postgresql_crashed_and_restarted_under_load_keeps_what_was_acknowledged
     assert {answer.status for answer in callers.first.values()} == {200, 503}
     hold(system, callers, 1_000)
     assert callers.first["order-999"].status == 200
+
+
+@pytest.mark.parametrize(
+    "system", [{"workers": 2, "queues": ("realtime", "bulk"), "BATCH_DEADLINE_MS": 60_000}], indirect=True
+)
+def test_a_bulk_worker_that_hangs_delays_no_predict_call(system):
+    rows = [seed_payload(Amount=n) for n in range(1_000)]
+    headers = {"Authorization": system.authorization}
+    with httpx.Client(base_url=system.url, headers=headers, timeout=60) as http, ThreadPoolExecutor(4) as pool:
+        with suspended(system.processes["worker1"].pid):
+            batches = [pool.submit(http.post, "/api/v1/predict/batch", json={"transactions": rows}) for _ in range(4)]
+            while not all(batch.running() for batch in batches):
+                time.sleep(0.01)
+            callers = Callers(system)
+            callers.post_all(200, per_s=50, meanwhile=lambda: None)
+            assert not any(batch.done() for batch in batches)
+        assert {answer.status for answer in callers.first.values()} == {200}
+        results = [result for batch in batches for result in batch.result().json()["results"]]
+    assert {result["status"] for result in results} == {200}
+    assert len(results) == 4_000

@@ -2,9 +2,11 @@
 
 import json
 import re
+import time
 
 import httpx
 from django.core.management import call_command
+from django.db import connection, transaction
 
 from fraudsite.testing import seed_payload
 from scoring import services
@@ -29,6 +31,26 @@ def test_it_refuses_a_chunked_body_over_the_limit(site, acme, settings):
 
 def test_it_refuses_an_empty_body(site, acme):
     assert post(site, acme, b"").status_code == 400
+
+
+def test_a_call_that_waits_for_the_database_is_answered_in_time(site, acme, settings):
+    _, key = services.create_api_key(client=acme)
+    headers = {"Authorization": f"Bearer {key}", "Prefer": "respond-async"}
+    with httpx.Client(base_url=site, headers=headers, timeout=30) as http:
+        assert http.post("/predict", json=seed_payload()).status_code == 202
+        with transaction.atomic():  # on SQLite, that is a lock on everything already
+            if connection.vendor == "postgresql":
+                connection.cursor().execute("LOCK TABLE scoring_transaction IN ACCESS EXCLUSIVE MODE")
+            else:
+                Transaction.objects.filter(transaction_id="nobody").delete()
+            began = time.monotonic()
+            response = http.post("/predict", json=seed_payload(transaction_id="order-1"))
+            assert time.monotonic() - began < settings.PREDICT_DEADLINE_MS / 1000 + 1
+            assert response.status_code == 503
+            assert response.json()["title"] == "Database unavailable"
+        # What became of it, a repeat finds out.
+        assert http.post("/predict", json=seed_payload(transaction_id="order-1")).status_code == 202
+    assert Transaction.objects.filter(transaction_id="order-1").count() == 1
 
 
 def test_the_simulator_sends_test_rows_and_knows_what_was_caught(site, acme, capsys):

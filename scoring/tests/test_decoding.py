@@ -1,0 +1,60 @@
+"""The quick way to read a body is a matter of speed alone: it never says anything but what the strict way says."""
+
+import json
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from scoring.decoding import _read_plain, _read_strictly
+from scoring.exceptions import RequestRefused
+
+numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**30), 10**30)
+values = st.recursive(
+    numbers | st.text(max_size=8) | st.none() | st.booleans(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+pairs = st.lists(st.tuples(st.text(max_size=2), values), max_size=6)
+
+
+def written(body):
+    """JSON text with names as they are given, equal ones too."""
+    return "{" + ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in body) + "}"
+
+
+def holds(raw):
+    quick = _read_plain(raw)
+    if quick is None:
+        return
+    strict = _read_strictly(raw)
+    assert quick == strict
+    assert [type(value) for value in quick.values()] == [type(value) for value in strict.values()]
+
+
+@given(pairs)
+@example([("a", 1.0), ("a", 1.0)])
+@example([("a", '":"')])
+def test_both_ways_read_the_same(body):
+    holds(written(body).encode())
+
+
+@given(st.text(alphabet='{}[]":,0123456789.eE+-NaInfityrue \\\t\0é\ud800', max_size=40))
+@example('{"a":NaN}')
+@example('{"a":1e999}')
+@example('{"a":01}')
+@example('{"a":1,"a":2}')
+@example('\ufeff{"a":1}')
+@example('{"a":12345678901234567890123}')
+@example('{"a":"b"c"d"}')
+def test_the_quick_way_takes_nothing_that_the_strict_way_refuses(text):
+    raw = text.encode("utf-8", "surrogatepass")
+    try:
+        _read_strictly(raw)
+    except RequestRefused:
+        assert _read_plain(raw) is None
+    else:
+        holds(raw)
+
+
+def test_the_quick_way_takes_an_ordinary_body():
+    assert _read_plain(b'{"transaction_id": "order-1", "Amount": 12.5}') is not None
