@@ -37,19 +37,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=10, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    with deployment("postgresql") as ours:
+    with deployment("postgresql") as ours, deployment("postgresql") as young:
         sent = 0
         memory: dict[int, float] = {}
-        empty: list[float] = []
         for milestone in (20_000, 200_000):
             while sent < milestone:
-                load = busy(ours, options.seconds)
-                sent += int(load * options.seconds)
-                if len(empty) < options.rounds:
-                    empty.append(load)
+                sent += int(busy(ours, options.seconds) * options.seconds)
             memory[milestone] = rss_mb(ours.processes["worker0"].pid)
         fill(ours, options.stored)
-        full = [busy(ours, options.seconds) for _ in range(options.rounds)]
+        busy(young, options.seconds)  # a warm-up
+        empty, full = [], []
+        for _ in range(options.rounds):
+            empty.append(busy(young, options.seconds))
+            full.append(busy(ours, options.seconds))
     rows = [
         [name, ", ".join(f"{load:,.0f}" for load in loads)]
         for name, loads in (("few rows", empty), (f"{options.stored:,} rows", full))

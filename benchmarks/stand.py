@@ -92,9 +92,10 @@ def at_rate(url: str, rows: Path, *, per_s: float, seconds: int, directory: Path
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory of one process, in MB."""
+    """Resident memory of a process and its children, in MB; what they share counts in each."""
     [kilobytes] = re.findall(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return int(kilobytes) / 1024
+    children = {child for tasks in Path(f"/proc/{pid}/task").glob("*/children") for child in tasks.read_text().split()}
+    return int(kilobytes) / 1024 + sum(rss_mb(int(child)) for child in children)
 
 
 def table(titles: list[str], rows: list[list[str]]) -> str:
