@@ -4,6 +4,7 @@ A thread that waits for its score costs more than the call itself (docs/performa
 ASGI hands each call to a thread; so the calls that come by the thousand are given to their view here.
 """
 
+import asyncio
 import gc
 from io import BytesIO
 from typing import Any, cast
@@ -91,14 +92,39 @@ prompt = PromptHandler()
 everything_else: Any = WSGIMiddleware(cast(Any, wsgi.application), workers=settings.WEB_THREADS)
 
 
+_in_threads: set[asyncio.Future[None]] = set()
+
+
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+    elif scope["type"] == "http" and prompt.serves(scope["path"]):
+        await prompt(scope, receive, send)
+    else:
+        await _in_thread(scope, receive, send)
+
+
+async def _in_thread(scope: dict[str, Any], receive: Any, send: Any) -> None:
     async def received() -> Any:  # a2wsgi wants a coroutine, and Granian gives another awaitable
         return await receive()
 
-    if scope["type"] == "http" and prompt.serves(scope["path"]):
-        await prompt(scope, receive, send)
-    else:
+    ended = asyncio.get_running_loop().create_future()
+    _in_threads.add(ended)
+    try:
         await everything_else(scope, received, send)
+    finally:
+        _in_threads.discard(ended)
+        ended.set_result(None)
+
+
+async def _lifespan(receive: Any, send: Any) -> None:
+    """Have the loop outlive the threads that speak through it: one left behind would keep the process from ending."""
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    if _in_threads:
+        await asyncio.wait(_in_threads)
+    await send({"type": "lifespan.shutdown.complete"})
 
 
 # What is loaded by now stays for good: the collector need not walk through it again and again.

@@ -1,10 +1,12 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import datetime
 from http import HTTPStatus
 from inspect import iscoroutine
+from threading import BoundedSemaphore
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -92,7 +94,7 @@ class PredictView(APIView):
             deadline_ms=_deadline_ms(preferences),
             key=request.META.get("HTTP_IDEMPOTENCY_KEY"),
         )
-        outcome = await (_in_thread(_accept)(submission) if preferences.respond_async else _ask(submission))
+        outcome = await (_accept(submission) if preferences.respond_async else _ask(submission))
         return _response(outcome, preferences)
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
@@ -208,11 +210,22 @@ async def _ask(submission: Submission) -> Outcome:
         return await _in_thread(services.fall_back)(submission=submission, reason=refusal.reason)
 
 
-def _accept(submission: Submission) -> Outcome:
-    outcome = services.accept(submission=submission)
+async def _accept(submission: Submission) -> Outcome:
+    outcome = await _in_thread(services.accept)(submission=submission)
     if outcome == Outcome(Kind.PENDING, submission.id.encode()):
-        tasks.send_pending(submission.id)
+        _send_soon(submission.id)
     return outcome
+
+
+_senders = ThreadPoolExecutor(2, thread_name_prefix="send-pending")
+_sendable = BoundedSemaphore(settings.GATEWAY_QUEUE_LIMIT)
+
+
+def _send_soon(transaction_id: str) -> None:
+    """The client's answer does not wait for the broker: what cannot be sent is the reconciler's to send."""
+    if _sendable.acquire(blocking=False):
+        sending = _senders.submit(tasks.send_pending, transaction_id)
+        sending.add_done_callback(lambda _: _sendable.release())
 
 
 def _in_thread(call: Callable[..., T]) -> Callable[..., Awaitable[T]]:
@@ -239,7 +252,7 @@ def _in_thread(call: Callable[..., T]) -> Callable[..., Awaitable[T]]:
         under_way = asyncio.ensure_future(in_own_thread(*args, **kwargs))
         done, _ = await asyncio.wait({under_way}, timeout=settings.PREDICT_DEADLINE_MS / 1000)
         if not done:
-            under_way.add_done_callback(asyncio.Future.exception)  # heard, or asyncio would complain of it
+            under_way.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # or asyncio complains
             raise DatabaseUnavailable
         return under_way.result()
 

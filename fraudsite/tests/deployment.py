@@ -67,6 +67,7 @@ class Deployment:
                 process.wait(timeout=STOP_LIMIT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
 
     def await_worker(self, name: str) -> None:
         """Return once this worker takes messages."""
@@ -132,7 +133,7 @@ def deployment(
         python = [sys.executable, "-m"]
         worker = [*python, "celery", "--quiet", "-A", "fraudsite", "worker", "--loglevel", "WARNING", "--pool", "solo"]
         worker += ["--without-gossip", "--without-mingle"]
-        web = [*python, "granian", "--interface", "asginl", "--port", str(port), "--log-level", "error"]
+        web = [*python, "granian", "--interface", "asgi", "--port", str(port), "--log-level", "error"]
         web += ["--workers", str(web_processes), "fraudsite.asgi:application"]
         commands = {
             f"worker{number}": [*worker, "-Q", queues[number % len(queues)], "--hostname", f"worker{number}@%h"]

@@ -138,7 +138,7 @@ class Command(BaseCommand):
         worker = f"{celery} worker --loglevel WARNING --without-gossip --without-mingle"
         port = options["port"]
         commands = {
-            "web": f"{python} -m granian --interface asginl --host {HOST} --port {port} --log-level error "
+            "web": f"{python} -m granian --interface asgi --host {HOST} --port {port} --log-level error "
             "fraudsite.asgi:application",
             "realtime": f"{worker} --queues {settings.REALTIME_QUEUE} --pool solo --hostname realtime@%h",
             "bulk": f"{worker} --queues {settings.BULK_QUEUE} --concurrency 1 --hostname bulk@%h",
