@@ -117,6 +117,19 @@ def version(schema: Schema, entity: str) -> bytes:
     return plan.version if plan else b""
 
 
+def arrivals_by_time(event_time: np.ndarray, label_delay_days: float) -> tuple[np.ndarray, np.ndarray]:
+    """The sequence of events, and that of their labels, [n] int64 each, where nobody wrote down what arrived when.
+
+    Events arrive at their time, those of one time in the order of their rows; the label of each so many days after it,
+    and before the events of that moment.
+    """
+    label_time = event_time + round(label_delay_days * DAY_US)
+    order = np.argsort(np.concatenate([label_time, event_time]), kind="stable")
+    sequence = np.empty(len(order), np.int64)
+    sequence[order] = np.arange(len(order))
+    return sequence[len(event_time) :], sequence[: len(event_time)]
+
+
 def model_inputs(schema: Schema, given: np.ndarray, derived: np.ndarray) -> np.ndarray:
     """Rows [n, len(schema.input_names)] for the model, of the numbers of requests [n, len(schema.features)] and of what
     `replay` computed [n, len(schema.derived)]."""
