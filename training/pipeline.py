@@ -46,18 +46,16 @@ def train(
         raise ConfigurationError(f"model.architecture must be one of {sorted(model.ARCHITECTURES)}.")
     split = _split(config["split"], features, labels)
     rows = features.astype(np.float32)
-    mean, scale = preprocessing.standardisation(features[split.train])
-    weights, history = model.fit(
+    fitted = model.fit(
         architecture=settings["architecture"],
         hyperparameters=settings,
-        mean=mean,
-        scale=scale,
+        statistics=preprocessing.statistics(features[split.train], labels[split.train], bins=settings["bins"]),
         train=(rows[split.train], labels[split.train]),
         validation=(rows[split.validation], labels[split.validation]),
         seed=settings["seed"],
         on_epoch=on_epoch,
     )
-    scorer = model.Scorer(settings["architecture"], settings, weights)
+    scorer = model.Scorer(settings["architecture"], settings, fitted.weights)
     scored = {
         name: (labels[part], scorer.score(rows[part]).astype(np.float64))
         for name, part in (("validation", split.validation), ("test", split.test))
@@ -77,7 +75,8 @@ def train(
         "model": {"architecture": settings["architecture"], "hyperparameters": settings},
         "policy": config["policy"] | {"review_threshold": review, "block_threshold": block, "chosen_on": "validation"},
         "metrics": metrics,
-        "history": history,
+        "history": fitted.history,
+        "kept_epoch": fitted.kept_epoch,
         "data": {"sha256": report.source_sha256, "rows": report.rows, "frauds": report.frauds},
         "split": config["split"] | {name: len(part) for name, part in vars(split).items()},
         "device": model.device(),
@@ -87,10 +86,10 @@ def train(
     return write_bundle(
         bundles_dir / f"{now:%Y%m%d-%H%M%S}-{schema.name}-{config['split']['protocol']}-{settings['seed']}",
         description=description,
-        weights=weights,
+        weights=fitted.weights,
         reference=preprocessing.reference(schema.input_names, features[split.train], scored["validation"][1]),
         test_rows=split.test,
-        plots=plots.draw(scored, history, threshold=review),
+        plots=plots.draw(scored, fitted.history, kept_epoch=fitted.kept_epoch, threshold=review),
         signing_key=signing_key,
     )
 
