@@ -8,14 +8,16 @@ from training.exceptions import SchemaInvalid
 DAY_US = 86_400_000_000
 # Aggregate to what it may be taken of.
 COMBINATIONS = {
-    "count": ("events", "frauds"),
+    "count": ("events", "frauds", "streak"),
     "share": ("frauds",),
-    "mean": ("amounts",),
-    "median": ("amounts",),
-    "max": ("amounts",),
+    "mean": ("amounts", "streak"),
+    "median": ("amounts", "streak"),
+    "min": ("amounts", "streak"),
+    "max": ("amounts", "streak"),
     "since_first": ("events", "frauds", "streak"),
     "since_last": ("events", "frauds", "streak"),
 }
+OF_MONEY = ("mean", "median", "min", "max")
 CALENDAR = {"hour": (0, 23), "weekday": (0, 6)}
 
 
@@ -114,7 +116,7 @@ def _fault(feature: Velocity, entities: dict[str, Entity]) -> str | None:
         return "window_days is more than 0, delay_days and last not less"
     if feature.last > entities[feature.entity].history_limit:
         return f"last is more than the history_limit of {feature.entity}"
-    if feature.relative and feature.of != "amounts":
+    if feature.relative and feature.aggregate not in OF_MONEY:
         return "relative compares amounts"
     if feature.current and (feature.delay_us or feature.reads_labels):
         return "the event itself is not in a delayed window, nor is its label known: current must be false"

@@ -1,7 +1,7 @@
-"""The same features of a history that no machine holds: Dask, an optional extra (`pip install 'fraudsite[growth]'`).
+"""The same features of a history that no machine holds: Dask, the optional extra `growth` of pyproject.toml.
 
-A feature knows one entity only. So for each kind of entity its arrivals are shuffled once, until those of one entity lie
-in one partition, and `replay` runs on each partition as it runs anywhere else.
+A feature knows one entity only. So for each kind of entity its arrivals are shuffled once, until those of one entity
+lie in one partition, and `replay` runs on each partition as it runs anywhere else.
 """
 
 from dataclasses import replace

@@ -8,9 +8,9 @@ import numpy as np
 from numba import njit
 
 # What the integers of a feature's row in `specs` mean, in the order of the columns.
-AGGREGATES = ("count", "share", "mean", "median", "max", "since_first", "since_last")
+AGGREGATES = ("count", "share", "mean", "median", "min", "max", "since_first", "since_last")
 OF = ("events", "frauds", "streak", "amounts")
-COUNT, SHARE, MEAN, MEDIAN, MAX, SINCE_FIRST, SINCE_LAST = range(len(AGGREGATES))
+COUNT, SHARE, MEAN, MEDIAN, MIN, MAX, SINCE_FIRST, SINCE_LAST = range(len(AGGREGATES))
 EVENTS, FRAUDS, STREAK, AMOUNTS = range(len(OF))
 
 UNKNOWN, LEGITIMATE, FRAUD = -1, 0, 1
@@ -180,6 +180,7 @@ def _aggregate(
     high = low + np.searchsorted(times[low:stop], latest, "right")
     without_current = low <= current < high and not with_current
     count = frauds = total = largest = 0
+    smallest = np.iinfo(np.int64).max
     first = final = -1
     if last == 0 and not labelled and aggregate in (COUNT, SHARE, MEAN):
         count = high - low
@@ -197,7 +198,7 @@ def _aggregate(
                 break
             fraud = labels[index] == FRAUD
             total += amounts[index]
-            largest = max(largest, amounts[index])
+            smallest, largest = min(smallest, amounts[index]), max(largest, amounts[index])
             selected[count] = amounts[index]
             count += 1
             frauds += fraud
@@ -217,7 +218,9 @@ def _aggregate(
         return frauds / count
     # A statistic of amounts, as the fraction numerator / denominator of minor units.
     numerator, denominator = largest, 1
-    if aggregate == MEAN:
+    if aggregate == MIN:
+        numerator = smallest
+    elif aggregate == MEAN:
         numerator, denominator = total, count
     elif aggregate == MEDIAN:
         numerator, denominator = _twice_median(selected[:count]), 2

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.exceptions import StaleHistory
-from training.features.declaration import COMBINATIONS, DAY_US, Calendar
+from training.features.declaration import COMBINATIONS, DAY_US, OF_MONEY, Calendar
 from training.features.replay import EVENT, VERSION_BYTES, Events, Labels, model_inputs, replay, version
 from training.schema import Schema, load_schema, parse_schema
 
@@ -34,7 +34,9 @@ def everything():
         ("card", "shop"), pairs, (0, 1), (0, 2), (False, True), (False, True), (False, True)
     ):
         reads_labels = labelled or of in ("frauds", "streak")
-        if (current and (delay or reads_labels or aggregate == "since_last")) or (relative and of != "amounts"):
+        if (current and (delay or reads_labels or aggregate == "since_last")) or (
+            relative and aggregate not in OF_MONEY
+        ):
             continue
         features.append(
             f'[[velocity]]\nname = "f{len(features)}"\nentity = "{entity}"\naggregate = "{aggregate}"\nof = "{of}"\n'
@@ -183,6 +185,8 @@ class Reading:
                 over, under = sum(amounts), len(amounts)
             case "median":
                 over, under = amounts[(len(amounts) - 1) // 2] + amounts[len(amounts) // 2], 2
+            case "min":
+                over, under = amounts[0], 1
             case "max":
                 over, under = amounts[-1], 1
         if feature.relative:
@@ -285,7 +289,7 @@ def test_a_label_counts_from_its_arrival_and_until_it_is_reversed():
 def test_a_history_of_another_declaration_is_refused_not_misread():
     events = handbook_events((MONDAY, 100))
     kept = replay(HANDBOOK, events).histories
-    longer = replace(HANDBOOK, velocity=tuple(replace(one, window_days=60) for one in HANDBOOK.velocity))
+    longer = replace(HANDBOOK, velocity=tuple(replace(one, window_days=90) for one in HANDBOOK.velocity))
     with pytest.raises(StaleHistory, match="1 histories of customer"):
         replay(longer, events, histories=kept)
     assert not kept["customer"]["c"].startswith(version(longer, "customer"))
@@ -304,7 +308,7 @@ def test_a_history_is_bounded_by_its_limit_and_by_its_longest_window():
     busy = replay(HANDBOOK, handbook_events(*((MONDAY + i, 100) for i in range(limit + 50)))).histories
     assert len(busy["customer"]["c"]) == VERSION_BYTES + limit * EVENT.itemsize
     idle = replay(HANDBOOK, handbook_events(*((MONDAY + 10 * i * DAY_US, 100) for i in range(50)))).histories
-    assert len(idle["customer"]["c"]) == VERSION_BYTES + 4 * EVENT.itemsize, "30 days, and a day for late ones"
+    assert len(idle["customer"]["c"]) == VERSION_BYTES + 7 * EVENT.itemsize, "60 days, and a day for late ones"
 
 
 def test_many_entities_are_shared_out_to_threads_with_the_same_result(monkeypatch):
