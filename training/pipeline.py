@@ -1,9 +1,10 @@
 """From stored rows to a signed bundle."""
 
 import importlib.metadata
+import math
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def train(
     schema: Schema,
     features: np.ndarray,
     labels: np.ndarray,
+    timeline: splits.Timeline | None = None,
     report: Report,
     bundles_dir: Path,
     signing_key: str,
@@ -33,10 +35,11 @@ def train(
 ) -> Bundle:
     """Split, fit, choose thresholds on validation rows, judge on test rows, and write a bundle.
 
-    `features` are [n, f] in the order of `schema.input_names`, `labels` [n] of 0 and 1.
+    `features` are [n, f] in the order of `schema.input_names`, `labels` [n] of 0 and 1. The protocol "time"
+    needs a `timeline` of the same rows.
 
     Raises:
-        ConfigurationError: an unknown protocol or architecture.
+        ConfigurationError: an unknown protocol or architecture, or one that does not suit the schema.
         DatasetError: a part of the split has no fraud or nothing but fraud.
     """
     from training import model
@@ -44,7 +47,7 @@ def train(
     settings = config["model"]
     if settings["architecture"] not in model.ARCHITECTURES:
         raise ConfigurationError(f"model.architecture must be one of {sorted(model.ARCHITECTURES)}.")
-    split = _split(config["split"], features, labels)
+    split = _split(config["split"], schema, features, labels, timeline)
     rows = features.astype(np.float32)
     fitted = model.fit(
         architecture=settings["architecture"],
@@ -68,6 +71,11 @@ def train(
         | {"roc_auc_keras_binned": model.keras_binned_roc_auc(*pair)}
         for name, pair in scored.items()
     }
+    if timeline:
+        for name, part in (("validation", split.validation), ("test", split.test)):
+            days, cards = timeline.day[part], timeline.card[part]
+            precision = evaluation.card_precision(*scored[name], days, cards, top=100)
+            metrics[name]["card_precision_100"] = precision
     now = datetime.now(UTC)
     description = {
         "created_at": now.isoformat(),
@@ -94,7 +102,13 @@ def train(
     )
 
 
-def _split(config: dict[str, Any], features: np.ndarray, labels: np.ndarray) -> splits.Split:
+def _split(
+    config: dict[str, Any],
+    schema: Schema,
+    features: np.ndarray,
+    labels: np.ndarray,
+    timeline: splits.Timeline | None,
+) -> splits.Split:
     match config["protocol"]:
         case "stratified":
             try:
@@ -105,8 +119,22 @@ def _split(config: dict[str, Any], features: np.ndarray, labels: np.ndarray) -> 
                 raise DatasetError(f"The rows cannot be split: {error}") from error
         case "seed":
             split = splits.seed_system(labels)
+        case "time":
+            if timeline is None:
+                raise ConfigurationError(f"{schema.name} has no event time or no card: not for split.protocol time.")
+            try:
+                test_start = date.fromisoformat(config["test_start"])
+            except ValueError as error:
+                raise ConfigurationError(f"split.test_start: {error}") from error
+            split = splits.by_time(
+                timeline,
+                labels,
+                test_start=test_start,
+                delay_days=math.ceil(schema.label_delay_days),
+                **{name: config[name] for name in ("test_days", "validation_days", "train_days", "known_card_days")},
+            )
         case other:
-            raise ConfigurationError(f"split.protocol must be stratified or seed, not {other}.")
+            raise ConfigurationError(f"split.protocol must be stratified, seed or time, not {other}.")
     for name, part in vars(split).items():
         if not 0 < labels[part].sum() < len(part):
             raise DatasetError(f"The {name} rows need both fraud and legitimate transactions.")

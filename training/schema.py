@@ -47,7 +47,8 @@ class Schema:
     from them. `amount` names the feature that holds the money, which has `amount_decimals`; `time` the feature that
     holds the moment, or "event_time". `label` is the training column (1 fraud, 0 legitimate), never part of a request,
     and `label_delay_days` how long after the transaction it is known. `past_days` is how far back the event time of a
-    request may lie. `source` maps our columns to those of the raw file, where they have other names.
+    request may lie. `card` names the entity that is blocked after a fraud. `source` maps our columns to those
+    of the raw file, where they have other names.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Schema:
     past_days: int
     amount_decimals: int = 2
     label_delay_days: float = 0.0
+    card: str = ""
     entities: tuple[Entity, ...] = ()
     calendar: tuple[Calendar, ...] = ()
     velocity: tuple[Velocity, ...] = ()
@@ -168,6 +170,8 @@ def _check(schema: Schema) -> None:
             raise SchemaInvalid(f"the name {name!r} is {'taken twice' if count > 1 else 'reserved'}")
     if schema.amount not in schema.feature_names:
         raise SchemaInvalid(f"amount names no feature: {schema.amount!r}")
+    if schema.card and schema.card not in schema.entity_names:
+        raise SchemaInvalid(f"card names no entity: {schema.card!r}")
     if schema.time not in (*schema.feature_names, EVENT_TIME):
         raise SchemaInvalid(f"time is a feature or event_time, not {schema.time!r}")
     if not schema.input_names:

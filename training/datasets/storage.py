@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from training.exceptions import DatasetError
 from training.schema import EVENT_TIME, TRANSACTION_ID, Schema
+from training.splits import Timeline
 
 if TYPE_CHECKING:
     from training.features.replay import Events, Labels
@@ -167,6 +168,15 @@ def read(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray, Report]:
         derived = replay(schema, *_arrivals(table, schema), keep_histories=False).features
         features = model_inputs(schema, features, derived)
     return features, table[schema.label].to_numpy(), report
+
+
+def read_timeline(path: Path, schema: Schema) -> Timeline | None:
+    """When each stored row happened and who paid; None where the schema has no event time or no card."""
+    if schema.time != EVENT_TIME or not schema.card:
+        return None
+    table = pq.read_table(path, columns=[EVENT_TIME, schema.card])
+    days = table[EVENT_TIME].to_numpy().astype("datetime64[D]").astype(np.int64)
+    return Timeline(days, pd.factorize(table[schema.card].to_pandas())[0].astype(np.int64))
 
 
 def _arrivals(table: pa.Table, schema: Schema) -> "tuple[Events, Labels]":
