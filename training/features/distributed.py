@@ -21,7 +21,7 @@ def features(schema: Schema, events: dd.DataFrame, labels: dd.DataFrame) -> dd.D
     `events` have the int64 columns `key`, `event_time`, `amount_minor` and `sequence`, one number per event, and a
     token column per entity; `labels` have `key`, `fraud`, `sequence` and the tokens. `replay` says what they mean.
     """
-    parts = []
+    parts: list[dd.DataFrame] = []
     for entity in schema.entities:
         declared = tuple(feature for feature in schema.velocity if feature.entity == entity.name)
         if declared:
@@ -48,7 +48,10 @@ def _replay_partition(arrivals: pd.DataFrame, schema: Schema, entity: str) -> pd
     replayed = replay(
         schema,
         Events(
-            *(events[name].to_numpy(np.int64) for name in ("key", "event_time", "amount_minor", "sequence")),
+            events["key"].to_numpy(np.int64),
+            events["event_time"].to_numpy(np.int64),
+            events["amount_minor"].to_numpy(np.int64),
+            events["sequence"].to_numpy(np.int64),
             {entity: events[entity].to_numpy()},
         ),
         Labels(
