@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 
 from training import registry
 from training.bundle import Bundle
-from training.evaluation import METRIC_NAMES
+from training.evaluation import CARD_METRIC_NAMES, METRIC_NAMES
 from training.exceptions import BundleRefused, NoChampion
 from training.models import ModelVersion, Stage
 
@@ -196,7 +196,9 @@ def report(version: ModelVersion) -> dict[str, Any]:
     return {
         "metric_columns": [title for _, _, title in columns],
         "metric_rows": [
-            (title, [cell(metric(of, part, name)) for of, part, _ in columns]) for name, title in METRIC_NAMES.items()
+            (title, [cell(metric(of, part, name)) for of, part, _ in columns])
+            for name, title in (METRIC_NAMES | CARD_METRIC_NAMES).items()
+            if name in METRIC_NAMES or name in version.metrics.get("test", {})
         ],
         "confusions": [_confusion(part, version.metrics[part]) for part in PARTS if part in version.metrics],
         "judged_at": judged_at,
@@ -241,7 +243,7 @@ def _origin(bundle: Bundle) -> list[tuple[str, str]]:
         ("Data", f"{data['rows']:,} rows, {data['frauds']:,} frauds, SHA-256 {data['sha256']}"),
         ("Split", f"{split['protocol']}, seed {split['seed']}: {', '.join(_part_sizes(split))} rows"),
         ("Hyperparameters", ", ".join(f"{name} {value}" for name, value in hyperparameters.items())),
-        ("Epochs", f"{len(losses)}, of which number {losses.index(min(losses)) + 1} was kept"),
+        ("Epochs", f"{len(losses)}, of which number {said['kept_epoch']} was kept"),
         ("Device", said["device"]),
         ("Packages", ", ".join(f"{name} {version}" for name, version in said["packages"].items())),
         ("Code", said["git_commit"] or "outside of a repository"),

@@ -7,23 +7,38 @@ from typing import Any
 from training.exceptions import ConfigurationError
 
 DEFAULT_PATH = Path(__file__).parent / "config.toml"
+SCHEMA_CONFIGS_DIR = Path(__file__).parent / "configs"
 
 # What a number may be, both ends included and of the same type; of a list, each of its items.
 BOUNDS = {
     "split.test": (0.01, 0.9),
     "split.validation": (0.01, 0.9),
     "split.seed": (0, 2**32 - 1),
+    "split.test_days": (1, 3650),
+    "split.validation_days": (1, 3650),
+    "split.train_days": (1, 3650),
+    "split.known_card_days": (0, 3650),
     "model.units": (1, 4096),
     "model.dropout": (0.0, 0.95),
     "model.learning_rate": (1e-7, 1.0),
     "model.batch_size": (1, 2**20),
     "model.epochs": (1, 100_000),
     "model.patience": (0, 100_000),
+    "model.members": (1, 64),
+    "model.bins": (1, 1024),
+    "model.weight_decay": (0.0, 10.0),
+    "model.legitimate_per_fraud": (0, 100_000),
     "model.seed": (0, 2**32 - 1),
     "policy.review_precision": (0.0, 1.0),
     "policy.block_precision": (0.0, 1.0),
     "evaluation.bootstrap_resamples": (0, 100_000),
 }
+
+
+def path_of(schema: str) -> Path:
+    """The configuration that is shipped for a schema: its own file, or else the shipped values."""
+    own = SCHEMA_CONFIGS_DIR / f"{schema}.toml"
+    return own if own.is_file() else DEFAULT_PATH
 
 
 def read(path: Path = DEFAULT_PATH, overrides: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:

@@ -7,16 +7,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
+from sklearn.metrics import average_precision_score, log_loss
 
 from training.bundle import Bundle
 from training.exceptions import BundleRefused
 
 EXPLAIN_STEPS = 32
+LOOKED_AT_ONCE = 8192  # validation rows
 
 
 @keras.saving.register_keras_serializable("fraudsite")
@@ -32,17 +35,79 @@ class Standardise(keras.layers.Layer):
         return (rows - self.mean) / self.scale
 
 
-def mlp(features: int, hyperparameters: Mapping[str, Any]) -> keras.Model:
-    """The seed system's network: dense layers of `units` with ReLU and dropout, one logit."""
+@keras.saving.register_keras_serializable("fraudsite")
+class PiecewiseLinear(keras.layers.Layer):
+    """Rows [n, f] to [n, f, bins]: how far each number has come through each bin of its feature, from 0 to 1.
+
+    A linear layer on top can bend at every edge, which thresholds of amounts and times need and a plain network learns
+    slowly (Gorishniy, Rubachev and Babenko, On Embeddings for Numerical Features in Tabular Deep Learning, NeurIPS
+    2022). `edges` [f, bins + 1] are fitted elsewhere, on training rows only, and frozen here.
+    """
+
+    # A bin between two equal edges is a step; float32 divides by this without overflow.
+    NARROWEST = 1e-6
+
+    def __init__(self, bins: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.bins = bins
+
+    def build(self, input_shape: tuple[int | None, int]) -> None:
+        shape = (input_shape[-1], self.bins + 1)
+        self.edges = self.add_weight(name="edges", shape=shape, initializer="zeros", trainable=False)
+
+    def call(self, rows: Any) -> Any:
+        below, above = self.edges[:, :-1], self.edges[:, 1:]
+        width = keras.ops.maximum(above - below, self.NARROWEST)
+        return keras.ops.clip((rows[:, :, None] - below) / width, 0.0, 1.0)
+
+
+class Network(NamedTuple):
+    """The two halves of a model. `encoder` treats each feature by itself: rows [n, f] to [n, f * e], `e` numbers for
+    the first feature, then for the second. `head` makes of them [n, m] logits, of which the mean counts."""
+
+    encoder: keras.Model
+    head: keras.Model
+
+    @property
+    def whole(self) -> keras.Model:
+        return keras.Model(self.encoder.input, self.head(self.encoder.output))
+
+    @property
+    def variables(self) -> list[Any]:
+        """The variables that make the model; dropout's random state does not."""
+        every = [*self.encoder.variables, *self.head.variables]
+        return [variable for variable in every if "seed_generator" not in variable.path]
+
+
+def mlp(features: int, hyperparameters: Mapping[str, Any]) -> Network:
+    """The seed system's network: standardised features, dense layers of `units` with ReLU and dropout, one logit."""
     inputs = keras.Input((features,), name="features")
-    hidden = Standardise(name="standardise")(inputs)
+    encoder = keras.Model(inputs, Standardise(name="standardise")(inputs))
+    encoded = keras.Input((features,), name="encoded")
+    return Network(encoder, keras.Model(encoded, _dense(encoded, hyperparameters, "")))
+
+
+def bag(features: int, hyperparameters: Mapping[str, Any]) -> Network:
+    """`members` such networks side by side, on `bins` per feature, and its standardised value with the tails pulled in.
+
+    Networks that differ in nothing but their first weights are wrong in different places (Lakshminarayanan, Pritzel and
+    Blundell, Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles, NeurIPS 2017).
+    """
+    bins = hyperparameters["bins"]
+    inputs = keras.Input((features,), name="features")
+    squashed = keras.ops.arcsinh(Standardise(name="standardise")(inputs))[:, :, None]
+    both = keras.layers.Concatenate()([squashed, PiecewiseLinear(bins, name="bins")(inputs)])
+    encoder = keras.Model(inputs, keras.layers.Flatten()(both))
+    encoded = keras.Input((features * (bins + 1),), name="encoded")
+    logits = [_dense(encoded, hyperparameters, f"{member}_") for member in range(1, hyperparameters["members"] + 1)]
+    return Network(encoder, keras.Model(encoded, keras.ops.concatenate(logits, axis=1)))
+
+
+def _dense(hidden: Any, hyperparameters: Mapping[str, Any], prefix: str) -> Any:
     for number, units in enumerate(hyperparameters["units"], start=1):
-        hidden = keras.layers.Dense(units, activation="relu", name=f"dense_{number}")(hidden)
-        hidden = keras.layers.Dropout(hyperparameters["dropout"], name=f"dropout_{number}")(hidden)
-    return keras.Model(inputs, keras.layers.Dense(1, name="logit")(hidden))
-
-
-ARCHITECTURES: dict[str, Callable[[int, Mapping[str, Any]], keras.Model]] = {"mlp": mlp}
+        hidden = keras.layers.Dense(units, activation="relu", name=f"{prefix}dense_{number}")(hidden)
+        hidden = keras.layers.Dropout(hyperparameters["dropout"], name=f"{prefix}dropout_{number}")(hidden)
+    return keras.layers.Dense(1, name=f"{prefix}logit")(hidden)
 
 
 def limit_threads(threads: int) -> None:
@@ -60,29 +125,52 @@ def device() -> str:
     return f"GPU ({tf.config.experimental.get_device_details(gpus[0]).get('device_name', 'Metal')})" if gpus else "CPU"
 
 
+Rows = tuple[np.ndarray, np.ndarray]
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Float32 arrays by name; a number per epoch; the weights are those of `kept_epoch`, from 1."""
+
+    weights: dict[str, np.ndarray]
+    history: dict[str, list[float]]
+    kept_epoch: int
+
+
 def fit(
     *,
     architecture: str,
     hyperparameters: Mapping[str, Any],
-    mean: np.ndarray,
-    scale: np.ndarray,
-    train: tuple[np.ndarray, np.ndarray],
-    validation: tuple[np.ndarray, np.ndarray],
+    statistics: Mapping[str, np.ndarray],
+    train: Rows,
+    validation: Rows,
     seed: int,
-    on_epoch: Callable[[int, dict[str, float]], None],
-) -> tuple[dict[str, np.ndarray], dict[str, list[float]]]:
-    """Train a network and return its best weights by validation loss, and the history.
+    on_epoch: OnEpoch,
+) -> Fitted:
+    """Train a network.
 
     Args:
         architecture: a key of `ARCHITECTURES`.
-        mean, scale: [f], of the training rows.
+        statistics: what `preprocessing.statistics` found in the training rows.
         train, validation: rows [n, f] float32 and labels [n].
         on_epoch: called with the epoch's number, from 1, and its losses and metrics.
     """
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    model = ARCHITECTURES[architecture](train[0].shape[1], hyperparameters)
-    model.get_layer("standardise").set_weights([mean, scale])
+    chosen = ARCHITECTURES[architecture]
+    network = chosen.build(train[0].shape[1], hyperparameters)
+    for variable in network.encoder.variables:
+        variable.assign(statistics[variable.name])
+    history, kept_epoch = chosen.fit(network, hyperparameters, train, validation, on_epoch)
+    return Fitted({variable.path: variable.numpy() for variable in network.variables}, history, kept_epoch)
+
+
+def _fit_until_it_stops_improving(
+    network: Network, hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch
+) -> tuple[dict[str, list[float]], int]:
+    """The seed system's way: all rows in each epoch, Adam; keeps the epoch with the lowest validation loss."""
+    model = network.whole
     model.compile(
         optimizer=keras.optimizers.Adam(hyperparameters["learning_rate"]),
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
@@ -100,9 +188,89 @@ def fit(
             ),
             keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch(epoch + 1, logs)),
         ],
-    )
-    weights = {variable.path: variable.numpy() for variable in _own_variables(model)}
-    return weights, {name: [float(value) for value in values] for name, values in history.history.items()}
+    ).history
+    said = {name: [float(value) for value in values] for name, values in history.items()}
+    return said, int(np.argmin(said["val_loss"])) + 1
+
+
+class _FreshSamples(keras.utils.PyDataset):
+    """Each epoch: all frauds, and `legitimate_per_fraud` times as many other rows, drawn anew; 0 takes all of them.
+
+    `oversampling` is how many times more frequent a fraud is than among all rows, in odds.
+    """
+
+    def __init__(self, train: Rows, hyperparameters: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._rows, self._labels = train[0], train[1].astype(np.float32)[:, None]
+        self._frauds, self._legitimate = np.flatnonzero(train[1]), np.flatnonzero(train[1] == 0)
+        wanted = len(self._frauds) * hyperparameters["legitimate_per_fraud"] or len(self._legitimate)
+        self._taken = min(wanted, len(self._legitimate))
+        self.oversampling = len(self._legitimate) / self._taken
+        self._batch_size = min(hyperparameters["batch_size"], len(self._frauds) + self._taken)
+        self._random = np.random.default_rng(hyperparameters["seed"])
+        self.on_epoch_end()
+
+    def on_epoch_end(self) -> None:
+        drawn = self._random.choice(self._legitimate, self._taken, replace=False)
+        self._order = self._random.permutation(np.concatenate([self._frauds, drawn]))
+
+    def __len__(self) -> int:
+        # What does not fill a batch comes another time: the order is another in each epoch.
+        return len(self._order) // self._batch_size
+
+    def __getitem__(self, index: int) -> Rows:
+        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        return self._rows[chosen], self._labels[chosen]
+
+
+def _fit_on_fresh_samples(
+    network: Network, hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch
+) -> tuple[dict[str, list[float]], int]:
+    """All frauds and a few of the others in each epoch; AdamW, its rate falling to 0 along a cosine; keeps the last
+    epoch. Validation rows are only looked at."""
+    model, samples = network.whole, _FreshSamples(train, hyperparameters)
+    # Added while training, this makes the logits those of all rows, not of the sample, with nothing to undo later.
+    log_oversampling = float(np.log(samples.oversampling))
+    epochs = hyperparameters["epochs"]
+
+    def loss(labels: Any, logits: Any) -> Any:
+        # Every member learns for itself: of a loss of their mean, one would learn and the others lean on it.
+        labels = tf.broadcast_to(labels, tf.shape(logits))
+        return tf.nn.sigmoid_cross_entropy_with_logits(labels, logits + log_oversampling)
+
+    rate = keras.optimizers.schedules.CosineDecay(hyperparameters["learning_rate"], epochs * len(samples))
+    model.compile(keras.optimizers.AdamW(rate, weight_decay=hyperparameters["weight_decay"]), loss)
+    history: dict[str, list[float]] = {"loss": [], "val_loss": [], "val_auprc": []}
+
+    def look(epoch: int, logs: dict[str, float]) -> None:
+        scores = tf.sigmoid(model.predict(validation[0], LOOKED_AT_ONCE, verbose=0).mean(axis=1)).numpy()
+        said = {
+            "loss": float(logs["loss"]),
+            "val_loss": float(log_loss(validation[1], scores, labels=[0, 1])),
+            "val_auprc": float(average_precision_score(validation[1], scores)),
+        }
+        for name, value in said.items():
+            history[name].append(value)
+        on_epoch(epoch + 1, said)
+
+    model.fit(samples, epochs=epochs, verbose=0, callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=look)])
+    return history, epochs
+
+
+class Architecture(NamedTuple):
+    """How a network is built, and how it is trained."""
+
+    build: Callable[[int, Mapping[str, Any]], Network]
+    fit: Callable[
+        [Network, Mapping[str, Any], Rows, Rows, OnEpoch],
+        tuple[dict[str, list[float]], int],
+    ]
+
+
+ARCHITECTURES = {
+    "mlp": Architecture(mlp, _fit_until_it_stops_improving),
+    "bag": Architecture(bag, _fit_on_fresh_samples),
+}
 
 
 def keras_binned_roc_auc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -128,25 +296,28 @@ class Scorer:
         self, architecture: str, hyperparameters: Mapping[str, Any], weights: Mapping[str, np.ndarray]
     ) -> None:
         try:
-            mean = tf.constant(weights["standardise/mean"])
             self._width = len(weights["standardise/mean"])
-            model = ARCHITECTURES[architecture](self._width, hyperparameters)
-            for variable in _own_variables(model):
+            encoder, head = network = ARCHITECTURES[architecture].build(self._width, hyperparameters)
+            for variable in network.variables:
                 variable.assign(weights[variable.path])
         except (KeyError, ValueError) as error:
             raise BundleRefused(f"The weights do not fit the architecture {architecture}: {error}.") from error
+        average = encoder(weights["standardise/mean"][None], training=False)
 
         def score(rows: tf.Tensor) -> tf.Tensor:
-            return tf.sigmoid(model(rows, training=False))[:, 0]
+            return tf.sigmoid(tf.reduce_mean(head(encoder(rows, training=False), training=False), axis=1))
 
         def explain(row: tf.Tensor) -> tf.Tensor:
-            # The midpoint rule on the straight line from the average row to this one.
+            # The midpoint rule on the straight line from the average row to this one, both encoded: there the model
+            # bends less than between the rows themselves, where a bin may be narrower than a step.
             steps = (tf.range(EXPLAIN_STEPS, dtype=tf.float32) + 0.5)[:, None] / EXPLAIN_STEPS
-            path = mean + steps * (row - mean)
+            difference = encoder(row[None], training=False) - average
+            path = average + steps * difference
             with tf.GradientTape() as tape:
                 tape.watch(path)
-                logits = model(path, training=False)
-            return (row - mean) * tf.reduce_mean(tape.gradient(logits, path), axis=0)
+                logits = tf.reduce_mean(head(path, training=False), axis=1)
+            contributions = difference[0] * tf.reduce_mean(tape.gradient(logits, path), axis=0)
+            return tf.reduce_sum(tf.reshape(contributions, (self._width, -1)), axis=1)
 
         self._score = {size: _compiled(score, (size, self._width)) for size in self.BATCH_SIZES}
         self._explain = _compiled(explain, (self._width,))
@@ -180,11 +351,6 @@ class Scorer:
         contributions add up to its logit minus that of the average row, up to the error of 32 steps.
         """
         return np.array([self._explain(tf.constant(row, tf.float32)).numpy() for row in features])
-
-
-def _own_variables(model: keras.Model) -> list[Any]:
-    """The variables that make the model; dropout's random state does not."""
-    return [variable for variable in model.variables if "seed_generator" not in variable.path]
 
 
 def _compiled(function: Callable[[tf.Tensor], tf.Tensor], shape: tuple[int, ...]) -> Callable[[tf.Tensor], tf.Tensor]:

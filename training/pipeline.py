@@ -1,9 +1,10 @@
 """From stored rows to a signed bundle."""
 
 import importlib.metadata
+import math
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def train(
     schema: Schema,
     features: np.ndarray,
     labels: np.ndarray,
+    timeline: splits.Timeline | None = None,
     report: Report,
     bundles_dir: Path,
     signing_key: str,
@@ -33,10 +35,11 @@ def train(
 ) -> Bundle:
     """Split, fit, choose thresholds on validation rows, judge on test rows, and write a bundle.
 
-    `features` are [n, f] in the schema's order, `labels` [n] of 0 and 1.
+    `features` are [n, f] in the order of `schema.input_names`, `labels` [n] of 0 and 1. The protocol "time"
+    needs a `timeline` of the same rows.
 
     Raises:
-        ConfigurationError: an unknown protocol or architecture.
+        ConfigurationError: an unknown protocol or architecture, or one that does not suit the schema.
         DatasetError: a part of the split has no fraud or nothing but fraud.
     """
     from training import model
@@ -44,20 +47,18 @@ def train(
     settings = config["model"]
     if settings["architecture"] not in model.ARCHITECTURES:
         raise ConfigurationError(f"model.architecture must be one of {sorted(model.ARCHITECTURES)}.")
-    split = _split(config["split"], features, labels)
+    split = _split(config["split"], schema, features, labels, timeline)
     rows = features.astype(np.float32)
-    mean, scale = preprocessing.standardisation(features[split.train])
-    weights, history = model.fit(
+    fitted = model.fit(
         architecture=settings["architecture"],
         hyperparameters=settings,
-        mean=mean,
-        scale=scale,
+        statistics=preprocessing.statistics(features[split.train], labels[split.train], bins=settings["bins"]),
         train=(rows[split.train], labels[split.train]),
         validation=(rows[split.validation], labels[split.validation]),
         seed=settings["seed"],
         on_epoch=on_epoch,
     )
-    scorer = model.Scorer(settings["architecture"], settings, weights)
+    scorer = model.Scorer(settings["architecture"], settings, fitted.weights)
     scored = {
         name: (labels[part], scorer.score(rows[part]).astype(np.float64))
         for name, part in (("validation", split.validation), ("test", split.test))
@@ -70,14 +71,20 @@ def train(
         | {"roc_auc_keras_binned": model.keras_binned_roc_auc(*pair)}
         for name, pair in scored.items()
     }
+    if timeline:
+        for name, part in (("validation", split.validation), ("test", split.test)):
+            days, cards = timeline.day[part], timeline.card[part]
+            precision = evaluation.card_precision(*scored[name], days, cards, top=100)
+            metrics[name]["card_precision_100"] = precision
     now = datetime.now(UTC)
     description = {
         "created_at": now.isoformat(),
-        "schema": {"name": schema.name, "hash": schema.hash, "features": schema.feature_names},
+        "schema": {"name": schema.name, "hash": schema.hash, "features": schema.input_names},
         "model": {"architecture": settings["architecture"], "hyperparameters": settings},
         "policy": config["policy"] | {"review_threshold": review, "block_threshold": block, "chosen_on": "validation"},
         "metrics": metrics,
-        "history": history,
+        "history": fitted.history,
+        "kept_epoch": fitted.kept_epoch,
         "data": {"sha256": report.source_sha256, "rows": report.rows, "frauds": report.frauds},
         "split": config["split"] | {name: len(part) for name, part in vars(split).items()},
         "device": model.device(),
@@ -87,15 +94,21 @@ def train(
     return write_bundle(
         bundles_dir / f"{now:%Y%m%d-%H%M%S}-{schema.name}-{config['split']['protocol']}-{settings['seed']}",
         description=description,
-        weights=weights,
-        reference=preprocessing.reference(schema.feature_names, features[split.train], scored["validation"][1]),
+        weights=fitted.weights,
+        reference=preprocessing.reference(schema.input_names, features[split.train], scored["validation"][1]),
         test_rows=split.test,
-        plots=plots.draw(scored, history, threshold=review),
+        plots=plots.draw(scored, fitted.history, kept_epoch=fitted.kept_epoch, threshold=review),
         signing_key=signing_key,
     )
 
 
-def _split(config: dict[str, Any], features: np.ndarray, labels: np.ndarray) -> splits.Split:
+def _split(
+    config: dict[str, Any],
+    schema: Schema,
+    features: np.ndarray,
+    labels: np.ndarray,
+    timeline: splits.Timeline | None,
+) -> splits.Split:
     match config["protocol"]:
         case "stratified":
             try:
@@ -106,8 +119,22 @@ def _split(config: dict[str, Any], features: np.ndarray, labels: np.ndarray) -> 
                 raise DatasetError(f"The rows cannot be split: {error}") from error
         case "seed":
             split = splits.seed_system(labels)
+        case "time":
+            if timeline is None:
+                raise ConfigurationError(f"{schema.name} has no event time or no card: not for split.protocol time.")
+            try:
+                test_start = date.fromisoformat(config["test_start"])
+            except ValueError as error:
+                raise ConfigurationError(f"split.test_start: {error}") from error
+            split = splits.by_time(
+                timeline,
+                labels,
+                test_start=test_start,
+                delay_days=math.ceil(schema.label_delay_days),
+                **{name: config[name] for name in ("test_days", "validation_days", "train_days", "known_card_days")},
+            )
         case other:
-            raise ConfigurationError(f"split.protocol must be stratified or seed, not {other}.")
+            raise ConfigurationError(f"split.protocol must be stratified, seed or time, not {other}.")
     for name, part in vars(split).items():
         if not 0 < labels[part].sum() < len(part):
             raise DatasetError(f"The {name} rows need both fraud and legitimate transactions.")

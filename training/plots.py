@@ -13,13 +13,13 @@ COLOURS = {"validation": "#b26a00", "test": "#1f6feb"}
 Scored = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def draw(scored: Scored, history: dict[str, list[float]], *, threshold: float) -> dict[str, bytes]:
+def draw(scored: Scored, history: dict[str, list[float]], *, kept_epoch: int, threshold: float) -> dict[str, bytes]:
     """Draw every plot. `scored` maps "validation" and "test" to labels [n] and scores [n]."""
     return {
         "precision_recall": _precision_recall(scored, threshold),
         "roc": _roc(scored),
         "scores": _scores(scored["test"], threshold),
-        "training": _training(history),
+        "training": _training(history, kept_epoch),
     }
 
 
@@ -60,13 +60,13 @@ def _scores(scored: tuple[np.ndarray, np.ndarray], threshold: float) -> bytes:
     return _png(figure)
 
 
-def _training(history: dict[str, list[float]]) -> bytes:
+def _training(history: dict[str, list[float]], kept_epoch: int) -> bytes:
     figure, axes = _figure("Training", "epoch", "binary cross-entropy (log)")
     epochs = range(1, len(history["loss"]) + 1)
     axes.plot(epochs, history["loss"], color="#57606a", label="training (with dropout)")
     axes.plot(epochs, history["val_loss"], color=COLOURS["validation"], label="validation")
-    best = int(np.argmin(history["val_loss"]))
-    axes.plot(best + 1, history["val_loss"][best], "o", color=COLOURS["validation"], label=f"kept: epoch {best + 1}")
+    kept_loss = history["val_loss"][kept_epoch - 1]
+    axes.plot(kept_epoch, kept_loss, "o", color=COLOURS["validation"], label=f"kept: epoch {kept_epoch}")
     axes.set_yscale("log")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()

@@ -1,6 +1,7 @@
 """Which rows train, which choose, which judge."""
 
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -36,3 +37,59 @@ def seed_system(labels: np.ndarray) -> Split:
     rest, judged = train_test_split(rows, test_size=0.2, random_state=SEED_SYSTEM_RANDOM_STATE)
     trained, chosen = train_test_split(rest, test_size=0.2, random_state=SEED_SYSTEM_RANDOM_STATE)
     return Split(trained, chosen, judged)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When each of `n` rows happened and who paid: `day` [n] int64, in days since 1970 UTC, and `card` [n] int64."""
+
+    day: np.ndarray
+    card: np.ndarray
+
+
+def by_time(
+    timeline: Timeline,
+    labels: np.ndarray,
+    *,
+    test_start: date,
+    test_days: int,
+    validation_days: int,
+    train_days: int,
+    delay_days: int,
+    known_card_days: int,
+) -> Split:
+    """The past trains, the future judges: training, validation and test days in this order, with the days between them
+    in which labels are not known yet. Validation and test rows leave known cards out, see `rows_of_unknown_cards`."""
+    test = (test_start - date(1970, 1, 1)).days
+    validation = test - delay_days - validation_days
+    train = validation - delay_days - train_days
+    known = {"delay_days": delay_days, "known_card_days": known_card_days}
+    return Split(
+        rows_of_days(timeline, train, train_days),
+        rows_of_unknown_cards(timeline, labels, validation, validation_days, **known),
+        rows_of_unknown_cards(timeline, labels, test, test_days, **known),
+    )
+
+
+def rows_of_days(timeline: Timeline, first: int, days: int) -> np.ndarray:
+    """The rows of so many days, in their order."""
+    return np.flatnonzero((timeline.day >= first) & (timeline.day < first + days))
+
+
+def rows_of_unknown_cards(
+    timeline: Timeline, labels: np.ndarray, first: int, days: int, *, delay_days: int, known_card_days: int
+) -> np.ndarray:
+    """The rows of so many days, each without the cards of which a fraud is known by then, because those are blocked.
+
+    As `get_train_test_set` of "Reproducible Machine Learning for Credit Card Fraud Detection" (Le Borgne, Siblini,
+    Lebichot and Bontempi, ULB, 2022) has it: on a day d, frauds of day d - delay_days - 1 and before are known, back to
+    `known_card_days` before the first day's delay.
+    """
+    fraud = labels == 1
+    oldest = first - delay_days - known_card_days
+    kept = []
+    for day in range(first, first + days):
+        known = timeline.card[fraud & (timeline.day >= oldest) & (timeline.day < day - delay_days)]
+        rows = np.flatnonzero(timeline.day == day)
+        kept.append(rows[~np.isin(timeline.card[rows], known)])
+    return np.concatenate(kept)

@@ -12,6 +12,7 @@ from training.datasets import parquet_path, storage
 from training.datasets.storage import Report
 from training.pipeline import Config, train
 from training.schema import load_schema
+from training.splits import Timeline
 
 # Of fraud, these components lie far to one side, as in the real data.
 FRAUD_SHIFTS = {"V3": -6.0, "V4": 4.0, "V10": -6.0, "V12": -7.0, "V14": -8.0, "V17": -6.0}
@@ -58,12 +59,21 @@ def tiny_bundle(directory: Path, signing_key: str, **overrides: Any) -> Bundle:
     return bundle_of(*made_up_rows(), directory, signing_key, **overrides)
 
 
-def bundle_of(features: np.ndarray, labels: np.ndarray, directory: Path, signing_key: str, **overrides: Any) -> Bundle:
+def bundle_of(
+    features: np.ndarray,
+    labels: np.ndarray,
+    directory: Path,
+    signing_key: str,
+    timeline: Timeline | None = None,
+    /,
+    **overrides: Any,
+) -> Bundle:
     return train(
         config=small_config(**overrides),
         schema=load_schema("ulb"),
         features=features,
         labels=labels,
+        timeline=timeline,
         report=made_up_report(labels),
         bundles_dir=directory,
         signing_key=signing_key,

@@ -24,8 +24,19 @@ def test_what_is_shipped_is_the_seed_systems_network():
         "batch_size": 1024,
         "epochs": 100,
         "patience": 5,
+        "members": 4,
+        "bins": 16,
+        "weight_decay": 0.01,
+        "legitimate_per_fraud": 15,
         "seed": 0,
     }
+
+
+def test_a_schema_has_a_configuration_of_its_own_or_the_shipped_one():
+    assert configuration.path_of("ulb") == configuration.DEFAULT_PATH
+    handbook = configuration.read(configuration.path_of("handbook"))
+    assert (handbook["data"]["schema"], handbook["split"]["protocol"]) == ("handbook", "time")
+    assert handbook["policy"] == configuration.read()["policy"]
 
 
 def test_a_file_replaces_what_it_names_and_an_override_replaces_the_file(config_file):

@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
-from training.evaluation import METRIC_NAMES, bootstrap, evaluate, threshold_for_precision, weighted_metrics
+from training.evaluation import (
+    METRIC_NAMES,
+    bootstrap,
+    card_precision,
+    evaluate,
+    threshold_for_precision,
+    weighted_metrics,
+)
 
 # Few different scores, so that equal ones meet often.
 SCORES = st.integers(0, 12).map(lambda tenth: tenth / 12) | st.floats(0, 1)
@@ -136,3 +143,23 @@ def test_a_draw_without_fraud_or_with_nothing_else_defines_no_curve():
     drawn = bootstrap(labels, scores, threshold=0.5, resamples=100, seed=0)
     assert 20 < np.isnan(drawn["roc_auc"]).sum() < 80
     assert set(drawn["auprc"][~np.isnan(drawn["auprc"])]) == {1.0}
+
+
+def cards_of(*rows, top):
+    """The card precision of rows (day, card, score, fraud)."""
+    days, cards, scores, labels = np.array(rows, float).T
+    return card_precision(labels.astype(int), scores, days.astype(int), cards.astype(int), top=top)
+
+
+def test_a_card_has_its_highest_score_and_counts_once():
+    assert cards_of((0, 1, 0.9, 0), (0, 1, 0.1, 1), (0, 2, 0.8, 0), (0, 3, 0.7, 1), top=2) == 0.5
+
+
+def test_days_count_alike_and_a_card_that_was_found_is_not_looked_at_again():
+    rows = [(0, 1, 0.9, 1), (0, 2, 0.1, 0), (1, 1, 0.9, 1), (1, 2, 0.2, 1), (1, 3, 0.1, 0)]
+    assert cards_of(*rows, top=1) == 1.0
+    assert cards_of(*rows[:3], top=1) == 0.5
+
+
+def test_who_looks_at_more_cards_than_there_are_finds_few_of_them_fraud():
+    assert cards_of((0, 1, 0.9, 1), (0, 2, 0.1, 0), top=4) == 0.25

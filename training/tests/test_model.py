@@ -1,14 +1,32 @@
-"""The network as the worker runs it, held against the same sums in plain numpy."""
+"""The networks as the worker runs them, held against the same sums in plain numpy."""
 
 import numpy as np
 import pytest
+from django.conf import settings as django_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from training.exceptions import BundleRefused
 from training.model import Scorer, keras_binned_roc_auc
-from training.tests.support import made_up_rows
+from training.tests.support import made_up_rows, tiny_bundle
+
+BAG = {"model.architecture": "bag", "model.members": 3, "model.bins": 8, "model.legitimate_per_fraud": 5}
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    return tiny_bundle(tmp_path_factory.mktemp("bag"), django_settings.BUNDLE_SIGNING_KEY, **BAG)
+
+
+@pytest.fixture(scope="module", params=["mlp", "bag"])
+def bundle(request):
+    return request.getfixturevalue("bag" if request.param == "bag" else "mlp")
+
+
+@pytest.fixture(scope="module")
+def mlp(tmp_path_factory):
+    return tiny_bundle(tmp_path_factory.mktemp("mlp"), django_settings.BUNDLE_SIGNING_KEY)
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +46,26 @@ def alone(scorer, rows):
 
 
 def logits(bundle, rows):
-    """[n] float64: what the architecture "mlp" computes before the sigmoid."""
+    """[n] float64: what the architecture computes before the sigmoid."""
     weights = {name: array.astype(np.float64) for name, array in bundle.weights.items()}
-    hidden = (rows - weights["standardise/mean"]) / weights["standardise/scale"]
-    for name in ("dense_1", "dense_2"):
-        hidden = np.maximum(hidden @ weights[f"{name}/kernel"] + weights[f"{name}/bias"], 0)
-    return (hidden @ weights["logit/kernel"] + weights["logit/bias"])[:, 0]
+    encoded = (rows - weights["standardise/mean"]) / weights["standardise/scale"]
+    members = [""]
+    if bundle.architecture == "bag":
+        edges = weights["bins/edges"]
+        width = np.maximum(np.diff(edges), 1e-6)
+        bins = np.clip((rows[:, :, None] - edges[:, :-1]) / width, 0, 1)
+        encoded = np.concatenate([np.arcsinh(encoded)[:, :, None], bins], axis=2).reshape(len(rows), -1)
+        members = [f"{member}_" for member in range(1, bundle.hyperparameters["members"] + 1)]
+    outputs = []
+    for member in members:
+        hidden = encoded
+        for name in (f"{member}dense_1", f"{member}dense_2"):
+            hidden = np.maximum(hidden @ weights[f"{name}/kernel"] + weights[f"{name}/bias"], 0)
+        outputs.append(hidden @ weights[f"{member}logit/kernel"] + weights[f"{member}logit/bias"])
+    return np.mean(outputs, axis=0)[:, 0]
 
 
-def test_it_computes_the_declared_network_with_the_standardisation_inside(bundle, scorer, rows):
+def test_it_computes_the_declared_network_with_the_preprocessing_inside(bundle, scorer, rows):
     np.testing.assert_allclose(scorer.score(rows), 1 / (1 + np.exp(-logits(bundle, rows))), atol=1e-6)
 
 
@@ -90,10 +119,39 @@ def test_the_reasons_of_a_fraud_are_the_features_that_make_frauds(bundle, scorer
         ("mlp", {}, "standardise/mean"),
     ],
 )
-def test_weights_that_do_not_fit_the_architecture_are_refused(bundle, architecture, hyperparameters, lost):
-    weights = {name: array for name, array in bundle.weights.items() if name != lost}
+def test_weights_that_do_not_fit_the_architecture_are_refused(mlp, architecture, hyperparameters, lost):
+    weights = {name: array for name, array in mlp.weights.items() if name != lost}
     with pytest.raises(BundleRefused, match="do not fit the architecture"):
-        Scorer(architecture, bundle.hyperparameters | hyperparameters, weights)
+        Scorer(architecture, mlp.hyperparameters | hyperparameters, weights)
+
+
+@pytest.mark.parametrize("hyperparameters", [{"members": 2, "bins": 9}, {"members": 4}])
+def test_weights_of_another_bag_are_refused(bag, hyperparameters):
+    with pytest.raises(BundleRefused, match="do not fit the architecture"):
+        Scorer("bag", bag.hyperparameters | hyperparameters, bag.weights)
+
+
+def test_the_members_of_a_bag_learn_different_things(bag):
+    kernels = [bag.weights[f"{member}_dense_1/kernel"] for member in (1, 2, 3)]
+    assert np.abs(kernels[0] - kernels[1]).mean() > 0.01
+    assert np.abs(kernels[1] - kernels[2]).mean() > 0.01
+
+
+def test_a_sample_of_the_legitimate_rows_leaves_scores_that_are_probabilities(bag):
+    # One row in six of the sample is fraud, 3 % of all rows are: the mean score says which of them was learnt.
+    features, labels = made_up_rows(seed=3)
+    assert Scorer.of(bag).score(features.astype(np.float32)).mean() == pytest.approx(labels.mean(), rel=0.3)
+
+
+def test_a_bag_keeps_its_last_epoch(bag):
+    history = bag.description["history"]
+    assert bag.description["kept_epoch"] == len(history["val_loss"]) == len(history["val_auprc"]) == 12
+
+
+def test_a_seed_repeats_a_bag_to_the_last_bit(bag, tmp_path):
+    again = tiny_bundle(tmp_path, django_settings.BUNDLE_SIGNING_KEY, **BAG)
+    for name, array in bag.weights.items():
+        np.testing.assert_array_equal(array, again.weights[name], err_msg=name)
 
 
 def test_kerass_roc_auc_is_an_estimate_that_is_good_on_scores_that_spread():

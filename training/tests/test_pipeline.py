@@ -5,9 +5,10 @@ import pytest
 from django.conf import settings
 
 from training import configuration, evaluation, splits
-from training.exceptions import DatasetError
+from training.exceptions import ConfigurationError, DatasetError
 from training.model import Scorer
 from training.schema import load_schema
+from training.splits import Timeline
 from training.tests.support import bundle_of, made_up_rows, tiny_bundle
 
 KEY = settings.BUNDLE_SIGNING_KEY
@@ -114,3 +115,43 @@ def test_too_few_frauds_to_split_stop_the_training(tmp_path, frauds, protocol):
     features, labels = made_up_rows(rows=400, frauds=frauds)
     with pytest.raises(DatasetError, match=r"cannot be split|need both"):
         bundle_of(features, labels, tmp_path, KEY, **{"split.protocol": protocol})
+
+
+def test_the_days_of_the_test_have_no_say_in_a_model_of_the_past(tmp_path):
+    rows, labels = made_up_rows()
+    random = np.random.default_rng(0)
+    timeline = Timeline(18_000 + np.arange(len(rows)) // 80, random.integers(0, 400, len(rows)))
+    chosen = {
+        "model.architecture": "bag",
+        "split.protocol": "time",
+        "split.test_start": "2019-05-25",  # day 18,041
+        "split.train_days": 18,
+    }
+    future = timeline.day[:, None] >= 18_041
+    one, other = (
+        bundle_of(
+            np.where(future, rows * factor, rows), labels, tmp_path / str(factor), KEY, timeline, **chosen
+        )
+        for factor in (1, 3)
+    )
+    assert_same_weights(one, other)
+    assert (one.review_threshold, one.metrics["validation"]) == (other.review_threshold, other.metrics["validation"])
+    assert one.metrics["test"] != other.metrics["test"]
+    assert set(timeline.day[one.test_rows]) == set(range(18_041, 18_048))
+    assert one.description["split"]["train"] == 18 * 80
+    for part in ("validation", "test"):
+        assert 0 < one.metrics[part]["card_precision_100"] < 1
+
+
+@pytest.mark.parametrize("test_start", ["", "8 August"])
+def test_a_split_by_time_needs_a_day(tmp_path, test_start):
+    rows, labels = made_up_rows(rows=400, frauds=40)
+    with pytest.raises(ConfigurationError, match=r"split\.test_start"):
+        bundle_of(
+            rows,
+            labels,
+            tmp_path,
+            KEY,
+            Timeline(np.arange(400), np.arange(400)),
+            **{"split.protocol": "time", "split.test_start": test_start},
+        )

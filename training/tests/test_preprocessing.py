@@ -3,22 +3,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from training.preprocessing import reference, reference_histogram, standardisation
+from training.preprocessing import bin_edges, reference, reference_histogram, statistics
 
 VALUES = arrays(np.float64, st.integers(1, 200), elements=st.integers(-5, 5).map(float) | st.floats(-1e6, 1e6))
 
 
 def test_standardised_rows_have_mean_zero_and_scale_one():
     rows = np.random.default_rng(0).normal(7, 3, size=(5000, 4))
-    mean, scale = standardisation(rows)
-    standardised = (rows - mean) / scale
+    found = statistics(rows, np.arange(5000) % 10 == 0, bins=4)
+    standardised = (rows - found["mean"]) / found["scale"]
     np.testing.assert_allclose(standardised.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(standardised.std(axis=0), 1, atol=1e-5)
 
 
 def test_a_feature_that_never_changes_is_not_divided_by_zero():
-    _, scale = standardisation(np.full((10, 1), 3.0))
-    assert scale == 1
+    assert statistics(np.full((10, 1), 3.0), np.arange(10) == 0, bins=4)["scale"] == 1
+
+
+def test_frauds_have_as_many_bins_as_all_the_others():
+    labels = np.repeat([0, 1], [9000, 100])
+    rows = np.concatenate([np.linspace(0, 1, 9000), np.linspace(10, 11, 100)])[:, None]
+    edges = bin_edges(rows, labels, 7)
+    assert edges.shape == (1, 8)
+    assert (np.diff(edges) > 0).all()
+    assert ((edges < 5).sum(), (edges >= 10).sum()) == (4, 4)
+
+
+@given(VALUES, st.integers(1, 20), st.data())
+def test_edges_rise_and_are_values_of_the_rows(values, bins, data):
+    labels = np.array(data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values))))
+    if labels.all() or not labels.any():
+        return  # training refuses rows of one kind
+    (edges,) = bin_edges(values[:, None], labels, bins)
+    assert (np.diff(edges) >= 0).all()
+    assert set(edges) <= set(values)
+    assert edges[-1] == values.max()
 
 
 @given(VALUES)

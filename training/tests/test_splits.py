@@ -1,9 +1,11 @@
+from datetime import date
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.splits import seed_system, stratified
+from training.splits import Timeline, by_time, rows_of_unknown_cards, seed_system, stratified
 
 
 @st.composite
@@ -76,3 +78,53 @@ def test_the_seed_system_splits_all_rows_80_20_twice():
     split = seed_system(np.zeros(284_807, np.int8))
     assert [len(part) for part in vars(split).values()] == [182_276, 45_569, 56_962]
     assert len(set(np.concatenate(list(vars(split).values())))) == 284_807
+
+
+TEST_DAY = (date(2018, 8, 8) - date(1970, 1, 1)).days
+
+
+def timeline(*rows):
+    """Of rows (days after the test's first day, card, fraud): a timeline and labels."""
+    days, cards, labels = np.array(rows).T
+    return Timeline(days + TEST_DAY, cards), labels
+
+
+def test_the_parts_of_a_split_by_time_lie_the_label_delay_apart():
+    when, labels = timeline(*[(day, day, 0) for day in range(-60, 20)])
+    split = by_time(
+        when,
+        labels,
+        test_start=date(2018, 8, 8),
+        test_days=3,
+        validation_days=5,
+        train_days=10,
+        delay_days=7,
+        known_card_days=7,
+    )
+    days = {name: (when.day[part] - TEST_DAY).tolist() for name, part in vars(split).items()}
+    assert days["test"] == [0, 1, 2]
+    assert days["validation"] == [-12, -11, -10, -9, -8]
+    assert days["train"] == list(range(-29, -19))
+
+
+@pytest.mark.parametrize(
+    ("fraud_day", "kept_days"),
+    [
+        (-15, [0, 1, 2]),  # too long ago
+        (-14, []),
+        (-8, []),
+        (-7, [0]),  # known from the second day on
+        (-6, [0, 1]),
+        (-5, [0, 1, 2]),  # nobody knows yet
+        (1, [0, 1, 1, 2]),
+    ],
+)
+def test_a_card_is_judged_until_its_fraud_is_known(fraud_day, kept_days):
+    when, labels = timeline((fraud_day, 5, 1), (0, 5, 0), (1, 5, 0), (2, 5, 0))
+    rows = rows_of_unknown_cards(when, labels, TEST_DAY, 3, delay_days=7, known_card_days=7)
+    assert (when.day[rows] - TEST_DAY).tolist() == kept_days
+
+
+def test_the_fraud_of_one_card_says_nothing_of_another():
+    when, labels = timeline((-8, 5, 1), (0, 6, 0))
+    assert rows_of_unknown_cards(when, labels, TEST_DAY, 3, delay_days=7, known_card_days=7).tolist() == [1]

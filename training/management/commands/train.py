@@ -12,7 +12,7 @@ from rich.table import Table
 from training import configuration, registry
 from training.bundle import Bundle
 from training.datasets import storage
-from training.evaluation import METRIC_NAMES
+from training.evaluation import CARD_METRIC_NAMES, METRIC_NAMES
 from training.exceptions import FraudsiteError, NoChampion
 from training.pipeline import train
 from training.schema import load_schema
@@ -25,11 +25,14 @@ class Command(BaseCommand):
     help = "Train a model on the ingested transactions, write a signed bundle and register it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH, help="a TOML file")
+        parser.add_argument("--schema", default="ulb", help="train with the configuration shipped for it; default: ulb")
+        parser.add_argument("--config", type=Path, help="a TOML file, instead")
         parser.add_argument(
             "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one key; repeatable"
         )
-        parser.add_argument("--protocol", choices=["stratified", "seed"], help="short for --set split.protocol=…")
+        parser.add_argument(
+            "--protocol", choices=["stratified", "seed", "time"], help="short for --set split.protocol=…"
+        )
         parser.add_argument("--seed", type=int, help="short for --set model.seed=…")
         parser.add_argument(
             "--promote",
@@ -50,9 +53,10 @@ class Command(BaseCommand):
             overrides["split.protocol"] = options["protocol"]
         if options["seed"] is not None:
             overrides["model.seed"] = options["seed"]
-        config = configuration.read(options["config"], overrides)
+        config = configuration.read(options["config"] or configuration.path_of(options["schema"]), overrides)
         schema = load_schema(config["data"]["schema"])
-        features, labels, report = storage.read(settings.DATASETS_DIR / config["data"]["parquet"], schema)
+        path = settings.DATASETS_DIR / config["data"]["parquet"]
+        features, labels, report = storage.read(path, schema)
         console = Console()
         console.print(f"{report.rows:,} rows, {report.frauds:,} frauds. Loading TensorFlow …")
         columns = (TextColumn("Training"), BarColumn(12), MofNCompleteColumn(), TextColumn("epochs"))
@@ -68,6 +72,7 @@ class Command(BaseCommand):
                 schema=schema,
                 features=features,
                 labels=labels,
+                timeline=storage.read_timeline(path, schema),
                 report=report,
                 bundles_dir=settings.BUNDLES_DIR,
                 signing_key=settings.BUNDLE_SIGNING_KEY,
@@ -100,7 +105,9 @@ def _table(bundle: Bundle) -> Table:
     )
     for title in ("", "validation", "test", *(["published"] if compares else [])):
         table.add_column(title, justify="right" if title else "left")
-    for key, name in METRIC_NAMES.items():
+    for key, name in (METRIC_NAMES | CARD_METRIC_NAMES).items():
+        if key not in bundle.metrics["test"]:
+            continue
         cells = [_cell(bundle.metrics[part][key]) for part in ("validation", "test")]
         if compares:
             cells.append(f"{PUBLISHED[key]:.4f}" if key in PUBLISHED else "")
@@ -117,6 +124,8 @@ def _parts(bundle: Bundle) -> str:
     parts = {part: split[part] for part in ("train", "validation", "test")}
     duplicates = rows - sum(parts.values())
     counts = ", ".join(f"{count:,} {part}" for part, count in parts.items())
+    if split["protocol"] == "time":
+        return f"Rows: {counts}; the test starts on {split['test_start']}."
     return f"Rows: {counts}; {f'{duplicates:,} duplicates left out' if duplicates else 'duplicates kept'}."
 
 
