@@ -28,6 +28,7 @@ benchmarks: .venv/benchmarks
 	$(BIN)/python -m benchmarks.realtime
 	$(BIN)/python -m benchmarks.batch
 	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.velocity_offline
 
 requirements: .venv/dev
 	$(COMPILE) pyproject.toml -o requirements.txt

@@ -14,6 +14,10 @@ class SchemaNotFound(FraudsiteError):
     """There is no dataset schema of that name."""
 
 
+class SchemaInvalid(FraudsiteError):
+    """The dataset schema declares something that makes no sense."""
+
+
 class DatasetError(FraudsiteError):
     """The dataset cannot be used."""
 
@@ -24,6 +28,10 @@ class BundleRefused(FraudsiteError):
 
 class NoChampion(FraudsiteError):
     """No model has been promoted to champion: run `manage.py train`, or promote one in the admin."""
+
+
+class StaleHistory(FraudsiteError):
+    """An entity's history was kept under another declaration: rebuild it from stored transactions."""
 
 
 class ConfigurationError(FraudsiteError):

@@ -33,7 +33,7 @@ def train(
 ) -> Bundle:
     """Split, fit, choose thresholds on validation rows, judge on test rows, and write a bundle.
 
-    `features` are [n, f] in the schema's order, `labels` [n] of 0 and 1.
+    `features` are [n, f] in the order of `schema.input_names`, `labels` [n] of 0 and 1.
 
     Raises:
         ConfigurationError: an unknown protocol or architecture.
@@ -73,7 +73,7 @@ def train(
     now = datetime.now(UTC)
     description = {
         "created_at": now.isoformat(),
-        "schema": {"name": schema.name, "hash": schema.hash, "features": schema.feature_names},
+        "schema": {"name": schema.name, "hash": schema.hash, "features": schema.input_names},
         "model": {"architecture": settings["architecture"], "hyperparameters": settings},
         "policy": config["policy"] | {"review_threshold": review, "block_threshold": block, "chosen_on": "validation"},
         "metrics": metrics,
@@ -88,7 +88,7 @@ def train(
         bundles_dir / f"{now:%Y%m%d-%H%M%S}-{schema.name}-{config['split']['protocol']}-{settings['seed']}",
         description=description,
         weights=weights,
-        reference=preprocessing.reference(schema.feature_names, features[split.train], scored["validation"][1]),
+        reference=preprocessing.reference(schema.input_names, features[split.train], scored["validation"][1]),
         test_rows=split.test,
         plots=plots.draw(scored, history, threshold=review),
         signing_key=signing_key,

@@ -6,20 +6,29 @@ Ingest, the predict endpoint, its OpenAPI document, training and drift all read 
 import hashlib
 import json
 import tomllib
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
-from training.exceptions import SchemaNotFound
+import numpy as np
+
+from training.exceptions import SchemaInvalid, SchemaNotFound
+from training.features.declaration import Calendar, Entity, Velocity, check
 
 SCHEMAS_DIR = Path(__file__).parent / "schemas"
+# A request may have these beside what its schema declares.
+TRANSACTION_ID, EVENT_TIME = "transaction_id", "event_time"
+Declared = TypeVar("Declared")
 
 
 @dataclass(frozen=True)
 class Field:
-    """One numeric input.
+    """One number of a request.
 
-    `minimum` and `maximum` are inclusive, in `unit`.
+    `minimum` and `maximum` are inclusive, in `unit`. With `model` the model takes it as it is.
     """
 
     name: str
@@ -27,15 +36,18 @@ class Field:
     minimum: float
     maximum: float
     description: str
+    model: bool = True
 
 
 @dataclass(frozen=True)
 class Schema:
     """A dataset's declaration.
 
-    `features` are in the order in which the model takes them; `amount` and `time` name the features that hold the
-    money and the moment; `label` is the training column (1 fraud, 0 legitimate), never part of a request;
-    `past_days` is how far back the event time of a request may lie.
+    `features` are the numbers and `entities` the tokens of a request. `calendar` and `velocity` are features computed
+    from them. `amount` names the feature that holds the money, which has `amount_decimals`; `time` the feature that
+    holds the moment, or "event_time". `label` is the training column (1 fraud, 0 legitimate), never part of a request,
+    and `label_delay_days` how long after the transaction it is known. `past_days` is how far back the event time of a
+    request may lie. `source` maps our columns to those of the raw file, where they have other names.
     """
 
     name: str
@@ -45,16 +57,58 @@ class Schema:
     time: str
     label: str
     past_days: int
+    amount_decimals: int = 2
+    label_delay_days: float = 0.0
+    entities: tuple[Entity, ...] = ()
+    calendar: tuple[Calendar, ...] = ()
+    velocity: tuple[Velocity, ...] = ()
+    source: dict[str, str] = field(default_factory=dict, hash=False)
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
-        return tuple(field.name for field in self.features)
+        """The numbers of a request, in order."""
+        return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def entity_names(self) -> tuple[str, ...]:
+        return tuple(entity.name for entity in self.entities)
+
+    @cached_property
+    def derived(self) -> tuple[Calendar | Velocity, ...]:
+        """What is computed, in order."""
+        return (*self.calendar, *self.velocity)
+
+    @cached_property
+    def input_names(self) -> tuple[str, ...]:
+        """What the model takes, in order: numbers of the request, then what is computed."""
+        given = (feature.name for feature in self.features if feature.model)
+        return (*given, *(feature.name for feature in self.derived))
 
     @property
     def hash(self) -> str:
         """SHA-256, as hex, of everything that a model or a client could notice."""
-        declared = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(declared.encode()).hexdigest()
+        noticed = _declared(self)
+        noticed.pop("source", None)
+        return hashlib.sha256(json.dumps(noticed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def amount_minor(self, amounts: np.ndarray) -> np.ndarray:
+        """Amounts [n] float64 as whole minor units, [n] int64.
+
+        >>> load_schema("handbook").amount_minor(np.array([57.16]))
+        array([5716])
+        """
+        return np.rint(amounts * 10**self.amount_decimals).astype(np.int64)
+
+
+def _declared(declaration: Any) -> dict[str, Any]:
+    """A declaration as a dictionary. Defaults are left out, so that a new one changes no old schema's hash."""
+    said = {}
+    for part in fields(declaration):
+        value = getattr(declaration, part.name)
+        default = part.default_factory() if part.default_factory is not MISSING else part.default
+        if value != default:
+            said[part.name] = [_declared(one) for one in value] if isinstance(value, tuple) else value
+    return said
 
 
 @cache
@@ -63,11 +117,66 @@ def load_schema(name: str) -> Schema:
 
     Raises:
         SchemaNotFound: no file of that name in `training/schemas`.
+        SchemaInvalid: the file declares what makes no sense.
     """
     path = SCHEMAS_DIR / f"{name}.toml"
     if path.parent != SCHEMAS_DIR or not path.is_file():
         known = ", ".join(sorted(file.stem for file in SCHEMAS_DIR.glob("*.toml")))
         raise SchemaNotFound(f"There is no schema {name!r}. Known schemas: {known}.")
-    declared = tomllib.loads(path.read_text())
-    fields = tuple(Field(**field) for field in declared.pop("feature"))
-    return Schema(name=name, features=fields, **declared)
+    return parse_schema(name, path.read_text())
+
+
+def parse_schema(name: str, text: str) -> Schema:
+    """Make a schema of the text of its file.
+
+    Raises:
+        SchemaInvalid: it is no TOML, misses or misspells something, or declares what makes no sense.
+    """
+    try:
+        declared = tomllib.loads(text)
+        schema = Schema(
+            name=name,
+            features=_all(Field, declared.pop("feature", [])),
+            entities=_all(Entity, declared.pop("entity", [])),
+            calendar=_all(Calendar, declared.pop("calendar", [])),
+            velocity=_all(Velocity, declared.pop("velocity", [])),
+            **declared,
+        )
+        _check(schema)
+    except (tomllib.TOMLDecodeError, TypeError, SchemaInvalid) as error:
+        # A TypeError of a dataclass names what is missing or unknown.
+        raise SchemaInvalid(f"Schema {name}: {error}") from error
+    return schema
+
+
+def _all(kind: type[Declared], tables: Iterable[dict[str, Any]]) -> tuple[Declared, ...]:
+    made = []
+    for table in tables:
+        try:
+            made.append(kind(**table))
+        except TypeError as error:
+            raise SchemaInvalid(f"{table.get('name', table)}: {error}") from error
+    return tuple(made)
+
+
+def _check(schema: Schema) -> None:
+    requested = (*schema.feature_names, *schema.entity_names)
+    names = (*requested, *(feature.name for feature in schema.derived), schema.label)
+    reserved = {TRANSACTION_ID, EVENT_TIME, "deadline_ms"}
+    for name, count in Counter(names).items():
+        if count > 1 or name in reserved:
+            raise SchemaInvalid(f"the name {name!r} is {'taken twice' if count > 1 else 'reserved'}")
+    if schema.amount not in schema.feature_names:
+        raise SchemaInvalid(f"amount names no feature: {schema.amount!r}")
+    if schema.time not in (*schema.feature_names, EVENT_TIME):
+        raise SchemaInvalid(f"time is a feature or event_time, not {schema.time!r}")
+    if not schema.input_names:
+        raise SchemaInvalid("it declares nothing that a model could take")
+    for feature in schema.features:
+        if not feature.minimum < feature.maximum:
+            raise SchemaInvalid(f"{feature.name}: minimum is not below maximum")
+    if schema.derived and schema.time != EVENT_TIME:
+        raise SchemaInvalid('computed features need time = "event_time"')
+    if unknown := schema.source.keys() - {*requested, schema.label, TRANSACTION_ID, EVENT_TIME}:
+        raise SchemaInvalid(f"source: no such column of ours: {', '.join(sorted(unknown))}")
+    check(schema.entities, schema.calendar, schema.velocity)

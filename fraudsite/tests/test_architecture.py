@@ -18,6 +18,7 @@ CORE = (
     "datasets",
     "evaluation",
     "exceptions",
+    "features",
     "model",
     "pipeline",
     "plots",

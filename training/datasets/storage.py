@@ -1,8 +1,9 @@
-"""From the verified CSV to the typed, compact form on disk: Parquet, checked against its schema."""
+"""From a raw file to the typed, compact form on disk: Parquet, checked against its schema."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from training.exceptions import DatasetError
-from training.schema import Schema
+from training.schema import EVENT_TIME, TRANSACTION_ID, Schema
+
+if TYPE_CHECKING:
+    from training.features.replay import Events, Labels
 
 REPORT_KEY = b"fraudsite"
 
@@ -58,6 +62,39 @@ def read_csv(path: Path, schema: Schema) -> pd.DataFrame:
     return frame
 
 
+def read_raw(path: Path, schema: Schema) -> pd.DataFrame:
+    """Read the raw Parquet or CSV file of a schema with `time = "event_time"`, sorted by time.
+
+    Its columns get our names, by `schema.source`; others are left out. Tokens and ids become strings, times without an
+    offset are taken for UTC.
+
+    Raises:
+        DatasetError: it cannot be read, or a column is missing or of another type; says which.
+    """
+    ours = [TRANSACTION_ID, EVENT_TIME, *schema.entity_names, *schema.feature_names, schema.label]
+    theirs = [schema.source.get(name, name) for name in ours]
+    texts = theirs[:1] + theirs[2 : 2 + len(schema.entities)]
+    try:
+        if path.suffix == ".parquet":
+            frame = pd.read_parquet(path, columns=theirs, engine="pyarrow")
+        else:
+            frame = pd.read_csv(path, usecols=theirs, dtype=dict.fromkeys(texts, "str"))
+    except (OSError, ValueError, pa.ArrowInvalid) as error:
+        raise DatasetError(f"{path} is no Parquet or CSV file with the columns {theirs}: {error}") from error
+    frame = frame[theirs].set_axis(ours, axis=1)
+    for name in ours:
+        try:
+            if name == EVENT_TIME:
+                frame[name] = pd.to_datetime(frame[name], utc=True).astype("datetime64[us, UTC]")
+            elif name in (TRANSACTION_ID, *schema.entity_names):
+                frame[name] = frame[name].astype("str")
+            else:
+                frame[name] = pd.to_numeric(frame[name])
+        except (ValueError, TypeError) as error:
+            raise DatasetError(f"Column {name}: {error}") from error
+    return frame.sort_values(EVENT_TIME, kind="stable", ignore_index=True)
+
+
 def validate(frame: pd.DataFrame, schema: Schema, *, source_sha256: str) -> Report:
     """Hold a frame to its schema.
 
@@ -93,8 +130,9 @@ def write(frame: pd.DataFrame, schema: Schema, report: Report, path: Path) -> No
     shown as they were.
     """
     exact = {schema.amount, schema.time}
-    types: dict[str, type] = {name: np.float64 if name in exact else np.float32 for name in schema.feature_names}
-    table = pa.Table.from_pandas(frame.astype(types | {schema.label: np.int8}), preserve_index=False)
+    types: dict[str, Any] = {name: np.float64 if name in exact else np.float32 for name in schema.feature_names}
+    types |= {schema.label: np.int8} | dict.fromkeys(schema.entity_names, "category")
+    table = pa.Table.from_pandas(frame.astype(types), preserve_index=False)
     table = table.replace_schema_metadata({REPORT_KEY: json.dumps(asdict(report)).encode()})
     unfinished = path.with_suffix(".part")
     pq.write_table(table, unfinished, compression="zstd")
@@ -111,14 +149,37 @@ def read_report(path: Path) -> Report | None:
 
 
 def read(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray, Report]:
-    """Read a stored dataset: features [n, f] float64 in the schema's order, labels [n] int8, and its report.
+    """Read a stored dataset: model inputs [n, f] float64 in the order of `schema.input_names`, labels [n] int8, and
+    its report. Computed features are computed here, each row's from what had arrived before it.
 
     Raises:
         DatasetError: it has not been ingested.
     """
     report = read_report(path)
     if report is None:
-        raise DatasetError(f"There is no dataset at {path}: run `manage.py ingest`.")
+        raise DatasetError(f"There is no dataset at {path}: run `manage.py ingest` for schema {schema.name}.")
     table = pq.read_table(path)
     features = np.column_stack([table[name].to_numpy().astype(np.float64) for name in schema.feature_names])
+    if schema.derived:
+        # It compiles, and whoever reads only numbers need not wait for that.
+        from training.features.replay import model_inputs, replay
+
+        derived = replay(schema, *_arrivals(table, schema), keep_histories=False).features
+        features = model_inputs(schema, features, derived)
     return features, table[schema.label].to_numpy(), report
+
+
+def _arrivals(table: pa.Table, schema: Schema) -> "tuple[Events, Labels]":
+    """What a stored dataset says that arrived, and when."""
+    from training.features.replay import Events, Labels, arrivals_by_time
+
+    def numbered(name: str) -> np.ndarray:
+        return pd.factorize(table[name].to_pandas())[0]
+
+    key = numbered(TRANSACTION_ID)
+    event_time = table[EVENT_TIME].to_numpy().astype("datetime64[us]").astype(np.int64)
+    amount_minor = schema.amount_minor(table[schema.amount].to_numpy())
+    sequence, label_sequence = arrivals_by_time(event_time, schema.label_delay_days)
+    tokens = {name: numbered(name) for name in schema.entity_names}
+    labels = table[schema.label].to_numpy()
+    return Events(key, event_time, amount_minor, sequence, tokens), Labels(key, labels, label_sequence, tokens)

@@ -1,3 +1,4 @@
+import hashlib
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -8,40 +9,71 @@ from rich.console import Console
 
 from training.datasets import parquet_path, storage, ulb
 from training.datasets.download import Progress, copy, verify
-from training.exceptions import DatasetError
-from training.schema import load_schema
+from training.exceptions import DatasetError, FraudsiteError
+from training.schema import EVENT_TIME, Schema, load_schema
 
 
 class Command(BaseCommand):
-    help = "Get the ULB credit-card transactions, verify and validate them, and store them as Parquet."
+    help = (
+        "Get the ULB credit-card transactions, verify and validate them, and store them as Parquet. Or, with --schema, "
+        "do so with the raw file of another schema."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--file", type=Path, help="a creditcard.csv that you have already")
+        parser.add_argument("--schema", default="ulb", help="whose transactions these are; default: ulb")
+        parser.add_argument("--file", type=Path, help="ulb: a creditcard.csv that you have already")
         parser.add_argument(
-            "--source", choices=["file", *ulb.SOURCES], help="use this source only; default: each in turn"
+            "--source",
+            help=f"ulb: use this source only, of {', '.join(['file', *ulb.SOURCES])}; default: each in turn. "
+            "Other schemas: the raw file, .parquet or .csv",
         )
         parser.add_argument("--force", action="store_true", help="ingest again, even if the dataset is here")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        schema = load_schema("ulb")
-        target = parquet_path(settings.DATASETS_DIR, schema.name)
+        try:
+            schema = load_schema(options["schema"])
+            target = parquet_path(settings.DATASETS_DIR, schema.name)
+            if schema.name == "ulb":
+                report = self._ingest_ulb(schema, target, options)
+            else:
+                report = self._ingest_file(schema, target, options)
+        except FraudsiteError as error:
+            raise CommandError(str(error)) from error
+        for line in report.lines():
+            self.stdout.write(f"  {line}")
+        self.stdout.write(f"  {target} ({target.stat().st_size / 1e6:.0f} MB)")
+
+    def _ingest_ulb(self, schema: Schema, target: Path, options: dict[str, Any]) -> storage.Report:
         report = storage.read_report(target)
         if report is None or report.source_sha256 != ulb.SHA256 or options["force"]:
             target.parent.mkdir(parents=True, exist_ok=True)
             csv = self._fetch(target.with_name(ulb.FILE_NAME), options["file"], options["source"])
             self.stdout.write("Validating and storing …")
-            try:
-                frame = storage.read_csv(csv, schema)
-                report = storage.validate(frame, schema, source_sha256=ulb.SHA256)
-            except DatasetError as error:
-                raise CommandError(str(error)) from error
+            frame = storage.read_csv(csv, schema)
+            report = storage.validate(frame, schema, source_sha256=ulb.SHA256)
             storage.write(frame, schema, report, target)
             csv.unlink()
         else:
             self.stdout.write("The dataset is here already.")
-        for line in report.lines():
-            self.stdout.write(f"  {line}")
-        self.stdout.write(f"  {target} ({target.stat().st_size / 1e6:.0f} MB)")
+        return report
+
+    def _ingest_file(self, schema: Schema, target: Path, options: dict[str, Any]) -> storage.Report:
+        if schema.time != EVENT_TIME:
+            raise CommandError(f'A schema whose file is given by --source needs time = "event_time": {schema.name}.')
+        if not options["source"]:
+            raise CommandError(f"--schema {schema.name} needs its raw file: --source FILE.")
+        source = Path(options["source"])
+        try:
+            with source.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise CommandError(f"{source} cannot be read: {error}") from error
+        self.stdout.write("Validating and storing …")
+        frame = storage.read_raw(source, schema)
+        report = storage.validate(frame, schema, source_sha256=sha256)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        storage.write(frame, schema, report, target)
+        return report
 
     def _fetch(self, csv: Path, file: Path | None, only: str | None) -> Path:
         """Try the sources in turn until one has the right file. Returns where it is."""
@@ -50,8 +82,10 @@ class Command(BaseCommand):
         if file:
             sources = {"file": lambda target, progress: copy(file, target, progress)} | sources
         if only:
-            if only not in sources:
+            if only == "file" and not file:
                 raise CommandError("--source file needs --file.")
+            if only not in sources:
+                raise CommandError(f"--source is one of {', '.join(['file', *ulb.SOURCES])}, not {only}.")
             sources = {only: sources[only]}
         failures = []
         for name, fetch in sources.items():

@@ -1,0 +1,229 @@
+"""The one loop that computes velocity features: offline over years, online over a batch of 25, the same machine code.
+
+It goes through events and labels in the order of their arrival, entity by entity, and keeps each entity's recent
+events in the order of their event time, so that a window is a run of neighbours. docs/features.md defines the features.
+"""
+
+import numpy as np
+from numba import njit
+
+# What the integers of a feature's row in `specs` mean, in the order of the columns.
+AGGREGATES = ("count", "share", "mean", "median", "min", "max", "since_first", "since_last")
+OF = ("events", "frauds", "streak", "amounts")
+COUNT, SHARE, MEAN, MEDIAN, MIN, MAX, SINCE_FIRST, SINCE_LAST = range(len(AGGREGATES))
+EVENTS, FRAUDS, STREAK, AMOUNTS = range(len(OF))
+
+UNKNOWN, LEGITIMATE, FRAUD = -1, 0, 1
+# An operation is an event, or a label that arrived.
+EVENT = -2
+
+
+@njit(nogil=True)
+def replay(
+    first_operation: np.ndarray,
+    key: np.ndarray,
+    time: np.ndarray,
+    amount: np.ndarray,
+    label: np.ndarray,
+    row: np.ndarray,
+    first_kept: np.ndarray,
+    kept_key: np.ndarray,
+    kept_time: np.ndarray,
+    kept_amount: np.ndarray,
+    kept_label: np.ndarray,
+    kept: np.ndarray,
+    limit: int,
+    horizon_us: int,
+    specs: np.ndarray,
+    empty: np.ndarray,
+    columns: np.ndarray,
+    minor_units: int,
+    features: np.ndarray,
+) -> None:
+    """Replay operations on the histories of `m` entities; fills `features` and leaves the new histories in `kept_…`.
+
+    Entity `e` has the operations `first_operation[e]` to `first_operation[e + 1]`, in the order of their arrival. Its
+    history lies at `first_kept[e]` and following, `kept[e]` events before and after, with room for what is added.
+    `label` of an operation is EVENT, or the label that arrived for `key`. `row` is the row of `features` to fill. All
+    arrays are int64, but for labels (int8) and `empty` and `features` (float64).
+    """
+    room = 2 * limit + 2
+    keys, times = np.empty(room, np.int64), np.empty(room, np.int64)
+    amounts, labels = np.empty(room, np.int64), np.empty(room, np.int8)
+    # Sums over all events before an index, so that a sum over a window is one subtraction.
+    amount_before, frauds_before = np.zeros(room + 1, np.int64), np.zeros(room + 1, np.int64)
+    selected = np.empty(limit + 1, np.int64)
+    for entity in range(len(kept)):
+        start, stop = 0, kept[entity]
+        here = first_kept[entity]
+        keys[:stop], times[:stop] = kept_key[here : here + stop], kept_time[here : here + stop]
+        amounts[:stop], labels[:stop] = kept_amount[here : here + stop], kept_label[here : here + stop]
+        _sum_up(amounts, labels, amount_before, frauds_before, 0, stop)
+        for operation in range(first_operation[entity], first_operation[entity + 1]):
+            current = stop - 1
+            while current >= start and keys[current] != key[operation]:
+                current -= 1
+            if label[operation] != EVENT:
+                if current >= start:
+                    changes = (labels[current] == FRAUD) != (label[operation] == FRAUD)
+                    labels[current] = label[operation]
+                    if changes:
+                        _sum_up(amounts, labels, amount_before, frauds_before, current, stop)
+                continue
+            if current < start:  # else it is a repetition, and counts once
+                if stop == room:
+                    stop -= start
+                    for values in (keys, times, amounts):
+                        values[:stop] = values[start : start + stop].copy()
+                    labels[:stop] = labels[start : start + stop].copy()
+                    start = 0
+                    _sum_up(amounts, labels, amount_before, frauds_before, 0, stop)
+                current = stop
+                while current > start and times[current - 1] > time[operation]:
+                    keys[current], times[current] = keys[current - 1], times[current - 1]
+                    amounts[current], labels[current] = amounts[current - 1], labels[current - 1]
+                    current -= 1
+                keys[current], times[current] = key[operation], time[operation]
+                amounts[current], labels[current] = amount[operation], UNKNOWN
+                stop += 1
+                _sum_up(amounts, labels, amount_before, frauds_before, current, stop)
+            for feature in range(len(specs)):
+                features[row[operation], columns[feature]] = _aggregate(
+                    times,
+                    amounts,
+                    labels,
+                    amount_before,
+                    frauds_before,
+                    start,
+                    stop,
+                    current,
+                    specs,
+                    empty,
+                    feature,
+                    minor_units,
+                    selected,
+                )
+            while stop - start > limit or times[start] <= times[stop - 1] - horizon_us:
+                start += 1
+        kept[entity] = stop - start
+        end = here + stop - start
+        kept_key[here:end], kept_time[here:end] = keys[start:stop], times[start:stop]
+        kept_amount[here:end], kept_label[here:end] = amounts[start:stop], labels[start:stop]
+
+
+@njit(nogil=True)
+def _sum_up(
+    amounts: np.ndarray,
+    labels: np.ndarray,
+    amount_before: np.ndarray,
+    frauds_before: np.ndarray,
+    changed: int,
+    stop: int,
+) -> None:
+    """Bring the sums up to date from the index of the first change; those before it stay."""
+    for index in range(changed, stop):
+        amount_before[index + 1] = amount_before[index] + amounts[index]
+        frauds_before[index + 1] = frauds_before[index] + (labels[index] == FRAUD)
+
+
+@njit(nogil=True)
+def _twice_median(values: np.ndarray) -> int:
+    """Twice the median of values [n] int64, n > 0, which are left in another order: exact also between two of them.
+
+    Quickselect: what a sort would do on the other side of the middle is left out.
+    """
+    middle = len(values) // 2
+    low, high = 0, len(values) - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        left, right = low, high
+        while left <= right:
+            while values[left] < pivot:
+                left += 1
+            while values[right] > pivot:
+                right -= 1
+            if left <= right:
+                values[left], values[right] = values[right], values[left]
+                left, right = left + 1, right - 1
+        if middle <= right:
+            high = right
+        elif middle >= left:
+            low = left
+        else:
+            break
+    if len(values) % 2:
+        return 2 * values[middle]
+    return values[middle] + values[:middle].max()
+
+
+@njit(nogil=True)
+def _aggregate(
+    times: np.ndarray,
+    amounts: np.ndarray,
+    labels: np.ndarray,
+    amount_before: np.ndarray,
+    frauds_before: np.ndarray,
+    start: int,
+    stop: int,
+    current: int,
+    specs: np.ndarray,
+    empty: np.ndarray,
+    feature: int,
+    minor_units: int,
+    selected: np.ndarray,
+) -> float:
+    """One feature of the event at `current`. Whole numbers until the one division at the end, so order is nothing."""
+    aggregate, of, window_us, delay_us = specs[feature, 0], specs[feature, 1], specs[feature, 2], specs[feature, 3]
+    last, with_current, labelled, relative = specs[feature, 4], specs[feature, 5], specs[feature, 6], specs[feature, 7]
+    latest = times[current] - delay_us
+    low = start + np.searchsorted(times[start:stop], latest - window_us, "right")
+    high = low + np.searchsorted(times[low:stop], latest, "right")
+    without_current = low <= current < high and not with_current
+    count = frauds = total = largest = 0
+    smallest = np.iinfo(np.int64).max
+    first = final = -1
+    if last == 0 and not labelled and aggregate in (COUNT, SHARE, MEAN):
+        count = high - low
+        frauds = frauds_before[high] - frauds_before[low]
+        total = amount_before[high] - amount_before[low]
+        if without_current:
+            count -= 1
+            frauds -= labels[current] == FRAUD
+            total -= amounts[current]
+    else:
+        for index in range(high - 1, low - 1, -1):  # the latest first, for the sake of `last` and of streaks
+            if (without_current and index == current) or (labelled and labels[index] == UNKNOWN):
+                continue
+            if of == STREAK and labels[index] == LEGITIMATE:
+                break
+            fraud = labels[index] == FRAUD
+            total += amounts[index]
+            smallest, largest = min(smallest, amounts[index]), max(largest, amounts[index])
+            selected[count] = amounts[index]
+            count += 1
+            frauds += fraud
+            if fraud or of == EVENTS:
+                first = index
+                final = max(final, index)
+            if count == last or (aggregate == SINCE_LAST and final >= 0):
+                break
+    if aggregate == COUNT:
+        return float(frauds if of == FRAUDS else count)
+    if aggregate in (SINCE_FIRST, SINCE_LAST):
+        index = first if aggregate == SINCE_FIRST else final
+        return empty[feature] if index < 0 else (times[current] - times[index]) / 1_000_000
+    if count == 0:
+        return empty[feature]
+    if aggregate == SHARE:
+        return frauds / count
+    # A statistic of amounts, as the fraction numerator / denominator of minor units.
+    numerator, denominator = largest, 1
+    if aggregate == MIN:
+        numerator = smallest
+    elif aggregate == MEAN:
+        numerator, denominator = total, count
+    elif aggregate == MEDIAN:
+        numerator, denominator = _twice_median(selected[:count]), 2
+    if relative:
+        return empty[feature] if numerator == 0 else amounts[current] * denominator / numerator
+    return numerator / (denominator * minor_units)

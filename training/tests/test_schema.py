@@ -1,0 +1,76 @@
+"""What a schema file may declare, and what is said of one that makes no sense."""
+
+from dataclasses import replace
+
+import pytest
+
+from training.exceptions import SchemaInvalid
+from training.schema import SCHEMAS_DIR, load_schema, parse_schema
+
+HANDBOOK = (SCHEMAS_DIR / "handbook.toml").read_text()
+
+BOOK = (
+    *("amount", "is_weekend", "is_night"),
+    *(f"customer_{what}_{days}d" for days in (1, 7, 30) for what in ("count", "mean_amount")),
+    *(f"terminal_{what}_{days}d" for days in (1, 7, 30) for what in ("count", "risk")),
+)
+
+
+def test_the_handbook_begins_with_the_fifteen_features_of_the_book():
+    assert load_schema("handbook").input_names[:15] == BOOK
+
+
+def test_a_client_sends_numbers_and_tokens_and_no_computed_features():
+    schema = load_schema("handbook")
+    assert schema.feature_names == ("amount",)
+    assert schema.entity_names == ("customer", "terminal")
+
+
+def test_of_ulb_the_model_takes_what_the_client_sends():
+    schema = load_schema("ulb")
+    assert schema.input_names == schema.feature_names
+    assert schema.derived == ()
+
+
+def test_what_ulb_does_not_declare_does_not_change_its_hash():
+    """Bundles name the hash that they were trained for."""
+    assert load_schema("ulb").hash == "339de098afc22236a7a528dfd1657947d56e2c197f4eb738eeec9a53bdb4a9d8"
+
+
+def test_the_hash_follows_features_and_not_the_columns_of_the_raw_file():
+    schema = load_schema("handbook")
+    assert replace(schema, source={}).hash == schema.hash
+    fewer = replace(schema, velocity=schema.velocity[1:])
+    assert fewer.hash != schema.hash
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "said"),
+    [
+        ('time = "event_time"', 'time = "noon"', "time is a feature or event_time, not 'noon'"),
+        ('amount = "amount"', 'amount = "money"', "amount names no feature: 'money'"),
+        ('label = "fraud"', 'label = "amount"', "the name 'amount' is taken twice"),
+        ('name = "is_night"', 'name = "event_time"', "the name 'event_time' is reserved"),
+        ('name = "is_night"', 'nmae = "is_night"', "unexpected keyword argument 'nmae'"),
+        ("label_delay_days = 7", "label_delay_weeks = 1", "unexpected keyword argument 'label_delay_weeks'"),
+        ('of = "hour"', 'of = "moon"', "is_night: of is one of hour, weekday, not 'moon'"),
+        ("end = 6", "end = 24", "is_weekend: start and end lie in 0 to 6"),
+        ("history_limit = 600", "history_limit = 0", "Entity customer: history_limit is at least 1"),
+        ('customer = "CUSTOMER_ID"', 'client = "CUSTOMER_ID"', "source: no such column of ours: client"),
+        ("maximum = 1000000.0", "maximum = 0.0", "amount: minimum is not below maximum"),
+        ('entity = "customer"', 'entity = "device"', "customer_count_1d: there is no entity 'device'"),
+        ('aggregate = "count"', 'aggregate = "mode"', "customer_count_1d: aggregate is one of count, share,"),
+        ('of = "events"', 'of = "amounts"', "customer_count_1d: count is taken of events or frauds or streak, not of"),
+        ("window_days = 1", "window_days = 0", "customer_count_1d: window_days is more than 0"),
+        ("window_days = 1", "window_days = 1\ndelay_days = 7", "customer_count_1d: the event itself is not in a del"),
+        ("window_days = 1", "window_days = 1\nrelative = true", "customer_count_1d: relative compares amounts"),
+        ("last = 2", "last = 500", "terminal_last_2_risk: last is more than the history_limit of terminal"),
+        ('title = "', "title = ", "Schema mine: "),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_its_name(was, becomes, said):
+    assert was in HANDBOOK
+    with pytest.raises(SchemaInvalid) as refused:
+        parse_schema("mine", HANDBOOK.replace(was, becomes, 1))
+    assert said in str(refused.value)
+    assert str(refused.value).startswith("Schema mine: ")
