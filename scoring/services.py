@@ -345,7 +345,8 @@ def close_review(*, review: Review, is_fraud: bool, reviewer: User) -> bool:
     Raises:
         StaleHistory: nothing was changed; the schema's histories have to be rebuilt.
     """
-    _get_histories_ready(Transaction.objects.get(pk=review.pk))
+    row = Transaction.objects.get(pk=review.pk)
+    _get_histories_ready(row)
     now = timezone.now()
     state = Review.State.FRAUD if is_fraud else Review.State.LEGITIMATE
     with transaction.atomic():
@@ -353,7 +354,7 @@ def close_review(*, review: Review, is_fraud: bool, reviewer: User) -> bool:
             state=state, closed_at=now, reviewer=reviewer
         )
         if claimed:
-            add_label(transaction_id=review.pk, is_fraud=is_fraud, source=Label.Source.ANALYST, author=reviewer)
+            _label(row, is_fraud=is_fraud, source=Label.Source.ANALYST, author=reviewer, now=now)
     return bool(claimed)
 
 
@@ -366,16 +367,8 @@ def add_label(*, transaction_id: UUID, is_fraud: bool, source: str, author: User
     """
     row = Transaction.objects.get(pk=transaction_id)
     _get_histories_ready(row)
-    now = timezone.now()
     with transaction.atomic():
-        return Label.objects.create(
-            transaction=row,
-            is_fraud=is_fraud,
-            sequence=_remember(row, is_fraud=is_fraud, now=now),
-            source=source,
-            author=author,
-            created_at=now,
-        )
+        return _label(row, is_fraud=is_fraud, source=source, author=author, now=timezone.now())
 
 
 def _get_histories_ready(row: Transaction) -> None:
@@ -385,17 +378,20 @@ def _get_histories_ready(row: Transaction) -> None:
         histories.get_ready(load_schema(row.schema))
 
 
-def _remember(row: Transaction, *, is_fraud: bool, now: datetime) -> int | None:
-    """Have the histories of a transaction know its label. Returns the label's place in the order of arrival."""
-    if row.sequence is None:  # its schema has no histories, or it waits for its score and is in none yet
-        return None
-    from scoring import histories
+def _label(row: Transaction, *, is_fraud: bool, source: str, author: User | None, now: datetime) -> Label:
+    """Store a label, and have the histories of its transaction know it."""
+    sequence = None
+    # Without a place in the order its schema has no histories, or it waits for its score and is in none yet.
+    if row.sequence is not None:
+        from scoring import histories
 
-    schema = load_schema(row.schema)
-    locked = histories.lock(schema, [histories.tokens_of(schema, row)])
-    sequence = locked.label_arrives(row, is_fraud=is_fraud)
-    storage.save_histories(locked.changed())
-    return sequence
+        schema = load_schema(row.schema)
+        locked = histories.lock(schema, [histories.tokens_of(schema, row)])
+        sequence = locked.label_arrives(row, is_fraud=is_fraud)
+        storage.save_histories(locked.changed())
+    return Label.objects.create(
+        transaction=row, is_fraud=is_fraud, sequence=sequence, source=source, author=author, created_at=now
+    )
 
 
 @transaction.atomic
