@@ -111,11 +111,18 @@ def load_champions(**_: Any) -> None:
     """Have the models warm before the first transaction comes; after the fork, where there is one."""
     if current_app.amqp.queues.consume_from.keys() & {settings.REALTIME_QUEUE, settings.BULK_QUEUE}:
         predictor.limit_threads()
-        try:
-            for schema in sorted(registry.live_schemas() | {settings.DEFAULT_SCHEMA}):
+        for schema in _schemas_to_load():
+            try:
                 predictor.current(schema)
-        except (FraudsiteError, DatabaseError) as error:
-            logger.warning("Not every model is loaded yet: %s", error)
+            except (FraudsiteError, DatabaseError) as error:
+                logger.warning("No model of %s is loaded yet: %s", schema, error)
         # What is loaded by now stays for good: the collector need not walk through it again and again.
         gc.collect()
         gc.freeze()
+
+
+def _schemas_to_load() -> set[str]:
+    try:
+        return registry.live_schemas() | {settings.DEFAULT_SCHEMA}
+    except DatabaseError:
+        return {settings.DEFAULT_SCHEMA}
