@@ -29,6 +29,7 @@ benchmarks: .venv/benchmarks
 	$(BIN)/python -m benchmarks.batch
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.velocity_offline
+	$(BIN)/python -m benchmarks.velocity_online
 
 requirements: .venv/dev
 	$(COMPILE) pyproject.toml -o requirements.txt

@@ -159,7 +159,11 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
 CELERY_BROKER_TRANSPORT_OPTIONS = REDIS_TIMEOUTS | {"visibility_timeout": CELERY_TASK_TIME_LIMIT + 60}
 
 # --- scoring ---------------------------------------------------------------------------------------------------------
-DEFAULT_SCHEMA = "ulb"
+# What a transaction that names no schema is held to.
+SCHEMAS = tuple(sorted(path.stem for path in (BASE_DIR / "training" / "schemas").glob("*.toml")))
+DEFAULT_SCHEMA = choice("DEFAULT_SCHEMA", "ulb", SCHEMAS)
+# Cards, terminals and whatever else a schema calls an entity are known by tokens made with this key, never by name.
+ENTITY_HASH_KEY = secret("ENTITY_HASH_KEY", VAR_DIR / "entity_hash_key")
 # Threads of a web process for pages, batches and everything else but predict calls, which need none.
 WEB_THREADS = integer("WEB_THREADS", 16, 1, 1_000)
 PREDICT_DEADLINE_MS = integer("PREDICT_DEADLINE_MS", 1_000, 10, 60_000)

@@ -15,6 +15,8 @@ from django.utils.safestring import SafeString
 from scoring import selectors, services
 from scoring.exceptions import TooManyKeys
 from scoring.models import ApiKey, Client, Fallback, Label, Pending, Prediction, Review, Transaction
+from training.exceptions import StaleHistory
+from training.schema import load_schema
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -76,15 +78,28 @@ def reason_list(prediction: Prediction) -> SafeString:
 
 
 def field_table(transaction: Transaction) -> SafeString:
-    """All fields, to six digits; those that raised the score most stand out."""
-    reasons = transaction.prediction.reasons if hasattr(transaction, "prediction") else []
-    raised = {reason["feature"] for reason in reasons}
-    fields = (
+    """What was sent, then what was computed of it, to six digits; what raised the score most stands out.
+
+    Of a token the first digits are enough to recognise it in another transaction by.
+    """
+    prediction = transaction.prediction if hasattr(transaction, "prediction") else None
+    raised = {reason["feature"] for reason in prediction.reasons} if prediction else set()
+    tokens = {name: f"{token[:8]}…" for name, token in (transaction.tokens or {}).items()}
+    derived = (prediction.derived if prediction else None) or {}
+    if derived:  # PostgreSQL keeps no order of names
+        derived = {
+            one.name: derived[one.name] for one in load_schema(transaction.schema).derived if one.name in derived
+        }
+    tables = [(kind, values) for kind, values in (("", transaction.fields | tokens), ("derived", derived)) if values]
+    return format_html_join("", '<dl class="fields {}">{}</dl>', ((kind, _cells(it, raised)) for kind, it in tables))
+
+
+def _cells(values: dict[str, Any], raised: set[str]) -> SafeString:
+    cells = (
         ("raised" if name in raised else "", name, f"{value:.6g}" if isinstance(value, float) else value)
-        for name, value in transaction.fields.items()
+        for name, value in values.items()
     )
-    rows = format_html_join("", '<div class="{}"><dt>{}</dt><dd>{}</dd></div>', fields)
-    return format_html('<dl class="fields">{}</dl>', rows)
+    return format_html_join("", '<div class="{}"><dt>{}</dt><dd>{}</dd></div>', cells)
 
 
 def link(obj: Model, text: str) -> SafeString:
@@ -389,7 +404,12 @@ class ReviewAdmin(ReadOnlyAdmin):
         word = "fraud" if is_fraud else "legitimate"
         closed = 0
         for review in reviews:
-            if services.close_review(review=review, is_fraud=is_fraud, reviewer=request.user):  # type: ignore[arg-type]
+            try:
+                won = services.close_review(review=review, is_fraud=is_fraud, reviewer=request.user)  # type: ignore[arg-type]
+            except StaleHistory as error:
+                messages.error(request, f"Nothing more was labelled: {error}")
+                return
+            if won:
                 review.refresh_from_db()  # or the history would go on calling it open
                 self.log_change(request, review, f"Labelled {word}.")
                 closed += 1

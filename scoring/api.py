@@ -45,16 +45,17 @@ from scoring.serializers import (
     PredictionSerializer,
     ProblemSerializer,
     batch_document,
+    example,
     request_document,
 )
-from scoring.submissions import Submission, validate
-from training.schema import load_schema
+from scoring.submissions import Submission, schema_of, validate
+from training.schema import load_schema, schema_names
 
 T = TypeVar("T")
-SCHEMA = load_schema(settings.DEFAULT_SCHEMA)
+SCHEMAS = [load_schema(name) for name in schema_names()]
 PROBLEMS = {(status, "application/problem+json"): ProblemSerializer for status in (400, 401, 406, 409, 413, 415, 422)}
 UNAVAILABLE = {(status, "application/problem+json"): ProblemSerializer for status in (429, 503)}
-EXAMPLE = dict.fromkeys(SCHEMA.feature_names, 0.0) | {"transaction_id": "order-1001"}
+EXAMPLES = {schema.name: example(schema) for schema in SCHEMAS}
 
 
 class PredictView(APIView):
@@ -79,9 +80,12 @@ class PredictView(APIView):
                 "Idempotency-Key", str, OpenApiParameter.HEADER, description="Another way to send `transaction_id`."
             ),
         ],
-        request={"application/json": request_document(SCHEMA)},
+        request={"application/json": request_document(SCHEMAS)},
         responses={200: PredictionSerializer, 202: PendingSerializer} | PROBLEMS | UNAVAILABLE,
-        examples=[OpenApiExample("A transaction", request_only=True, value=EXAMPLE)],
+        examples=[
+            OpenApiExample(f"A transaction of {name}", request_only=True, value=value)
+            for name, value in EXAMPLES.items()
+        ],
     )
     async def post(self, request: Request) -> HttpResponse:
         received_at = timezone.now()
@@ -131,9 +135,11 @@ class BatchView(APIView):
         summary="Score many transactions",
         description=f"Scores up to {settings.BATCH_LIMIT:,} transactions and answers for each, in order. A transaction "
         "that is refused does not keep the others from their scores: its result has the problem document.",
-        request={"application/json": batch_document(SCHEMA, settings.BATCH_LIMIT)},
+        request={"application/json": batch_document(SCHEMAS, settings.BATCH_LIMIT)},
         responses={200: BatchAnswerSerializer} | PROBLEMS | UNAVAILABLE,
-        examples=[OpenApiExample("Two transactions", request_only=True, value={"transactions": [EXAMPLE, EXAMPLE]})],
+        examples=[
+            OpenApiExample("Several", request_only=True, value={"transactions": list(EXAMPLES.values())}),
+        ],
     )
     def post(self, request: Request) -> HttpResponse:
         received_at = timezone.now()
@@ -181,7 +187,7 @@ def _validated(
 ) -> Submission:
     return validate(
         body,
-        schema=SCHEMA,
+        schema=schema_of(body),
         client_id=request.user.pk,  # type: ignore[arg-type]  # a Client, and saved
         received_at=received_at,
         deadline_ms=deadline_ms,
@@ -200,9 +206,9 @@ async def _ask(submission: Submission) -> Outcome:
     """Have it scored, or decided by rules where the settings say so and no worker answers."""
     try:
         [outcome] = await gateway.realtime().ask([submission])
-        if outcome.kind != Kind.EXPIRED:
+        if outcome.kind not in (Kind.EXPIRED, Kind.FAILED):
             return outcome
-        raise ScorerUnavailable(reason=Fallback.Reason.DEADLINE)
+        raise _refusal_of(outcome)
     except ScorerUnavailable as refusal:
         if settings.FALLBACK_POLICY == "refuse":
             raise
@@ -313,6 +319,8 @@ def _refusal_of(outcome: Outcome) -> RequestRefused:
             return TransactionConflict()
         case Kind.UNSCORABLE:
             return Unscorable()
+        case Kind.FAILED:
+            return ScorerUnavailable(outcome.answer.decode(), reason=Fallback.Reason.WORKER)
     return ScorerUnavailable(reason=Fallback.Reason.DEADLINE)
 
 

@@ -57,8 +57,10 @@ class ApiKey(models.Model):
 class Transaction(models.Model):
     """What a client posted, as it was posted. Insert-only.
 
-    `fields` are the schema's features by name. `body_sha256` tells a repeat of the same body from another
-    transaction under the same id.
+    `fields` are the schema's features by name, `tokens` what stands for its entities, by name; null where it has none.
+    `body_sha256` tells a repeat of the same body from another transaction under the same id. `sequence` is the
+    transaction's place in the order of arrival, which it shares with labels: docs/features.md. It is null for schemas
+    that compute nothing, and until a transaction that is scored later has passed the histories.
 
     Here and in `Prediction` the database checks no foreign key: the checks were two fifths of the cost of an insert,
     both rows are written by one statement, and what they refer to is never deleted (PROTECT).
@@ -70,6 +72,8 @@ class Transaction(models.Model):
     schema = models.CharField(max_length=32)
     amount = models.FloatField(help_text="In the schema's currency.")
     fields = models.JSONField()
+    tokens = models.JSONField(null=True)
+    sequence = models.BigIntegerField(null=True)
     body_sha256 = models.CharField(max_length=64)
     event_time = models.DateTimeField()
     received_at = models.DateTimeField(default=timezone.now)
@@ -94,7 +98,8 @@ class Prediction(models.Model):
     `fraud_score` lies in [0, 1], higher is riskier. `threshold` is the review threshold that held then. `latency_ms`
     runs from the arrival of the request to the moment before the commit; of it, `queue_ms` passed before a worker took
     the transaction, `features_ms` while its batch's features were made and `model_ms` while the model scored the batch.
-    `reasons` is a list of `{"feature", "contribution"}`, alerts only, strongest first.
+    `reasons` is a list of `{"feature", "contribution"}`, alerts only, strongest first. `derived` are the computed
+    features by name, as the model saw them before they became float32; null for schemas that compute nothing.
     """
 
     transaction = models.OneToOneField(Transaction, primary_key=True, on_delete=models.CASCADE, db_constraint=False)
@@ -105,6 +110,7 @@ class Prediction(models.Model):
     decision = models.CharField(max_length=8, choices=Decision.choices)
     threshold = models.FloatField()
     reasons = models.JSONField(default=list)
+    derived = models.JSONField(null=True)
     latency_ms = models.FloatField()
     queue_ms = models.FloatField(db_default=0.0)
     features_ms = models.FloatField(db_default=0.0)
@@ -124,6 +130,28 @@ class Prediction(models.Model):
     @property
     def is_alert(self) -> bool:
         return self.decision != Decision.APPROVE
+
+
+class History(models.Model):
+    """What is remembered of a card, a terminal or another entity: its latest events, as `training.features.replay`
+    keeps them. Written in the database transaction that stores what it has seen, so neither is ahead of the other.
+
+    `last_sequence` is the largest place in the order of arrival among what it has seen; 0 if it has seen nothing.
+    `token` stands for schema, entity and value.
+    """
+
+    token = models.CharField(max_length=32, primary_key=True)
+    schema = models.CharField(max_length=32)
+    entity = models.CharField(max_length=64)
+    events = models.BinaryField()
+    last_sequence = models.BigIntegerField()
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        verbose_name_plural = "histories"
+
+    def __str__(self) -> str:
+        return f"{self.entity} {self.token[:8]}…"
 
 
 class Fallback(models.Model):
@@ -200,7 +228,11 @@ class Review(models.Model):
 
 
 class Label(models.Model):
-    """Somebody's word on whether a transaction was fraud. Never changed: a later word is a new row."""
+    """Somebody's word on whether a transaction was fraud. Never changed: a later word is a new row.
+
+    `sequence` is its place in the order of arrival, where the transaction has one: from there on, computed features
+    of later transactions know of it.
+    """
 
     class Source(models.TextChoices):
         ANALYST = "analyst", "Analyst"
@@ -209,6 +241,7 @@ class Label(models.Model):
 
     transaction = models.ForeignKey(Transaction, on_delete=models.CASCADE, related_name="labels")
     is_fraud = models.BooleanField()
+    sequence = models.BigIntegerField(null=True, editable=False)
     source = models.CharField(max_length=12, choices=Source.choices)
     author = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="labels"

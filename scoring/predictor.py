@@ -23,12 +23,14 @@ class Predictor:
     """
 
     def __init__(self, version: ModelVersion) -> None:
-        # TensorFlow takes seconds to import and must not be loaded before a worker forks.
+        # Both take seconds to import, and TensorFlow must not be loaded before a worker forks.
+        from training.features.replay import warm
         from training.model import Scorer
 
         self.scorer = Scorer.of(registry.load(version))
         self.scorer.warm()
         self.schema: Schema = load_schema(version.schema)
+        warm(self.schema)
         self.adopt(version)
 
     def adopt(self, version: ModelVersion) -> None:
@@ -37,7 +39,7 @@ class Predictor:
         self.policy = Policy(version.review_threshold, version.block_threshold)
 
     def score(self, features: np.ndarray) -> np.ndarray:
-        """Score rows of the schema's features, [n, f] float32. Returns [n] float64 in [0, 1]; NaN where it fails."""
+        """Score rows of the schema's inputs, [n, f] float32. Returns [n] float64 in [0, 1]; NaN where it fails."""
         try:
             return self.scorer.score(features).astype(np.float64)
         except Exception:  # whatever a model may raise: one bad row must not cost the others their score
@@ -51,7 +53,7 @@ class Predictor:
 
         A contribution is in logits against the average training row (integrated gradients).
         """
-        names = self.schema.feature_names
+        names = self.schema.input_names
         reasons = []
         for contributions in self.scorer.explain(features):
             strongest = np.argsort(contributions)[::-1][: settings.REASONS_PER_ALERT]

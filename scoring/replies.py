@@ -23,11 +23,13 @@ class Kind(StrEnum):
     CONFLICT = "conflict"  # the id was known with other content
     PENDING = "pending"  # the id and the content were known, and the score is still to come
     UNSCORABLE = "unscorable"  # the model has no finite score for these values; nothing was stored
+    FAILED = "failed"  # its schema's part of the batch failed; nothing of that was stored
     EXPIRED = "expired"  # nobody waited any more when a worker came to it; nothing was stored
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """`answer` is the JSON that the client gets, where there is one; of a pending submission, its id."""
+    """`answer` is the JSON that the client gets, where there is one; of a pending submission its id, of a failed one
+    the reason."""
 
     kind: Kind
     answer: bytes = b""

@@ -24,21 +24,34 @@ def open_reviews(limit: int) -> int:
     return Review.objects.filter(state=Review.State.OPEN)[:limit].count()
 
 
+def pending_schemas(transactions: Sequence[UUID]) -> list[str]:
+    """The schemas of those of these transactions that wait for their score."""
+    waiting = Transaction.objects.filter(pending__in=transactions)
+    return list(waiting.order_by("schema").values_list("schema", flat=True).distinct())
+
+
 def known_outcomes(submissions: Sequence[Submission]) -> dict[str, Outcome]:
-    """What became of submissions whose id, ours or the client's, is stored already; by the submission's id."""
+    """What became of those submissions whose id, ours or the client's, is stored already; by the submission's id."""
     if not submissions:
         return {}
-    condition = Q()
-    for submission in submissions:
-        condition |= Q(pk=submission.id)
-        if submission.transaction_id is not None:
-            condition |= Q(client=submission.client_id, transaction_id=submission.transaction_id)
+    named = [submission for submission in submissions if submission.transaction_id is not None]
+    condition = Q(pk__in=[submission.id for submission in submissions]) | Q(
+        client__in={submission.client_id for submission in named},
+        transaction_id__in=[submission.transaction_id for submission in named],
+    )
     stored: dict[tuple[int, str] | str, Transaction] = {}
     for row in _answered().filter(condition):
         stored[str(row.pk)] = row
         if row.transaction_id is not None:
             stored[row.client_id, row.transaction_id] = row
-    return {submission.id: _outcome(submission, stored) for submission in submissions}
+    outcomes = {}
+    for submission in submissions:
+        twin = stored.get(submission.id)
+        if twin is None and submission.transaction_id is not None:
+            twin = stored.get((submission.client_id, submission.transaction_id))
+        if twin is not None:
+            outcomes[submission.id] = _outcome(submission, twin)
+    return outcomes
 
 
 def answer(row: Transaction) -> Answer | None:
@@ -60,11 +73,7 @@ def _answered() -> QuerySet[Transaction]:
     return Transaction.objects.select_related("prediction", "fallback", "pending")
 
 
-def _outcome(submission: Submission, stored: dict[tuple[int, str] | str, Transaction]) -> Outcome:
-    row = stored.get(submission.id)
-    if row is None and submission.transaction_id is not None:
-        row = stored[submission.client_id, submission.transaction_id]
-    assert row is not None, "a row that did not land has a stored twin"  # noqa: S101
+def _outcome(submission: Submission, row: Transaction) -> Outcome:
     if row.body_sha256 != submission.body_sha256:
         return Outcome(Kind.CONFLICT)
     told = answer(row)

@@ -1,12 +1,14 @@
 """The shapes of the API: what a prediction looks like to a client, and the documents that describe it."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import msgspec
+from django.conf import settings
 from rest_framework import serializers
 
 from scoring.models import Decision, Fallback, Prediction
-from scoring.submissions import TRANSACTION_ID_LIMIT
+from scoring.submissions import ENTITY_LIMIT, TRANSACTION_ID_LIMIT
 from training.schema import Schema
 
 
@@ -139,9 +141,9 @@ class BatchAnswerSerializer(serializers.Serializer):
     results = ResultSerializer(many=True, help_text="One per transaction, in order.")
 
 
-def batch_document(schema: Schema, limit: int) -> dict[str, Any]:
+def batch_document(schemas: Sequence[Schema], limit: int) -> dict[str, Any]:
     """The JSON Schema of a predict/batch body."""
-    rows = {"type": "array", "minItems": 1, "maxItems": limit, "items": request_document(schema)}
+    rows = {"type": "array", "minItems": 1, "maxItems": limit, "items": request_document(schemas)}
     return {
         "type": "object",
         "required": ["transactions"],
@@ -150,8 +152,13 @@ def batch_document(schema: Schema, limit: int) -> dict[str, Any]:
     }
 
 
-def request_document(schema: Schema) -> dict[str, Any]:
+def request_document(schemas: Sequence[Schema]) -> dict[str, Any]:
     """The JSON Schema of a predict body."""
+    return {"oneOf": [transaction_document(schema) for schema in schemas]}
+
+
+def transaction_document(schema: Schema) -> dict[str, Any]:
+    """The JSON Schema of a transaction of one schema."""
     numbers = {
         field.name: {
             "type": "number",
@@ -161,13 +168,29 @@ def request_document(schema: Schema) -> dict[str, Any]:
         }
         for field in schema.features
     }
+    entities = {
+        entity.name: {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": ENTITY_LIMIT,
+            "description": f"{entity.description} Only a keyed hash of it is kept.",
+        }
+        for entity in schema.entities
+    }
+    is_default = schema.name == settings.DEFAULT_SCHEMA
     return {
         "type": "object",
         "title": f"Transaction of schema {schema.name}",
-        "required": list(schema.feature_names),
+        "required": [*([] if is_default else ["schema"]), *schema.feature_names, *schema.entity_names],
         "additionalProperties": False,
         "properties": numbers
+        | entities
         | {
+            "schema": {
+                "type": "string",
+                "enum": [schema.name],
+                "description": f"{schema.title}." + (" May be left out." if is_default else ""),
+            },
             "transaction_id": {
                 "type": "string",
                 "nullable": True,
@@ -187,3 +210,10 @@ def request_document(schema: Schema) -> dict[str, Any]:
             },
         },
     }
+
+
+def example(schema: Schema) -> dict[str, Any]:
+    """A body to try."""
+    named = {} if schema.name == settings.DEFAULT_SCHEMA else {"schema": schema.name}
+    entities = {name: f"{name}-7f3a" for name in schema.entity_names}
+    return named | dict.fromkeys(schema.feature_names, 0.0) | entities | {"transaction_id": f"{schema.name}-1001"}

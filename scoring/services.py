@@ -2,20 +2,22 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
+from itertools import compress
 from uuid import UUID
 
 import numpy as np
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from scoring import selectors, storage
 from scoring.decisions import FallbackRules
 from scoring.exceptions import TooManyKeys
-from scoring.models import ApiKey, Client, Decision, Fallback, Label, Pending, Prediction, Review
+from scoring.models import ApiKey, Client, Decision, Fallback, Label, Pending, Prediction, Review, Transaction
 from scoring.predictor import Predictor
 from scoring.replies import Kind, Outcome, Stages
 from scoring.serializers import Answer
@@ -26,72 +28,164 @@ from training.schema import load_schema
 ACTIVE_KEYS_LIMIT = 2
 
 
+class _OnceMore(Exception):
+    """Nothing is stored, and the batch has to be taken once more: without the ids that the model cannot score."""
+
+    def __init__(self, unscorable: Sequence[UUID] = ()) -> None:
+        super().__init__()
+        self.unscorable = unscorable
+
+
 def score_batch(
     *, submissions: Sequence[Submission], predictor: Predictor, started_at: float
 ) -> tuple[list[Outcome], Stages]:
-    """Score and store a batch: one model call, one database transaction.
+    """Score and store a batch of one schema: one model call, one database transaction.
 
     `started_at`, in seconds since the epoch, is when the worker took the batch. What nobody waits for any more is left
     out, and so is what the model has no finite score for. Returns an outcome per submission, in order.
 
     Raises:
         django.db.DatabaseError: nothing was stored.
+        StaleHistory: likewise; the schema's histories have to be rebuilt.
     """
     outcomes: dict[str, Outcome] = {
         submission.id: Outcome(Kind.EXPIRED) for submission in submissions if submission.deadline <= started_at
     }
     live = [submission for submission in submissions if submission.id not in outcomes]
+    stages = Stages()
+    began = time.perf_counter()
+    if live and predictor.schema.is_plain:
+        outcomes |= _score_plain(live, predictor, started_at, stages)
+    elif live:
+        outcomes |= _score_with_histories(live, predictor, started_at, stages)
+    stages.storage_s = time.perf_counter() - began - stages.features_s - stages.model_s
+    return [outcomes[submission.id] for submission in submissions], stages
+
+
+def _score_plain(
+    live: Sequence[Submission], predictor: Predictor, started_at: float, stages: Stages
+) -> dict[str, Outcome]:
     began = time.perf_counter()
     features = np.array([submission.features for submission in live], dtype=np.float32)
-    made = time.perf_counter()
-    scores = predictor.score(features) if live else np.empty(0)
+    stages.features_s = time.perf_counter() - began
+    batch, unscorable = _judge(live, features, predictor, started_at, stages)
+    outcomes = {submission.id: Outcome(Kind.UNSCORABLE) for submission in unscorable}
+    if batch:
+        now = timezone.now()
+        landed = storage.store(batch, _circumstances(predictor, stages, now))
+        outcomes |= selectors.known_outcomes(
+            [scored.submission for scored in batch if scored.submission.id not in landed]
+        )
+        outcomes |= _answers([scored for scored in batch if scored.submission.id in landed], predictor, now)
+    return outcomes
+
+
+def _score_with_histories(
+    live: Sequence[Submission], predictor: Predictor, started_at: float, stages: Stages
+) -> dict[str, Outcome]:
+    """As above, where the histories of entities take part: what they have seen and what is stored must be the same."""
+    outcomes: dict[str, Outcome] = {}
+    while True:  # each round knows or has refused at least one more than the last, so there is an end
+        try:
+            with transaction.atomic():
+                return outcomes | _score_under_lock(live, predictor, started_at, stages)
+        except _OnceMore as again:
+            outcomes |= {str(key): Outcome(Kind.UNSCORABLE) for key in again.unscorable}
+            live = [submission for submission in live if submission.id not in outcomes]
+
+
+def _score_under_lock(
+    live: Sequence[Submission], predictor: Predictor, started_at: float, stages: Stages
+) -> dict[str, Outcome]:
+    from scoring import histories
+    from training.features.replay import model_inputs
+
+    schema = predictor.schema
+    locked = histories.lock(schema, [submission.tokens for submission in live])
+    # Only now: whoever stored a copy of one of these held the same locks, and has committed.
+    outcomes = selectors.known_outcomes(live)
+    new = _first_copies(submission for submission in live if submission.id not in outcomes)
+    waited = time.perf_counter()
+    if new:
+        given = np.array([submission.features for submission in new], np.float64)
+        sequences, derived = locked.transactions_arrive(
+            [submission.event_time for submission in new],
+            given[:, schema.feature_names.index(schema.amount)].tolist(),
+            [submission.tokens for submission in new],
+        )
+        inputs = model_inputs(schema, given, derived).astype(np.float32)
+        stages.features_s = time.perf_counter() - waited
+        batch, unscorable = _judge(new, inputs, predictor, started_at, stages)
+        if unscorable:  # what is not stored must not have been seen either
+            raise _OnceMore([UUID(submission.id) for submission in unscorable])
+        now = timezone.now()
+        for scored, sequence, values in zip(batch, sequences, derived.tolist(), strict=True):
+            scored.sequence, scored.derived = sequence, values
+        landed = storage.store(batch, _circumstances(predictor, stages, now), locked.changed())
+        if len(landed) < len(batch):  # its id came with other entities in a parallel batch
+            raise _OnceMore
+        outcomes |= _answers(batch, predictor, now)
+    return outcomes | selectors.known_outcomes([submission for submission in live if submission.id not in outcomes])
+
+
+def _first_copies(submissions: Iterable[Submission]) -> list[Submission]:
+    """Of submissions with the same id, ours or the client's, the first."""
+    first: dict[object, Submission] = {}
+    for submission in submissions:
+        named = (submission.client_id, submission.transaction_id)
+        first.setdefault(submission.id if submission.transaction_id is None else named, submission)
+    return list(first.values())
+
+
+def _judge(
+    live: Sequence[Submission], features: np.ndarray, predictor: Predictor, started_at: float, stages: Stages
+) -> tuple[list[Scored], list[Submission]]:
+    """What the model and the policy say of each; and those that the model has no finite score for."""
+    began = time.perf_counter()
+    scores = predictor.score(features)
     finite = np.isfinite(scores)
+    unscorable: list[Submission] = []
     if not finite.all():
-        outcomes |= {live[i].id: Outcome(Kind.UNSCORABLE) for i in np.flatnonzero(~finite)}
-        live, features, scores = [live[i] for i in np.flatnonzero(finite)], features[finite], scores[finite]
+        unscorable = list(compress(live, ~finite))
+        live, features, scores = list(compress(live, finite)), features[finite], scores[finite]
     decisions = [predictor.policy.decide(score) for score in scores.tolist()]
     alerts = [index for index, decision in enumerate(decisions) if decision != Decision.APPROVE]
     reasons = dict(zip(alerts, predictor.reasons(features[alerts]), strict=True)) if alerts else {}
-    scored_at = time.perf_counter()
-    stages = Stages(features_s=made - began, model_s=scored_at - made)
-    if live:
-        now = timezone.now()
-        amount = predictor.schema.feature_names.index(predictor.schema.amount)
-        batch = [
-            Scored(
-                submission=submission,
-                amount=submission.features[amount],
-                fraud_score=score,
-                decision=decision,
-                reasons=reasons.get(index, []),
-                latency_ms=max(0.0, (now.timestamp() - submission.received_at) * 1000),
-                queue_ms=max(0.0, (started_at - submission.received_at) * 1000),
-            )
-            for index, (submission, score, decision) in enumerate(zip(live, scores.tolist(), decisions, strict=True))
-        ]
-        landed = storage.store(batch, _circumstances(predictor, stages, now))
-        repeats = selectors.known_outcomes([submission for submission in live if submission.id not in landed])
-        said_at, version = now.isoformat(), predictor.version.pk
-        for scored in batch:
-            submission = scored.submission
-            if submission.id in landed:
-                outcomes[submission.id] = Outcome(Kind.SCORED, _answer(scored, version, predictor, said_at).to_json())
-            else:
-                outcomes[submission.id] = repeats[submission.id]
-    stages.storage_s = time.perf_counter() - scored_at
-    return [outcomes[submission.id] for submission in submissions], stages
+    stages.model_s = time.perf_counter() - began
+    now = time.time()
+    amount = predictor.schema.feature_names.index(predictor.schema.amount)
+    batch = [
+        Scored(
+            submission=submission,
+            amount=submission.features[amount],
+            fraud_score=score,
+            decision=decision,
+            reasons=reasons.get(index, []),
+            latency_ms=max(0.0, (now - submission.received_at) * 1000),
+            queue_ms=max(0.0, (started_at - submission.received_at) * 1000),
+        )
+        for index, (submission, score, decision) in enumerate(zip(live, scores.tolist(), decisions, strict=True))
+    ]
+    return batch, unscorable
 
 
 def _circumstances(predictor: Predictor, stages: Stages, now: datetime) -> Circumstances:
     return Circumstances(
-        schema=predictor.schema.name,
-        feature_names=predictor.schema.feature_names,
+        schema=predictor.schema,
         model_version=predictor.version.pk,
         threshold=predictor.policy.review_threshold,
         features_ms=stages.features_s * 1000,
         model_ms=stages.model_s * 1000,
         created_at=now,
     )
+
+
+def _answers(batch: Sequence[Scored], predictor: Predictor, now: datetime) -> dict[str, Outcome]:
+    said_at, version = now.isoformat(), predictor.version.pk
+    return {
+        scored.submission.id: Outcome(Kind.SCORED, _answer(scored, version, predictor, said_at).to_json())
+        for scored in batch
+    }
 
 
 def _answer(scored: Scored, version: str, predictor: Predictor, said_at: str) -> Answer:
@@ -143,7 +237,7 @@ def _keep(submission: Submission) -> Outcome | None:
     """Store a transaction that waits for its score. None when it is known already."""
     schema = load_schema(submission.schema)
     amount = submission.features[schema.feature_names.index(schema.amount)]
-    if not storage.insert_new([storage.transaction_of(submission, schema.feature_names, amount)]):
+    if not storage.insert_new([storage.transaction_of(submission, schema, amount)]):
         return None
     due_at = timezone.now() + timedelta(seconds=settings.PENDING_RETRY_S)
     Pending.objects.create(transaction_id=UUID(submission.id), due_at=due_at)
@@ -168,26 +262,56 @@ def score_pending(*, transaction_ids: Iterable[UUID], predictor: Predictor) -> i
     """Score stored transactions that wait for it. Returns how many are done; what was done before is left alone.
 
     A row that the model cannot score stays pending, with its fault, and does not keep the others from their score.
+
+    Raises:
+        StaleHistory: nothing was scored; the schema's histories have to be rebuilt.
     """
-    rows = list(
-        Pending.objects.select_related("transaction__fallback").filter(
-            pk__in=transaction_ids, transaction__schema=predictor.schema.name
-        )
-    )
+    started_at = time.time()
+    waiting = Pending.objects.select_related("transaction__fallback").order_by("transaction__received_at")
+    waiting = waiting.filter(pk__in=transaction_ids, transaction__schema=predictor.schema.name)
+    while True:
+        try:
+            with nullcontext() if predictor.schema.is_plain else transaction.atomic():
+                return _score_waiting(waiting, predictor, started_at)
+        except _OnceMore as again:
+            Pending.objects.filter(pk__in=again.unscorable).update(
+                attempts=settings.PENDING_ATTEMPTS_LIMIT, fault="The model has no finite score for these values."
+            )
+            waiting = waiting.exclude(pk__in=again.unscorable)
+
+
+def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at: float) -> int:
+    schema = predictor.schema
+    rows = [pending.transaction for pending in waiting.all()]
+    locked = None
+    if rows and not schema.is_plain:
+        from scoring import histories
+
+        locked = histories.lock(schema, [histories.tokens_of(schema, row) for row in rows])
+        # Another worker may have scored some of them before we had the locks.
+        rows = [pending.transaction for pending in waiting.all()]
     if not rows:
         return 0
-    started_at = time.time()
-    names = predictor.schema.feature_names
-    features = np.array([[row.transaction.fields[name] for name in names] for row in rows], dtype=np.float32)
+    features = np.array([[row.fields[name] for name in schema.feature_names] for row in rows], np.float64)
+    derived = np.empty((len(rows), 0))
+    if locked:
+        from training.features.replay import model_inputs
+
+        sequences, derived = locked.transactions_arrive(
+            [row.event_time.timestamp() for row in rows],
+            [row.amount for row in rows],
+            [histories.tokens_of(schema, row) for row in rows],
+        )
+        features = model_inputs(schema, features, derived)
+        for row, sequence in zip(rows, sequences, strict=True):
+            row.sequence = sequence
+    features = features.astype(np.float32)
     scores = predictor.score(features)
-    finite = np.isfinite(scores)
-    Pending.objects.filter(pk__in=[rows[i].pk for i in np.flatnonzero(~finite)]).update(
-        attempts=settings.PENDING_ATTEMPTS_LIMIT, fault="The model has no finite score for these values."
-    )
+    if unscorable := [row.pk for row, score in zip(rows, scores, strict=True) if not np.isfinite(score)]:
+        raise _OnceMore(unscorable)
     now = timezone.now()
     predictions, reviews = [], []
-    for i in np.flatnonzero(finite):
-        row, score = rows[i].transaction, float(scores[i])
+    for i, (row, score) in enumerate(zip(rows, scores.tolist(), strict=True)):
         decision = predictor.policy.decide(score)
         prediction = Prediction(
             transaction=row,
@@ -196,6 +320,7 @@ def score_pending(*, transaction_ids: Iterable[UUID], predictor: Predictor) -> i
             decision=decision,
             threshold=predictor.policy.review_threshold,
             reasons=predictor.reasons(features[i : i + 1])[0] if decision != Decision.APPROVE else [],
+            derived=storage.derived_by_name(schema, derived[i].tolist()),
             latency_ms=max(0.0, (now - row.received_at).total_seconds() * 1000),
             queue_ms=max(0.0, (started_at - row.received_at.timestamp()) * 1000),
             created_at=now,
@@ -206,24 +331,67 @@ def score_pending(*, transaction_ids: Iterable[UUID], predictor: Predictor) -> i
             reviews.append(Review(prediction=prediction, fraud_score=score, opened_at=now))
     with transaction.atomic():
         done, _ = Pending.objects.filter(pk__in=[prediction.pk for prediction in predictions]).delete()
+        if locked:
+            Transaction.objects.bulk_update(rows, ["sequence"])
+            storage.save_histories(locked.changed())
         Prediction.objects.bulk_create(predictions, ignore_conflicts=True)
         Review.objects.bulk_create(reviews, ignore_conflicts=True)
     return done
 
 
-@transaction.atomic
 def close_review(*, review: Review, is_fraud: bool, reviewer: User) -> bool:
-    """Record an analyst's word. Returns False, and changes nothing, when somebody else closed the review first."""
+    """Record an analyst's word. Returns False, and changes nothing, when somebody else closed the review first.
+
+    Raises:
+        StaleHistory: nothing was changed; the schema's histories have to be rebuilt.
+    """
+    row = Transaction.objects.get(pk=review.pk)
+    _get_histories_ready(row)
     now = timezone.now()
     state = Review.State.FRAUD if is_fraud else Review.State.LEGITIMATE
-    claimed = Review.objects.filter(pk=review.pk, state=Review.State.OPEN).update(
-        state=state, closed_at=now, reviewer=reviewer
-    )
-    if claimed:
-        Label.objects.create(
-            transaction_id=review.pk, is_fraud=is_fraud, source=Label.Source.ANALYST, author=reviewer, created_at=now
+    with transaction.atomic():
+        claimed = Review.objects.filter(pk=review.pk, state=Review.State.OPEN).update(
+            state=state, closed_at=now, reviewer=reviewer
         )
+        if claimed:
+            _label(row, is_fraud=is_fraud, source=Label.Source.ANALYST, author=reviewer, now=now)
     return bool(claimed)
+
+
+def add_label(*, transaction_id: UUID, is_fraud: bool, source: str, author: User | None = None) -> Label:
+    """Record somebody's word on a transaction. From its commit on, computed features know of it; a later word on the
+    same transaction takes its place there.
+
+    Raises:
+        StaleHistory: nothing was changed; the schema's histories have to be rebuilt.
+    """
+    row = Transaction.objects.get(pk=transaction_id)
+    _get_histories_ready(row)
+    with transaction.atomic():
+        return _label(row, is_fraud=is_fraud, source=source, author=author, now=timezone.now())
+
+
+def _get_histories_ready(row: Transaction) -> None:
+    if row.sequence is not None:
+        from scoring import histories
+
+        histories.get_ready(load_schema(row.schema))
+
+
+def _label(row: Transaction, *, is_fraud: bool, source: str, author: User | None, now: datetime) -> Label:
+    """Store a label, and have the histories of its transaction know it."""
+    sequence = None
+    # Without a place in the order its schema has no histories, or it waits for its score and is in none yet.
+    if row.sequence is not None:
+        from scoring import histories
+
+        schema = load_schema(row.schema)
+        locked = histories.lock(schema, [histories.tokens_of(schema, row)])
+        sequence = locked.label_arrives(row, is_fraud=is_fraud)
+        storage.save_histories(locked.changed())
+    return Label.objects.create(
+        transaction=row, is_fraud=is_fraud, sequence=sequence, source=source, author=author, created_at=now
+    )
 
 
 @transaction.atomic

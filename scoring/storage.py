@@ -14,46 +14,67 @@ import msgspec
 import psycopg
 from django.db import connection, transaction
 
-from scoring.models import Decision, Prediction, Review, Transaction
+from scoring.models import Decision, History, Prediction, Review, Transaction
 from scoring.submissions import Submission
+from training.schema import Schema
 
 # Everything in one statement, and so in one round trip and one commit. Values travel as arrays, which cost the server
 # no parsing; docs/performance.md has the measurements of this against COPY and against a long VALUES list.
-STORE_ON_POSTGRESQL = """
+HISTORIES_AT_ONCE = 500
+
+# Each line that begins with + is for schemas with computed features alone.
+STATEMENT = """
 WITH sent AS (
     SELECT * FROM unnest(
         %b::text[], %b::bigint[], %b::text[], %b::float8[], %b::text[], %b::text[], %b::float8[], %b::float8[],
         %b::float8[], %b::text[], %b::text[], %b::float8[], %b::float8[]
++       , %b::text[], %b::bigint[], %b::text[]
     ) AS sent(
         id, client_id, transaction_id, amount, fields, body_sha256, event_time, received_at,
         fraud_score, decision, reasons, latency_ms, queue_ms
++       , tokens, sequence, derived
     )
 ), landed AS (
     INSERT INTO scoring_transaction
-        (id, client_id, transaction_id, schema, amount, fields, body_sha256, event_time, received_at)
+        (id, client_id, transaction_id, schema, amount, fields, body_sha256, event_time, received_at
++       , tokens, sequence
+        )
     SELECT id::uuid, client_id, transaction_id, %b, amount, fields::jsonb, body_sha256,
         to_timestamp(event_time), to_timestamp(received_at)
++       , tokens::jsonb, sequence
     FROM sent ORDER BY client_id, transaction_id, id
     ON CONFLICT DO NOTHING
     RETURNING id
 ), predicted AS (
     INSERT INTO scoring_prediction
         (transaction_id, model_version_id, fraud_score, decision, threshold, reasons, latency_ms, queue_ms,
-         features_ms, model_ms, created_at)
+         features_ms, model_ms, created_at
++        , derived
+        )
     SELECT landed.id, %b, fraud_score, decision, %b, reasons::jsonb, latency_ms, queue_ms, %b, %b, %b
++       , derived::jsonb
     FROM landed JOIN sent ON landed.id = sent.id::uuid
     RETURNING transaction_id, fraud_score, decision, created_at
 ), reviews AS (
     INSERT INTO scoring_review (prediction_id, state, fraud_score, opened_at)
     SELECT transaction_id, %b, fraud_score, created_at FROM predicted WHERE decision <> %b
++), remembered AS (
++   UPDATE scoring_history SET events = seen.events, last_sequence = seen.last_sequence, updated_at = %b
++   FROM unnest(%b::text[], %b::bytea[], %b::bigint[]) AS seen(token, events, last_sequence)
++   WHERE scoring_history.token = seen.token
 )
 SELECT id::text FROM landed
 """
+STORE_PLAIN = "".join(line for line in STATEMENT.splitlines(keepends=True) if not line.startswith("+"))
+STORE_COMPUTED = "".join(line.removeprefix("+") for line in STATEMENT.splitlines(keepends=True))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scored:
-    """A submission and what the model and the policy made of it."""
+    """A submission and what the model and the policy made of it.
+
+    `derived` are in the order of `schema.derived`; plain schemas have neither them nor a `sequence`.
+    """
 
     submission: Submission
     amount: float
@@ -62,14 +83,15 @@ class Scored:
     reasons: list[dict[str, Any]]
     latency_ms: float
     queue_ms: float
+    sequence: int | None = None
+    derived: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
     """What the predictions of a batch have in common."""
 
-    schema: str
-    feature_names: tuple[str, ...]
+    schema: Schema
     model_version: str
     threshold: float
     features_ms: float
@@ -77,18 +99,21 @@ class Circumstances:
     created_at: datetime
 
 
-def store(batch: Sequence[Scored], circumstances: Circumstances) -> set[str]:
-    """Store what is new. Returns the ids of the submissions that landed; the others were known by id or content.
+def store(batch: Sequence[Scored], circumstances: Circumstances, histories: Sequence[History] = ()) -> set[str]:
+    """Store what is new, and the histories as they are now, which the caller has locked if there are any.
+
+    Returns the ids of the submissions that landed; the others were known by id or content.
 
     Raises:
         django.db.DatabaseError: nothing was stored.
     """
     if connection.vendor == "postgresql":
-        return _store_on_postgresql(batch, circumstances)
-    return _store_elsewhere(batch, circumstances)
+        return _store_on_postgresql(batch, circumstances, histories)
+    return _store_elsewhere(batch, circumstances, histories)
 
 
-def _store_on_postgresql(batch: Sequence[Scored], common: Circumstances) -> set[str]:
+def _store_on_postgresql(batch: Sequence[Scored], common: Circumstances, histories: Sequence[History]) -> set[str]:
+    schema = common.schema
     sent = [scored.submission for scored in batch]
     values: list[Any] = [
         [submission.id for submission in sent],
@@ -96,7 +121,7 @@ def _store_on_postgresql(batch: Sequence[Scored], common: Circumstances) -> set[
         [submission.transaction_id for submission in sent],
         [scored.amount for scored in batch],
         [
-            msgspec.json.encode(dict(zip(common.feature_names, submission.features, strict=True))).decode()
+            msgspec.json.encode(dict(zip(schema.feature_names, submission.features, strict=True))).decode()
             for submission in sent
         ],
         [submission.body_sha256 for submission in sent],
@@ -107,7 +132,8 @@ def _store_on_postgresql(batch: Sequence[Scored], common: Circumstances) -> set[
         [msgspec.json.encode(scored.reasons).decode() for scored in batch],
         [scored.latency_ms for scored in batch],
         [scored.queue_ms for scored in batch],
-        common.schema,
+        *([] if schema.is_plain else _computed_columns(batch, schema)),
+        schema.name,
         common.model_version,
         common.threshold,
         common.features_ms,
@@ -116,16 +142,37 @@ def _store_on_postgresql(batch: Sequence[Scored], common: Circumstances) -> set[
         str(Review.State.OPEN),
         str(Decision.APPROVE),
     ]
+    if not schema.is_plain:
+        values += [
+            common.created_at,
+            [history.token for history in histories],
+            [history.events for history in histories],
+            [history.last_sequence for history in histories],
+        ]
     connection.ensure_connection()
     # Django's own cursor writes values into the text of a statement; arrays want to travel beside it.
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(STORE_ON_POSTGRESQL, values, prepare=True)
+        cursor.execute(STORE_PLAIN if schema.is_plain else STORE_COMPUTED, values, prepare=True)
         return {row[0] for row in cursor.fetchall()}
 
 
+def _computed_columns(batch: Sequence[Scored], schema: Schema) -> list[list[Any]]:
+    rows = [
+        (tokens_by_name(schema, scored.submission.tokens), scored.sequence, derived_by_name(schema, scored.derived))
+        for scored in batch
+    ]
+    return [
+        [msgspec.json.encode(tokens).decode() if tokens else None for tokens, _, _ in rows],
+        [sequence for _, sequence, _ in rows],
+        [msgspec.json.encode(derived).decode() if derived else None for _, _, derived in rows],
+    ]
+
+
 @transaction.atomic
-def _store_elsewhere(batch: Sequence[Scored], common: Circumstances) -> set[str]:
-    landed = insert_new([transaction_of(scored.submission, common.feature_names, scored.amount) for scored in batch])
+def _store_elsewhere(batch: Sequence[Scored], common: Circumstances, histories: Sequence[History]) -> set[str]:
+    landed = insert_new(
+        [transaction_of(scored.submission, common.schema, scored.amount, scored.sequence) for scored in batch]
+    )
     predictions = [
         Prediction(
             transaction_id=scored.submission.id,
@@ -134,6 +181,7 @@ def _store_elsewhere(batch: Sequence[Scored], common: Circumstances) -> set[str]
             decision=scored.decision,
             threshold=common.threshold,
             reasons=scored.reasons,
+            derived=derived_by_name(common.schema, scored.derived),
             latency_ms=scored.latency_ms,
             queue_ms=scored.queue_ms,
             features_ms=common.features_ms,
@@ -149,17 +197,40 @@ def _store_elsewhere(batch: Sequence[Scored], common: Circumstances) -> set[str]
         for prediction in predictions
         if prediction.is_alert
     )
+    save_histories(histories)
     return landed
 
 
-def transaction_of(submission: Submission, feature_names: tuple[str, ...], amount: float) -> Transaction:
+def save_histories(histories: Sequence[History]) -> None:
+    """Write histories whose rows are there, and locked by the caller."""
+    History.objects.bulk_create(
+        histories,
+        batch_size=HISTORIES_AT_ONCE,
+        update_conflicts=True,
+        unique_fields=["token"],
+        update_fields=["events", "last_sequence", "updated_at"],
+    )
+
+
+def tokens_by_name(schema: Schema, tokens: Sequence[str]) -> dict[str, str] | None:
+    return dict(zip(schema.entity_names, tokens, strict=True)) or None
+
+
+def derived_by_name(schema: Schema, derived: Sequence[float]) -> dict[str, float] | None:
+    """Computed features, in the order of `schema.derived`, by their names."""
+    return {feature.name: value for feature, value in zip(schema.derived, derived, strict=True)} or None
+
+
+def transaction_of(submission: Submission, schema: Schema, amount: float, sequence: int | None = None) -> Transaction:
     return Transaction(
         id=UUID(submission.id),
         client_id=submission.client_id,
         transaction_id=submission.transaction_id,
-        schema=submission.schema,
+        schema=schema.name,
         amount=amount,
-        fields=dict(zip(feature_names, submission.features, strict=True)),
+        fields=dict(zip(schema.feature_names, submission.features, strict=True)),
+        tokens=tokens_by_name(schema, submission.tokens),
+        sequence=sequence,
         body_sha256=submission.body_sha256,
         event_time=datetime.fromtimestamp(submission.event_time, UTC),
         received_at=datetime.fromtimestamp(submission.received_at, UTC),

@@ -1,6 +1,7 @@
 """From a JSON object to a transaction worth scoring: every fault of the object is named in one answer."""
 
 import hashlib
+import hmac
 import math
 import re
 import struct
@@ -12,14 +13,18 @@ from typing import Any
 
 import msgspec
 import uuid_utils
+from django.conf import settings
 
 from scoring.decoding import strings
 from scoring.exceptions import FieldError, InvalidFields, UnacceptableValues
-from training.schema import Field, Schema, load_schema
+from training.schema import Field, Schema, load_schema, schema_names
 
 TRANSACTION_ID_LIMIT = 64
 USABLE_ID = f"Send a string of 1 to {TRANSACTION_ID_LIMIT} printable characters."
-OPTIONAL_FIELDS = ("transaction_id", "event_time", "deadline_ms")
+ENTITY_LIMIT = 64
+USABLE_ENTITY = f"Send a string of 1 to {ENTITY_LIMIT} printable characters."
+TOKEN_LENGTH = 32  # of hexadecimal digits
+OPTIONAL_FIELDS = ("transaction_id", "event_time", "deadline_ms", "schema")
 # 13 to 19 digits, perhaps grouped; 2 to 6 are the first digits of the payment schemes.
 CARD_NUMBER = re.compile(r"(?<!\d)[2-6](?:[ -]?\d){12,18}(?!\d)")
 # UUIDs and hashes have long runs of digits by chance; longer than any card number, they cannot be one.
@@ -32,7 +37,7 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `features` are floats in the schema's order. `received_at`, `event_time` and `deadline` are seconds since the epoch,
     UTC; after the deadline nobody waits for the score. `body_sha256` is the same for two bodies that say the same,
-    however they are spaced or ordered.
+    however they are spaced or ordered. `tokens` stand for the entities, in the schema's order.
     """
 
     id: str
@@ -44,6 +49,33 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
     received_at: float
     deadline: float
     body_sha256: str
+    tokens: tuple[str, ...] = ()
+
+
+def schema_of(body: dict[str, Any]) -> Schema:
+    """The schema that a body names, or the default.
+
+    Raises:
+        InvalidFields: there is no such schema.
+    """
+    name = body.get("schema", settings.DEFAULT_SCHEMA)
+    schema = _schemas().get(name) if type(name) is str else None
+    if schema is None:
+        known = f"Send one of {', '.join(_schemas())}, or leave it out for {settings.DEFAULT_SCHEMA}."
+        raise InvalidFields(errors=[FieldError("/schema", "unknown_schema", known)])
+    return schema
+
+
+@cache
+def _schemas() -> dict[str, Schema]:
+    return {name: load_schema(name) for name in schema_names()}
+
+
+def token_of(schema: str, entity: str, value: str) -> str:
+    """What stands for an entity in whatever is stored or sent on: nobody without the key can tell whose it is."""
+    # What is printable has no NUL, so no two triples read the same.
+    said = "\0".join((schema, entity, value)).encode()
+    return hmac.digest(settings.ENTITY_HASH_KEY.encode(), said, "sha256").hex()[:TOKEN_LENGTH]
 
 
 def validate(
@@ -69,6 +101,7 @@ def validate(
     features = _ordinary(body, schema.name)
     if features is None:
         features = _checked(body, schema, malformed, unacceptable)
+    tokens = _tokens(body, schema, malformed) if schema.entities else ()
     for name in body.keys() - names:
         pointer = "/" + name[:TRANSACTION_ID_LIMIT].replace("~", "~0").replace("/", "~1")
         malformed.append(FieldError(pointer, "unknown_field", f"The schema {schema.name} has no such field."))
@@ -109,10 +142,8 @@ def validate(
         raise InvalidFields(errors=malformed + unacceptable)
     if unacceptable:
         raise UnacceptableValues(errors=unacceptable)
-    said = (
-        struct.pack(f"<{len(features)}d", *features)
-        + repr((schema.name, transaction_id, event_time.isoformat() if "event_time" in body else None)).encode()
-    )
+    identity = (schema.name, transaction_id, event_time.isoformat() if "event_time" in body else None, *tokens)
+    said = struct.pack(f"<{len(features)}d", *features) + repr(identity).encode()
     return Submission(
         id=str(uuid_utils.uuid7()),
         client_id=client_id,
@@ -123,6 +154,7 @@ def validate(
         received_at=received_at.timestamp(),
         deadline=received_at.timestamp() + deadline_ms / 1000,
         body_sha256=hashlib.sha256(said).hexdigest(),
+        tokens=tokens,
     )
 
 
@@ -175,9 +207,23 @@ def _checked(
     return features
 
 
+def _tokens(body: dict[str, Any], schema: Schema, malformed: list[FieldError]) -> tuple[str, ...]:
+    tokens = []
+    for name in schema.entity_names:
+        value = body.get(name)
+        if isinstance(value, str) and 1 <= len(value) <= ENTITY_LIMIT and value.isprintable():
+            tokens.append(token_of(schema.name, name, value))
+        elif name in body:
+            malformed.append(FieldError(f"/{name}", "invalid_entity", USABLE_ENTITY))
+        else:
+            malformed.append(FieldError(f"/{name}", "missing", "This field is required."))
+    return tuple(tokens)
+
+
 @cache
 def _known_names(schema_name: str) -> frozenset[str]:
-    return frozenset((*load_schema(schema_name).feature_names, *OPTIONAL_FIELDS))
+    schema = load_schema(schema_name)
+    return frozenset((*schema.feature_names, *schema.entity_names, *OPTIONAL_FIELDS))
 
 
 def passes_luhn(digits: str) -> bool:

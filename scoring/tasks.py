@@ -12,10 +12,10 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 from kombu.exceptions import OperationalError as BrokerError
 
-from scoring import predictor, replies, services
-from scoring.predictor import Predictor
-from scoring.replies import Outcome, Reply
+from scoring import predictor, replies, selectors, services
+from scoring.replies import Kind, Outcome, Reply
 from scoring.submissions import Submission
+from training import registry
 from training.exceptions import FraudsiteError
 
 logger = logging.getLogger(__name__)
@@ -29,19 +29,38 @@ def score_batch(reply_to: str, batch_id: str, message: bytes) -> None:
     started_at = time.time()
     try:
         submissions = _decoder.decode(message)
-        champion = predictor.current(settings.DEFAULT_SCHEMA)
-        outcomes, stages = _score_batch(submissions, champion, started_at)
+        schemas = {submission.schema for submission in submissions} or {settings.DEFAULT_SCHEMA}
+        if len(schemas) == 1:
+            outcomes, stages = _score_batch(submissions, schemas.pop(), started_at)
+        else:
+            outcomes, stages = _score_each(submissions, schemas, started_at)
         reply = Reply(batch_id, started_at, time.time(), outcomes=outcomes, stages=stages)
     except (FraudsiteError, DatabaseError, msgspec.MsgspecError) as error:
-        logger.exception("A batch was not scored.")
-        detail = str(error) if isinstance(error, FraudsiteError) else "The database does not answer."
-        reply = Reply(batch_id, started_at, time.time(), error=f"{detail} Nothing was acknowledged.")
+        reply = Reply(batch_id, started_at, time.time(), error=_report(error))
     replies.send(reply_to, reply)
 
 
-def _score_batch(
-    submissions: list[Submission], champion: Predictor, started_at: float
+def _score_each(
+    submissions: list[Submission], schemas: set[str], started_at: float
 ) -> tuple[list[Outcome], replies.Stages]:
+    """Score a batch of several schemas, one by one: what keeps one from its scores does not keep the others."""
+    outcomes: dict[str, Outcome] = {}
+    stages = replies.Stages()
+    for schema in sorted(schemas):
+        part = [submission for submission in submissions if submission.schema == schema]
+        try:
+            scored, took = _score_batch(part, schema, started_at)
+        except (FraudsiteError, DatabaseError) as error:
+            scored, took = [Outcome(Kind.FAILED, _report(error).encode())] * len(part), replies.Stages()
+        outcomes |= zip([submission.id for submission in part], scored, strict=True)
+        stages.features_s += took.features_s
+        stages.model_s += took.model_s
+        stages.storage_s += took.storage_s
+    return [outcomes[submission.id] for submission in submissions], stages
+
+
+def _score_batch(submissions: list[Submission], schema: str, started_at: float) -> tuple[list[Outcome], replies.Stages]:
+    champion = predictor.current(schema)
     try:
         return services.score_batch(submissions=submissions, predictor=champion, started_at=started_at)
     except (InterfaceError, OperationalError):
@@ -50,13 +69,24 @@ def _score_batch(
         return services.score_batch(submissions=submissions, predictor=champion, started_at=started_at)
 
 
+def _report(error: Exception) -> str:
+    """Log why a batch was not scored. Returns what its clients are told."""
+    logger.error("A batch was not scored.", exc_info=error)
+    detail = str(error) if isinstance(error, FraudsiteError) else "The database does not answer."
+    return f"{detail} Nothing was acknowledged."
+
+
 @shared_task
 def score_pending(transaction_ids: list[str]) -> None:
     """Score transactions that were stored first. What fails here is due again: see `resend_pending`."""
+    keys = [UUID(text) for text in transaction_ids]
     try:
-        champion = predictor.current(settings.DEFAULT_SCHEMA)
-        services.score_pending(transaction_ids=[UUID(text) for text in transaction_ids], predictor=champion)
-    except (FraudsiteError, DatabaseError) as error:
+        for schema in selectors.pending_schemas(keys):
+            try:
+                services.score_pending(transaction_ids=keys, predictor=predictor.current(schema))
+            except FraudsiteError as error:
+                logger.warning("Pending transactions of %s were not scored: %s", schema, error)
+    except DatabaseError as error:
         logger.warning("%d pending transactions were not scored: %s", len(transaction_ids), error)
 
 
@@ -77,14 +107,22 @@ def resend_pending() -> None:
 
 
 @worker_process_init.connect
-def load_champion(**_: Any) -> None:
-    """Have the model warm before the first transaction comes; after the fork, where there is one."""
+def load_champions(**_: Any) -> None:
+    """Have the models warm before the first transaction comes; after the fork, where there is one."""
     if current_app.amqp.queues.consume_from.keys() & {settings.REALTIME_QUEUE, settings.BULK_QUEUE}:
         predictor.limit_threads()
-        try:
-            predictor.current(settings.DEFAULT_SCHEMA)
-        except (FraudsiteError, DatabaseError) as error:
-            logger.warning("No model is loaded yet: %s", error)
+        for schema in _schemas_to_load():
+            try:
+                predictor.current(schema)
+            except (FraudsiteError, DatabaseError) as error:
+                logger.warning("No model of %s is loaded yet: %s", schema, error)
         # What is loaded by now stays for good: the collector need not walk through it again and again.
         gc.collect()
         gc.freeze()
+
+
+def _schemas_to_load() -> set[str]:
+    try:
+        return registry.live_schemas() | {settings.DEFAULT_SCHEMA}
+    except DatabaseError:
+        return {settings.DEFAULT_SCHEMA}

@@ -23,6 +23,11 @@ def champion(schema: str) -> ModelVersion:
     return version
 
 
+def live_schemas() -> set[str]:
+    """The schemas that have a champion."""
+    return set(ModelVersion.objects.filter(stage=Stage.CHAMPION).values_list("schema", flat=True))
+
+
 def load(version: ModelVersion) -> Bundle:
     """Check and read a version's bundle.
 

@@ -86,6 +86,11 @@ class Schema:
         given = (feature.name for feature in self.features if feature.model)
         return (*given, *(feature.name for feature in self.derived))
 
+    @cached_property
+    def is_plain(self) -> bool:
+        """The model takes the numbers of a request as they are, and nothing is remembered of it."""
+        return self.input_names == self.feature_names and not self.entities
+
     @property
     def hash(self) -> str:
         """SHA-256, as hex, of everything that a model or a client could notice."""
@@ -114,6 +119,11 @@ def _declared(declaration: Any) -> dict[str, Any]:
 
 
 @cache
+def schema_names() -> tuple[str, ...]:
+    return tuple(sorted(file.stem for file in SCHEMAS_DIR.glob("*.toml")))
+
+
+@cache
 def load_schema(name: str) -> Schema:
     """Read a schema by name.
 
@@ -123,8 +133,7 @@ def load_schema(name: str) -> Schema:
     """
     path = SCHEMAS_DIR / f"{name}.toml"
     if path.parent != SCHEMAS_DIR or not path.is_file():
-        known = ", ".join(sorted(file.stem for file in SCHEMAS_DIR.glob("*.toml")))
-        raise SchemaNotFound(f"There is no schema {name!r}. Known schemas: {known}.")
+        raise SchemaNotFound(f"There is no schema {name!r}. Known schemas: {', '.join(schema_names())}.")
     return parse_schema(name, path.read_text())
 
 
@@ -164,7 +173,7 @@ def _all(kind: type[Declared], tables: Iterable[dict[str, Any]]) -> tuple[Declar
 def _check(schema: Schema) -> None:
     requested = (*schema.feature_names, *schema.entity_names)
     names = (*requested, *(feature.name for feature in schema.derived), schema.label)
-    reserved = {TRANSACTION_ID, EVENT_TIME, "deadline_ms"}
+    reserved = {TRANSACTION_ID, EVENT_TIME, "deadline_ms", "schema"}
     for name, count in Counter(names).items():
         if count > 1 or name in reserved:
             raise SchemaInvalid(f"the name {name!r} is {'taken twice' if count > 1 else 'reserved'}")

@@ -48,6 +48,10 @@ class Deployment:
     def rows(self) -> Path:
         return self.directory / "rows.jsonl"
 
+    @property
+    def handbook_rows(self) -> Path:
+        return self.directory / "handbook.jsonl"
+
     def start(self, name: str) -> None:
         with (self.directory / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
@@ -103,11 +107,13 @@ def deployment(
     workers: int = 1,
     queues: Sequence[str] = ("realtime,bulk",),
     web_processes: int = 1,
+    handbook: bool = False,
     **settings: Any,
 ) -> Iterator[Deployment]:
     """Run it on "postgresql" or "sqlite", with a model of made-up rows and a client's key.
 
-    The workers take the `queues` in turn. `settings` are variables.
+    The workers take the `queues` in turn. With `handbook` that schema has a model and rows, too. `settings` are
+    variables.
     """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudsite-deployment-")))
@@ -140,7 +146,8 @@ def deployment(
             for number in range(workers)
         } | {"web": web}
         made = Deployment(directory, environment, f"http://127.0.0.1:{port}", redis, cluster, commands)
-        made.api_key = run([*python, "fraudsite.tests.prepare", str(directory)], environment).split()[-1]
+        filling = [*python, "fraudsite.tests.prepare", str(directory), *(["handbook"] if handbook else [])]
+        made.api_key = run(filling, environment).split()[-1]
         stack.callback(made.stop)
         for name in commands:
             made.start(name)

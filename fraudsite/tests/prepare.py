@@ -1,10 +1,16 @@
-"""Fills a deployment, in a process of its own: tables, a model, a key, rows.jsonl to post. Prints the key."""
+"""Fills a deployment, in a process of its own: tables, a model, a key, rows.jsonl to post. Prints the key.
+
+With the word `handbook` behind the directory also a champion and handbook.jsonl of that schema.
+"""
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import django
+import numpy as np
 
 django.setup()
 
@@ -15,10 +21,13 @@ from scoring import services
 from scoring.models import Client
 from training import registry
 from training.schema import load_schema
-from training.tests.support import made_up_rows, tiny_bundle
+from training.tests.support import made_up_rows, tiny_bundle, tiny_handbook_bundle
+
+# As many as in the book's data.
+CUSTOMERS, TERMINALS = 5_000, 10_000
 
 
-def main(directory: Path) -> None:
+def main(directory: Path, *further: str) -> None:
     call_command("migrate", verbosity=0)
     bundle = tiny_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY)
     registry.register(bundle, promote=True)
@@ -27,9 +36,21 @@ def main(directory: Path) -> None:
     names = load_schema(settings.DEFAULT_SCHEMA).feature_names
     rows = [json.dumps(dict(zip(names, row, strict=True))) for row in features.tolist()]
     (directory / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    if "handbook" in further:
+        registry.register(tiny_handbook_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY), promote=True)
+        (directory / "handbook.jsonl").write_text("\n".join(map(json.dumps, payments(20_000))) + "\n")
     _, key = services.create_api_key(client=Client.objects.create(name="Acme"))
     print(key)
 
 
+def payments(count: int) -> Iterator[dict[str, Any]]:
+    """Bodies of the schema handbook, without an event time: they happen when they are posted."""
+    random = np.random.default_rng(0)
+    amounts = np.round(random.lognormal(3, 0.8, count), 2).tolist()
+    customers, terminals = random.integers(CUSTOMERS, size=count), random.integers(TERMINALS, size=count)
+    for amount, customer, terminal in zip(amounts, customers, terminals, strict=True):
+        yield {"schema": "handbook", "amount": amount, "customer": f"c-{customer}", "terminal": f"t-{terminal}"}
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -12,6 +12,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ FEW_TOKENS = 2_000  # up to here a dictionary numbers them faster than pandas
 MANY_OPERATIONS = 100_000  # from here all cores are used
 
 Tokens = Sequence[Hashable] | np.ndarray
-Histories = Mapping[str, Mapping[Hashable, bytes]]
+Histories = Mapping[str, Mapping[Any, bytes]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,18 +59,30 @@ def tiny_bundle(directory: Path, signing_key: str, **overrides: Any) -> Bundle:
     return bundle_of(*made_up_rows(), directory, signing_key, **overrides)
 
 
+def tiny_handbook_bundle(directory: Path, signing_key: str) -> Bundle:
+    """The same for the schema `handbook`: fraud is of large amounts, and the computed features tell nothing."""
+    random = np.random.default_rng(0)
+    labels = np.zeros(3000, np.int8)
+    labels[random.choice(len(labels), 150, replace=False)] = 1
+    names = load_schema("handbook").input_names
+    inputs = random.uniform(0, [6e6 if name.endswith("_s") else 2000 for name in names], (len(labels), len(names)))
+    inputs[:, 0] = np.where(labels == 1, random.uniform(500, 2000, len(labels)), random.lognormal(3, 0.8, len(labels)))
+    return bundle_of(inputs, labels, directory, signing_key, None, "handbook")
+
+
 def bundle_of(
     features: np.ndarray,
     labels: np.ndarray,
     directory: Path,
     signing_key: str,
     timeline: Timeline | None = None,
+    schema: str = "ulb",
     /,
     **overrides: Any,
 ) -> Bundle:
     return train(
         config=small_config(**overrides),
-        schema=load_schema("ulb"),
+        schema=load_schema(schema),
         features=features,
         labels=labels,
         timeline=timeline,

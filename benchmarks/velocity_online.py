@@ -1,0 +1,47 @@
+"""The predict call with features that are computed from histories: `python -m benchmarks.velocity_online`.
+
+Schema `handbook` (two entities, 22 computed features) beside schema `ulb` (30 numbers, nothing computed), in
+one deployment on PostgreSQL, in turn: throughput at 64 connections, latency of one. At the end everything that was
+computed is computed again offline, and has to be the same to the bit.
+"""
+
+import sys
+from argparse import ArgumentParser
+
+from benchmarks.stand import as_fast_as_possible, table
+from fraudsite.tests.deployment import deployment, run
+
+CONNECTIONS = 64
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=10, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="each schema in turn so many times")
+    options = parser.parse_args()
+    with deployment("postgresql", handbook=True) as ours:
+        sides = [("ulb", ours.rows), ("handbook", ours.handbook_rows)]
+        cells = []
+        for turn in range(options.rounds + 1):
+            for name, rows in sides:
+                many, one = (
+                    as_fast_as_possible(
+                        f"{ours.url}/predict",
+                        rows,
+                        connections=connections,
+                        seconds=options.seconds,
+                        authorization=ours.authorization,
+                    )
+                    for connections in (CONNECTIONS, 1)
+                )
+                if turn:  # the first is a warm-up
+                    failed = many.failed + one.failed
+                    cells.append([name, f"{many.per_s:,.0f}", f"{many.p99_ms:.1f}", f"{one.p50_ms:.2f}", str(failed)])
+        titles = ["schema", f"requests per s, {CONNECTIONS} connections", "p99 ms", "p50 ms, one connection", "failed"]
+        print(table(titles, cells))
+        check = ["manage.py", "check_parity", "--schema", "handbook", "--sample", "0"]
+        print(run([sys.executable, *check], ours.environment).splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()

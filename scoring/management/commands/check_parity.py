@@ -1,0 +1,44 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from training.exceptions import FraudsiteError
+from training.schema import load_schema
+
+SHOWN = 100
+
+
+class Command(BaseCommand):
+    help = (
+        "Compute the features of stored predictions anew, offline, and compare them with what was computed online, bit "
+        "by bit. Exits with 1 and names what differs, if anything does."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--schema", required=True, help="the schema's name")
+        parser.add_argument("--sample", type=int, default=1000, help="how many predictions, drawn at random; 0: all")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        from scoring import arrivals
+
+        differing = set()
+        count = 0
+        try:
+            schema = load_schema(options["schema"])
+            for difference in arrivals.differences(schema, options["sample"], self._progress):
+                differing.add(difference.transaction)
+                count += 1
+                if count <= SHOWN:
+                    self.stdout.write(
+                        f"{difference.transaction} {difference.feature}: "
+                        f"stored {difference.stored!r}, computed {difference.computed!r}"
+                    )
+        except FraudsiteError as error:
+            raise CommandError(str(error)) from error
+        if differing:
+            raise CommandError(f"{len(differing)} predictions of {schema.name} differ, in {count} features.")
+        self.stdout.write(f"No feature of {schema.name} differs.")
+
+    def _progress(self, entity: str, share: float) -> None:
+        self.stdout.write(f"{entity}: {share:.0%}")

@@ -1,0 +1,27 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from training.exceptions import FraudsiteError
+from training.schema import load_schema
+
+
+class Command(BaseCommand):
+    help = (
+        "Make the histories of a schema's entities anew, from its stored transactions and labels: after its computed "
+        "features look further back, or when histories are lost. Workers may go on."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--schema", required=True, help="the schema's name")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        from scoring import arrivals
+
+        try:
+            schema = load_schema(options["schema"])
+            done = arrivals.rebuild(schema, lambda entity, share: self.stdout.write(f"{entity}: {share:.0%}"))
+        except FraudsiteError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"{done} histories of {schema.name} are rebuilt.")

@@ -1,0 +1,378 @@
+"""Transactions with entities: what is computed of them online is what is computed of them offline, to the bit."""
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.management import CommandError, call_command
+from django.db import connection, connections
+from django.utils import timezone
+
+from fraudsite.testing import seed_payload
+from scoring import predictor, services, tasks
+from scoring.models import History, Label, Pending, Prediction, Review, Transaction
+from scoring.replies import Kind
+from scoring.submissions import validate
+from training import registry
+from training.models import ModelVersion
+from training.schema import load_schema
+from training.tests.support import tiny_handbook_bundle
+
+NAMES = [feature.name for feature in load_schema("handbook").derived]
+
+
+@pytest.fixture(scope="module")
+def handbook_bundle():
+    return tiny_handbook_bundle(django_settings.BUNDLES_DIR, django_settings.BUNDLE_SIGNING_KEY)
+
+
+@pytest.fixture
+def handbook(worker, handbook_bundle):
+    """The champion of `handbook`, beside that of `ulb`."""
+    version = registry.register(handbook_bundle, promote=True)
+    time.sleep(django_settings.MODEL_REFRESH_S + 0.1)  # the worker may remember a champion of an earlier test
+    return version
+
+
+def payment(customer="ada", terminal="corner shop", *, hours_ago=1.0, **changes):
+    moment = timezone.now().replace(microsecond=0) - timedelta(hours=hours_ago)
+    payload = {"schema": "handbook", "amount": 12.5, "customer": customer, "terminal": terminal}
+    return payload | {"event_time": moment.isoformat()} | changes
+
+
+def predict(api, payload, **headers):
+    return api.post("/predict", data=json.dumps(payload), content_type="application/json", headers=headers)
+
+
+def pay(api, *names, **changes):
+    """Pay; returns the stored prediction."""
+    response = predict(api, payment(*names, **changes))
+    assert response.status_code == 200, response.content
+    return Prediction.objects.get(pk=response.json()["id"])
+
+
+def patiently(call):
+    """The first call of a process compiles what others then have: until then the worker may miss a deadline."""
+    give_up = time.monotonic() + 60
+    while (response := call()).status_code == 503 and time.monotonic() < give_up:
+        time.sleep(0.2)
+    assert response.status_code == 200, response.content
+
+
+@pytest.fixture
+def api(handbook, acme_api):
+    patiently(lambda: predict(acme_api, payment("warm", "warm")))
+    return acme_api
+
+
+def check_parity(sample=0):
+    call_command("check_parity", "--schema", "handbook", "--sample", str(sample))
+
+
+def close(prediction, reviewer, *, is_fraud):
+    assert services.close_review(review=prediction.review, is_fraud=is_fraud, reviewer=reviewer)
+
+
+def submission(client, **changes):
+    return validate(
+        payment(**changes),
+        schema=load_schema("handbook"),
+        client_id=client.pk,
+        received_at=timezone.now(),
+        deadline_ms=60_000,
+        clock_skew_s=0,
+    )
+
+
+def histories():
+    rows = History.objects.order_by("token").values_list("token", "schema", "entity", "events", "last_sequence")
+    return [(*row[:3], bytes(row[3]), row[4]) for row in rows]
+
+
+def make_traffic(api, reviewer):
+    """Two weeks at some terminals, with everything among it that could make online and offline differ."""
+    for day in (13, 11, 9, 8):
+        for customer, terminal in [("ada", "shop"), ("bob", "shop"), ("ada", "fuel")]:
+            pay(api, customer, terminal, hours_ago=24 * day, amount=10.0 + day)
+    frauds = [
+        pay(api, name, "shop", hours_ago=24 * 8 - 1, amount=900.0 + place)
+        for place, name in enumerate(["eve", "ada", "bob"])
+    ]
+    for prediction in frauds:
+        close(prediction, reviewer, is_fraud=True)
+    pay(api, "ada", "shop", hours_ago=24, amount=20.0)
+    services.add_label(transaction_id=frauds[1].pk, is_fraud=False, source=Label.Source.CHARGEBACK)
+    pay(api, "ada", "shop", hours_ago=23, amount=0.07)
+    pay(api, "ada", "fuel", hours_ago=24 * 10, amount=33.33)  # late
+    for amount in (1.1, 2.2, 3.3):  # in the same second
+        pay(api, "ada", "shop", hours_ago=5, amount=amount)
+    for _ in range(2):  # a copy
+        predict(api, payment("ada", "shop", transaction_id="order-1", event_time="2026-11-24T00:00:00Z", amount=5.5))
+    return frauds
+
+
+def test_it_scores_by_what_the_customer_did_before(api, handbook):
+    first, second = pay(api, amount=10.0, hours_ago=2), pay(api, amount=30.0, hours_ago=1)
+    assert (first.derived["customer_count_1d"], second.derived["customer_count_1d"]) == (1.0, 2.0)
+    assert second.derived["customer_mean_amount_1d"] == 20.0
+    assert first.derived.keys() == set(NAMES)
+    assert first.model_version == handbook
+
+
+def test_an_alert_gives_its_reasons_by_the_names_of_the_inputs(api):
+    prediction = pay(api, amount=1500.0)
+    assert prediction.is_alert
+    assert {reason["feature"] for reason in prediction.reasons} <= {"amount", *NAMES}
+    assert prediction.reasons[0]["feature"] == "amount"
+
+
+def test_it_stores_and_sends_no_identifier(api):
+    pay(api, "card-of-ada-lovelace", "shop-of-charles-babbage")
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")  # noqa: S608
+            assert not any(name in repr(row) for row in cursor.fetchall() for name in ("lovelace", "babbage")), table
+    assert "lovelace" not in (django_settings.VAR_DIR / "worker.log").read_text()
+    row = Transaction.objects.order_by("received_at").last()
+    assert row.tokens.keys() == {"customer", "terminal"}
+    assert all(len(token) == 32 for token in row.tokens.values())
+
+
+def test_a_token_depends_on_the_key_the_entity_and_the_value(acme, settings):
+    one = submission(acme, customer="ada", terminal="ada").tokens
+    assert one == submission(acme, customer="ada", terminal="ada").tokens
+    assert one[0] != one[1]
+    assert one[0] != submission(acme, customer="bob").tokens[0]
+    settings.ENTITY_HASH_KEY = "another key" * 3
+    assert one[0] != submission(acme, customer="ada").tokens[0]
+
+
+def test_parity_holds_for_late_repeated_simultaneous_and_relabelled_transactions(api, alice):
+    make_traffic(api, alice)
+    check_parity()
+    check_parity(sample=3)
+    later = pay(api, "ada", "shop", hours_ago=0.5)
+    assert later.derived["terminal_risk_30d"] > 0
+    check_parity()
+
+
+def test_parity_names_what_was_tampered_with(api, capsys):
+    prediction = pay(api)
+    prediction.derived["customer_count_7d"] += 1e-12
+    prediction.save()
+    with pytest.raises(CommandError, match="1 predictions of handbook differ, in 1 features"):
+        check_parity()
+    assert f"{prediction.pk} customer_count_7d" in capsys.readouterr().out
+
+
+def test_a_reversed_label_is_forgotten_by_later_transactions(api, alice):
+    fraud = pay(api, "ada", "shop", hours_ago=24 * 8, amount=900.0)
+    close(fraud, alice, is_fraud=True)
+    assert pay(api, "ada", "shop").derived["terminal_risk_7d"] == 1.0
+    services.add_label(transaction_id=fraud.pk, is_fraud=False, source=Label.Source.CHARGEBACK)
+    assert pay(api, "ada", "shop").derived["terminal_risk_7d"] == 0.0
+    first, second = Label.objects.order_by("sequence")
+    assert fraud.transaction.sequence < first.sequence < second.sequence
+
+
+def test_a_repeated_transaction_counts_once(api):
+    payload = payment(transaction_id="order-1")
+    assert predict(api, payload).content == predict(api, payload).content
+    together = api.post(
+        "/api/v1/predict/batch",
+        data=json.dumps({"transactions": [payment(transaction_id="order-2", hours_ago=2)] * 3}),
+        content_type="application/json",
+    )
+    assert len({json.dumps(result) for result in together.json()["results"]}) == 1
+    assert pay(api, hours_ago=0.1).derived["customer_count_1d"] == 3.0
+    assert predict(api, payload | {"customer": "bob"}).status_code == 409
+    check_parity()
+
+
+def test_parallel_batches_on_the_same_entities_keep_parity(transactional_db, handbook_bundle, acme):
+    registry.register(handbook_bundle, promote=True)
+    champion = predictor.Predictor(ModelVersion.objects.get(schema="handbook"))
+    start = threading.Barrier(4)
+
+    def work(number):
+        try:
+            start.wait()
+            for turn in range(5):
+                batch = [
+                    submission(
+                        acme,
+                        customer=f"customer {(number + turn + place) % 3}",
+                        terminal=f"terminal {place % 2}",
+                        amount=float(place),
+                        transaction_id=f"order-{turn}-{place}",  # the same ids everywhere, of other customers
+                        event_time="2026-11-24T00:00:00Z",
+                    )
+                    for place in range(6)
+                ]
+                outcomes, _ = services.score_batch(submissions=batch, predictor=champion, started_at=time.time())
+                assert {outcome.kind for outcome in outcomes} <= {Kind.SCORED, Kind.REPLAYED, Kind.CONFLICT}
+                batch = [submission(acme, terminal=f"terminal {number % 2}") for _ in range(4)]
+                outcomes, _ = services.score_batch(submissions=batch, predictor=champion, started_at=time.time())
+                assert {outcome.kind for outcome in outcomes} == {Kind.SCORED}
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert Transaction.objects.count() == 5 * 6 + 4 * 5 * 4
+    largest = max(Prediction.objects.values_list("derived__customer_count_1d", flat=True))
+    assert largest == 4 * 5 * 4
+    check_parity()
+
+
+def test_what_is_scored_later_passes_the_histories_then(api, monkeypatch):
+    monkeypatch.setattr(tasks, "send_pending", lambda transaction_id: None)
+    accepted = predict(api, payment(hours_ago=3), Prefer="respond-async").json()["id"]
+    assert Transaction.objects.get(pk=accepted).sequence is None
+    assert pay(api, hours_ago=2).derived["customer_count_1d"] == 1.0
+    tasks.score_pending([accepted])
+    assert not Pending.objects.exists()
+    assert Prediction.objects.get(pk=accepted).derived["customer_count_1d"] == 1.0
+    assert pay(api, hours_ago=1).derived["customer_count_1d"] == 3.0
+    check_parity()
+
+
+def test_a_list_may_hold_several_schemas(api):
+    rows = [seed_payload(), payment(), seed_payload(schema="ulb"), payment(), payment(schema="nonesuch")]
+    body = json.dumps({"transactions": rows})
+    answer = api.post("/api/v1/predict/batch", data=body, content_type="application/json").json()
+    assert [result["status"] for result in answer["results"]] == [200, 200, 200, 200, 400]
+    schemas = [result["prediction"]["model_version"].split("-")[2] for result in answer["results"][:4]]
+    assert schemas == ["ulb", "handbook", "ulb", "handbook"]
+    stored = Transaction.objects.filter(schema="ulb").select_related("prediction")
+    assert [(row.tokens, row.sequence, row.prediction.derived) for row in stored] == [(None, None, None)] * 2
+
+
+def test_a_schema_without_a_champion_keeps_no_other_from_its_scores(worker, acme_api):
+    rows = [seed_payload(), payment()]
+    ModelVersion.objects.filter(schema="handbook").delete()
+    time.sleep(django_settings.MODEL_REFRESH_S + 0.1)
+    body = json.dumps({"transactions": rows})
+    answer = acme_api.post("/api/v1/predict/batch", data=body, content_type="application/json").json()
+    assert [result["status"] for result in answer["results"]] == [200, 503]
+    assert "champion" in answer["results"][1]["problem"]["detail"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["nonesuch", "../schemas/ulb", "", None, 1, ["ulb"]])
+def test_it_refuses_an_unknown_schema_and_names_those_it_knows(acme_api, name):
+    response = predict(acme_api, payment(schema=name))
+    assert response.status_code == 400
+    [error] = response.json()["errors"]
+    assert (error["pointer"], error["code"]) == ("/schema", "unknown_schema")
+    assert "handbook, ulb" in error["detail"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("value", ["", "x" * 65, "a\nb", 7, None, ["ada"], {}])
+def test_it_refuses_an_entity_that_is_no_usable_string(acme_api, value):
+    response = predict(acme_api, payment(value))
+    assert response.status_code == 400
+    [error] = response.json()["errors"]
+    assert (error["pointer"], error["code"]) == ("/customer", "invalid_entity")
+
+
+@pytest.mark.django_db
+def test_it_misses_an_entity_that_is_not_there(acme_api):
+    payload = payment()
+    del payload["terminal"]
+    [error] = predict(acme_api, payload).json()["errors"]
+    assert (error["pointer"], error["code"]) == ("/terminal", "missing")
+
+
+@pytest.mark.django_db
+def test_it_refuses_a_card_number_as_an_entity_and_asks_for_a_token_of_it(acme_api):
+    response = predict(acme_api, payment("4111 1111 1111 1111"))
+    assert response.status_code == 422
+    [error] = response.json()["errors"]
+    assert (error["pointer"], error["code"]) == ("/customer", "card_number")
+    assert "token" in error["detail"]
+
+
+def test_rebuilt_histories_are_the_same_to_the_byte(api, alice):
+    make_traffic(api, alice)
+    before = histories()
+    History.objects.all().delete()
+    call_command("rebuild_histories", "--schema", "handbook")
+    assert histories() == before
+    pay(api, "ada", "shop")
+    check_parity()
+
+
+def test_lost_histories_are_an_error_that_names_the_remedy(api, alice):
+    prediction = pay(api, amount=900.0)
+    History.objects.all().delete()
+    response = predict(api, payment())
+    assert response.status_code == 503
+    assert "manage.py rebuild_histories --schema handbook" in response.json()["detail"]
+    assert not History.objects.exists()
+    call_command("rebuild_histories", "--schema", "handbook")
+    close(prediction, alice, is_fraud=True)
+    assert pay(api).derived["customer_count_1d"] == 2.0
+
+
+def test_stale_histories_are_an_error_that_names_the_remedy(api):
+    pay(api)
+    History.objects.update(events=b"an older")
+    response = predict(api, payment(transaction_id="order-1"))
+    assert response.status_code == 503
+    assert "manage.py rebuild_histories --schema handbook" in response.json()["detail"]
+    assert not Transaction.objects.filter(transaction_id="order-1").exists()
+    call_command("rebuild_histories", "--schema", "handbook")
+    assert predict(api, payment(transaction_id="order-1")).status_code == 200
+    check_parity()
+
+
+def test_a_review_that_cannot_be_remembered_stays_open(api, alice):
+    prediction = pay(api, amount=900.0)
+    History.objects.all().delete()
+    with pytest.raises(Exception, match="rebuild_histories"):
+        close(prediction, alice, is_fraud=True)
+    assert Review.objects.get().state == "open"
+    assert not Label.objects.exists()
+
+
+def test_a_clock_that_is_slow_puts_nobody_before_what_was_seen(api):
+    ahead = time.time_ns() // 1000 + 3_600_000_000
+    pay(api)
+    History.objects.update(last_sequence=ahead)
+    pay(api)
+    assert Transaction.objects.filter(sequence=ahead + 1).count() == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("command", ["check_parity", "rebuild_histories"])
+def test_a_command_refuses_an_unknown_schema(command):
+    with pytest.raises(CommandError, match="Known schemas: handbook, ulb"):
+        call_command(command, "--schema", "nonesuch")
+
+
+def test_the_review_page_shows_shortened_tokens_and_what_was_computed(api, alice, client):
+    prediction = pay(api, amount=900.0)
+    client.force_login(alice)
+    page = client.get(f"/admin/scoring/review/{prediction.pk}/change/").content.decode()
+    token = prediction.transaction.tokens["customer"]
+    assert f"{token[:8]}…" in page
+    assert token not in page
+    names = ("customer_count_1d", "customer_count_7d", "terminal_risk_1d")
+    places = [page.index(f"<dt>{name}</dt>") for name in names]
+    assert places == sorted(places)
+
+
+def test_a_review_that_waits_for_a_rebuild_says_so_to_the_analyst(api, alice, client):
+    prediction = pay(api, amount=900.0)
+    History.objects.all().delete()
+    client.force_login(alice)
+    address = f"/admin/scoring/review/{prediction.pk}/change/"
+    page = client.post(address, {"decide": "fraud"}, follow=True).content.decode()
+    assert "manage.py rebuild_histories --schema handbook" in page
+    assert Review.objects.get().state == "open"
