@@ -129,9 +129,7 @@ def test_the_days_of_the_test_have_no_say_in_a_model_of_the_past(tmp_path):
     }
     future = timeline.day[:, None] >= 18_041
     one, other = (
-        bundle_of(
-            np.where(future, rows * factor, rows), labels, tmp_path / str(factor), KEY, timeline, **chosen
-        )
+        bundle_of(np.where(future, rows * factor, rows), labels, tmp_path / str(factor), KEY, timeline, **chosen)
         for factor in (1, 3)
     )
     assert_same_weights(one, other)
