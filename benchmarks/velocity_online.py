@@ -7,6 +7,7 @@ computed is computed again offline, and has to be the same to the bit.
 
 import sys
 from argparse import ArgumentParser
+from statistics import median
 
 from benchmarks.stand import as_fast_as_possible, table
 from fraudsite.tests.deployment import deployment, run
@@ -22,6 +23,7 @@ def main() -> None:
     with deployment("postgresql", handbook=True) as ours:
         sides = [("ulb", ours.rows), ("handbook", ours.handbook_rows)]
         cells = []
+        per_s: dict[str, list[float]] = {name: [] for name, _ in sides}
         for turn in range(options.rounds + 1):
             for name, rows in sides:
                 many, one = (
@@ -35,10 +37,12 @@ def main() -> None:
                     for connections in (CONNECTIONS, 1)
                 )
                 if turn:  # the first is a warm-up
+                    per_s[name].append(many.per_s)
                     failed = many.failed + one.failed
                     cells.append([name, f"{many.per_s:,.0f}", f"{many.p99_ms:.1f}", f"{one.p50_ms:.2f}", str(failed)])
         titles = ["schema", f"requests per s, {CONNECTIONS} connections", "p99 ms", "p50 ms, one connection", "failed"]
         print(table(titles, cells))
+        print(f"\nhandbook / ulb: {median(per_s['handbook']) / median(per_s['ulb']):.2f}×")
         check = ["manage.py", "check_parity", "--schema", "handbook", "--sample", "0"]
         print(run([sys.executable, *check], ours.environment).splitlines()[-1])
 
