@@ -243,7 +243,11 @@ def _origin(bundle: Bundle) -> list[tuple[str, str]]:
         ("Data", f"{data['rows']:,} rows, {data['frauds']:,} frauds, SHA-256 {data['sha256']}"),
         ("Split", f"{split['protocol']}, seed {split['seed']}: {', '.join(_part_sizes(split))} rows"),
         ("Hyperparameters", ", ".join(f"{name} {value}" for name, value in hyperparameters.items())),
-        ("Epochs", f"{len(losses)}, of which number {said['kept_epoch']} was kept"),
+        # Older bundles do not say which they kept: the one of the lowest validation loss.
+        (
+            "Epochs",
+            f"{len(losses)}, of which number {said.get('kept_epoch') or losses.index(min(losses)) + 1} was kept",
+        ),
         ("Device", said["device"]),
         ("Packages", ", ".join(f"{name} {version}" for name, version in said["packages"].items())),
         ("Code", said["git_commit"] or "outside of a repository"),
