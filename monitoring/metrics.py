@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from datetime import timedelta
 
-from django.db import DatabaseError
+from django.db import Error
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -42,7 +42,7 @@ class DatabaseCollector(Collector):
         try:
             yield from list(_of_database())
             up.add_metric([], 1)
-        except DatabaseError as error:
+        except Error as error:
             # What the process has measured is wanted most when something is wrong.
             logger.warning("The database did not answer a scrape: %s", error)
             up.add_metric([], 0)

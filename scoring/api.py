@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
@@ -244,7 +244,7 @@ def _in_thread(call: Callable[..., T]) -> Callable[..., Awaitable[T]]:
     def connected(*args: Any, **kwargs: Any) -> T:
         try:
             return call(*args, **kwargs)
-        except DatabaseError as error:
+        except Error as error:
             raise DatabaseUnavailable from error
         finally:
             if not connection.in_atomic_block:  # but for tests, which undo what was written

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 from django.http import HttpRequest
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
@@ -57,7 +57,7 @@ class KeyRing:
         try:
             if self._read_at < asked_at:
                 self._read()
-        except DatabaseError as error:
+        except Error as error:
             raise DatabaseUnavailable from error
         finally:
             self._reading.release()
@@ -67,7 +67,7 @@ class KeyRing:
         try:
             with self._reading:
                 self._read()
-        except DatabaseError as error:
+        except Error as error:
             logger.warning("The keys could not be read: %s", error)
         finally:
             connection.close()
@@ -90,7 +90,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         token = _token(request.META.get("HTTP_AUTHORIZATION", ""))
         if token is None:
             return None
-        key = ring.find(ApiKey.digest_of(token))
+        key = getattr(request, "recalled_key", None) or ring.find(ApiKey.digest_of(token))
         if key is None:
             raise AuthenticationFailed("This key is not known, or it was revoked.")
         return key.client, key
@@ -100,12 +100,18 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 
 def needs_database(request: HttpRequest) -> bool:
-    """Whether authentication would have to ask the database, and so must not run on the event loop."""
+    """Whether authentication would have to ask the database, and so must not run on the event loop.
+
+    What memory knows is put by for `authenticate`: a moment later it may be too old to be recalled.
+    """
     try:
         token = _token(request.META.get("HTTP_AUTHORIZATION", ""))
     except AuthenticationFailed:
         return False
-    return token is not None and ring.recall(ApiKey.digest_of(token)) is None
+    if token is None:
+        return False
+    request.recalled_key = ring.recall(ApiKey.digest_of(token))  # type: ignore[attr-defined]
+    return request.recalled_key is None  # type: ignore[attr-defined]
 
 
 def _token(header: str) -> str | None:

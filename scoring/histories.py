@@ -154,9 +154,11 @@ def _make_missing(schema: Schema, entity_of: dict[str, str]) -> None:
 
 
 def _are_lost(schema: Schema) -> bool:
+    # In this order: a transaction that is seen here was committed together with its histories, which the second look
+    # then sees, too.
     return (
-        not History.objects.filter(schema=schema.name).exists()
-        and Transaction.objects.filter(schema=schema.name, sequence__isnull=False).exists()
+        Transaction.objects.filter(schema=schema.name, sequence__isnull=False).exists()
+        and not History.objects.filter(schema=schema.name).exists()
     )
 
 

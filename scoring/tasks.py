@@ -9,7 +9,7 @@ import redis
 from celery import current_app, shared_task
 from celery.signals import worker_process_init
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import Error, InterfaceError, OperationalError, connection
 from kombu.exceptions import OperationalError as BrokerError
 
 from scoring import predictor, replies, selectors, services
@@ -35,7 +35,7 @@ def score_batch(reply_to: str, batch_id: str, message: bytes) -> None:
         else:
             outcomes, stages = _score_each(submissions, schemas, started_at)
         reply = Reply(batch_id, started_at, time.time(), outcomes=outcomes, stages=stages)
-    except (FraudsiteError, DatabaseError, msgspec.MsgspecError) as error:
+    except (FraudsiteError, Error, msgspec.MsgspecError) as error:
         reply = Reply(batch_id, started_at, time.time(), error=_report(error))
     replies.send(reply_to, reply)
 
@@ -50,7 +50,7 @@ def _score_each(
         part = [submission for submission in submissions if submission.schema == schema]
         try:
             scored, took = _score_batch(part, schema, started_at)
-        except (FraudsiteError, DatabaseError) as error:
+        except (FraudsiteError, Error) as error:
             scored, took = [Outcome(Kind.FAILED, _report(error).encode())] * len(part), replies.Stages()
         outcomes |= zip([submission.id for submission in part], scored, strict=True)
         stages.features_s += took.features_s
@@ -86,7 +86,7 @@ def score_pending(transaction_ids: list[str]) -> None:
                 services.score_pending(transaction_ids=keys, predictor=predictor.current(schema))
             except FraudsiteError as error:
                 logger.warning("Pending transactions of %s were not scored: %s", schema, error)
-    except DatabaseError as error:
+    except Error as error:
         logger.warning("%d pending transactions were not scored: %s", len(transaction_ids), error)
 
 
@@ -114,7 +114,7 @@ def load_champions(**_: Any) -> None:
         for schema in _schemas_to_load():
             try:
                 predictor.current(schema)
-            except (FraudsiteError, DatabaseError) as error:
+            except (FraudsiteError, Error) as error:
                 logger.warning("No model of %s is loaded yet: %s", schema, error)
         # What is loaded by now stays for good: the collector need not walk through it again and again.
         gc.collect()
@@ -124,5 +124,5 @@ def load_champions(**_: Any) -> None:
 def _schemas_to_load() -> set[str]:
     try:
         return registry.live_schemas() | {settings.DEFAULT_SCHEMA}
-    except DatabaseError:
+    except Error:
         return {settings.DEFAULT_SCHEMA}

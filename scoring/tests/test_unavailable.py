@@ -8,7 +8,7 @@ import pytest
 from django.db import connections
 
 from fraudsite.testing import seed_payload, suspended
-from scoring import gateway, replies
+from scoring import authentication, gateway, replies
 from scoring.models import Transaction
 from training.models import Stage
 
@@ -56,6 +56,18 @@ def test_it_answers_503_while_there_is_no_champion_and_says_so(worker, champion,
     time.sleep(settings.MODEL_REFRESH_S + 0.1)
     assert "champion" in refused(predict(acme_api), 503)["detail"]
     assert not Transaction.objects.exists()
+
+
+def test_a_key_that_grows_too_old_while_a_call_is_let_in_is_good_for_that_call(acme_api, monkeypatch):
+    class Forgetful(authentication.KeyRing):
+        def recall(self, digest):
+            known = super().recall(digest)
+            self._read_at = -float("inf")
+            return known
+
+    monkeypatch.setattr(authentication, "ring", Forgetful())
+    authentication.ring._read()
+    assert acme_api.post("/predict", data="{}", content_type="application/json").status_code == 400
 
 
 def test_it_answers_429_when_more_requests_wait_than_it_holds(worker, acme_api, settings, monkeypatch):
