@@ -150,16 +150,7 @@ def _rebuild_partition(schema: Schema, entity: str, chosen: Q) -> int:
     anew = replay(_only(schema, entity), events, labels).histories[entity]
     nothing = version(schema, entity)
     storage.save_histories(
-        [
-            History(
-                token=token,
-                schema=schema.name,
-                entity=entity,
-                events=anew.get(token, nothing),
-                last_sequence=last,
-            )
-            for token, last in last_sequence.items()
-        ]
+        [storage.Remembered(token, anew.get(token, nothing), last) for token, last in last_sequence.items()]
     )
     return len(last_sequence)
 

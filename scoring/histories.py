@@ -14,8 +14,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import psycopg
+from django.db import connection
 
 from scoring.models import History, Transaction
+from scoring.storage import Remembered
 from training.exceptions import StaleHistory
 from training.features.replay import Events, Labels, Tokens, replay, version, warm
 from training.schema import Schema
@@ -76,17 +79,11 @@ class Locked:
         )
         return sequences[0]
 
-    def changed(self) -> list[History]:
+    def changed(self) -> list[Remembered]:
         """The histories as they are now, to be stored."""
         return [
-            History(
-                token=token,
-                schema=self.schema.name,
-                entity=entity,
-                # A label is no news to an entity whose features read none, but it has its place in the order.
-                events=self._new.get(entity, {}).get(token, before),
-                last_sequence=self.last_sequence[token],
-            )
+            # A label is no news to an entity whose features read none, but it has its place in the order.
+            Remembered(token, self._new.get(entity, {}).get(token, before), self.last_sequence[token])
             for entity, histories in self.events.items()
             for token, before in histories.items()
             if token in self._drawn
@@ -121,19 +118,41 @@ def lock(schema: Schema, tokens: Iterable[Sequence[str]]) -> Locked:
     """
     kept = {place: name for place, name in enumerate(schema.entity_names) if version(schema, name)}
     entity_of = {row[place]: name for row in tokens for place, name in kept.items()}
-    _make_missing(schema, entity_of)
+    held = _lock_all(list(entity_of))
+    if len(held) < len(entity_of):
+        _make_missing(schema, entity_of)
+        held = _lock_all(list(entity_of))
     events: dict[str, dict[str, bytes]] = {name: {} for name in kept.values()}
     last_sequence = {}
-    # In one order everywhere, or two batches could each wait for the other.
-    held = History.objects.select_for_update().filter(token__in=entity_of).order_by("token")
-    for token, stored, last in held.values_list("token", "events", "last_sequence"):
+    for token, stored, last in held:
         events[entity_of[token]][token] = bytes(stored)
         last_sequence[token] = last
     return Locked(schema, events, last_sequence)
 
 
+# The rows are locked in one order everywhere, or two batches could each wait for the other. For the same reason none is
+# locked as long as some have to be made.
+LOCK_ALL = """
+SELECT token, events, last_sequence FROM scoring_history
+WHERE token = ANY(%b) AND (SELECT count(*) FROM scoring_history WHERE token = ANY(%b)) = %b
+ORDER BY token FOR UPDATE
+"""
+
+
+def _lock_all(tokens: list[str]) -> list[tuple[str, bytes | memoryview, int]]:
+    """Lock these histories and read them: token, events, last sequence. On PostgreSQL all of them or none."""
+    if connection.vendor != "postgresql":
+        held = History.objects.select_for_update().filter(token__in=tokens).order_by("token")
+        return list(held.values_list("token", "events", "last_sequence"))
+    connection.ensure_connection()
+    # Of Django's own cursor bytes would come as text, twice as long.
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+        cursor.execute(LOCK_ALL, [tokens, tokens, len(tokens)], prepare=True, binary=True)
+        return cursor.fetchall()
+
+
 def _make_missing(schema: Schema, entity_of: dict[str, str]) -> None:
-    """Give a history to who has none. In one order, and before any lock is held: see `lock`."""
+    """Give a history to who has none. In one order, and before any lock is held: see `LOCK_ALL`."""
     present = set(History.objects.filter(token__in=entity_of).values_list("token", flat=True))
     missing = sorted(entity_of.keys() - present)
     if missing and not present and _are_lost(schema):

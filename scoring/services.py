@@ -85,17 +85,19 @@ def _score_with_histories(
 ) -> dict[str, Outcome]:
     """As above, where the histories of entities take part: what they have seen and what is stored must be the same."""
     outcomes: dict[str, Outcome] = {}
-    while True:  # each round knows or has refused at least one more than the last, so there is an end
+    all_new = True  # most batches are, and looking costs as much as storing
+    while True:  # after the first, each round knows or has refused at least one more than the last: there is an end
         try:
             with transaction.atomic():
-                return outcomes | _score_under_lock(live, predictor, started_at, stages)
+                return outcomes | _score_under_lock(live, predictor, started_at, stages, all_new=all_new)
         except _OnceMore as again:
+            all_new = False
             outcomes |= {str(key): Outcome(Kind.UNSCORABLE) for key in again.unscorable}
             live = [submission for submission in live if submission.id not in outcomes]
 
 
 def _score_under_lock(
-    live: Sequence[Submission], predictor: Predictor, started_at: float, stages: Stages
+    live: Sequence[Submission], predictor: Predictor, started_at: float, stages: Stages, *, all_new: bool
 ) -> dict[str, Outcome]:
     from scoring import histories
     from training.features.replay import model_inputs
@@ -103,7 +105,7 @@ def _score_under_lock(
     schema = predictor.schema
     locked = histories.lock(schema, [submission.tokens for submission in live])
     # Only now: whoever stored a copy of one of these held the same locks, and has committed.
-    outcomes = selectors.known_outcomes(live)
+    outcomes = {} if all_new else selectors.known_outcomes(live)
     new = _first_copies(submission for submission in live if submission.id not in outcomes)
     waited = time.perf_counter()
     if new:
@@ -122,7 +124,7 @@ def _score_under_lock(
         for scored, sequence, values in zip(batch, sequences, derived.tolist(), strict=True):
             scored.sequence, scored.derived = sequence, values
         landed = storage.store(batch, _circumstances(predictor, stages, now), locked.changed())
-        if len(landed) < len(batch):  # its id came with other entities in a parallel batch
+        if len(landed) < len(batch):  # some were known, or came with other entities in a parallel batch
             raise _OnceMore
         outcomes |= _answers(batch, predictor, now)
     return outcomes | selectors.known_outcomes([submission for submission in live if submission.id not in outcomes])

@@ -7,21 +7,20 @@ parallel repeats and redelivered messages all end in one row.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 import psycopg
 from django.db import connection, transaction
+from django.utils import timezone
 
-from scoring.models import Decision, History, Prediction, Review, Transaction
+from scoring.models import Decision, Prediction, Review, Transaction
 from scoring.submissions import Submission
 from training.schema import Schema
 
 # Everything in one statement, and so in one round trip and one commit. Values travel as arrays, which cost the server
 # no parsing; docs/performance.md has the measurements of this against COPY and against a long VALUES list.
-HISTORIES_AT_ONCE = 500
-
 # Each line that begins with + is for schemas with computed features alone.
 STATEMENT = """
 WITH sent AS (
@@ -87,6 +86,14 @@ class Scored:
     derived: Sequence[float] = ()
 
 
+class Remembered(NamedTuple):
+    """A history as it is to be stored; its row is there, and locked by whoever stores it."""
+
+    token: str
+    events: bytes
+    last_sequence: int
+
+
 @dataclass(frozen=True, slots=True)
 class Circumstances:
     """What the predictions of a batch have in common."""
@@ -99,7 +106,7 @@ class Circumstances:
     created_at: datetime
 
 
-def store(batch: Sequence[Scored], circumstances: Circumstances, histories: Sequence[History] = ()) -> set[str]:
+def store(batch: Sequence[Scored], circumstances: Circumstances, histories: Sequence[Remembered] = ()) -> set[str]:
     """Store what is new, and the histories as they are now, which the caller has locked if there are any.
 
     Returns the ids of the submissions that landed; the others were known by id or content.
@@ -112,7 +119,7 @@ def store(batch: Sequence[Scored], circumstances: Circumstances, histories: Sequ
     return _store_elsewhere(batch, circumstances, histories)
 
 
-def _store_on_postgresql(batch: Sequence[Scored], common: Circumstances, histories: Sequence[History]) -> set[str]:
+def _store_on_postgresql(batch: Sequence[Scored], common: Circumstances, histories: Sequence[Remembered]) -> set[str]:
     schema = common.schema
     sent = [scored.submission for scored in batch]
     values: list[Any] = [
@@ -169,7 +176,7 @@ def _computed_columns(batch: Sequence[Scored], schema: Schema) -> list[list[Any]
 
 
 @transaction.atomic
-def _store_elsewhere(batch: Sequence[Scored], common: Circumstances, histories: Sequence[History]) -> set[str]:
+def _store_elsewhere(batch: Sequence[Scored], common: Circumstances, histories: Sequence[Remembered]) -> set[str]:
     landed = insert_new(
         [transaction_of(scored.submission, common.schema, scored.amount, scored.sequence) for scored in batch]
     )
@@ -201,15 +208,14 @@ def _store_elsewhere(batch: Sequence[Scored], common: Circumstances, histories: 
     return landed
 
 
-def save_histories(histories: Sequence[History]) -> None:
-    """Write histories whose rows are there, and locked by the caller."""
-    History.objects.bulk_create(
-        histories,
-        batch_size=HISTORIES_AT_ONCE,
-        update_conflicts=True,
-        unique_fields=["token"],
-        update_fields=["events", "last_sequence", "updated_at"],
-    )
+def save_histories(histories: Sequence[Remembered]) -> None:
+    """Write histories; see `Remembered`."""
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE scoring_history SET events = %s, last_sequence = %s, updated_at = %s WHERE token = %s",
+            [(history.events, history.last_sequence, now, history.token) for history in histories],
+        )
 
 
 def tokens_by_name(schema: Schema, tokens: Sequence[str]) -> dict[str, str] | None:
