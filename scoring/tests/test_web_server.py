@@ -5,6 +5,7 @@ import re
 import time
 
 import httpx
+import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 
@@ -12,19 +13,28 @@ from fraudsite.testing import seed_payload
 from scoring import services
 from scoring.models import Prediction, Review, Transaction
 
+LIST = "/api/v1/predict/batch"
 
-def post(site, acme, content):
+
+def post(site, acme, content, path="/predict"):
     _, key = services.create_api_key(client=acme)
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    return httpx.post(f"{site}/predict", content=content, headers=headers)
+    return httpx.post(f"{site}{path}", content=content, headers=headers, timeout=30)
 
 
-def test_it_takes_a_chunked_body(site, acme):
-    assert post(site, acme, iter([json.dumps(seed_payload()).encode()])).status_code == 200
+@pytest.mark.parametrize(("path", "body"), [("/predict", seed_payload()), (LIST, {"transactions": [seed_payload()]})])
+def test_it_takes_a_chunked_body(site, acme, path, body):
+    text = json.dumps(body).encode()
+    response = post(site, acme, iter([text[:100], text[100:]]), path)
+    assert response.status_code == 200, response.text
+    assert Prediction.objects.count() == 1
 
 
-def test_it_refuses_a_chunked_body_over_the_limit(site, acme, settings):
-    response = post(site, acme, (b" " * 4096 for _ in range(settings.PREDICT_BODY_LIMIT_BYTES // 4096 + 1)))
+@pytest.mark.parametrize(
+    ("path", "limit"), [("/predict", "PREDICT_BODY_LIMIT_BYTES"), (LIST, "BATCH_BODY_LIMIT_BYTES")]
+)
+def test_it_refuses_a_chunked_body_over_the_limit(site, acme, settings, path, limit):
+    response = post(site, acme, (b" " * 4096 for _ in range(getattr(settings, limit) // 4096 + 1)), path)
     assert response.status_code == 413
     assert response.headers["Content-Type"] == "application/problem+json"
 
