@@ -9,7 +9,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from fraudsite.testing import seed_payload
+from fraudsite.testing import seed_payload, web_server, worker_environment
 from scoring import services
 from scoring.models import Prediction, Review, Transaction
 
@@ -41,6 +41,28 @@ def test_it_refuses_a_chunked_body_over_the_limit(site, acme, settings, path, li
 
 def test_it_refuses_an_empty_body(site, acme):
     assert post(site, acme, b"").status_code == 400
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_predict_calls_say_the_same_of_safety_as_other_calls(worker, acme, scheme):
+    _, key = services.create_api_key(client=acme)
+    headers = {"Authorization": f"Bearer {key}", "X-Request-ID": "call-1", "X-Forwarded-Proto": scheme}
+    with (
+        web_server(worker_environment() | {"HTTPS": "true", "BEHIND_PROXY": "true"}) as url,
+        httpx.Client(base_url=url, headers=headers, timeout=30) as http,
+    ):
+        prompt = http.post("/predict", json=seed_payload())
+        other = http.post(LIST, json={"transactions": [seed_payload()]})
+        assert prompt.status_code == other.status_code == (200 if scheme == "https" else 301)
+        assert safety_of(prompt) == safety_of(other)
+        assert prompt.headers["X-Request-ID"] == "call-1"
+        assert ("Strict-Transport-Security" in prompt.headers) == (scheme == "https")
+
+
+def safety_of(response):
+    """All headers but those that tell of this answer alone."""
+    ours = {"content-length", "date", "location", "server", "transfer-encoding"}
+    return {name: value for name, value in response.headers.items() if name not in ours}
 
 
 def test_a_call_that_waits_for_the_database_is_answered_in_time(site, acme, settings):
