@@ -1,6 +1,9 @@
 """Transactions with entities: what is computed of them online is what is computed of them offline, to the bit."""
 
+import hashlib
+import hmac
 import json
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -156,6 +159,33 @@ def test_parity_names_what_was_tampered_with(api, capsys):
     with pytest.raises(CommandError, match="1 predictions of handbook differ, in 1 features"):
         check_parity()
     assert f"{prediction.pk} customer_count_7d" in capsys.readouterr().out
+
+
+def test_parity_leaves_out_and_counts_what_was_made_under_another_declaration(api, capsys):
+    pay(api)
+    older = pay(api)
+    older.derived["customer_count_7d"] += 1.0
+    older.model_version = version_of_another_declaration(older.model_version)
+    older.save()
+    check_parity()
+    said = capsys.readouterr().out
+    assert "1 were made under another declaration of handbook, and are left out." in said
+    assert "No feature of handbook differs." in said
+
+
+def version_of_another_declaration(version):
+    """A copy whose bundle says that the schema was another when it was signed."""
+    directory = shutil.copytree(version.bundle_dir, version.bundle_dir.with_name(f"older-{version.pk}"))
+    description = json.loads((directory / "bundle.json").read_text())
+    description["schema"]["hash"] = "0" * 64
+    (directory / "bundle.json").write_text(json.dumps(description))
+    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest["files"]["bundle.json"] = hashlib.sha256((directory / "bundle.json").read_bytes()).hexdigest()
+    signed = json.dumps(manifest).encode()
+    (directory / "manifest.json").write_bytes(signed)
+    signature = hmac.new(django_settings.BUNDLE_SIGNING_KEY.encode(), signed, hashlib.sha256)
+    (directory / "manifest.sig").write_text(signature.hexdigest())
+    return ModelVersion.objects.create(version=directory.name, schema="handbook", review_threshold=0.5)
 
 
 def test_a_reversed_label_is_forgotten_by_later_transactions(api, alice):
