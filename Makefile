@@ -28,7 +28,6 @@ benchmarks: .venv/benchmarks
 	$(BIN)/python -m benchmarks.realtime
 	$(BIN)/python -m benchmarks.batch
 	$(BIN)/python -m benchmarks.growth
-	$(BIN)/python -m benchmarks.velocity_offline
 	$(BIN)/python -m benchmarks.velocity_online
 
 requirements: .venv/dev

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,6 +90,16 @@ def at_rate(url: str, rows: Path, *, per_s: float, seconds: int, directory: Path
         p99_ms=took_ms[int(len(took_ms) * 0.99)],
         failed=sum(line[1] != "200" for line in lines),
     )
+
+
+def handbook_file(parser: ArgumentParser, given: Path | None) -> Path:
+    """The raw file that was given. Without one the program ends, and says where it is found."""
+    if given is None or not given.is_file():
+        parser.error(
+            f"{given or 'no file'}: give the raw transactions of the fraud detection handbook, as one Parquet file "
+            "with their columns. They are published at https://github.com/Fraud-Detection-Handbook/simulated-data-raw"
+        )
+    return given
 
 
 def rss_mb(pid: int) -> float:

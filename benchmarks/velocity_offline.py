@@ -1,4 +1,4 @@
-"""Computed features of a whole dataset, beside the usual recipes: `python -m benchmarks.velocity_offline`.
+"""Computed features of a whole dataset, beside the usual recipes: `python -m benchmarks.velocity_offline FILE`.
 
 All start from one frame in memory, end with the features of every row, and take turns. The book's recipe is pandas,
 group by group; the other peer says the same in Polars. What the book defines is compared row by row. Processor seconds
@@ -19,7 +19,7 @@ import pandas as pd
 import polars as pl
 
 from benchmarks.peers import handbook_recipe, polars_recipe
-from benchmarks.stand import table
+from benchmarks.stand import handbook_file, table
 from training.features.replay import EVENT, VERSION_BYTES, Events, Labels, arrivals_by_time, replay, warm
 from training.schema import Schema, load_schema
 
@@ -28,15 +28,14 @@ BOOK_FEATURES = 14  # the amount, its fifteenth, is given
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "source", type=Path, nargs="?", default=Path("../shared/data/handbook/transactions.parquet"), help="raw file"
-    )
+    parser.add_argument("source", type=Path, nargs="?", help="the raw file")
     parser.add_argument("--rows", type=int, help="the first so many only")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     schema = load_schema("handbook")
     book = dataclasses.replace(schema, velocity=schema.velocity[: BOOK_FEATURES - len(schema.calendar)])
-    raw = pd.read_parquet(options.source).sort_values("TX_DATETIME", kind="stable", ignore_index=True)[: options.rows]
+    raw = pd.read_parquet(handbook_file(parser, options.source))
+    raw = raw.sort_values("TX_DATETIME", kind="stable", ignore_index=True)[: options.rows]
     raw["TRANSACTION_ID"] = np.arange(len(raw))
     lazy = pl.from_pandas(raw)
     began = time.perf_counter()

@@ -6,6 +6,7 @@ ASGI hands each call to a thread; so the calls that come by the thousand are giv
 
 import asyncio
 import gc
+from collections.abc import Iterable
 from io import BytesIO
 from typing import Any, cast
 
@@ -88,8 +89,13 @@ async def _read(receive: Any, limit_bytes: int) -> bytes | None:
     return body
 
 
+def _in_wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    environ["wsgi.input_terminated"] = True  # a2wsgi marks the end of a body, announced or not; other servers may not
+    return wsgi.application(environ, start_response)
+
+
 prompt = PromptHandler()
-everything_else: Any = WSGIMiddleware(cast(Any, wsgi.application), workers=settings.WEB_THREADS)
+everything_else: Any = WSGIMiddleware(cast(Any, _in_wsgi), workers=settings.WEB_THREADS)
 
 
 _in_threads: set[asyncio.Future[None]] = set()

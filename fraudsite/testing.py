@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from django.test import Client as HttpClient
 
     from scoring.models import Client
+    from scoring.submissions import Submission
     from training.bundle import Bundle
     from training.models import ModelVersion
 
@@ -295,3 +296,19 @@ def seed_payload(**changes: Any) -> dict[str, Any]:
 def fraudulent_payload(**changes: Any) -> dict[str, Any]:
     """A transaction of the kind that the tiny model learned to be fraud."""
     return seed_payload(V3=-8.0, V4=6.0, V10=-8.0, V12=-9.0, V14=-10.0, V17=-8.0) | changes
+
+
+def submission(client_id: int, payload: dict[str, Any], *, deadline_ms: int = 60_000) -> "Submission":
+    """A body as the web process sends it on to a worker."""
+    from django.utils import timezone
+
+    from scoring.submissions import schema_of, validate
+
+    return validate(
+        payload,
+        schema=schema_of(payload),
+        client_id=client_id,
+        received_at=timezone.now(),
+        deadline_ms=deadline_ms,
+        clock_skew_s=0,
+    )

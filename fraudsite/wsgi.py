@@ -15,10 +15,11 @@ pages = get_wsgi_application()
 
 
 class MachineHandler(WSGIHandler):
-    """Serves the calls of machines, which have keys in place of sessions, cookies and forms.
+    """Serves the other calls of machines: lists of transactions, and what became of one. Predict calls have
+    `fraudsite.asgi.PromptHandler`.
 
-    The middleware that pages need and the signals around a request would be nearly half of what a predict call costs
-    the web process. What the signals tidy up, database connections, is tidied up here: few calls open one.
+    Machines have keys in place of sessions, cookies and forms, so the middleware that pages need and the signals around
+    a request are left out. What the signals tidy up, database connections, is tidied up here: few calls open one.
     """
 
     def load_middleware(self, is_async: bool = False) -> None:
@@ -45,6 +46,5 @@ machines = MachineHandler()
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    environ["wsgi.input_terminated"] = True  # a2wsgi marks the end of a body, announced or not
     is_machine = environ["PATH_INFO"].startswith(settings.MACHINE_PATHS)
     return (machines if is_machine else pages)(environ, start_response)

@@ -19,6 +19,7 @@ from django.utils import timezone
 from scoring import storage
 from scoring.histories import microseconds
 from scoring.models import History, Label, Prediction, Transaction
+from training import registry
 from training.features.replay import Events, Labels, replay, version
 from training.schema import Schema
 
@@ -56,9 +57,10 @@ def rebuild(schema: Schema, on_progress: Callable[[str, float], None]) -> int:
 def differences(schema: Schema, sample: int, on_progress: Callable[[str, float], None]) -> Iterator[Difference]:
     """Compute the features of `sample` stored predictions anew (0: of all), and give those that differ in any bit.
 
-    What arrives meanwhile has no part in them, so a live system is no hindrance.
+    What arrives meanwhile has no part in them, so a live system is no hindrance. What was computed under another
+    declaration is left out: it has to differ.
     """
-    computed = Prediction.objects.filter(transaction__schema=schema.name, transaction__sequence__isnull=False)
+    computed = _computed(schema).exclude(model_version__in=registry.outdated(schema.name))
     sampled = set(computed.order_by("?").values_list("pk", flat=True)[:sample]) if sample else None
     calendar = {flag.name for flag in schema.calendar}
     for place, entity in enumerate(_kept(schema)):
@@ -75,6 +77,15 @@ def differences(schema: Schema, sample: int, on_progress: Callable[[str, float],
                         if stored is None or np.float64(stored).tobytes() != np.float64(anew).tobytes():
                             yield Difference(key, name, stored, anew)
             on_progress(entity, share)
+
+
+def of_another_declaration(schema: Schema) -> int:
+    """How many predictions were made when the schema declared something else."""
+    return _computed(schema).filter(model_version__in=registry.outdated(schema.name)).count()
+
+
+def _computed(schema: Schema) -> QuerySet[Prediction]:
+    return Prediction.objects.filter(transaction__schema=schema.name, transaction__sequence__isnull=False)
 
 
 def _kept(schema: Schema) -> list[str]:

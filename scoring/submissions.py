@@ -1,7 +1,6 @@
 """From a JSON object to a transaction worth scoring: every fault of the object is named in one answer."""
 
 import hashlib
-import hmac
 import math
 import re
 import struct
@@ -18,12 +17,12 @@ from django.conf import settings
 from scoring.decoding import strings
 from scoring.exceptions import FieldError, InvalidFields, UnacceptableValues
 from training.schema import Field, Schema, load_schema, schema_names
+from training.tokens import token_of
 
 TRANSACTION_ID_LIMIT = 64
 USABLE_ID = f"Send a string of 1 to {TRANSACTION_ID_LIMIT} printable characters."
 ENTITY_LIMIT = 64
 USABLE_ENTITY = f"Send a string of 1 to {ENTITY_LIMIT} printable characters."
-TOKEN_LENGTH = 32  # of hexadecimal digits
 OPTIONAL_FIELDS = ("transaction_id", "event_time", "deadline_ms", "schema")
 # 13 to 19 digits, perhaps grouped; 2 to 6 are the first digits of the payment schemes.
 CARD_NUMBER = re.compile(r"(?<!\d)[2-6](?:[ -]?\d){12,18}(?!\d)")
@@ -69,13 +68,6 @@ def schema_of(body: dict[str, Any]) -> Schema:
 @cache
 def _schemas() -> dict[str, Schema]:
     return {name: load_schema(name) for name in schema_names()}
-
-
-def token_of(schema: str, entity: str, value: str) -> str:
-    """What stands for an entity in whatever is stored or sent on: nobody without the key can tell whose it is."""
-    # What is printable has no NUL, so no two triples read the same.
-    said = "\0".join((schema, entity, value)).encode()
-    return hmac.digest(settings.ENTITY_HASH_KEY.encode(), said, "sha256").hex()[:TOKEN_LENGTH]
 
 
 def validate(
@@ -212,7 +204,7 @@ def _tokens(body: dict[str, Any], schema: Schema, malformed: list[FieldError]) -
     for name in schema.entity_names:
         value = body.get(name)
         if isinstance(value, str) and 1 <= len(value) <= ENTITY_LIMIT and value.isprintable():
-            tokens.append(token_of(schema.name, name, value))
+            tokens.append(token_of(settings.ENTITY_HASH_KEY, schema.name, name, value))
         elif name in body:
             malformed.append(FieldError(f"/{name}", "invalid_entity", USABLE_ENTITY))
         else:

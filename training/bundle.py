@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from training.exceptions import BundleRefused, SchemaNotFound
+from training.exceptions import BundleRefused, SchemaChanged, SchemaNotFound
 from training.schema import load_schema
 
 FORMAT = 1
@@ -135,7 +135,8 @@ def load_bundle(path: Path, *, signing_key: str) -> Bundle:
 
     Raises:
         BundleRefused: a file is missing, surplus or altered; the signature is missing or of another key; the format
-            is unknown; the schema is unknown or has changed since.
+            or the schema is unknown.
+        SchemaChanged: the schema has changed since.
     """
     manifest, signature = _read(path, "manifest.json"), _read(path, "manifest.sig")
     if not hmac.compare_digest(signature, _signature(manifest, signing_key).encode()):
@@ -159,7 +160,7 @@ def load_bundle(path: Path, *, signing_key: str) -> Bundle:
     except SchemaNotFound as error:
         raise BundleRefused(f"{path.name}: {error}") from error
     if description["schema"]["hash"] != schema.hash:
-        raise BundleRefused(f"{path.name}: made for another version of the schema {schema.name}. Train anew.")
+        raise SchemaChanged(f"{path.name}: made for another version of the schema {schema.name}. Train anew.")
     return Bundle(
         path=path,
         description=description,

@@ -26,6 +26,10 @@ class BundleRefused(FraudsiteError):
     """The model bundle is incomplete, altered, unsigned or made for another schema."""
 
 
+class SchemaChanged(BundleRefused):
+    """The model bundle was made for another version of its schema."""
+
+
 class NoChampion(FraudsiteError):
     """No model has been promoted to champion: run `manage.py train`, or promote one in the admin."""
 

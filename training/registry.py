@@ -6,7 +6,7 @@ from django.db import transaction
 
 from training.bundle import Bundle, load_bundle
 from training.datasets import parquet_path, storage
-from training.exceptions import DatasetError, NoChampion
+from training.exceptions import BundleRefused, DatasetError, NoChampion, SchemaChanged
 from training.models import ModelVersion, Stage
 from training.schema import load_schema
 
@@ -35,6 +35,19 @@ def load(version: ModelVersion) -> Bundle:
         BundleRefused: see `load_bundle`.
     """
     return load_bundle(version.bundle_dir, signing_key=settings.BUNDLE_SIGNING_KEY)
+
+
+def outdated(schema: str) -> list[ModelVersion]:
+    """The versions that were made when this schema declared something else."""
+    found = []
+    for version in ModelVersion.objects.filter(schema=schema):
+        try:
+            load(version)
+        except SchemaChanged:
+            found.append(version)
+        except BundleRefused:  # what cannot be read says nothing
+            continue
+    return found
 
 
 def test_rows(version: ModelVersion) -> tuple[np.ndarray, np.ndarray]:

@@ -26,6 +26,7 @@ CORE = (
     "schema",
     "simulation",
     "splits",
+    "tokens",
 )
 TENSORFLOW = {"tensorflow", "keras"}
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from fraudsite.testing import fraudulent_payload, seed_payload, suspended
+from fraudsite.testing import fraudulent_payload, seed_payload, submission, suspended
 from scoring import gateway, tasks
 from scoring.models import Fallback, Pending, Prediction, Review, Transaction
 
@@ -107,7 +107,7 @@ def test_once_workers_are_known_to_be_gone_nobody_waits_for_the_deadline(worker,
         # The next one is the probe; while it waits, the others are told at once.
         settings.PREDICT_DEADLINE_MS = 5_000
         line._patience_s = 5
-        probe = line.join([_submission()])
+        probe = line.join([submission(1, seed_payload(), deadline_ms=5_000)])
         time.sleep(0.2)
         began = time.monotonic()
         assert post(seed_payload()).status_code == 503
@@ -115,22 +115,6 @@ def test_once_workers_are_known_to_be_gone_nobody_waits_for_the_deadline(worker,
     probe.wait()
     assert post(seed_payload()).status_code == 200
     line.close()
-
-
-def _submission():
-    from django.utils import timezone
-
-    from scoring.submissions import validate
-    from training.schema import load_schema
-
-    return validate(
-        seed_payload(),
-        schema=load_schema("ulb"),
-        client_id=1,
-        received_at=timezone.now(),
-        deadline_ms=5_000,
-        clock_skew_s=0,
-    )
 
 
 def test_idempotency_key_is_another_way_to_send_the_transaction_id(worker, post):

@@ -4,14 +4,12 @@ import time
 
 import numpy as np
 import pytest
-from django.utils import timezone
 
-from fraudsite.testing import seed_payload
+from fraudsite.testing import seed_payload, submission
 from scoring import services
 from scoring.models import Prediction, Transaction
 from scoring.predictor import Predictor
 from scoring.replies import Kind
-from scoring.submissions import validate
 from training.model import Scorer
 from training.schema import load_schema
 
@@ -28,20 +26,12 @@ def predictor(champion, bundle):
     return predictor
 
 
-def submission(client, **changes):
-    return validate(
-        seed_payload(**changes),
-        schema=load_schema("ulb"),
-        client_id=client.pk,
-        received_at=timezone.now(),
-        deadline_ms=60_000,
-        clock_skew_s=0,
-    )
-
-
 def test_the_others_of_its_batch_are_scored_and_stored(predictor, bundle, acme):
     mean = float(bundle.weights["standardise/mean"][V1])
-    batch = [submission(acme, V1=mean, transaction_id="good"), submission(acme, V1=200.0, transaction_id="bad")]
+    batch = [
+        submission(acme.pk, seed_payload(V1=mean, transaction_id="good")),
+        submission(acme.pk, seed_payload(V1=200.0, transaction_id="bad")),
+    ]
     outcomes, _ = services.score_batch(submissions=batch, predictor=predictor, started_at=time.time())
     assert [outcome.kind for outcome in outcomes] == [Kind.SCORED, Kind.UNSCORABLE]
     assert [row.transaction_id for row in Transaction.objects.all()] == ["good"]

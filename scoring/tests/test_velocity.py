@@ -1,6 +1,9 @@
 """Transactions with entities: what is computed of them online is what is computed of them offline, to the bit."""
 
+import hashlib
+import hmac
 import json
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +15,10 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from django.utils import timezone
 
-from fraudsite.testing import seed_payload
+from fraudsite.testing import seed_payload, submission
 from scoring import predictor, services, tasks
 from scoring.models import History, Label, Pending, Prediction, Review, Transaction
 from scoring.replies import Kind
-from scoring.submissions import validate
 from training import registry
 from training.models import ModelVersion
 from training.schema import load_schema
@@ -77,17 +79,6 @@ def close(prediction, reviewer, *, is_fraud):
     assert services.close_review(review=prediction.review, is_fraud=is_fraud, reviewer=reviewer)
 
 
-def submission(client, **changes):
-    return validate(
-        payment(**changes),
-        schema=load_schema("handbook"),
-        client_id=client.pk,
-        received_at=timezone.now(),
-        deadline_ms=60_000,
-        clock_skew_s=0,
-    )
-
-
 def histories():
     rows = History.objects.order_by("token").values_list("token", "schema", "entity", "events", "last_sequence")
     return [(*row[:3], bytes(row[3]), row[4]) for row in rows]
@@ -110,8 +101,9 @@ def make_traffic(api, reviewer):
     pay(api, "ada", "fuel", hours_ago=24 * 10, amount=33.33)  # late
     for amount in (1.1, 2.2, 3.3):  # in the same second
         pay(api, "ada", "shop", hours_ago=5, amount=amount)
+    order = payment("ada", "shop", transaction_id="order-1", hours_ago=16, amount=5.5)
     for _ in range(2):  # a copy
-        predict(api, payment("ada", "shop", transaction_id="order-1", event_time="2026-11-24T00:00:00Z", amount=5.5))
+        predict(api, order)
     return frauds
 
 
@@ -143,12 +135,12 @@ def test_it_stores_and_sends_no_identifier(api):
 
 
 def test_a_token_depends_on_the_key_the_entity_and_the_value(acme, settings):
-    one = submission(acme, customer="ada", terminal="ada").tokens
-    assert one == submission(acme, customer="ada", terminal="ada").tokens
+    one = submission(acme.pk, payment(customer="ada", terminal="ada")).tokens
+    assert one == submission(acme.pk, payment(customer="ada", terminal="ada")).tokens
     assert one[0] != one[1]
-    assert one[0] != submission(acme, customer="bob").tokens[0]
+    assert one[0] != submission(acme.pk, payment(customer="bob")).tokens[0]
     settings.ENTITY_HASH_KEY = "another key" * 3
-    assert one[0] != submission(acme, customer="ada").tokens[0]
+    assert one[0] != submission(acme.pk, payment(customer="ada")).tokens[0]
 
 
 def test_parity_holds_for_late_repeated_simultaneous_and_relabelled_transactions(api, alice):
@@ -167,6 +159,33 @@ def test_parity_names_what_was_tampered_with(api, capsys):
     with pytest.raises(CommandError, match="1 predictions of handbook differ, in 1 features"):
         check_parity()
     assert f"{prediction.pk} customer_count_7d" in capsys.readouterr().out
+
+
+def test_parity_leaves_out_and_counts_what_was_made_under_another_declaration(api, capsys):
+    pay(api)
+    older = pay(api)
+    older.derived["customer_count_7d"] += 1.0
+    older.model_version = version_of_another_declaration(older.model_version)
+    older.save()
+    check_parity()
+    said = capsys.readouterr().out
+    assert "1 were made under another declaration of handbook, and are left out." in said
+    assert "No feature of handbook differs." in said
+
+
+def version_of_another_declaration(version):
+    """A copy whose bundle says that the schema was another when it was signed."""
+    directory = shutil.copytree(version.bundle_dir, version.bundle_dir.with_name(f"older-{version.pk}"))
+    description = json.loads((directory / "bundle.json").read_text())
+    description["schema"]["hash"] = "0" * 64
+    (directory / "bundle.json").write_text(json.dumps(description))
+    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest["files"]["bundle.json"] = hashlib.sha256((directory / "bundle.json").read_bytes()).hexdigest()
+    signed = json.dumps(manifest).encode()
+    (directory / "manifest.json").write_bytes(signed)
+    signature = hmac.new(django_settings.BUNDLE_SIGNING_KEY.encode(), signed, hashlib.sha256)
+    (directory / "manifest.sig").write_text(signature.hexdigest())
+    return ModelVersion.objects.create(version=directory.name, schema="handbook", review_threshold=0.5)
 
 
 def test_a_reversed_label_is_forgotten_by_later_transactions(api, alice):
@@ -197,6 +216,7 @@ def test_parallel_batches_on_the_same_entities_keep_parity(transactional_db, han
     registry.register(handbook_bundle, promote=True)
     champion = predictor.Predictor(ModelVersion.objects.get(schema="handbook"))
     start = threading.Barrier(4)
+    moment = payment()["event_time"]
 
     def work(number):
         try:
@@ -204,18 +224,20 @@ def test_parallel_batches_on_the_same_entities_keep_parity(transactional_db, han
             for turn in range(5):
                 batch = [
                     submission(
-                        acme,
-                        customer=f"customer {(number + turn + place) % 3}",
-                        terminal=f"terminal {place % 2}",
-                        amount=float(place),
-                        transaction_id=f"order-{turn}-{place}",  # the same ids everywhere, of other customers
-                        event_time="2026-11-24T00:00:00Z",
+                        acme.pk,
+                        payment(
+                            customer=f"customer {(number + turn + place) % 3}",
+                            terminal=f"terminal {place % 2}",
+                            amount=float(place),
+                            transaction_id=f"order-{turn}-{place}",  # the same ids everywhere, of other customers
+                            event_time=moment,
+                        ),
                     )
                     for place in range(6)
                 ]
                 outcomes, _ = services.score_batch(submissions=batch, predictor=champion, started_at=time.time())
                 assert {outcome.kind for outcome in outcomes} <= {Kind.SCORED, Kind.REPLAYED, Kind.CONFLICT}
-                batch = [submission(acme, terminal=f"terminal {number % 2}") for _ in range(4)]
+                batch = [submission(acme.pk, payment(terminal=f"terminal {number % 2}")) for _ in range(4)]
                 outcomes, _ = services.score_batch(submissions=batch, predictor=champion, started_at=time.time())
                 assert {outcome.kind for outcome in outcomes} == {Kind.SCORED}
         finally:

@@ -5,32 +5,64 @@ import re
 import time
 
 import httpx
+import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from fraudsite.testing import seed_payload
+from fraudsite.testing import seed_payload, web_server, worker_environment
 from scoring import services
 from scoring.models import Prediction, Review, Transaction
 
+LIST = "/api/v1/predict/batch"
 
-def post(site, acme, content):
+
+def post(site, acme, content, path="/predict"):
     _, key = services.create_api_key(client=acme)
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    return httpx.post(f"{site}/predict", content=content, headers=headers)
+    return httpx.post(f"{site}{path}", content=content, headers=headers, timeout=30)
 
 
-def test_it_takes_a_chunked_body(site, acme):
-    assert post(site, acme, iter([json.dumps(seed_payload()).encode()])).status_code == 200
+@pytest.mark.parametrize(("path", "body"), [("/predict", seed_payload()), (LIST, {"transactions": [seed_payload()]})])
+def test_it_takes_a_chunked_body(site, acme, path, body):
+    text = json.dumps(body).encode()
+    response = post(site, acme, iter([text[:100], text[100:]]), path)
+    assert response.status_code == 200, response.text
+    assert Prediction.objects.count() == 1
 
 
-def test_it_refuses_a_chunked_body_over_the_limit(site, acme, settings):
-    response = post(site, acme, (b" " * 4096 for _ in range(settings.PREDICT_BODY_LIMIT_BYTES // 4096 + 1)))
+@pytest.mark.parametrize(
+    ("path", "limit"), [("/predict", "PREDICT_BODY_LIMIT_BYTES"), (LIST, "BATCH_BODY_LIMIT_BYTES")]
+)
+def test_it_refuses_a_chunked_body_over_the_limit(site, acme, settings, path, limit):
+    response = post(site, acme, (b" " * 4096 for _ in range(getattr(settings, limit) // 4096 + 1)), path)
     assert response.status_code == 413
     assert response.headers["Content-Type"] == "application/problem+json"
 
 
 def test_it_refuses_an_empty_body(site, acme):
     assert post(site, acme, b"").status_code == 400
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_predict_calls_say_the_same_of_safety_as_other_calls(worker, acme, scheme):
+    _, key = services.create_api_key(client=acme)
+    headers = {"Authorization": f"Bearer {key}", "X-Request-ID": "call-1", "X-Forwarded-Proto": scheme}
+    with (
+        web_server(worker_environment() | {"HTTPS": "true", "BEHIND_PROXY": "true"}) as url,
+        httpx.Client(base_url=url, headers=headers, timeout=30) as http,
+    ):
+        prompt = http.post("/predict", json=seed_payload())
+        other = http.post(LIST, json={"transactions": [seed_payload()]})
+        assert prompt.status_code == other.status_code == (200 if scheme == "https" else 301)
+        assert safety_of(prompt) == safety_of(other)
+        assert prompt.headers["X-Request-ID"] == "call-1"
+        assert ("Strict-Transport-Security" in prompt.headers) == (scheme == "https")
+
+
+def safety_of(response):
+    """All headers but those that tell of this answer alone."""
+    ours = {"content-length", "date", "location", "server", "transfer-encoding"}
+    return {name: value for name, value in response.headers.items() if name not in ours}
 
 
 def test_a_call_that_waits_for_the_database_is_answered_in_time(site, acme, settings):

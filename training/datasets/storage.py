@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from training.exceptions import DatasetError
 from training.schema import EVENT_TIME, TRANSACTION_ID, Schema
 from training.splits import Timeline
+from training.tokens import token_of
 
 if TYPE_CHECKING:
     from training.features.replay import Events, Labels
@@ -66,8 +67,8 @@ def read_csv(path: Path, schema: Schema) -> pd.DataFrame:
 def read_raw(path: Path, schema: Schema) -> pd.DataFrame:
     """Read the raw Parquet or CSV file of a schema with `time = "event_time"`, sorted by time.
 
-    Its columns get our names, by `schema.source`; others are left out. Tokens and ids become strings, times without an
-    offset are taken for UTC.
+    Its columns get our names, by `schema.source`; others are left out. Entities and ids become strings, times without
+    an offset are taken for UTC.
 
     Raises:
         DatasetError: it cannot be read, or a column is missing or of another type; says which.
@@ -122,6 +123,15 @@ def validate(frame: pd.DataFrame, schema: Schema, *, source_sha256: str) -> Repo
         nulls=int(nulls.sum()),
         out_of_range=sum(out_of_range.values()),
     )
+
+
+def with_tokens(frame: pd.DataFrame, schema: Schema, key: str) -> pd.DataFrame:
+    """The frame with tokens in place of its entities' identifiers, as a web process with this `key` makes them."""
+    tokens = {}
+    for name in schema.entity_names:
+        token = {value: token_of(key, schema.name, name, value) for value in frame[name].unique()}
+        tokens[name] = frame[name].map(token)
+    return frame.assign(**tokens)
 
 
 def write(frame: pd.DataFrame, schema: Schema, report: Report, path: Path) -> None:

@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 from benchmarks.peers import handbook_recipe
 from training.datasets import parquet_path, storage
 from training.schema import load_schema
+from training.tokens import token_of
 
 SCHEMA = load_schema("handbook")
 
@@ -90,6 +91,15 @@ def test_how_a_row_was_made_is_not_stored(ingest, settings):
     ingest(raw_rows(50))
     stored = pd.read_parquet(parquet_path(settings.DATASETS_DIR, "handbook"))
     assert list(stored) == ["transaction_id", "event_time", "customer", "terminal", "amount", "fraud"]
+
+
+def test_it_stores_tokens_in_place_of_customers_and_terminals(ingest, settings):
+    ingest(raw_rows(200))
+    stored = pd.read_parquet(parquet_path(settings.DATASETS_DIR, "handbook"))
+    for name, count in (("customer", 10), ("terminal", 12)):
+        # Those that a request with the same identifiers would get.
+        key = settings.ENTITY_HASH_KEY
+        assert set(stored[name]) == {token_of(key, "handbook", name, str(value)) for value in range(count)}
 
 
 def test_its_report_names_the_file_by_its_hash_and_counts_frauds(ingest, tmp_path, capsys):

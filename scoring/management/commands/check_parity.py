@@ -34,8 +34,11 @@ class Command(BaseCommand):
                         f"{difference.transaction} {difference.feature}: "
                         f"stored {difference.stored!r}, computed {difference.computed!r}"
                     )
+            left_out = arrivals.of_another_declaration(schema)
         except FraudsiteError as error:
             raise CommandError(str(error)) from error
+        if left_out:
+            self.stdout.write(f"{left_out} were made under another declaration of {schema.name}, and are left out.")
         if differing:
             raise CommandError(f"{len(differing)} predictions of {schema.name} differ, in {count} features.")
         self.stdout.write(f"No feature of {schema.name} differs.")

@@ -72,7 +72,7 @@ class Command(BaseCommand):
         frame = storage.read_raw(source, schema)
         report = storage.validate(frame, schema, source_sha256=sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
-        storage.write(frame, schema, report, target)
+        storage.write(storage.with_tokens(frame, schema, settings.ENTITY_HASH_KEY), schema, report, target)
         return report
 
     def _fetch(self, csv: Path, file: Path | None, only: str | None) -> Path:
