@@ -18,6 +18,7 @@ CORE = (
     "datasets",
     "evaluation",
     "exceptions",
+    "families",
     "features",
     "model",
     "pipeline",
@@ -26,6 +27,7 @@ CORE = (
     "schema",
     "simulation",
     "splits",
+    "trees",
 )
 TENSORFLOW = {"tensorflow", "keras"}
 
