@@ -36,7 +36,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier
 
-from training import configuration, preprocessing, splits
+from training import configuration, splits
 from training.datasets import parquet_path, storage
 from training.evaluation import card_precision
 from training.schema import load_schema
@@ -76,13 +76,12 @@ def keras(name: str, overrides: dict[str, object]) -> Scores:
         fitted = model.fit(
             architecture=name,
             hyperparameters=config,
-            statistics=preprocessing.statistics(*train, bins=config["bins"]),
-            train=(train[0].astype(np.float32), train[1]),
-            validation=(validation[0].astype(np.float32), validation[1]),
+            train=train,
+            validation=validation,
             seed=seed,
             on_epoch=lambda epoch, logs: None,
         )
-        return model.Scorer(name, config, fitted.weights).score(judged.astype(np.float32))
+        return model.restore(name, config, fitted.files).score(judged.astype(np.float32))
 
     return scores
 

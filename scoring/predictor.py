@@ -7,7 +7,7 @@ import numpy as np
 from django.conf import settings
 
 from scoring.decisions import Policy
-from training import registry
+from training import families, registry
 from training.exceptions import BundleRefused
 from training.models import ModelVersion
 from training.schema import Schema, load_schema
@@ -23,11 +23,10 @@ class Predictor:
     """
 
     def __init__(self, version: ModelVersion) -> None:
-        # Both take seconds to import, and TensorFlow must not be loaded before a worker forks.
+        # It takes seconds to import.
         from training.features.replay import warm
-        from training.model import Scorer
 
-        self.scorer = Scorer.of(registry.load(version))
+        self.scorer = families.scorer_of(registry.load(version))
         self.scorer.warm()
         self.schema: Schema = load_schema(version.schema)
         warm(self.schema)
@@ -51,7 +50,7 @@ class Predictor:
     def reasons(self, features: np.ndarray) -> list[list[dict[str, float | str]]]:
         """What pushed each row's score up most, strongest first; [n, f] float32 in.
 
-        A contribution is in logits against the average training row (integrated gradients).
+        A contribution is in logits, against what the model takes for ordinary: see `families.Scorer.explain`.
         """
         names = self.schema.input_names
         reasons = []

@@ -1,9 +1,11 @@
 """The model bundle: a directory with everything that a trained model is, and nothing that runs.
 
     bundle.json             what it is: schema, architecture, thresholds, metrics, data, split, seeds, versions
-    weights.safetensors     the weights, the standardisation among them, as named arrays
+    weights.safetensors     what a Keras model learned, the standardisation included, as named arrays
+    trees.ubj               or what boosted trees learned, as XGBoost's own UBJSON
     reference.json          histograms of the training rows, for drift
     test_rows.safetensors   which rows of the dataset no training ever saw
+    scored.safetensors      what the model said of validation and test rows, see `Scored`
     plots/*.png
     manifest.json           SHA-256 of every other file
     manifest.sig            HMAC-SHA256 of manifest.json
@@ -20,8 +22,9 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import load, save
@@ -30,24 +33,42 @@ from training.exceptions import BundleRefused, SchemaChanged, SchemaNotFound
 from training.schema import load_schema
 
 FORMAT = 1
-REQUIRED = {"bundle.json", "weights.safetensors", "reference.json", "test_rows.safetensors"}
+REQUIRED = {"bundle.json", "reference.json", "test_rows.safetensors"}
 UNLISTED = {"manifest.json", "manifest.sig"}
+# Bundles from before there were families do not say which files their model is made of.
+ONLY_WEIGHTS = ["weights.safetensors"]
+
+
+class Scored(NamedTuple):
+    """Rows that a model was not trained on, and what it said of them: from here come thresholds, curves and paired
+    comparisons, without the dataset.
+
+    `labels` [n] int8, `scores` [n] float64, `amounts` [n] float32 in the schema's currency, NaN where the model is not
+    given the amount. Those of the test lie in the order of `Bundle.test_rows`. In `scored.safetensors` the arrays are
+    named `validation/labels`, `test/scores` and so on.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray
+    amounts: np.ndarray
 
 
 @dataclass(frozen=True)
 class Bundle:
     """A bundle that was checked and read.
 
-    `weights` are float32 arrays by name, `plots` PNG images by name. `description` is bundle.json. `reference` is
+    `files` are the model's own, by name, for its family to read; `plots` PNG images by name; `scored` has "validation"
+    and "test", and in older bundles nothing. `description` is bundle.json. `reference` is
     `{"features": {name: {"edges", "proportions"}}, "score": …, "samples": n}`: x belongs to bin
     `np.searchsorted(edges, x, side="right")`.
     """
 
     path: Path
     description: dict[str, Any]
-    weights: dict[str, np.ndarray]
+    files: dict[str, bytes]
     reference: dict[str, Any]
     test_rows: np.ndarray
+    scored: dict[str, Scored]
     plots: dict[str, bytes]
 
     @property
@@ -78,6 +99,12 @@ class Bundle:
     def block_threshold(self) -> float | None:
         return self.description["policy"]["block_threshold"]
 
+    @cached_property
+    def weights(self) -> dict[str, np.ndarray]:
+        """The named float32 arrays of a model that keeps its weights as safetensors; of others, none."""
+        content = self.files.get("weights.safetensors")
+        return load(content) if content else {}
+
     @property
     def metrics(self) -> dict[str, Any]:
         return self.description["metrics"]
@@ -92,9 +119,10 @@ def write_bundle(
     path: Path,
     *,
     description: Mapping[str, Any],
-    weights: Mapping[str, np.ndarray],
+    model_files: Mapping[str, bytes],
     reference: Mapping[str, Any],
     test_rows: np.ndarray,
+    scored: Mapping[str, Scored],
     plots: Mapping[str, bytes],
     signing_key: str,
 ) -> Bundle:
@@ -104,11 +132,15 @@ def write_bundle(
         FileExistsError: there is something at `path`.
     """
     files = {
-        "bundle.json": _json(dict(description) | {"format": FORMAT}),
-        "weights.safetensors": save({name: np.ascontiguousarray(array) for name, array in weights.items()}),
+        **model_files,
+        "bundle.json": _json(
+            {**description, "model": {**description["model"], "files": sorted(model_files)}, "format": FORMAT}
+        ),
         "reference.json": _json(reference),
         "test_rows.safetensors": save({"rows": test_rows.astype(np.int32)}),
-    } | {f"plots/{name}.png": image for name, image in plots.items()}
+        "scored.safetensors": _pack(scored),
+        **{f"plots/{name}.png": image for name, image in plots.items()},
+    }
     manifest = _json({"format": FORMAT, "files": {name: _sha256(content) for name, content in sorted(files.items())}})
     signature = _signature(manifest, signing_key).encode()
 
@@ -161,14 +193,28 @@ def load_bundle(path: Path, *, signing_key: str) -> Bundle:
         raise BundleRefused(f"{path.name}: {error}") from error
     if description["schema"]["hash"] != schema.hash:
         raise SchemaChanged(f"{path.name}: made for another version of the schema {schema.name}. Train anew.")
+    model_files = description["model"].get("files", ONLY_WEIGHTS)
+    if missing := set(model_files) - contents.keys():
+        raise BundleRefused(f"{path.name}: {', '.join(sorted(missing))} is missing.")
     return Bundle(
         path=path,
         description=description,
-        weights=load(contents["weights.safetensors"]),
+        files={name: contents[name] for name in model_files},
         reference=json.loads(contents["reference.json"]),
         test_rows=load(contents["test_rows.safetensors"])["rows"],
+        scored=_unpack(contents.get("scored.safetensors")),
         plots={Path(name).stem: content for name, content in contents.items() if name.startswith("plots/")},
     )
+
+
+def _pack(scored: Mapping[str, Scored]) -> bytes:
+    return save({f"{part}/{name}": array for part, rows in scored.items() for name, array in rows._asdict().items()})
+
+
+def _unpack(content: bytes | None) -> dict[str, Scored]:
+    arrays = load(content) if content else {}
+    parts = sorted({name.split("/")[0] for name in arrays})
+    return {part: Scored(*(arrays[f"{part}/{name}"] for name in Scored._fields)) for part in parts}
 
 
 def _files(directory: Path) -> set[str]:

@@ -3,16 +3,7 @@
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import (
-    accuracy_score,
-    auc,
-    average_precision_score,
-    confusion_matrix,
-    precision_recall_curve,
-    precision_score,
-    recall_score,
-    roc_auc_score,
-)
+from sklearn.metrics import precision_recall_curve
 
 CONFIDENCE = 0.95
 # Every metric of a bundle, and what people call it. Keras's ROC-AUC is an estimate over 200 thresholds.
@@ -24,6 +15,8 @@ METRIC_NAMES = {
     "roc_auc": "ROC-AUC",
     "roc_auc_keras_binned": "ROC-AUC by Keras",
 }
+# Those of `keras.metrics.AUC`, from the highest: 198 between 0 and 1, and one on either side.
+KERAS_THRESHOLDS = np.concatenate([[1 + 1e-7], np.arange(198, 0, -1) / 199, [-1e-7]])
 # Beside these where rows have a day and a card.
 CARD_METRIC_NAMES = {"card_precision_100": "card precision top-100"}
 
@@ -48,70 +41,109 @@ def threshold_for_precision(labels: np.ndarray, scores: np.ndarray, target: floa
 def evaluate(labels: np.ndarray, scores: np.ndarray, *, threshold: float, resamples: int, seed: int) -> dict[str, Any]:
     """Metrics of scores [n] against labels [n] of 0 and 1, each with a bootstrap interval.
 
-    Returns `{"precision": {"value", "low", "high"}, …}` for precision, recall, accuracy, ROC-AUC and AUPRC (average
-    precision), and `confusion` as [[true negatives, false positives], [false negatives, true positives]]. Intervals
-    are 95 % percentile intervals over rows drawn with replacement (Efron and Tibshirani, An Introduction to the
-    Bootstrap, 1993), of those draws in which the metric is defined; None where it is in none.
+    Returns `{"precision": {"value", "low", "high"}, …}` for every key of `METRIC_NAMES`, and `confusion` as
+    [[true negatives, false positives], [false negatives, true positives]]. Intervals are 95 % percentile intervals over
+    rows drawn with replacement (Efron and Tibshirani, An Introduction to the Bootstrap, 1993), of those draws in which
+    the metric is defined; None where it is in none.
     """
-    alerts = scores >= threshold
-    values = {
-        "precision": precision_score(labels, alerts, zero_division=0.0),
-        "recall": recall_score(labels, alerts, zero_division=0.0),
-        "accuracy": accuracy_score(labels, alerts),
-        "roc_auc": roc_auc_score(labels, scores),
-        "auprc": average_precision_score(labels, scores),
-    }
-    drawn = bootstrap(labels, scores, threshold=threshold, resamples=resamples, seed=seed)
-    tails = [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]
+    ranking = Ranking(labels, scores, threshold=threshold)
+    drawn = ranking.bootstrap(resamples=resamples, seed=seed)
     metrics: dict[str, Any] = {}
-    for name, value in values.items():
-        known = drawn[name][~np.isnan(drawn[name])]
-        low, high = np.percentile(known, tails).tolist() if len(known) else (None, None)
-        metrics[name] = {"value": float(value), "low": low, "high": high}
-    metrics["confusion"] = confusion_matrix(labels, alerts, labels=[0, 1]).tolist()
+    for name, value in ranking.metrics().items():
+        low, high = _interval(drawn[name])
+        metrics[name] = {"value": 0.0 if np.isnan(value) else value, "low": low, "high": high}
+    alerts = scores >= threshold
+    metrics["confusion"] = [
+        [int(((labels == label) & (alerts == alert)).sum()) for alert in (False, True)] for label in (0, 1)
+    ]
     metrics["threshold"] = threshold
     metrics["rows"] = len(labels)
     return metrics
 
 
-def bootstrap(
-    labels: np.ndarray, scores: np.ndarray, *, threshold: float, resamples: int, seed: int
-) -> dict[str, np.ndarray]:
-    """Each metric of `evaluate` over `resamples` draws of rows with replacement: name to [resamples] float64.
+def paired(
+    labels: np.ndarray,
+    ours: tuple[np.ndarray, float],
+    theirs: tuple[np.ndarray, float],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, dict[str, float | None]]:
+    """What the first of two models has more than the second of each metric, on the same rows: `{"auprc": {"value",
+    "low", "high"}, …}`.
 
-    A draw is a weight per row. Rows are sorted once, so that a draw costs three cumulative sums instead of a sort.
+    Each model is its scores [n] and its threshold. Both meet the same draws of rows, so that what makes a draw hard for
+    both of them cancels out: the interval is narrower than the two models' own. 0 outside of it is a difference.
     """
-    order = np.argsort(-scores, kind="stable")
-    fraud, ranked = labels[order].astype(np.float64), scores[order]
-    # Equal scores rise above a threshold together: curves have a point at the end of each run of equals.
-    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
-    alerts = int(np.searchsorted(-ranked, -threshold, side="right"))
-    random = np.random.default_rng(seed)
-    names = ("precision", "recall", "accuracy", "roc_auc", "auprc")
-    drawn = {name: np.full(resamples, np.nan) for name in names}
-    for i in range(resamples):
-        weights = np.bincount(random.integers(0, len(labels), len(labels)), minlength=len(labels)).astype(np.float64)
-        for name, value in weighted_metrics(fraud, weights, ends, alerts).items():
-            drawn[name][i] = value
-    return drawn
+    one, other = (Ranking(labels, scores, threshold=threshold) for scores, threshold in (ours, theirs))
+    values, others = one.metrics(), other.metrics()
+    drawn, drawn_others = (ranking.bootstrap(resamples=resamples, seed=seed) for ranking in (one, other))
+    differences: dict[str, dict[str, float | None]] = {}
+    for name, value in values.items():
+        low, high = _interval(drawn[name] - drawn_others[name])
+        difference = float(value - others[name])
+        differences[name] = {"value": None if np.isnan(difference) else difference, "low": low, "high": high}
+    return differences
 
 
-def weighted_metrics(fraud: np.ndarray, weights: np.ndarray, ends: np.ndarray, alerts: int) -> dict[str, float]:
-    """Metrics of rows sorted by falling score: labels [n], weights [n], the last row of each run of equal scores, and
-    how many rows are alerts. NaN where a metric is not defined: without alerts, without fraud, with nothing else."""
-    caught, seen = np.cumsum(fraud * weights), np.cumsum(weights)
-    frauds, rows = caught[-1], seen[-1]
-    true_positives, positives = (caught[alerts - 1], seen[alerts - 1]) if alerts else (0.0, 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        recall, precision = caught[ends] / frauds, caught[ends] / seen[ends]
-        false_alarms = (seen[ends] - caught[ends]) / (rows - frauds)
-        return {
-            "precision": true_positives / positives if positives else np.nan,
-            "recall": true_positives / frauds,
-            "accuracy": (rows - positives - frauds + 2 * true_positives) / rows,
-            "roc_auc": float(auc(np.append(0.0, false_alarms), np.append(0.0, recall))),
-            "auprc": float(np.nansum(np.diff(recall, prepend=0.0) * precision)) if frauds else np.nan,
-        }
+def _interval(drawn: np.ndarray) -> tuple[float | None, float | None]:
+    known = drawn[~np.isnan(drawn)]
+    if not len(known):
+        return None, None
+    low, high = np.percentile(known, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]).tolist()
+    return low, high
+
+
+def _area(points: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
+    """The area under some points of a curve, joined by straight lines."""
+    x, y = x[points], y[points]
+    return float(np.diff(x) @ (y[1:] + y[:-1])) / 2
+
+
+class Ranking:
+    """Labels [n] of 0 and 1 and scores [n] in [0, 1], sorted once by falling score, so that the metrics of a bootstrap
+    draw, which is a weight per row, cost a few cumulative sums."""
+
+    def __init__(self, labels: np.ndarray, scores: np.ndarray, *, threshold: float) -> None:
+        self._order = np.argsort(-scores, kind="stable")
+        self._fraud, ranked = labels[self._order].astype(np.float64), scores[self._order]
+        # Equal scores rise above a threshold together: curves have a point at the end of each run of equals.
+        self._ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+        self._alerts = int(np.searchsorted(-ranked, -threshold, side="right"))
+        # Keras counts scores above its thresholds, not at them.
+        self._above_keras_thresholds = np.searchsorted(-ranked, -KERAS_THRESHOLDS, side="left")
+
+    def metrics(self, weights: np.ndarray | None = None) -> dict[str, float]:
+        """Each metric, of rows that count `weights` [n] times, in the order in which they came; NaN where it is not
+        defined: without alerts, without fraud, with nothing else."""
+        weight = np.ones(len(self._fraud)) if weights is None else weights[self._order]
+        caught, seen = (np.append(0.0, np.cumsum(each)) for each in (self._fraud * weight, weight))
+        frauds, rows = caught[-1], seen[-1]
+        true_positives, positives = caught[self._alerts], seen[self._alerts]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            recall, false_alarms = caught / frauds, (seen - caught) / (rows - frauds)
+            ends = self._ends + 1
+            steps = np.diff(recall[ends], prepend=0.0)
+            found = {
+                "precision": true_positives / positives,
+                "recall": true_positives / frauds,
+                "accuracy": (rows - positives - frauds + 2 * true_positives) / rows,
+                "auprc": np.nansum(steps * caught[ends] / seen[ends]) if frauds else np.nan,
+                "roc_auc": _area(np.append(0, ends), false_alarms, recall),
+                "roc_auc_keras_binned": _area(self._above_keras_thresholds, false_alarms, recall),
+            }
+        return {name: float(value) for name, value in found.items()}
+
+    def bootstrap(self, *, resamples: int, seed: int) -> dict[str, np.ndarray]:
+        """Each metric over `resamples` draws of rows with replacement: name to [resamples] float64. The same seed draws
+        the same rows, whatever their scores."""
+        random, rows = np.random.default_rng(seed), len(self._fraud)
+        drawn = {name: np.full(resamples, np.nan) for name in METRIC_NAMES}
+        for i in range(resamples):
+            weights = np.bincount(random.integers(0, rows, rows), minlength=rows).astype(np.float64)
+            for name, value in self.metrics(weights).items():
+                drawn[name][i] = value
+        return drawn
 
 
 def card_precision(labels: np.ndarray, scores: np.ndarray, days: np.ndarray, cards: np.ndarray, *, top: int) -> float:

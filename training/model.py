@@ -1,4 +1,7 @@
-"""The Keras models. The one module that imports TensorFlow, and itself imported late: it takes seconds to load."""
+"""The family of Keras models.
+
+The one module that imports TensorFlow, and itself imported late: it takes seconds to load.
+"""
 
 import os
 
@@ -7,16 +10,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 from sklearn.metrics import average_precision_score, log_loss
 
-from training.bundle import Bundle
+from training import preprocessing
 from training.exceptions import BundleRefused
+from training.families import Fitted, OnEpoch, Rows
+
+FILE = "weights.safetensors"
 
 EXPLAIN_STEPS = 32
 LOOKED_AT_ONCE = 8192  # validation rows
@@ -125,37 +132,18 @@ def device() -> str:
     return f"GPU ({tf.config.experimental.get_device_details(gpus[0]).get('device_name', 'Metal')})" if gpus else "CPU"
 
 
-Rows = tuple[np.ndarray, np.ndarray]
-OnEpoch = Callable[[int, dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """Float32 arrays by name; a number per epoch; the weights are those of `kept_epoch`, from 1."""
-
-    weights: dict[str, np.ndarray]
-    history: dict[str, list[float]]
-    kept_epoch: int
-
-
 def fit(
     *,
     architecture: str,
     hyperparameters: Mapping[str, Any],
-    statistics: Mapping[str, np.ndarray],
     train: Rows,
     validation: Rows,
     seed: int,
     on_epoch: OnEpoch,
 ) -> Fitted:
-    """Train a network.
-
-    Args:
-        architecture: a key of `ARCHITECTURES`.
-        statistics: what `preprocessing.statistics` found in the training rows.
-        train, validation: rows [n, f] float32 and labels [n].
-        on_epoch: called with the epoch's number, from 1, and its losses and metrics.
-    """
+    """See `families.Family`. The one file has the weights, the preprocessing among them, as float32 arrays by name."""
+    statistics = preprocessing.statistics(*train, bins=hyperparameters["bins"])
+    train, validation = ((rows.astype(np.float32), labels) for rows, labels in (train, validation))
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     chosen = ARCHITECTURES[architecture]
@@ -163,7 +151,17 @@ def fit(
     for variable in network.encoder.variables:
         variable.assign(statistics[variable.name])
     history, kept_epoch = chosen.fit(network, hyperparameters, train, validation, on_epoch)
-    return Fitted({variable.path: variable.numpy() for variable in network.variables}, history, kept_epoch)
+    weights = {variable.path: variable.numpy() for variable in network.variables}
+    return Fitted({FILE: save(weights)}, history, kept_epoch)
+
+
+def restore(architecture: str, hyperparameters: Mapping[str, Any], files: Mapping[str, bytes]) -> "Scorer":
+    """See `families.Family`."""
+    try:
+        weights = load(files[FILE])
+    except (KeyError, SafetensorError) as error:
+        raise BundleRefused(f"{FILE} is missing or cannot be read.") from error
+    return Scorer(architecture, hyperparameters, weights)
 
 
 def _fit_until_it_stops_improving(
@@ -273,15 +271,8 @@ ARCHITECTURES = {
 }
 
 
-def keras_binned_roc_auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """ROC-AUC as `keras.metrics.AUC` estimates it, over 200 thresholds; on rare frauds it is well below the truth."""
-    metric = keras.metrics.AUC()
-    metric.update_state(labels, scores)
-    return float(metric.result())
-
-
 class Scorer:
-    """A trained model, compiled for a few fixed batch sizes.
+    """A trained network, compiled for a few fixed batch sizes. See `families.Scorer`.
 
     A batch is padded to the next size, so nothing is ever compiled while a transaction waits.
 
@@ -321,10 +312,6 @@ class Scorer:
 
         self._score = {size: _compiled(score, (size, self._width)) for size in self.BATCH_SIZES}
         self._explain = _compiled(explain, (self._width,))
-
-    @classmethod
-    def of(cls, bundle: Bundle) -> Self:
-        return cls(bundle.architecture, bundle.hyperparameters, bundle.weights)
 
     def warm(self) -> None:
         """Run everything once, so that the first transaction meets a warm model."""

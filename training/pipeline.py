@@ -10,13 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from training import evaluation, plots, preprocessing, splits
-from training.bundle import Bundle, write_bundle
+from training import evaluation, families, plots, preprocessing, splits
+from training.bundle import Bundle, Scored, write_bundle
 from training.datasets.storage import Report
 from training.exceptions import ConfigurationError, DatasetError
 from training.schema import Schema
 
-PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "tensorflow-macos", "scikit-learn", "numpy", "pandas")
+PACKAGES = (
+    "keras",
+    "xgboost",
+    "xgboost-cpu",
+    "tensorflow",
+    "tensorflow-cpu",
+    "tensorflow-macos",
+    "scikit-learn",
+    "numpy",
+    "pandas",
+)
 SEED_PROTOCOL_THRESHOLD = 0.5
 Config = dict[str, dict[str, Any]]
 
@@ -42,61 +52,66 @@ def train(
         ConfigurationError: an unknown protocol or architecture, or one that does not suit the schema.
         DatasetError: a part of the split has no fraud or nothing but fraud.
     """
-    from training import model
-
-    settings = config["model"]
-    if settings["architecture"] not in model.ARCHITECTURES:
-        raise ConfigurationError(f"model.architecture must be one of {sorted(model.ARCHITECTURES)}.")
+    hyperparameters = families.hyperparameters(config)
+    architecture, seed = hyperparameters["architecture"], hyperparameters["seed"]
+    family = families.family_of(architecture)
     split = _split(config["split"], schema, features, labels, timeline)
-    rows = features.astype(np.float32)
-    fitted = model.fit(
-        architecture=settings["architecture"],
-        hyperparameters=settings,
-        statistics=preprocessing.statistics(features[split.train], labels[split.train], bins=settings["bins"]),
-        train=(rows[split.train], labels[split.train]),
-        validation=(rows[split.validation], labels[split.validation]),
-        seed=settings["seed"],
+    fitted = family.fit(
+        architecture=architecture,
+        hyperparameters=hyperparameters,
+        train=(features[split.train], labels[split.train]),
+        validation=(features[split.validation], labels[split.validation]),
+        seed=seed,
         on_epoch=on_epoch,
     )
-    scorer = model.Scorer(settings["architecture"], settings, fitted.weights)
+    scorer = family.restore(architecture, hyperparameters, fitted.files)
+    amounts = _amounts(schema, features)
     scored = {
-        name: (labels[part], scorer.score(rows[part]).astype(np.float64))
+        name: Scored(
+            labels[part].astype(np.int8),
+            scorer.score(features[part].astype(np.float32)).astype(np.float64),
+            amounts[part],
+        )
         for name, part in (("validation", split.validation), ("test", split.test))
     }
-    review, block = _thresholds(config, *scored["validation"])
+    review, block = _thresholds(config, scored["validation"])
     metrics = {
         name: evaluation.evaluate(
-            *pair, threshold=review, resamples=config["evaluation"]["bootstrap_resamples"], seed=settings["seed"]
+            rows.labels,
+            rows.scores,
+            threshold=review,
+            resamples=config["evaluation"]["bootstrap_resamples"],
+            seed=seed,
         )
-        | {"roc_auc_keras_binned": model.keras_binned_roc_auc(*pair)}
-        for name, pair in scored.items()
+        for name, rows in scored.items()
     }
     if timeline:
         for name, part in (("validation", split.validation), ("test", split.test)):
             days, cards = timeline.day[part], timeline.card[part]
-            precision = evaluation.card_precision(*scored[name], days, cards, top=100)
+            precision = evaluation.card_precision(scored[name].labels, scored[name].scores, days, cards, top=100)
             metrics[name]["card_precision_100"] = precision
     now = datetime.now(UTC)
     description = {
         "created_at": now.isoformat(),
         "schema": {"name": schema.name, "hash": schema.hash, "features": schema.input_names},
-        "model": {"architecture": settings["architecture"], "hyperparameters": settings},
+        "model": {"architecture": architecture, "hyperparameters": hyperparameters},
         "policy": config["policy"] | {"review_threshold": review, "block_threshold": block, "chosen_on": "validation"},
         "metrics": metrics,
         "history": fitted.history,
         "kept_epoch": fitted.kept_epoch,
         "data": {"sha256": report.source_sha256, "rows": report.rows, "frauds": report.frauds},
         "split": config["split"] | {name: len(part) for name, part in vars(split).items()},
-        "device": model.device(),
+        "device": family.device(),
         "packages": _package_versions(),
         "git_commit": _git_commit(),
     }
     return write_bundle(
-        bundles_dir / f"{now:%Y%m%d-%H%M%S}-{schema.name}-{config['split']['protocol']}-{settings['seed']}",
+        bundles_dir / f"{now:%Y%m%d-%H%M%S}-{schema.name}-{config['split']['protocol']}-{seed}",
         description=description,
-        weights=fitted.weights,
-        reference=preprocessing.reference(schema.input_names, features[split.train], scored["validation"][1]),
+        model_files=fitted.files,
+        reference=preprocessing.reference(schema.input_names, features[split.train], scored["validation"].scores),
         test_rows=split.test,
+        scored=scored,
         plots=plots.draw(scored, fitted.history, kept_epoch=fitted.kept_epoch, threshold=review),
         signing_key=signing_key,
     )
@@ -141,11 +156,19 @@ def _split(
     return split
 
 
-def _thresholds(config: Config, labels: np.ndarray, scores: np.ndarray) -> tuple[float, float | None]:
+def _amounts(schema: Schema, features: np.ndarray) -> np.ndarray:
+    """The amount of each row, [n] float32; NaN where the model is not given it."""
+    if schema.amount not in schema.input_names:
+        return np.full(len(features), np.nan, np.float32)
+    return features[:, schema.input_names.index(schema.amount)].astype(np.float32)
+
+
+def _thresholds(config: Config, validation: Scored) -> tuple[float, float | None]:
     """Review and block threshold, from validation rows only. The seed system has a fixed one."""
     if config["split"]["protocol"] == "seed":
         return SEED_PROTOCOL_THRESHOLD, None
     policy = config["policy"]
+    labels, scores, _ = validation
     review = evaluation.threshold_for_precision(labels, scores, policy["review_precision"])
     if review is None:
         raise DatasetError(

@@ -1,20 +1,23 @@
 """The pictures of a bundle, as PNG files in memory."""
 
 import io
+from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from training.bundle import Scored
+
 matplotlib.use("Agg")
 
 COLOURS = {"validation": "#b26a00", "test": "#1f6feb"}
-Scored = dict[str, tuple[np.ndarray, np.ndarray]]
+Parts = Mapping[str, Scored]
 
 
-def draw(scored: Scored, history: dict[str, list[float]], *, kept_epoch: int, threshold: float) -> dict[str, bytes]:
-    """Draw every plot. `scored` maps "validation" and "test" to labels [n] and scores [n]."""
+def draw(scored: Parts, history: dict[str, list[float]], *, kept_epoch: int, threshold: float) -> dict[str, bytes]:
+    """Draw every plot. `scored` has "validation" and "test"."""
     return {
         "precision_recall": _precision_recall(scored, threshold),
         "roc": _roc(scored),
@@ -23,9 +26,9 @@ def draw(scored: Scored, history: dict[str, list[float]], *, kept_epoch: int, th
     }
 
 
-def _precision_recall(scored: Scored, threshold: float) -> bytes:
+def _precision_recall(scored: Parts, threshold: float) -> bytes:
     figure, axes = _figure("Precision and recall", "recall", "precision")
-    for name, (labels, scores) in scored.items():
+    for name, (labels, scores, _) in scored.items():
         precision, recall, _ = precision_recall_curve(labels, scores)
         axes.plot(recall, precision, color=COLOURS[name], label=name)
         alerts = scores >= threshold
@@ -37,9 +40,9 @@ def _precision_recall(scored: Scored, threshold: float) -> bytes:
     return _png(figure)
 
 
-def _roc(scored: Scored) -> bytes:
+def _roc(scored: Parts) -> bytes:
     figure, axes = _figure("ROC", "share of legitimate transactions alerted", "share of fraud alerted")
-    for name, (labels, scores) in scored.items():
+    for name, (labels, scores, _) in scored.items():
         false_alarms, caught, _ = roc_curve(labels, scores)
         axes.plot(false_alarms, caught, color=COLOURS[name], label=name)
     # Nobody alerts on more than a few per cent: on a linear axis all that matters hides at the left edge.
@@ -49,9 +52,9 @@ def _roc(scored: Scored) -> bytes:
     return _png(figure)
 
 
-def _scores(scored: tuple[np.ndarray, np.ndarray], threshold: float) -> bytes:
+def _scores(scored: Scored, threshold: float) -> bytes:
     figure, axes = _figure("Scores of the test rows", "score", "transactions (log)")
-    labels, scores = scored
+    labels, scores, _ = scored
     bins = np.linspace(0, 1, 41)
     axes.hist(scores[labels == 0], bins, color="#2e7d5b", alpha=0.7, label="legitimate", log=True)
     axes.hist(scores[labels == 1], bins, color="#b3261e", alpha=0.7, label="fraud", log=True)

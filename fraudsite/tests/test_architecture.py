@@ -18,6 +18,7 @@ CORE = (
     "datasets",
     "evaluation",
     "exceptions",
+    "families",
     "features",
     "model",
     "pipeline",
@@ -27,6 +28,7 @@ CORE = (
     "simulation",
     "splits",
     "tokens",
+    "trees",
 )
 TENSORFLOW = {"tensorflow", "keras"}
 

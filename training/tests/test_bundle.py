@@ -11,9 +11,12 @@ from django.conf import settings
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
-from training.bundle import load_bundle, write_bundle
+from training.bundle import Scored, load_bundle, write_bundle
 from training.exceptions import BundleRefused
+from training.families import scorer_of
+from training.tests.support import made_up_rows
 
 KEY = settings.BUNDLE_SIGNING_KEY
 FILES = [
@@ -21,6 +24,7 @@ FILES = [
     "weights.safetensors",
     "reference.json",
     "test_rows.safetensors",
+    "scored.safetensors",
     "plots/precision_recall.png",
     "plots/roc.png",
     "plots/scores.png",
@@ -48,7 +52,8 @@ def sign(directory, manifest, key=KEY):
 
 def signed_anew(directory, key=KEY, **changes):
     """Sign what lies there, as somebody with the key could."""
-    names = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in FILES}
+    present = [name for name in FILES if (directory / name).exists()]
+    names = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in present}
     sign(directory, {"format": 1, "files": names} | changes, key)
 
 
@@ -58,12 +63,18 @@ def test_a_bundle_comes_back_as_it_was_written(tmp_path, bundle):
         "standardise/mean": random.normal(size=30).astype(np.float32),
         "dense/kernel": np.eye(3, dtype=np.float32),
     }
+    files = {"weights.safetensors": save(weights)}
+    scored = {
+        part: Scored(np.array([0, 1, 0], np.int8), np.array([0.1, share, 0.0]), np.array([5, 0, np.nan], np.float32))
+        for part, share in (("validation", 1 / 3), ("test", 2 / 3))
+    }
     written = write_bundle(
         tmp_path / "new" / "v1",
         description=bundle.description,
-        weights=weights,
+        model_files=files,
         reference={"samples": 3},
         test_rows=np.array([5, 1, 9]),
+        scored=scored,
         plots={"roc": b"picture"},
         signing_key=KEY,
     )
@@ -71,6 +82,12 @@ def test_a_bundle_comes_back_as_it_was_written(tmp_path, bundle):
     for found in (written, read):
         assert found.version == "v1"
         assert found.description == bundle.description
+        assert found.files == files
+        assert found.scored.keys() == scored.keys()
+        for part, rows in scored.items():
+            for one, other in zip(found.scored[part], rows, strict=True):
+                np.testing.assert_array_equal(one, other)
+                assert one.dtype == other.dtype
         assert found.weights.keys() == weights.keys()
         for name, array in weights.items():
             np.testing.assert_array_equal(found.weights[name], array)
@@ -154,12 +171,13 @@ def test_the_manifest_is_not_parsed_before_its_signature_is_checked(directory):
 
 
 @pytest.mark.parametrize("name", FILES[:4])
-def test_a_signed_manifest_that_leaves_a_part_out_is_refused(directory, name):
+def test_a_signed_manifest_that_leaves_a_part_out_is_refused(directory, bundle, name):
     signed_anew(directory)
     manifest = json.loads((directory / "manifest.json").read_text())
     del manifest["files"][name]
     sign(directory, manifest)
-    assert f"{name} is missing" in refusal(directory)
+    # What the model needs is known from bundle.json alone, and before that is read, every file must have been signed.
+    assert f"{name} is {'not part of what was signed' if name in bundle.files else 'missing'}" in refusal(directory)
 
 
 @pytest.mark.parametrize("absolute", [True, False])
@@ -178,6 +196,29 @@ def test_a_link_cannot_lead_outside_of_the_bundle(directory):
     outside = (directory / "plots/roc.png").rename(directory.parent / "roc.png")
     (directory / "plots/roc.png").symlink_to(outside)
     assert "outside its own directory" in refusal(directory)
+
+
+def test_a_bundle_from_before_there_were_families_goes_on_scoring(directory, bundle):
+    description = json.loads((directory / "bundle.json").read_text())
+    del description["model"]["files"]
+    (directory / "bundle.json").write_text(json.dumps(description))
+    (directory / "scored.safetensors").unlink()
+    names = {
+        name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in FILES if "scored" not in name
+    }
+    sign(directory, {"format": 1, "files": names})
+    older = load_bundle(directory, signing_key=KEY)
+    assert older.scored == {}
+    rows = made_up_rows(rows=10, frauds=2)[0].astype(np.float32)
+    np.testing.assert_array_equal(scorer_of(older).score(rows), scorer_of(bundle).score(rows))
+
+
+def test_a_bundle_whose_model_is_not_all_there_is_refused(directory):
+    description = json.loads((directory / "bundle.json").read_text())
+    description["model"]["files"] = ["weights.safetensors", "trees.ubj"]
+    (directory / "bundle.json").write_text(json.dumps(description))
+    signed_anew(directory)
+    assert "trees.ubj is missing" in refusal(directory)
 
 
 def test_an_unknown_format_is_refused(directory):
@@ -207,9 +248,10 @@ def test_a_version_is_never_written_over(directory, bundle):
         write_bundle(
             directory,
             description=bundle.description,
-            weights=bundle.weights,
+            model_files=bundle.files,
             reference=bundle.reference,
             test_rows=bundle.test_rows,
+            scored=bundle.scored,
             plots={},
             signing_key=KEY,
         )
@@ -227,7 +269,8 @@ def test_bundles_compare_only_when_they_were_judged_on_the_same_rows_of_the_same
             directory.with_name(f"other-{'-'.join(changes)}"),
             **{
                 "description": bundle.description,
-                "weights": bundle.weights,
+                "model_files": bundle.files,
+                "scored": bundle.scored,
                 "reference": bundle.reference,
                 "test_rows": bundle.test_rows,
                 "plots": {},

@@ -6,7 +6,7 @@ from django.conf import settings
 
 from training import configuration, evaluation, splits
 from training.exceptions import ConfigurationError, DatasetError
-from training.model import Scorer
+from training.families import scorer_of
 from training.schema import load_schema
 from training.splits import Timeline
 from training.tests.support import bundle_of, made_up_rows, tiny_bundle
@@ -63,7 +63,7 @@ def test_the_scaler_sees_training_rows_only(bundle, split):
 
 def test_thresholds_come_from_the_validation_rows(bundle, split):
     features, labels = made_up_rows()
-    scores = Scorer.of(bundle).score(features[split.validation].astype(np.float32)).astype(np.float64)
+    scores = scorer_of(bundle).score(features[split.validation].astype(np.float32)).astype(np.float64)
     policy = configuration.read()["policy"]
     review, block = (
         evaluation.threshold_for_precision(labels[split.validation], scores, policy[f"{name}_precision"])

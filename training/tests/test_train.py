@@ -71,6 +71,15 @@ def test_the_first_model_becomes_the_champion_and_the_next_a_candidate(train):
     assert (registry.champion("ulb"), second.stage) == (first, "candidate")
 
 
+def test_boosted_trees_are_trained_registered_and_promoted_like_any_model(train):
+    version, said = train("model.architecture=xgboost", "xgboost.epochs=40", promote="always")
+    assert "registered as champion" in said
+    assert registry.champion("ulb") == version
+    bundle = registry.load(version)
+    assert (bundle.architecture, bundle.files.keys()) == ("xgboost", {"trees.ubj"})
+    assert bundle.hyperparameters["epochs"] == 40
+
+
 def test_promotion_can_be_forbidden_or_forced(train):
     first, _ = train(promote="never")
     assert first.stage == "candidate"

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from training import configuration, registry
+from training import configuration, families, registry
 from training.bundle import Bundle
 from training.datasets import storage
 from training.evaluation import CARD_METRIC_NAMES, METRIC_NAMES
@@ -58,10 +58,10 @@ class Command(BaseCommand):
         path = settings.DATASETS_DIR / config["data"]["parquet"]
         features, labels, report = storage.read(path, schema)
         console = Console()
-        console.print(f"{report.rows:,} rows, {report.frauds:,} frauds. Loading TensorFlow …")
+        console.print(f"{report.rows:,} rows, {report.frauds:,} frauds. Loading the model's library …")
         columns = (TextColumn("Training"), BarColumn(12), MofNCompleteColumn(), TextColumn("epochs"))
         with Progress(*columns, TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
-            task = progress.add_task("", total=config["model"]["epochs"])
+            task = progress.add_task("", total=families.hyperparameters(config)["epochs"])
 
             def on_epoch(epoch: int, logs: dict[str, float]) -> None:
                 said = f"validation loss {logs['val_loss']:.5f}, AUPRC {logs['val_auprc']:.4f}"

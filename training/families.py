@@ -1,0 +1,124 @@
+"""The families of models. One is a module with the functions of `Family`; a new one is that module and a line below.
+
+What a family learned travels as files by name, so that a bundle can keep, hash and sign them without knowing what is in
+them. A family never writes what runs when it is read: no pickle, no serialised code.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, cast
+
+import numpy as np
+
+from training.bundle import Bundle
+from training.exceptions import BundleRefused, ConfigurationError
+
+Rows = tuple[np.ndarray, np.ndarray]
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training found: contents by file name; `history`, a number per epoch, with at least `loss`, `val_loss` and
+    `val_auprc`; and the epoch, from 1, that the files are of."""
+
+    files: dict[str, bytes]
+    history: dict[str, list[float]]
+    kept_epoch: int
+
+
+class Scorer(Protocol):
+    """A trained model in memory."""
+
+    def warm(self) -> None:
+        """Run everything once, so that the first transaction meets a warm model."""
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """Score rows of features, [n, f] float32 for any n. Returns [n] floats in [0, 1], higher is riskier. A row has
+        the same score to the last bit in whatever company it comes."""
+
+    def explain(self, features: np.ndarray) -> np.ndarray:
+        """What each feature adds to a row's logit, against what the family takes for ordinary; [n, f] float32 in and
+        [n, f] float32 out."""
+
+
+class Family(Protocol):
+    """The functions that a family's module has."""
+
+    def fit(
+        self,
+        *,
+        architecture: str,
+        hyperparameters: Mapping[str, Any],
+        train: Rows,
+        validation: Rows,
+        seed: int,
+        on_epoch: OnEpoch,
+    ) -> Fitted:
+        """Train a model.
+
+        Args:
+            architecture: one of the keys of `FAMILIES` that lead to this family.
+            hyperparameters: the section of the configuration that `FAMILIES` names.
+            train: rows [n, f] float64 and labels [n] of 0 and 1. Whatever is fitted is fitted on these.
+            validation: likewise; may say when to stop, and nothing else.
+            on_epoch: called with the epoch's number, from 1, and its losses and metrics.
+        """
+
+    def restore(self, architecture: str, hyperparameters: Mapping[str, Any], files: Mapping[str, bytes]) -> Scorer:
+        """Make a scorer of what `fit` has found.
+
+        Raises:
+            BundleRefused: the files do not fit the architecture.
+        """
+
+    def device(self) -> str:
+        """Where it computes here, in words."""
+
+
+class Entry(NamedTuple):
+    """Where a family is, and the section of the configuration that it reads."""
+
+    module: str
+    section: str
+
+
+# By architecture. Modules are imported when they are needed: TensorFlow takes seconds.
+FAMILIES = {
+    "mlp": Entry("training.model", "model"),
+    "bag": Entry("training.model", "model"),
+    "xgboost": Entry("training.trees", "xgboost"),
+}
+
+
+def family_of(architecture: str) -> Family:
+    """The family that builds an architecture.
+
+    Raises:
+        ConfigurationError: there is no such architecture.
+    """
+    try:
+        return cast(Family, importlib.import_module(FAMILIES[architecture].module))
+    except KeyError:
+        raise ConfigurationError(f"model.architecture must be one of {sorted(FAMILIES)}, not {architecture}.") from None
+
+
+def hyperparameters(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the chosen architecture reads of a configuration, with `architecture` and `seed`."""
+    chosen = config["model"]["architecture"]
+    section = FAMILIES[chosen].section if chosen in FAMILIES else "model"
+    return {**config[section], "architecture": chosen, "seed": config["model"]["seed"]}
+
+
+def scorer_of(bundle: Bundle) -> Scorer:
+    """The model of a bundle, of whichever family.
+
+    Raises:
+        BundleRefused: its architecture is unknown here, or its files do not fit it.
+    """
+    try:
+        family = family_of(bundle.architecture)
+    except ConfigurationError as error:
+        raise BundleRefused(f"{bundle.version}: {error}") from error
+    return family.restore(bundle.architecture, bundle.hyperparameters, bundle.files)

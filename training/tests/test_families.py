@@ -1,0 +1,125 @@
+"""What every family of models promises, whichever architecture."""
+
+import numpy as np
+import pytest
+from django.conf import settings as django_settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from training import configuration, families
+from training.bundle import load_bundle
+from training.exceptions import BundleRefused, ConfigurationError
+from training.families import FAMILIES, scorer_of
+from training.tests.support import made_up_rows, tiny_bundle
+
+KEY = django_settings.BUNDLE_SIGNING_KEY
+SMALL = {
+    "model.members": 2,
+    "model.bins": 4,
+    "model.learning_rate": 0.01,
+    "xgboost.epochs": 60,
+    "xgboost.learning_rate": 0.3,
+}
+# As large and as small as a schema lets in.
+STRANGE = np.array([[-200] * 30, [200] * 30, [0] * 30], np.float32)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def bundle(request, tmp_path_factory):
+    return tiny_bundle(tmp_path_factory.mktemp("bundles"), KEY, **SMALL | {"model.architecture": request.param})
+
+
+@pytest.fixture(scope="module")
+def scorer(bundle):
+    return scorer_of(bundle)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return made_up_rows(seed=1)[0][:600].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def alone(scorer, rows):
+    """The score of each row when it comes alone."""
+    return np.concatenate([scorer.score(row[None]) for row in rows])
+
+
+def test_it_finds_what_there_is_to_find(bundle):
+    assert bundle.metrics["test"]["auprc"]["value"] > 0.9
+
+
+def test_scores_are_finite_and_lie_between_0_and_1_however_strange_the_row(scorer, rows):
+    scores = scorer.score(np.concatenate([rows, STRANGE]))
+    assert np.isfinite(scores).all()
+    assert ((scores >= 0) & (scores <= 1)).all()
+
+
+def test_a_row_that_misses_a_number_has_no_score_and_the_others_have_theirs(scorer, rows, alone):
+    broken = rows[:3].copy()
+    broken[1, 4] = np.nan
+    np.testing.assert_array_equal(scorer.score(broken), [alone[0], np.nan, alone[2]])
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, 599), max_size=600))
+def test_a_row_has_the_same_score_in_any_batch_and_at_any_place(scorer, rows, alone, chosen):
+    np.testing.assert_array_equal(scorer.score(rows[chosen]), alone[chosen])
+
+
+def test_a_warm_scorer_read_from_disk_scores_as_a_cold_one(bundle, rows, alone):
+    warmed = scorer_of(load_bundle(bundle.path, signing_key=KEY))
+    warmed.warm()
+    np.testing.assert_array_equal(warmed.score(rows), alone)
+
+
+def test_the_bundle_keeps_what_was_said_of_validation_and_test_rows(bundle, scorer):
+    features, labels = made_up_rows()
+    test = bundle.scored["test"]
+    np.testing.assert_array_equal(test.labels, labels[bundle.test_rows])
+    np.testing.assert_array_equal(test.scores, scorer.score(features[bundle.test_rows].astype(np.float32)))
+    np.testing.assert_array_equal(test.amounts, features[bundle.test_rows, 29].astype(np.float32))
+    assert len(bundle.scored["validation"].labels) == bundle.metrics["validation"]["rows"]
+
+
+def test_the_reasons_of_a_fraud_are_the_features_that_make_frauds(bundle, scorer):
+    features, labels = made_up_rows(seed=2)
+    contributions = scorer.explain(features[labels == 1].astype(np.float32))
+    assert contributions.shape == (labels.sum(), len(bundle.feature_names))
+    strongest = contributions.mean(axis=0).argsort()[::-1][:3]
+    assert {bundle.feature_names[i] for i in strongest} <= {"V3", "V4", "V10", "V12", "V14", "V17"}
+
+
+def test_nothing_has_no_reasons(scorer, rows):
+    assert len(scorer.explain(rows[:0])) == len(scorer.score(rows[:0])) == 0
+
+
+def test_a_seed_repeats_a_run_to_the_last_bit(bundle, tmp_path):
+    again = tiny_bundle(tmp_path, KEY, **SMALL | {"model.architecture": bundle.architecture})
+    assert again.files == bundle.files
+    assert again.metrics == bundle.metrics
+
+
+def test_it_says_what_each_epoch_brought_and_which_one_is_kept(bundle):
+    history, kept = bundle.description["history"], bundle.description["kept_epoch"]
+    assert {"loss", "val_loss", "val_auprc"} <= history.keys()
+    assert 1 <= kept <= len(history["val_loss"]) == len(history["loss"]) == len(history["val_auprc"])
+
+
+def test_it_knows_the_hyperparameters_that_it_was_given_and_no_others(bundle):
+    section = configuration.read()[FAMILIES[bundle.architecture].section]
+    assert bundle.hyperparameters.keys() == section.keys() | {"architecture", "seed"}
+    assert bundle.hyperparameters["epochs"] in (12, 60)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\0" * 100])
+def test_files_that_are_not_a_model_are_refused(bundle, content):
+    family = families.family_of(bundle.architecture)
+    files = {name: content for name in bundle.files if content is not None}
+    with pytest.raises(BundleRefused):
+        family.restore(bundle.architecture, bundle.hyperparameters, files)
+
+
+def test_an_architecture_that_nobody_knows_is_refused(bundle, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"model\.architecture must be one of .*xgboost"):
+        tiny_bundle(tmp_path, KEY, **{"model.architecture": "resnet"})
