@@ -14,10 +14,16 @@ from django.utils.safestring import SafeString
 from training import registry
 from training.bundle import Bundle
 from training.evaluation import CARD_METRIC_NAMES, METRIC_NAMES
-from training.exceptions import BundleRefused, NoChampion
+from training.exceptions import BundleRefused, FraudsiteError, NoChampion
 from training.models import ModelVersion, Stage
 
 PARTS = ("validation", "test")
+# What is said when a version has come to play another part.
+OUTCOMES = {
+    Stage.CHAMPION: "{} is the champion. Workers take it over by themselves.",
+    Stage.SHADOW: "{} scores along, and decides nothing.",
+    Stage.RETIRED: "{} is retired.",
+}
 PLOT_TITLES = {
     "precision_recall": "Precision and recall",
     "roc": "ROC",
@@ -58,7 +64,7 @@ class ModelVersionAdmin(admin.ModelAdmin):
     list_filter = ["stage", "protocol", "schema"]
     search_fields = ["version"]
     ordering = ["-created_at"]
-    actions = ["promote"]
+    actions = ["promote", "shadow", "retire"]
     fields = [
         "stage_badge",
         ("schema", "protocol"),
@@ -111,26 +117,40 @@ class ModelVersionAdmin(admin.ModelAdmin):
 
     @admin.action(description="Promote to champion", permissions=["change"])
     def promote(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
+        self._change_one(request, queryset, "promote")
+
+    @admin.action(description="Make shadow", permissions=["change"])
+    def shadow(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
+        self._change_one(request, queryset, "shadow")
+
+    @admin.action(description="Retire", permissions=["change"])
+    def retire(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
+        self._change_one(request, queryset, "retire")
+
+    def _change_one(self, request: HttpRequest, queryset: QuerySet[ModelVersion], action: str) -> None:
         if len(queryset) != 1:
             messages.error(request, "Choose one version.")
             return
-        self._promote(request, queryset[0])
+        self._change_stage(request, queryset[0], action)
 
-    def _promote(self, request: HttpRequest, version: ModelVersion) -> None:
-        if version.stage == Stage.CHAMPION:
-            messages.info(request, f"{version} is the champion already.")
-            return
+    def _change_stage(self, request: HttpRequest, version: ModelVersion, action: str, reason: str = "") -> None:
+        """Have the register do it, note it in the admin's history too, and say what came of it."""
+        said = {"by": request.user.get_username(), "reason": reason}
+        do = {
+            "promote": lambda: registry.promote(version, **said),
+            "roll_back": lambda: registry.roll_back(version.schema, **said),
+            "shadow": lambda: registry.shadow(version, **said),
+            "retire": lambda: version.retire(**said),
+        }
         try:
-            registry.load(version)
-        except BundleRefused as refusal:
-            messages.error(request, f"{version} cannot be promoted: {refusal}")
+            with transaction.atomic():
+                changes = do[action]()
+                for change in changes:
+                    self.log_change(request, change.version, str(change))
+        except FraudsiteError as refusal:
+            messages.error(request, str(refusal))
             return
-        with transaction.atomic():
-            before = version.promote()
-            self.log_change(request, version, "Promoted to champion.")
-            if before:
-                self.log_change(request, before, f"Retired: {version} is the champion.")
-        messages.success(request, f"{version} is the champion. Workers take it over by themselves.")
+        messages.success(request, OUTCOMES[Stage(changes[-1].after)].format(changes[-1].version))
 
     def save_model(self, request: HttpRequest, obj: ModelVersion, form: ModelForm, change: bool) -> None:
         # Of the row only what was edited: a promotion may have happened since it was read.
@@ -156,12 +176,13 @@ class ModelVersionAdmin(admin.ModelAdmin):
         version = self.get_object(request, object_id)
         if version is None or not self.has_view_permission(request, version):
             return super().change_view(request, object_id, form_url, extra_context)
-        if request.method == "POST" and "promote" in request.POST and self.has_change_permission(request, version):
-            self._promote(request, version)
+        may_change = self.has_change_permission(request, version)
+        actions = _stage_actions(version) if may_change else []
+        wanted = request.POST.get("stage_action")
+        if wanted in [name for name, _, _ in actions]:
+            self._change_stage(request, version, wanted, request.POST.get("reason", "").strip())
             return HttpResponseRedirect(request.path)
-        context = report(version) | {
-            "may_promote": self.has_change_permission(request, version) and version.stage != Stage.CHAMPION
-        }
+        context = report(version) | {"stage_actions": actions}
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
     def get_urls(self) -> list[URLPattern]:
@@ -186,6 +207,26 @@ class ModelVersionAdmin(admin.ModelAdmin):
         return HttpResponse(image, content_type="image/png")
 
 
+def _stage_actions(version: ModelVersion) -> list[tuple[str, str, str]]:
+    """What can be done with a version: the action, what its button says, and what it means."""
+    if version.stage == Stage.CHAMPION:
+        earlier = registry.previous_champion(version)
+        meaning = "The champion before this one decides again; this one retires."
+        return [("roll_back", f"Roll back to {earlier}", meaning)] if earlier else []
+    actions = [
+        (
+            "promote",
+            "Promote to champion",
+            "It decides about live transactions at once; the champion before it retires.",
+        )
+    ]
+    if version.stage != Stage.SHADOW:
+        actions.append(("shadow", "Make shadow", "It scores live transactions too, and decides nothing."))
+    if version.stage != Stage.RETIRED:
+        actions.append(("retire", "Retire", "It is put away, and can come back."))
+    return actions
+
+
 def report(version: ModelVersion) -> dict[str, Any]:
     """What the page of a version shows besides its fields."""
     bundle, refusal = _bundle_or_refusal(version)
@@ -206,6 +247,7 @@ def report(version: ModelVersion) -> dict[str, Any]:
         "refusal": refusal,
         "plots": [(name, PLOT_TITLES.get(name, name)) for name in sorted(bundle.plots)] if bundle else [],
         "origin": _origin(bundle) if bundle else [],
+        "changes": version.changes.all(),
     }
 
 

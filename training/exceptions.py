@@ -34,6 +34,10 @@ class NoChampion(FraudsiteError):
     """No model has been promoted to champion: run `manage.py train`, or promote one in the admin."""
 
 
+class StageRefused(FraudsiteError):
+    """The model version cannot change its stage so."""
+
+
 class StaleHistory(FraudsiteError):
     """An entity's history was kept under another declaration: rebuild it from stored transactions."""
 

@@ -1,9 +1,13 @@
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.utils import timezone
+
+from training.exceptions import StageRefused
 
 
 class Stage(models.TextChoices):
@@ -63,15 +67,97 @@ class ModelVersion(models.Model):
             raise ValidationError(faults)
 
     @transaction.atomic
-    def promote(self) -> "ModelVersion | None":
-        """Make this version the champion of its schema. Returns the version that retires for it, if there was one."""
-        versions = ModelVersion.objects.filter(schema=self.schema)
-        # Promotions wait for each other here; the next query sees what the one before has done.
-        list(versions.select_for_update().order_by("pk").values_list("pk"))
-        before = versions.filter(stage=Stage.CHAMPION).exclude(pk=self.pk).first()
-        if before:
-            before.stage = Stage.RETIRED
-            before.save(update_fields=["stage"])
-        self.stage, self.promoted_at = Stage.CHAMPION, timezone.now()
+    def promote(
+        self, *, by: str, reason: str = "", evidence: str = "", rolls_back: bool = False
+    ) -> list["StageChange"]:
+        """Make this version the champion of its schema; the one before it, if there was one, retires.
+
+        This is the switch alone: `registry.promote` looks at the bundle and at the champion first.
+        """
+        self._wait_for_my_turn()
+        now = timezone.now()
+        action = StageChange.Action.ROLL_BACK if rolls_back else StageChange.Action.PROMOTE
+        before = ModelVersion.objects.filter(schema=self.schema, stage=Stage.CHAMPION).exclude(pk=self.pk)
+        changes = [
+            version._move(Stage.RETIRED, StageChange.Action.RETIRE, at=now, by=by, reason=f"{self} is the champion.")
+            for version in before
+        ]
+        return [*changes, self._move(Stage.CHAMPION, action, at=now, by=by, reason=reason, evidence=evidence)]
+
+    @transaction.atomic
+    def shadow(self, *, by: str, reason: str = "") -> list["StageChange"]:
+        """Have this version score live transactions without deciding.
+
+        Raises:
+            StageRefused: it is the champion, or a shadow already.
+        """
+        self._wait_for_my_turn()
+        if self.stage in (Stage.CHAMPION, Stage.SHADOW):
+            raise StageRefused(f"{self} is the {self.stage} already.".replace("the shadow", "a shadow"))
+        return [self._move(Stage.SHADOW, StageChange.Action.SHADOW, at=timezone.now(), by=by, reason=reason)]
+
+    @transaction.atomic
+    def retire(self, *, by: str, reason: str = "") -> list["StageChange"]:
+        """Put this version away. It can come back as a shadow or as the champion.
+
+        Raises:
+            StageRefused: it is retired already, or the champion, without whom nothing would be scored.
+        """
+        self._wait_for_my_turn()
+        if self.stage == Stage.RETIRED:
+            raise StageRefused(f"{self} is retired already.")
+        if self.stage == Stage.CHAMPION:
+            raise StageRefused(f"{self} is the champion: promote another version, or roll back.")
+        return [self._move(Stage.RETIRED, StageChange.Action.RETIRE, at=timezone.now(), by=by, reason=reason)]
+
+    def _wait_for_my_turn(self) -> None:
+        """Changes of a schema's stages wait for each other here; from then on the stage is the database's."""
+        list(ModelVersion.objects.filter(schema=self.schema).select_for_update().order_by("pk").values_list("pk"))
+        self.refresh_from_db(fields=["stage"])
+
+    def _move(self, after: Stage, action: str, *, at: datetime, **said: str) -> "StageChange":
+        change = self.changes.create(before=self.stage, after=after, action=action, at=at, **said)
+        self.stage = after
+        if after == Stage.CHAMPION:
+            self.promoted_at = at
         self.save(update_fields=["stage", "promoted_at"])
-        return before
+        return change
+
+
+class StageChange(models.Model):
+    """Who gave a version another part to play, when, and why. Rows are added and never changed.
+
+    A promotion writes two with the same time: of the version that retires, and of the one that takes its place.
+    `by` is the name of a user, or of the account that ran a command. `evidence` is what the comparison with the
+    champion said, in words.
+    """
+
+    class Action(models.TextChoices):
+        REGISTER = "register", "Registered"
+        PROMOTE = "promote", "Promoted"
+        ROLL_BACK = "roll_back", "Rolled back"
+        SHADOW = "shadow", "Made shadow"
+        RETIRE = "retire", "Retired"
+
+    version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="changes")
+    action = models.CharField(max_length=16, choices=Action.choices)
+    before = models.CharField(max_length=16, choices=Stage.choices, blank=True)
+    after = models.CharField(max_length=16, choices=Stage.choices)
+    by = models.CharField(max_length=150)
+    reason = models.TextField(blank=True)
+    evidence = models.TextField(blank=True)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.get_action_display()}. {self.reason}".strip()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError("A stage change is never changed.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise TypeError("A stage change is never deleted.")

@@ -1,13 +1,19 @@
 """The register of bundles: which versions there are, and which one decides."""
 
+import getpass
+import os
+from datetime import datetime
+from typing import Any
+
 import numpy as np
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 
 from training.bundle import Bundle, load_bundle
 from training.datasets import parquet_path, storage
-from training.exceptions import BundleRefused, DatasetError, NoChampion, SchemaChanged
-from training.models import ModelVersion, Stage
+from training.exceptions import BundleRefused, DatasetError, NoChampion, SchemaChanged, StageRefused
+from training.models import ModelVersion, Stage, StageChange
 from training.schema import load_schema
 
 
@@ -17,7 +23,7 @@ def champion(schema: str) -> ModelVersion:
     Raises:
         NoChampion: there is none.
     """
-    version = ModelVersion.objects.filter(schema=schema, stage=Stage.CHAMPION).first()
+    version = _champion_or_none(schema)
     if version is None:
         raise NoChampion
     return version
@@ -66,8 +72,12 @@ def test_rows(version: ModelVersion) -> tuple[np.ndarray, np.ndarray]:
 
 
 @transaction.atomic
-def register(bundle: Bundle, *, promote: bool) -> ModelVersion:
-    """Enter a bundle into the register, as a candidate or, with `promote`, as the champion."""
+def register(bundle: Bundle, *, promote: bool, by: str | None = None) -> ModelVersion:
+    """Enter a bundle into the register, as a candidate or, with `promote`, as the champion, whoever that is now.
+
+    `by`, here and below, is who does it, for the audit: without a name, the account that runs this process.
+    """
+    by = by or account()
     version = ModelVersion.objects.create(
         version=bundle.version,
         schema=bundle.schema,
@@ -76,6 +86,90 @@ def register(bundle: Bundle, *, promote: bool) -> ModelVersion:
         block_threshold=bundle.block_threshold,
         metrics=bundle.metrics,
     )
+    version.changes.create(action=StageChange.Action.REGISTER, after=Stage.CANDIDATE, by=by, at=version.created_at)
     if promote:
-        version.promote()
+        version.promote(by=by)
     return version
+
+
+def promote(version: ModelVersion, *, by: str, reason: str = "") -> list[StageChange]:
+    """Make a version the champion, if its bundle can be loaded.
+
+    Raises:
+        BundleRefused: see `load_bundle`.
+        StageRefused: it is the champion already, or the champion has changed in the meantime.
+    """
+    load(version)
+    now = _champion_or_none(version.schema)
+    if version == now:
+        raise StageRefused(f"{version} is the champion already.")
+    return _switch(version, instead_of=now, by=by, reason=reason)
+
+
+def roll_back(schema: str, *, by: str, reason: str = "") -> list[StageChange]:
+    """Make the version that decided before the champion was promoted the champion again.
+
+    Raises:
+        NoChampion: there is none.
+        BundleRefused: of the earlier version; see `load_bundle`.
+        StageRefused: there is no earlier champion.
+    """
+    now = champion(schema)
+    earlier = previous_champion(now)
+    if earlier is None:
+        raise StageRefused(f"{now} is the first champion of {schema}: there is none to go back to.")
+    load(earlier)
+    return _switch(earlier, instead_of=now, by=by, reason=reason, rolls_back=True)
+
+
+def shadow(version: ModelVersion, *, by: str, reason: str = "") -> list[StageChange]:
+    """Have a version score live transactions without deciding.
+
+    Raises:
+        BundleRefused: see `load_bundle`.
+        StageRefused: it is the champion, or a shadow already.
+    """
+    load(version)
+    return version.shadow(by=by, reason=reason)
+
+
+def previous_champion(version: ModelVersion) -> ModelVersion | None:
+    """The version that decided before this one was promoted. A return to it by rolling back is no promotion, so whoever
+    rolls back again goes further back, not forth."""
+    became = StageChange.objects.filter(version__schema=version.schema, after=Stage.CHAMPION).order_by("-pk")
+    promoted = became.filter(version=version, action=StageChange.Action.PROMOTE).first()
+    if promoted is None:
+        return None
+    earlier = became.filter(pk__lt=promoted.pk).exclude(version=version).select_related("version").first()
+    return earlier.version if earlier else None
+
+
+def live_at(schema: str, moment: datetime) -> ModelVersion | None:
+    """The version that decided at a moment; None if none did.
+
+    Workers follow a promotion within `MODEL_REFRESH_S` and the time of loading; each prediction names its version.
+    """
+    of_champions = Q(after=Stage.CHAMPION) | Q(before=Stage.CHAMPION)
+    changes = StageChange.objects.filter(of_champions, version__schema=schema, at__lte=moment)
+    latest = changes.select_related("version").order_by("-at", "-pk").first()
+    return latest.version if latest and latest.after == Stage.CHAMPION else None
+
+
+def account() -> str:
+    """The name of the account that runs this process; in a container it may have a number only."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"account {os.getuid()}"
+
+
+def _champion_or_none(schema: str) -> ModelVersion | None:
+    return ModelVersion.objects.filter(schema=schema, stage=Stage.CHAMPION).first()
+
+
+@transaction.atomic
+def _switch(version: ModelVersion, *, instead_of: ModelVersion | None, **said: Any) -> list[StageChange]:
+    changes = version.promote(**said)
+    if [change.version for change in changes[:-1]] != ([instead_of] if instead_of else []):
+        raise StageRefused("The champion has changed in the meantime: look again.")
+    return changes

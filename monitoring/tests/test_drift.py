@@ -95,7 +95,7 @@ def test_only_the_traffic_of_the_champion_counts(champion, post):
     post(champion)
     post(challenger, shifts={"V7": 5.0})
     assert measure_drift(schema="ulb").status == "stable"
-    challenger.promote()
+    challenger.promote(by="mel")
     report = measure_drift(schema="ulb")
     assert (report.model_version, report.status) == (challenger, "strong")
 

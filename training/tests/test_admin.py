@@ -205,26 +205,26 @@ def test_an_ml_engineer_promotes_a_candidate_and_the_history_says_who(client, re
     champion.refresh_from_db()
     assert registry.champion("ulb") == challenger
     assert champion.stage == "retired"
-    assert said_in_history(challenger) == ["Promoted to champion."]
-    assert said_in_history(champion) == [f"Retired: {challenger} is the champion."]
+    assert said_in_history(challenger) == ["Promoted."]
+    assert said_in_history(champion) == [f"Retired. {challenger} is the champion."]
     assert set(LogEntry.objects.values_list("user", flat=True)) == {user.pk}
 
 
 def test_the_page_of_a_candidate_promotes_it_too(client, mel, challenger):
     client.force_login(mel)
     assert "Promote to champion" in text_of(client.get(page_of(challenger)))
-    page = text_of(client.post(page_of(challenger), {"promote": "1"}, follow=True))
+    page = text_of(client.post(page_of(challenger), {"stage_action": "promote"}, follow=True))
     assert registry.champion("ulb") == challenger
-    assert 'name="promote"' not in page
-    assert said_in_history(challenger) == ["Promoted to champion."]
+    assert 'value="promote"' not in page
+    assert said_in_history(challenger) == ["Promoted."]
 
 
 def test_an_analyst_looks_but_promotes_nothing(client, alice, champion, challenger):
     client.force_login(alice)
     assert 'value="promote"' not in text_of(client.get(LIST))
-    assert 'name="promote"' not in text_of(client.get(page_of(challenger)))
+    assert 'name="stage_action"' not in text_of(client.get(page_of(challenger)))
     promote(client, challenger)
-    assert client.post(page_of(challenger), {"promote": "1"}).status_code == 403
+    assert client.post(page_of(challenger), {"stage_action": "promote"}).status_code == 403
     assert registry.champion("ulb") == champion
     assert not LogEntry.objects.exists()
 
@@ -241,10 +241,42 @@ def test_promoting_the_champion_changes_nothing(client, mel, champion):
     assert not LogEntry.objects.exists()
 
 
+def test_the_page_of_a_champion_rolls_back_with_a_reason_and_shows_who_did_what(client, mel, champion, challenger):
+    client.force_login(mel)
+    promote(client, challenger)
+    page = text_of(client.get(page_of(challenger)))
+    assert f"Roll back to {champion}" in page
+    answer = {"stage_action": "roll_back", "reason": "Too many false alerts."}
+    page = text_of(client.post(page_of(challenger), answer, follow=True))
+    assert f"{champion} is the champion" in page
+    assert f"Retired. {champion} is the champion." in page
+    assert registry.champion("ulb") == champion
+    assert "Rolled back. Too many false alerts." in text_of(client.get(page_of(champion)))
+    assert said_in_history(champion)[0] == "Rolled back. Too many false alerts."
+
+
+def test_a_version_is_made_a_shadow_and_retired(client, mel, champion, challenger):
+    client.force_login(mel)
+    assert "decides nothing" in text_of(client.post(page_of(challenger), {"stage_action": "shadow"}, follow=True))
+    assert ModelVersion.objects.get(pk=challenger.pk).stage == "shadow"
+    client.post(LIST, {"action": "retire", "_selected_action": [challenger.pk]})
+    assert ModelVersion.objects.get(pk=challenger.pk).stage == "retired"
+    assert said_in_history(challenger) == ["Retired.", "Made shadow."]
+    client.post(LIST, {"action": "retire", "_selected_action": [champion.pk]})
+    assert registry.champion("ulb") == champion
+
+
+@pytest.mark.parametrize("action", ["roll_back", "register", "delete", ""])
+def test_what_a_version_cannot_do_now_is_no_action(client, mel, champion, challenger, action):
+    client.force_login(mel)
+    client.post(page_of(challenger), {"stage_action": action})
+    assert (registry.champion("ulb"), ModelVersion.objects.get(pk=challenger.pk).stage) == (champion, "candidate")
+
+
 def test_an_altered_bundle_is_never_promoted(client, mel, champion, altered):
     client.force_login(mel)
     assert "weights.safetensors has been altered" in text_of(promote(client, altered))
-    client.post(page_of(altered), {"promote": "1"})
+    client.post(page_of(altered), {"stage_action": "promote"})
     assert registry.champion("ulb") == champion
     assert not LogEntry.objects.exists()
 

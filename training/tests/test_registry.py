@@ -1,12 +1,15 @@
+import importlib
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from django.apps import apps
 from django.db import IntegrityError, connection
 
 from training import registry
-from training.exceptions import BundleRefused, DatasetError, NoChampion
-from training.models import ModelVersion, Stage
+from training.exceptions import BundleRefused, DatasetError, NoChampion, StageRefused
+from training.models import ModelVersion, Stage, StageChange
 from training.schema import load_schema
 from training.tests.support import made_up_rows, store_made_up_dataset
 
@@ -21,7 +24,7 @@ def test_a_registered_bundle_is_a_candidate_until_it_is_promoted(bundle):
     assert registered.stage == Stage.CANDIDATE
     with pytest.raises(NoChampion, match=r"manage\.py train"):
         registry.champion("ulb")
-    assert registered.promote() is None
+    registry.promote(registered, by="mel")
     assert registry.champion("ulb") == registered
     assert registered.promoted_at is not None
 
@@ -29,26 +32,145 @@ def test_a_registered_bundle_is_a_candidate_until_it_is_promoted(bundle):
 @pytest.mark.django_db
 def test_there_is_one_champion_and_the_one_before_retires():
     first, second = version("first"), version("second")
-    first.promote()
-    assert second.promote() == first
+    first.promote(by="mel")
+    retired, promoted = second.promote(by="mel")
+    assert (retired.version, promoted.version) == (first, second)
     first.refresh_from_db()
     assert (registry.champion("ulb"), first.stage) == (second, Stage.RETIRED)
+
+
+def stages(*versions):
+    return [ModelVersion.objects.get(pk=version.pk).stage for version in versions]
+
+
+@pytest.fixture
+def whole(monkeypatch, bundle):
+    """A register whose versions all have a bundle: the same."""
+    monkeypatch.setattr(ModelVersion, "bundle_dir", bundle.path)
+
+
+@pytest.mark.django_db
+def test_rolling_back_goes_to_the_champion_before_and_once_more_to_the_one_before_that(whole):
+    first, second, third = versions = [version(f"version-{number}") for number in range(3)]
+    for each in versions:
+        registry.promote(each, by="mel")
+    registry.roll_back("ulb", by="mel")
+    assert registry.champion("ulb") == second
+    registry.roll_back("ulb", by="mel")
+    assert registry.champion("ulb") == first
+    with pytest.raises(StageRefused, match="none to go back to"):
+        registry.roll_back("ulb", by="mel")
+    registry.promote(third, by="mel")
+    registry.roll_back("ulb", by="mel")
+    assert stages(*versions) == [Stage.CHAMPION, Stage.RETIRED, Stage.RETIRED]
+
+
+@pytest.mark.django_db
+def test_nothing_is_rolled_back_to_a_bundle_that_is_gone():
+    first, second = version("first"), version("second")
+    first.promote(by="mel")
+    second.promote(by="mel")
+    with pytest.raises(BundleRefused):
+        registry.roll_back("ulb", by="mel")
+    assert registry.champion("ulb") == second
+
+
+@pytest.mark.django_db
+def test_a_shadow_becomes_champion_or_retires_and_can_come_back(whole):
+    champion, challenger = version("champion"), version("challenger")
+    registry.promote(champion, by="mel")
+    registry.shadow(challenger, by="mel")
+    assert stages(champion, challenger) == [Stage.CHAMPION, Stage.SHADOW]
+    challenger.retire(by="mel")
+    registry.shadow(challenger, by="mel")
+    registry.promote(challenger, by="mel")
+    assert stages(champion, challenger) == [Stage.RETIRED, Stage.CHAMPION]
+
+
+@pytest.mark.django_db
+def test_the_champion_neither_retires_nor_becomes_a_shadow(whole):
+    champion = version("champion")
+    registry.promote(champion, by="mel")
+    with pytest.raises(StageRefused, match="promote another version"):
+        champion.retire(by="mel")
+    with pytest.raises(StageRefused, match="is the champion already"):
+        registry.shadow(champion, by="mel")
+    assert stages(champion) == [Stage.CHAMPION]
+
+
+@pytest.mark.django_db
+def test_which_version_decided_at_a_time_is_known(whole, monkeypatch):
+    first, second, third = versions = [version(f"version-{number}") for number in range(3)]
+    clock = iter(datetime(2026, 1, day, tzinfo=UTC) for day in (1, 3, 5, 7, 9))
+    monkeypatch.setattr("django.utils.timezone.now", lambda: next(clock))
+    for each in versions[:2]:
+        registry.promote(each, by="mel")  # on days 1 and 3
+    registry.roll_back("ulb", by="mel")
+    registry.shadow(third, by="mel")
+    registry.promote(third, by="mel")
+    decided = [registry.live_at("ulb", datetime(2026, 1, day, tzinfo=UTC)) for day in (1, 2, 3, 4, 5, 8, 9)]
+    assert decided == [first, first, second, second, first, first, third]
+    assert registry.live_at("ulb", datetime(2025, 12, 31, tzinfo=UTC)) is None
+    assert registry.live_at("moon", datetime(2026, 1, 9, tzinfo=UTC)) is None
+
+
+@pytest.mark.django_db
+def test_each_change_says_who_when_and_why_and_is_never_changed(whole):
+    first, second = version("first"), version("second")
+    registry.promote(first, by="mel")
+    registry.promote(second, by="ada", reason="More recall.")
+    said = [
+        (change.version, change.before, change.after, change.by, str(change)) for change in StageChange.objects.all()
+    ]
+    assert said == [
+        (second, "candidate", "champion", "ada", "Promoted. More recall."),
+        (first, "champion", "retired", "ada", "Retired. second is the champion."),
+        (first, "candidate", "champion", "mel", "Promoted."),
+    ]
+    change = StageChange.objects.first()
+    with pytest.raises(TypeError):
+        change.save()
+    with pytest.raises(TypeError):
+        change.delete()
+
+
+@pytest.mark.django_db
+def test_the_upgrade_writes_down_what_is_known_of_earlier_promotions():
+    first, second = (version(name, created_at=datetime(2026, 1, 1, tzinfo=UTC)) for name in ("first", "second"))
+    ModelVersion.objects.filter(pk="first").update(stage="retired", promoted_at=datetime(2026, 1, 2, tzinfo=UTC))
+    ModelVersion.objects.filter(pk="second").update(stage="champion", promoted_at=datetime(2026, 1, 4, tzinfo=UTC))
+    upgrade = importlib.import_module("training.migrations.0002_stagechange")
+    upgrade.write_what_is_known(apps, None)
+    decided = [registry.live_at("ulb", datetime(2026, 1, day, tzinfo=UTC)) for day in (1, 3, 5)]
+    assert decided == [None, first, second]
+    assert registry.previous_champion(second) == first
+
+
+@pytest.mark.django_db
+def test_a_promotion_that_was_overtaken_by_another_changes_nothing(whole, monkeypatch):
+    first, second, third = version("first"), version("second"), version("third")
+    registry.promote(first, by="mel")
+    monkeypatch.setattr(registry, "load", lambda bundle: second.stage == Stage.CHAMPION or second.promote(by="ada"))
+    monkeypatch.setattr(registry, "_champion_or_none", lambda schema: first)
+    with pytest.raises(StageRefused, match="in the meantime"):
+        registry.promote(third, by="mel")
+    assert stages(first, second, third) == [Stage.RETIRED, Stage.CHAMPION, Stage.CANDIDATE]
 
 
 @pytest.mark.django_db
 def test_a_retired_champion_can_return():
     first, second = version("first"), version("second")
-    first.promote()
-    second.promote()
-    first.promote()
+    first.promote(by="mel")
+    second.promote(by="mel")
+    first.promote(by="mel")
     assert registry.champion("ulb") == first
 
 
 @pytest.mark.django_db
 def test_each_schema_has_its_own_champion():
     ours, other = version("ours"), ModelVersion.objects.create(version="other", schema="moon", review_threshold=0.5)
-    ours.promote()
-    other.promote()
+    ours.promote(by="mel")
+    other.promote(by="mel")
     assert (registry.champion("ulb"), registry.champion("moon")) == (ours, other)
 
 
@@ -68,11 +190,11 @@ def test_the_database_itself_refuses_to_block_below_review():
 @pytest.mark.django_db(transaction=True)
 def test_promotions_at_the_same_time_leave_one_champion():
     versions = [version(f"version-{number}") for number in range(6)]
-    versions[0].promote()
+    versions[0].promote(by="mel")
 
     def promote(candidate):
         try:
-            candidate.promote()
+            candidate.promote(by="mel")
         finally:
             connection.close()
 

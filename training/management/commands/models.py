@@ -1,0 +1,121 @@
+from argparse import ArgumentParser
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from training import registry
+from training.exceptions import FraudsiteError
+from training.models import ModelVersion, StageChange
+
+PIPE_WIDTH = 1000
+
+
+class Command(BaseCommand):
+    help = "Look at the register of models, and say which one decides, which one scores along, and which one retires."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        for name, meaning in {
+            "list": "every version and its stage",
+            "history": "every change of a stage: when, who, why",
+            "live": "the version that decides, or decided at a time",
+            "promote": "make a version the champion",
+            "rollback": "make the champion before this one the champion again",
+            "shadow": "have a version score live transactions without deciding",
+            "retire": "put a version away",
+        }.items():
+            action = actions.add_parser(name, help=meaning, description=meaning)
+            if name in ("promote", "shadow", "retire"):
+                action.add_argument("version")
+            else:
+                action.add_argument("--schema", default=settings.DEFAULT_SCHEMA, help="default: %(default)s")
+            if name == "live":
+                action.add_argument("--at", help="an ISO time, as 2026-11-24T15:30; without an offset it is UTC")
+            if name not in ("list", "history", "live"):
+                action.add_argument("--reason", default="", help="for the audit")
+                action.add_argument("--by", default=registry.account(), help="who does it; default: %(default)s")
+
+    def handle(self, *args: Any, action: str, **options: Any) -> None:
+        try:
+            getattr(self, f"_{action}")(options)
+        except FraudsiteError as error:
+            raise CommandError(str(error)) from error
+
+    def _list(self, options: dict[str, Any]) -> None:
+        table = _table("version", "stage", "created", "AUPRC of the test rows", "review", "block")
+        for version in ModelVersion.objects.filter(schema=options["schema"]):
+            auprc = version.metrics.get("test", {}).get("auprc")
+            table.add_row(
+                version.version,
+                version.stage,
+                f"{version.created_at:%Y-%m-%d %H:%M}",
+                f"{auprc['value']:.4f}" if auprc else "",
+                f"{version.review_threshold:.4f}",
+                "none" if version.block_threshold is None else f"{version.block_threshold:.4f}",
+            )
+        self._print(table)
+
+    def _history(self, options: dict[str, Any]) -> None:
+        table = _table("when (UTC)", "version", "from", "to", "who", "why")
+        for change in StageChange.objects.filter(version__schema=options["schema"]):
+            why = " ".join(filter(None, [str(change), change.evidence]))
+            row = (f"{change.at:%Y-%m-%d %H:%M:%S}", change.version_id, change.before, change.after, change.by, why)
+            table.add_row(*row)
+        self._print(table)
+
+    def _live(self, options: dict[str, Any]) -> None:
+        moment = _moment(options["at"]) if options["at"] else timezone.now()
+        version = registry.live_at(options["schema"], moment)
+        self.stdout.write(version.version if version else f"No version of {options['schema']} decided then.")
+
+    def _promote(self, options: dict[str, Any]) -> None:
+        self._report(registry.promote(_version(options), **_said(options)))
+
+    def _rollback(self, options: dict[str, Any]) -> None:
+        self._report(registry.roll_back(options["schema"], **_said(options)))
+
+    def _shadow(self, options: dict[str, Any]) -> None:
+        self._report(registry.shadow(_version(options), **_said(options)))
+
+    def _retire(self, options: dict[str, Any]) -> None:
+        self._report(_version(options).retire(**_said(options)))
+
+    def _report(self, changes: list[StageChange]) -> None:
+        for change in changes:
+            self.stdout.write(f"{change.version_id}: {change.before} → {change.after}")
+
+    def _print(self, table: Table) -> None:
+        # A pipe has no width, and gets whole lines.
+        Console(width=None if self.stdout.isatty() else PIPE_WIDTH).print(table)
+
+
+def _version(options: dict[str, Any]) -> ModelVersion:
+    try:
+        return ModelVersion.objects.get(pk=options["version"])
+    except ModelVersion.DoesNotExist as error:
+        raise CommandError(f"There is no version {options['version']}: see `manage.py models list`.") from error
+
+
+def _said(options: dict[str, Any]) -> dict[str, str]:
+    return {"by": options["by"], "reason": options["reason"]}
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise CommandError(f"--at takes an ISO time, as 2026-11-24T15:30, and not {text!r}.") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=SIMPLE, pad_edge=False)
+    for title in titles:
+        table.add_column(title, no_wrap=title != "why")
+    return table
