@@ -137,48 +137,54 @@ SELECT token, events, last_sequence FROM scoring_history
 WHERE token = ANY(%b) AND (SELECT count(*) FROM scoring_history WHERE token = ANY(%b)) = %b
 ORDER BY token FOR UPDATE
 """
+MAKE_MISSING = """
+INSERT INTO scoring_history (token, schema, entity, events, last_sequence, updated_at)
+SELECT token, %b, entity, events, 0, now()
+FROM unnest(%b::text[], %b::text[], %b::bytea[]) AS missing(token, entity, events)
+ORDER BY token ON CONFLICT DO NOTHING RETURNING token
+"""
 
 
 def _lock_all(tokens: list[str]) -> list[tuple[str, bytes | memoryview, int]]:
     """Lock these histories and read them: token, events, last sequence. On PostgreSQL all of them or none."""
-    if connection.vendor != "postgresql":
-        held = History.objects.select_for_update().filter(token__in=tokens).order_by("token")
-        return list(held.values_list("token", "events", "last_sequence"))
-    connection.ensure_connection()
-    # Of Django's own cursor bytes would come as text, twice as long.
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(LOCK_ALL, [tokens, tokens, len(tokens)], prepare=True, binary=True)
-        return cursor.fetchall()
+    if connection.vendor == "postgresql":
+        return _execute(LOCK_ALL, [tokens, tokens, len(tokens)])
+    held = History.objects.select_for_update().filter(token__in=tokens).order_by("token")
+    return list(held.values_list("token", "events", "last_sequence"))
 
 
 def _make_missing(schema: Schema, entity_of: dict[str, str]) -> None:
     """Give a history to who has none. In one order, and before any lock is held: see `LOCK_ALL`."""
-    present = set(History.objects.filter(token__in=entity_of).values_list("token", flat=True))
-    missing = sorted(entity_of.keys() - present)
-    if missing and not present and _are_lost(schema):
+    tokens, entities = list(entity_of), list(entity_of.values())
+    nothing = [version(schema, entity) for entity in entities]
+    if connection.vendor == "postgresql":
+        made = {token for (token,) in _execute(MAKE_MISSING, [schema.name, tokens, entities, nothing])}
+    else:
+        made = set(tokens).difference(History.objects.filter(token__in=tokens).values_list("token", flat=True))
+        History.objects.bulk_create(
+            History(token=token, schema=schema.name, entity=entity, events=events, last_sequence=0)
+            for token, entity, events in zip(tokens, entities, nothing, strict=True)
+            if token in made
+        )
+    if len(made) == len(tokens) and _were_lost(schema, made):
         raise StaleHistory(f"All histories of {schema.name} are lost. {remedy(schema)}")
-    History.objects.bulk_create(
-        [
-            History(
-                token=token,
-                schema=schema.name,
-                entity=entity_of[token],
-                events=version(schema, entity_of[token]),
-                last_sequence=0,
-            )
-            for token in missing
-        ],
-        ignore_conflicts=True,
-    )
 
 
-def _are_lost(schema: Schema) -> bool:
+def _were_lost(schema: Schema, made: set[str]) -> bool:
     # In this order: a transaction that is seen here was committed together with its histories, which the second look
     # then sees, too.
     return (
         Transaction.objects.filter(schema=schema.name, sequence__isnull=False).exists()
-        and not History.objects.filter(schema=schema.name).exists()
+        and not History.objects.filter(schema=schema.name).exclude(token__in=made).exists()
     )
+
+
+def _execute(statement: str, values: list[Any]) -> list[Any]:
+    """Execute a statement on PostgreSQL. Of Django's own cursor bytes would come as text, twice as long."""
+    connection.ensure_connection()
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+        cursor.execute(statement, values, prepare=True, binary=True)
+        return cursor.fetchall()
 
 
 def remedy(schema: Schema) -> str:

@@ -64,7 +64,10 @@ class Schema:
     entities: tuple[Entity, ...] = ()
     calendar: tuple[Calendar, ...] = ()
     velocity: tuple[Velocity, ...] = ()
-    source: dict[str, str] = field(default_factory=dict, hash=False)
+    source: dict[str, str] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # that of everything would be computed anew for each look into a cache
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
