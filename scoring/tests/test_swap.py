@@ -11,6 +11,7 @@ from django.db import connection
 from fraudsite.tests.deployment import deployment, run
 from scoring import predictor
 from scoring.tests.test_faults import Callers, rows
+from training import families
 from training.bundle import load_bundle
 from training.exceptions import BundleRefused, NoChampion
 from training.models import ModelVersion, Stage
@@ -23,7 +24,8 @@ django.setup()
 from training import families
 from training.models import ModelVersion
 for turn in range(int(sys.argv[1])):
-    registry.promote(ModelVersion.objects.exclude(stage="champion").get(), by="the test")
+    version = ModelVersion.objects.exclude(stage="champion").get()
+    registry.promote(version, by="the test", force=True, reason="A test.")
     time.sleep(1.5)
 """
 
