@@ -2,9 +2,11 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 
+import redis
 from django.db import Error
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
@@ -13,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from monitoring import selectors
 from scoring import metrics as scoring_metrics  # noqa: F401  # its metrics exist from its import on
+from scoring import workers
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +34,7 @@ def exposition() -> bytes:
         MultiProcessCollector(measured)
     known = CollectorRegistry()
     known.register(DatabaseCollector())
+    known.register(WorkerCollector())
     return generate_latest(measured) + generate_latest(known)
 
 
@@ -47,6 +51,34 @@ class DatabaseCollector(Collector):
             logger.warning("The database did not answer a scrape: %s", error)
             up.add_metric([], 0)
         yield up
+
+
+class WorkerCollector(Collector):
+    """What the worker processes tell of themselves; nothing while Redis is away."""
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["schema", "version"]
+        loaded = GaugeMetricFamily(
+            "fraudsite_worker_models", "Worker processes that score with a version.", labels=labels
+        )
+        refused = GaugeMetricFamily(
+            "fraudsite_refused_models",
+            "Worker processes that refuse a champion.",
+            labels=labels,
+        )
+        try:
+            at_work = workers.known()
+        except redis.RedisError as error:
+            logger.warning("The workers were not heard: %s", error)
+            at_work = []
+        scoring = Counter(pair for status in at_work for pair in status.versions.items())
+        refusing = Counter(
+            (schema, refusal.version) for status in at_work for schema, refusal in status.refused.items()
+        )
+        for family, counts in ((loaded, scoring), (refused, refusing)):
+            for pair, count in counts.items():
+                family.add_metric(pair, count)
+            yield family
 
 
 def _of_database() -> Iterator[Metric]:

@@ -1,5 +1,7 @@
 import gc
 import logging
+import os
+import platform
 import time
 from typing import Any
 from uuid import UUID
@@ -107,8 +109,9 @@ def resend_pending() -> None:
 
 
 @worker_process_init.connect
-def load_champions(**_: Any) -> None:
-    """Have the models warm before the first transaction comes; after the fork, where there is one."""
+def load_champions(sender: str | None = None, **_: Any) -> None:
+    """Have the models warm before the first transaction comes, and follow the register from then on; after the fork,
+    where there is one. `sender` is the worker's name, where Celery gives it."""
     if current_app.amqp.queues.consume_from.keys() & {settings.REALTIME_QUEUE, settings.BULK_QUEUE}:
         predictor.limit_threads()
         for schema in _schemas_to_load():
@@ -119,6 +122,7 @@ def load_champions(**_: Any) -> None:
         # What is loaded by now stays for good: the collector need not walk through it again and again.
         gc.collect()
         gc.freeze()
+        predictor.follow(f"{sender or platform.node()} {os.getpid()}")
 
 
 def _schemas_to_load() -> set[str]:

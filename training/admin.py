@@ -133,11 +133,13 @@ class ModelVersionAdmin(admin.ModelAdmin):
             return
         self._change_stage(request, queryset[0], action)
 
-    def _change_stage(self, request: HttpRequest, version: ModelVersion, action: str, reason: str = "") -> None:
+    def _change_stage(
+        self, request: HttpRequest, version: ModelVersion, action: str, reason: str = "", *, force: bool = False
+    ) -> None:
         """Have the register do it, note it in the admin's history too, and say what came of it."""
         said = {"by": request.user.get_username(), "reason": reason}
         do = {
-            "promote": lambda: registry.promote(version, **said),
+            "promote": lambda: registry.promote(version, force=force, **said),
             "roll_back": lambda: registry.roll_back(version.schema, **said),
             "shadow": lambda: registry.shadow(version, **said),
             "retire": lambda: version.retire(**said),
@@ -180,7 +182,8 @@ class ModelVersionAdmin(admin.ModelAdmin):
         actions = _stage_actions(version) if may_change else []
         wanted = request.POST.get("stage_action")
         if wanted in [name for name, _, _ in actions]:
-            self._change_stage(request, version, wanted, request.POST.get("reason", "").strip())
+            reason, force = request.POST.get("reason", "").strip(), "force" in request.POST
+            self._change_stage(request, version, wanted, reason, force=force)
             return HttpResponseRedirect(request.path)
         context = report(version) | {"stage_actions": actions}
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))

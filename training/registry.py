@@ -2,6 +2,7 @@
 
 import getpass
 import os
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -10,11 +11,14 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
+from training import evaluation
 from training.bundle import Bundle, load_bundle
 from training.datasets import parquet_path, storage
 from training.exceptions import BundleRefused, DatasetError, NoChampion, SchemaChanged, StageRefused
 from training.models import ModelVersion, Stage, StageChange
 from training.schema import load_schema
+
+COMPARISON_RESAMPLES = 500
 
 
 def champion(schema: str) -> ModelVersion:
@@ -72,7 +76,7 @@ def test_rows(version: ModelVersion) -> tuple[np.ndarray, np.ndarray]:
 
 
 @transaction.atomic
-def register(bundle: Bundle, *, promote: bool, by: str | None = None) -> ModelVersion:
+def register(bundle: Bundle, *, promote: bool, by: str | None = None, reason: str = "") -> ModelVersion:
     """Enter a bundle into the register, as a candidate or, with `promote`, as the champion, whoever that is now.
 
     `by`, here and below, is who does it, for the audit: without a name, the account that runs this process.
@@ -88,22 +92,68 @@ def register(bundle: Bundle, *, promote: bool, by: str | None = None) -> ModelVe
     )
     version.changes.create(action=StageChange.Action.REGISTER, after=Stage.CANDIDATE, by=by, at=version.created_at)
     if promote:
-        version.promote(by=by)
+        version.promote(by=by, reason=reason)
     return version
 
 
-def promote(version: ModelVersion, *, by: str, reason: str = "") -> list[StageChange]:
-    """Make a version the champion, if its bundle can be loaded.
+def promote(version: ModelVersion, *, by: str, reason: str = "", force: bool = False) -> list[StageChange]:
+    """Make a version the champion, if its bundle can be loaded and it is not worse than the champion.
+
+    With `force` and a reason, one that is worse or cannot be compared is promoted all the same; the audit has the
+    reason and what the comparison said.
 
     Raises:
         BundleRefused: see `load_bundle`.
-        StageRefused: it is the champion already, or the champion has changed in the meantime.
+        StageRefused: it is the champion already; it is worse or cannot be compared; `force` without a reason; or the
+            champion has changed in the meantime.
     """
-    load(version)
-    now = _champion_or_none(version.schema)
+    bundle, now = load(version), _champion_or_none(version.schema)
     if version == now:
         raise StageRefused(f"{version} is the champion already.")
-    return _switch(version, instead_of=now, by=by, reason=reason)
+    if force and not reason:
+        raise StageRefused("Give the reason why it is to be promoted whatever the comparison says: it is kept.")
+    verdict = compare(bundle, now) if now else Verdict(True, "")
+    if not (verdict.allows or force):
+        raise StageRefused(f"{version} is not promoted. {verdict.said} It can be forced, with a reason.")
+    return _switch(version, instead_of=now, by=by, reason=reason, evidence=verdict.said)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a comparison lets a version be promoted, and what it found, in words."""
+
+    allows: bool
+    said: str
+
+
+def compare(bundle: Bundle, champion: ModelVersion) -> Verdict:
+    """Hold a bundle against the champion by AUPRC on the test rows that both were judged on. Worse is what the paired
+    95 % interval of the difference says is worse; what cannot be compared is not allowed either."""
+    try:
+        other = load(champion)
+    except BundleRefused as refusal:
+        return Verdict(False, f"It cannot be compared with the champion, whose bundle is refused: {refusal}")
+    if bundle.description["data"]["sha256"] != other.description["data"]["sha256"]:
+        return Verdict(False, f"It cannot be compared with the champion {champion}: trained and judged on other data.")
+    if not bundle.judged_like(other):
+        return Verdict(False, f"It cannot be compared with the champion {champion}: judged on other test rows.")
+    if "test" not in bundle.scored or "test" not in other.scored:
+        return Verdict(False, f"It cannot be compared with the champion {champion}: an older bundle keeps no scores.")
+    # The same rows, perhaps in another order.
+    ours, theirs = (each.scored["test"].scores[np.argsort(each.test_rows)] for each in (bundle, other))
+    labels = bundle.scored["test"].labels[np.argsort(bundle.test_rows)]
+    pair = (ours, bundle.review_threshold), (theirs, other.review_threshold)
+    difference = evaluation.paired(labels, *pair, resamples=COMPARISON_RESAMPLES, seed=0)["auprc"]
+    low, high = difference["low"], difference["high"]
+    if low is None or high is None:
+        return Verdict(
+            False, f"It cannot be compared with the champion {champion}: too few frauds among the test rows."
+        )
+    said = (
+        f"AUPRC on {len(labels):,} test rows is {difference['value']:+.4f} against the champion {champion}, "
+        f"95 % interval {low:+.4f} to {high:+.4f}"
+    )
+    return Verdict(high >= 0, f"{said}: worse." if high < 0 else f"{said}.")
 
 
 def roll_back(schema: str, *, by: str, reason: str = "") -> list[StageChange]:

@@ -108,12 +108,13 @@ def deployment(
     queues: Sequence[str] = ("realtime,bulk",),
     web_processes: int = 1,
     handbook: bool = False,
+    challenger: bool = False,
     **settings: Any,
 ) -> Iterator[Deployment]:
     """Run it on "postgresql" or "sqlite", with a model of made-up rows and a client's key.
 
-    The workers take the `queues` in turn. With `handbook` that schema has a model and rows, too. `settings` are
-    variables.
+    The workers take the `queues` in turn. With `handbook` that schema has a model and rows, too; with `challenger` the
+    model has a candidate beside it. `settings` are variables.
     """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudsite-deployment-")))
@@ -146,7 +147,8 @@ def deployment(
             for number in range(workers)
         } | {"web": web}
         made = Deployment(directory, environment, f"http://127.0.0.1:{port}", redis, cluster, commands)
-        filling = [*python, "fraudsite.tests.prepare", str(directory), *(["handbook"] if handbook else [])]
+        further = [word for word, wanted in (("handbook", handbook), ("challenger", challenger)) if wanted]
+        filling = [*python, "fraudsite.tests.prepare", str(directory), *further]
         made.api_key = run(filling, environment).split()[-1]
         stack.callback(made.stop)
         for name in commands:

@@ -1,6 +1,7 @@
 """Fills a deployment, in a process of its own: tables, a model, a key, rows.jsonl to post. Prints the key.
 
-With the word `handbook` behind the directory also a champion and handbook.jsonl of that schema.
+With the word `handbook` behind the directory also a champion and handbook.jsonl of that schema; with `challenger` a
+candidate beside the champion.
 """
 
 import json
@@ -36,6 +37,9 @@ def main(directory: Path, *further: str) -> None:
     names = load_schema(settings.DEFAULT_SCHEMA).feature_names
     rows = [json.dumps(dict(zip(names, row, strict=True))) for row in features.tolist()]
     (directory / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    if "challenger" in further:
+        seed = {"model.seed": 1}
+        registry.register(tiny_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY, **seed), promote=False)
     if "handbook" in further:
         registry.register(tiny_handbook_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY), promote=True)
         (directory / "handbook.jsonl").write_text("\n".join(map(json.dumps, payments(20_000))) + "\n")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from datetime import timedelta
 
 import httpx
@@ -16,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fraudsite.testing import fraudulent_payload, seed_payload, suspended, web_server, worker_environment
 from monitoring.rollups import update_rollups
 from monitoring.tests.support import fall_back, predict
-from scoring import services
+from scoring import services, workers
 from scoring.models import Decision, Review
 
 pytestmark = pytest.mark.django_db
@@ -94,6 +95,16 @@ def test_it_tells_of_every_call_and_every_batch(worker, acme_api, scrape):
     assert risen(before, after, "fraudsite_batch_transactions_sum", "realtime") == 2
     for stage in ("queue", "features", "model", "storage", "reply"):
         assert risen(before, after, "fraudsite_stage_seconds_count", "realtime", stage) == 2
+
+
+def test_it_tells_what_the_workers_have_loaded_and_what_they_refuse(worker, champion, scrape, settings):
+    time.sleep(settings.MODEL_REFRESH_S + 0.5)
+    assert scrape()["fraudsite_worker_models", "ulb", champion.pk] == 1
+    refusal = workers.Refusal("altered", "It has been altered.")
+    workers.tell(workers.Status("another", {"ulb": champion.pk}, {"ulb": refusal}))
+    told = scrape()
+    assert told["fraudsite_worker_models", "ulb", champion.pk] == 2
+    assert told["fraudsite_refused_models", "ulb", "altered"] == 1
 
 
 def test_it_tells_of_every_answer_without_a_score(worker, acme_api, scrape, settings):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import psycopg
@@ -46,12 +47,15 @@ class Callers:
             base_url=system.url, headers={"Authorization": system.authorization}, timeout=DEADLINE_S + GRACE_S
         )
 
-    def post(self, key: str) -> None:
-        number = int(key.removeprefix("order-"))
-        began = time.monotonic()
+    @staticmethod
+    def payload(number: int) -> dict[str, Any]:
         # Every twentieth looks like fraud, so that reviews are at stake too.
         payload = fraudulent_payload if number % 20 == 0 else seed_payload
-        response = self._http.post("/predict", json=payload(transaction_id=key, Amount=number))
+        return payload(transaction_id=f"order-{number}", Amount=number)
+
+    def post(self, key: str) -> None:
+        began = time.monotonic()
+        response = self._http.post("/predict", json=self.payload(int(key.removeprefix("order-"))))
         self.heard[key] = Answer(response.status_code, response.content, time.monotonic() - began)
 
     def post_all(self, count: int, *, per_s: float, meanwhile: Callable[[], None]) -> None:

@@ -241,6 +241,20 @@ def test_promoting_the_champion_changes_nothing(client, mel, champion):
     assert not LogEntry.objects.exists()
 
 
+def test_what_cannot_be_compared_is_promoted_by_force_and_with_a_reason_only(
+    client, mel, champion, elsewhere_judged_bundle
+):
+    client.force_login(mel)
+    other = registry.register(elsewhere_judged_bundle, promote=False)
+    assert "judged on other test rows" in text_of(promote(client, other))
+    answer = {"stage_action": "promote", "force": "on"}
+    assert "Give the reason" in text_of(client.post(page_of(other), answer, follow=True))
+    page = text_of(client.post(page_of(other), answer | {"reason": "A new split."}, follow=True))
+    assert registry.champion("ulb") == other
+    assert "Promoted. A new split." in page
+    assert "It cannot be compared with the champion" in page
+
+
 def test_the_page_of_a_champion_rolls_back_with_a_reason_and_shows_who_did_what(client, mel, champion, challenger):
     client.force_login(mel)
     promote(client, challenger)

@@ -1,4 +1,5 @@
 import importlib
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -8,6 +9,7 @@ from django.apps import apps
 from django.db import IntegrityError, connection
 
 from training import registry
+from training.bundle import Scored, write_bundle
 from training.exceptions import BundleRefused, DatasetError, NoChampion, StageRefused
 from training.models import ModelVersion, Stage, StageChange
 from training.schema import load_schema
@@ -134,6 +136,75 @@ def test_each_change_says_who_when_and_why_and_is_never_changed(whole):
         change.delete()
 
 
+def rewritten(bundle, settings, name, *, scores=None, order=None, data=None, keeps_scores=True):
+    """A version like that of the bundle, but for the scores of its test rows, their order, or the data."""
+    test, rows = bundle.scored["test"], bundle.test_rows
+    test = test._replace(scores=test.scores if scores is None else scores(test))
+    if order is not None:
+        test, rows = Scored(*(array[order] for array in test)), rows[order]
+    made = write_bundle(
+        settings.BUNDLES_DIR / name,
+        description=bundle.description | {"data": bundle.description["data"] | (data or {})},
+        model_files=bundle.files,
+        reference=bundle.reference,
+        test_rows=rows,
+        scored=bundle.scored | {"test": test} if keeps_scores else {},
+        plots={},
+        signing_key=settings.BUNDLE_SIGNING_KEY,
+    )
+    return registry.register(made, promote=False)
+
+
+def worthless(test):
+    return np.random.default_rng(0).random(len(test.scores))
+
+
+@pytest.fixture
+def own_bundles(champion, bundle, settings, tmp_path):
+    settings.BUNDLES_DIR = tmp_path
+    shutil.copytree(bundle.path, champion.bundle_dir)
+
+
+def test_a_version_that_is_worse_than_the_champion_is_refused(own_bundles, champion, bundle, settings):
+    worse = rewritten(bundle, settings, "worse", scores=worthless)
+    with pytest.raises(StageRefused, match=r"AUPRC on 800 test rows is -0\.\d+ .* 95 % interval .*: worse\."):
+        registry.promote(worse, by="mel")
+    assert registry.champion("ulb") == champion
+
+
+def test_it_can_be_forced_with_a_reason_and_the_audit_has_what_was_known(own_bundles, champion, bundle, settings):
+    worse = rewritten(bundle, settings, "worse", scores=worthless)
+    with pytest.raises(StageRefused, match="Give the reason"):
+        registry.promote(worse, by="mel", force=True)
+    registry.promote(worse, by="mel", force=True, reason="The data of the others was wrong.")
+    said = worse.changes.first()
+    assert said.reason == "The data of the others was wrong."
+    assert "worse." in said.evidence
+
+
+def test_rows_are_compared_with_themselves_in_whatever_order_they_lie(own_bundles, champion, bundle, settings):
+    order = np.random.default_rng(0).permutation(len(bundle.test_rows))
+    alike = rewritten(bundle, settings, "alike", order=order)
+    registry.promote(alike, by="mel")
+    assert "is +0.0000 against the champion" in alike.changes.first().evidence
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        ({"data": {"sha256": "1" * 64}}, "other data"),
+        ({"order": slice(1, None)}, "other test rows"),
+        ({"keeps_scores": False}, "keeps no scores"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(own_bundles, champion, bundle, settings, difference, said):
+    other = rewritten(bundle, settings, "other", **difference)
+    with pytest.raises(StageRefused, match=said):
+        registry.promote(other, by="mel")
+    registry.promote(other, by="mel", force=True, reason="New data.")
+    assert registry.champion("ulb") == other
+
+
 @pytest.mark.django_db
 def test_the_upgrade_writes_down_what_is_known_of_earlier_promotions():
     first, second = (version(name, created_at=datetime(2026, 1, 1, tzinfo=UTC)) for name in ("first", "second"))
@@ -150,8 +221,8 @@ def test_the_upgrade_writes_down_what_is_known_of_earlier_promotions():
 def test_a_promotion_that_was_overtaken_by_another_changes_nothing(whole, monkeypatch):
     first, second, third = version("first"), version("second"), version("third")
     registry.promote(first, by="mel")
-    monkeypatch.setattr(registry, "load", lambda bundle: second.stage == Stage.CHAMPION or second.promote(by="ada"))
-    monkeypatch.setattr(registry, "_champion_or_none", lambda schema: first)
+    meanwhile = lambda bundle, champion: second.promote(by="ada") and registry.Verdict(True, "")  # noqa: E731
+    monkeypatch.setattr(registry, "compare", meanwhile)
     with pytest.raises(StageRefused, match="in the meantime"):
         registry.promote(third, by="mel")
     assert stages(first, second, third) == [Stage.RETIRED, Stage.CHAMPION, Stage.CANDIDATE]

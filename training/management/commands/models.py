@@ -35,6 +35,10 @@ class Command(BaseCommand):
                 action.add_argument("version")
             else:
                 action.add_argument("--schema", default=settings.DEFAULT_SCHEMA, help="default: %(default)s")
+            if name == "promote":
+                action.add_argument(
+                    "--force", action="store_true", help="even if it is worse, or cannot be compared; wants a --reason"
+                )
             if name == "live":
                 action.add_argument("--at", help="an ISO time, as 2026-11-24T15:30; without an offset it is UTC")
             if name not in ("list", "history", "live"):
@@ -75,7 +79,7 @@ class Command(BaseCommand):
         self.stdout.write(version.version if version else f"No version of {options['schema']} decided then.")
 
     def _promote(self, options: dict[str, Any]) -> None:
-        self._report(registry.promote(_version(options), **_said(options)))
+        self._report(registry.promote(_version(options), force=options["force"], **_said(options)))
 
     def _rollback(self, options: dict[str, Any]) -> None:
         self._report(registry.roll_back(options["schema"], **_said(options)))
@@ -89,6 +93,8 @@ class Command(BaseCommand):
     def _report(self, changes: list[StageChange]) -> None:
         for change in changes:
             self.stdout.write(f"{change.version_id}: {change.before} → {change.after}")
+        if changes[-1].evidence:
+            self.stdout.write(changes[-1].evidence)
 
     def _print(self, table: Table) -> None:
         # A pipe has no width, and gets whole lines.

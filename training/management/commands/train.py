@@ -78,7 +78,11 @@ class Command(BaseCommand):
                 signing_key=settings.BUNDLE_SIGNING_KEY,
                 on_epoch=on_epoch,
             )
-        version = registry.register(bundle, promote=self._promotes(options["promote"], schema.name))
+        version = registry.register(
+            bundle,
+            promote=self._promotes(options["promote"], schema.name),
+            reason=f"train --promote {options['promote']}",
+        )
         console.print(_table(bundle))
         console.print(
             f"{_parts(bundle)}\n"

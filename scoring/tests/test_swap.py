@@ -1,0 +1,149 @@
+"""Another champion takes over in a running worker: nobody has to wait for it, and no answer is of two versions."""
+
+import itertools
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from django.db import connection
+
+from fraudsite.tests.deployment import deployment, run
+from scoring import predictor
+from scoring.tests.test_faults import Callers, rows
+from training import families
+from training.bundle import load_bundle
+from training.exceptions import BundleRefused, NoChampion
+from training.models import ModelVersion, Stage
+from training.schema import load_schema
+
+SWAPS = 8
+PROMOTE_IN_TURN = """
+import sys, time, django
+django.setup()
+from training import families
+from training.models import ModelVersion
+for turn in range(int(sys.argv[1])):
+    version = ModelVersion.objects.exclude(stage="champion").get()
+    registry.promote(version, by="the test", force=True, reason="A test.")
+    time.sleep(1.5)
+"""
+
+
+@pytest.fixture(autouse=True)
+def nothing_loaded(monkeypatch):
+    """As in a worker that has just started."""
+    monkeypatch.setattr(predictor, "_loaded", {})
+    monkeypatch.setattr(predictor, "_refused", {})
+
+
+@pytest.fixture
+def successor(champion, bundle, settings, tmp_path):
+    """A champion after the champion; what is in its bundle is for the test to say."""
+    settings.BUNDLES_DIR = tmp_path
+    shutil.copytree(bundle.path, tmp_path / champion.pk)
+    shutil.copytree(bundle.path, tmp_path / "successor")
+    return ModelVersion(version="successor", schema="ulb", review_threshold=0.5)
+
+
+def become_champion(version):
+    ModelVersion.objects.filter(schema="ulb").update(stage=Stage.RETIRED)
+    version.stage = Stage.CHAMPION
+    version.save()
+
+
+def scorer_of(var_dir, version):
+    key = (var_dir / "bundle_signing_key").read_text().strip()
+    return families.scorer_of(load_bundle(var_dir / "models" / version, signing_key=key))
+
+
+def score_of(scorer, payload):
+    values = [payload[name] for name in load_schema("ulb").feature_names]
+    return float(scorer.score(np.array([values], np.float32)).astype(np.float64)[0])
+
+
+def test_promotions_during_traffic_cost_no_answer_and_mix_no_versions():
+    with deployment(connection.vendor, workers=1, challenger=True, MODEL_REFRESH_S=0.2) as system:
+        callers = Callers(system)
+
+        def promote_in_turn():
+            run([sys.executable, "-c", PROMOTE_IN_TURN, str(SWAPS)], system.environment)
+
+        callers.post_all(800, per_s=40, meanwhile=promote_in_turn)
+        assert {answer.status for answer in callers.first.values()} == {200}
+        stored = rows(
+            system,
+            "SELECT t.transaction_id, p.model_version_id, p.fraud_score FROM scoring_transaction t "
+            "JOIN scoring_prediction p ON p.transaction_id = t.id ORDER BY p.created_at",
+        )
+        versions = [version for _, version, _ in stored]
+        scorers = {version: scorer_of(system.directory / "var", version) for version in set(versions)}
+    assert len(stored) == 800
+    # A busy machine may pass over some.
+    assert sum(before != after for before, after in itertools.pairwise(versions)) >= SWAPS / 2
+    for key, version, score in stored[::10]:
+        assert score == score_of(scorers[version], callers.payload(int(key.removeprefix("order-"))))
+
+
+@pytest.mark.django_db
+def test_a_worker_takes_over_a_promoted_version_and_its_thresholds(successor):
+    before = predictor.current("ulb")
+    become_champion(successor)
+    assert predictor.current("ulb") is before  # until the follower looks
+    after = predictor.refresh("ulb")
+    assert predictor.current("ulb") is after
+    assert after.version == successor
+    ModelVersion.objects.filter(pk="successor").update(review_threshold=0.25)
+    moved = predictor.refresh("ulb")
+    assert (after.policy.review_threshold, moved.policy.review_threshold) == (0.5, 0.25)
+    assert moved.scorer is after.scorer
+
+
+def corrupt(path):
+    with (path / "weights.safetensors").open("r+b") as file:
+        file.write(b"!")
+
+
+def unsigned(path):
+    (path / "manifest.sig").unlink()
+
+
+def missing(path):
+    shutil.rmtree(path)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("spoil", [corrupt, unsigned, missing])
+def test_a_champion_whose_bundle_is_refused_leaves_the_old_one_at_work_until_it_is_mended(
+    successor, bundle, spoil, caplog
+):
+    before = predictor.current("ulb")
+    spoil(successor.bundle_dir)
+    become_champion(successor)
+    for _ in range(3):
+        assert predictor.refresh("ulb") is before
+    [said] = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert f"successor is refused, and {before.version} goes on" in said
+    assert predictor._refused["ulb"].version == "successor"
+    shutil.copytree(bundle.path, successor.bundle_dir, dirs_exist_ok=True)
+    assert predictor.refresh("ulb").version == successor
+    assert not predictor._refused
+
+
+@pytest.mark.django_db
+def test_a_bundle_of_another_schema_is_refused(successor, monkeypatch):
+    before = predictor.current("ulb")
+    become_champion(successor)
+    monkeypatch.setattr("training.schema.Schema.hash", property(lambda schema: "another"))
+    assert predictor.refresh("ulb") is before
+
+
+@pytest.mark.django_db
+def test_without_an_older_one_a_refusal_reaches_the_caller(successor):
+    corrupt(successor.bundle_dir)
+    become_champion(successor)
+    with pytest.raises(BundleRefused):
+        predictor.current("ulb")
+    ModelVersion.objects.update(stage=Stage.RETIRED)
+    with pytest.raises(NoChampion):
+        predictor.current("ulb")
