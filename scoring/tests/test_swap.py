@@ -21,7 +21,7 @@ SWAPS = 8
 PROMOTE_IN_TURN = """
 import sys, time, django
 django.setup()
-from training import families
+from training import registry
 from training.models import ModelVersion
 for turn in range(int(sys.argv[1])):
     version = ModelVersion.objects.exclude(stage="champion").get()
