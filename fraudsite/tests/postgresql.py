@@ -70,6 +70,20 @@ class Cluster:
         self._process.send_signal(how)
         self._process.wait(timeout=60)
 
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Every process of the server stands still: it neither answers nor closes a connection."""
+        with psycopg.connect(self.url) as asking:
+            self._process.send_signal(signal.SIGSTOP)  # from here on no process joins them
+            held = [row[0] for row in asking.execute("SELECT pid FROM pg_stat_activity")]
+            try:
+                for process_id in held:
+                    os.kill(process_id, signal.SIGSTOP)
+                yield
+            finally:
+                for process_id in (*held, self._process.pid):
+                    os.kill(process_id, signal.SIGCONT)
+
 
 @contextmanager
 def cluster(programs: Path) -> Iterator[Cluster]:

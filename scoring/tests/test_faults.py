@@ -136,18 +136,21 @@ def test_redis_restarted_under_load_loses_nothing_and_all_go_on_by_themselves(sy
 
 
 @pytest.mark.parametrize("system", [{"workers": 1}], indirect=True)
-def test_postgresql_crashed_and_restarted_under_load_keeps_what_was_acknowledged(system):
+def test_postgresql_that_crashes_and_then_hangs_under_load_keeps_what_was_acknowledged(system):
     if system.cluster is None:
         pytest.skip("SQLite has no server that could crash")
 
-    def crash():
-        time.sleep(3)
+    def crash_and_hang():
+        time.sleep(2)
         system.cluster.stop(signal.SIGQUIT)
         time.sleep(2)
         system.cluster.start()
+        time.sleep(2)
+        with system.cluster.hung():
+            time.sleep(3)
 
     callers = Callers(system)
-    callers.post_all(1_000, per_s=80, meanwhile=crash)
+    callers.post_all(1_000, per_s=80, meanwhile=crash_and_hang)
     assert {answer.status for answer in callers.first.values()} == {200, 503}
     hold(system, callers, 1_000)
     assert callers.first["order-999"].status == 200
