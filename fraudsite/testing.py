@@ -64,6 +64,20 @@ def champion(db: None, bundle: "Bundle") -> "ModelVersion":
     return _register(bundle)
 
 
+@pytest.fixture(scope="session")
+def handbook_bundle() -> "Bundle":
+    from django.conf import settings
+
+    from training.tests.support import tiny_handbook_bundle
+
+    return tiny_handbook_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY)
+
+
+@pytest.fixture
+def handbook_champion(db: None, handbook_bundle: "Bundle") -> "ModelVersion":
+    return _register(handbook_bundle)
+
+
 def _register(bundle: "Bundle") -> "ModelVersion":
     from training import registry
     from training.models import ModelVersion

@@ -18,6 +18,7 @@ from monitoring.drift.psi import PopulationStabilityIndex
 from monitoring.models import SCORE_BINS
 from monitoring.selectors import Traffic
 from scoring.models import Decision, Prediction
+from training.models import ModelVersion
 
 NAME = "monitoring"
 # How far back, and in which steps: no plot has more than about a hundred, or each refresh would send megabytes.
@@ -41,16 +42,21 @@ def layout() -> html.Div:
 
     def choice(name: str, label: str, options: list[str], value: str) -> html.Div:
         radio = dcc.RadioItems(options, value, id=name, inline=True, className="choice")
-        return html.Div([html.Span(label), radio], className="control")
+        # Who has no choice need not see one.
+        style = {"display": "none"} if len(options) == 1 else {}
+        return html.Div([html.Span(label), radio], className="control", style=style)
 
     def graph(name: str, height: str = "210px") -> dcc.Graph:
         return dcc.Graph(id=name, config={"displayModeBar": False}, style={"height": height})
 
+    live = [version.schema for version in selectors.champions()] or [settings.DEFAULT_SCHEMA]
+    first = settings.DEFAULT_SCHEMA if settings.DEFAULT_SCHEMA in live else live[0]
     return html.Div(
         [
             dcc.Interval(id="tick", interval=2000),
             html.Header(
                 [
+                    choice("schema", "Schema", live, first),
                     choice("window", "Window", list(WINDOWS), "15 min"),
                     choice("refresh", "Refresh", list(REFRESH_S), "2 s"),
                     html.Div(id="updated", className="updated"),
@@ -86,33 +92,34 @@ def set_pace(refresh: str, **_: Any) -> tuple[int, bool]:
 @app.callback(
     [Output(name, "children") for name in ("updated", "empty", "tiles", "drift-note", "alerts", "feed")]
     + [Output(name, "figure") for name in ("traffic", "scores", "latency", "drift")],
-    [Input("tick", "n_intervals"), Input("window", "value")],
+    [Input("tick", "n_intervals"), Input("window", "value"), Input("schema", "value")],
 )
-def refresh(_tick: int | None, window: str, **_: Any) -> list[Any]:
+def refresh(_tick: int | None, window: str, schema: str, **_: Any) -> list[Any]:
     now = timezone.now()
     # Not WINDOWS.get: what a request brings may be anything, also what no dictionary can look up.
     length, step = next((found for name, found in WINDOWS.items() if name == window), WINDOWS["15 min"])
-    traffic = selectors.traffic(length, now=now, step=step)
-    feed = list(selectors.latest_predictions())
-    note, drift = drift_panel()
+    schema = schema if schema in settings.SCHEMAS else settings.DEFAULT_SCHEMA
+    champion = selectors.champion(schema)
+    traffic = selectors.traffic(length, schema=schema, now=now, step=step)
+    feed = selectors.latest_predictions(schema)
+    note, drift = drift_panel(schema, champion)
     return [
         f"Updated {now:%H:%M:%S} UTC",
-        None if feed else empty_state(),
-        tiles(traffic, now),
+        None if feed else empty_state(schema),
+        tiles(traffic, schema, champion, now),
         note,
-        alert_rows(list(selectors.latest_alerts())),
+        alert_rows(selectors.latest_alerts(schema)),
         feed_rows(feed),
         traffic_figure(traffic, now),
-        score_figure(traffic),
+        score_figure(traffic, champion),
         latency_figure(traffic, now),
         drift,
     ]
 
 
-def tiles(traffic: Traffic, now: datetime) -> list[html.Div]:
-    outcomes = selectors.review_outcomes(traffic.window, now=now)
+def tiles(traffic: Traffic, schema: str, champion: ModelVersion | None, now: datetime) -> list[html.Div]:
+    outcomes = selectors.review_outcomes(traffic.window, schema=schema, now=now)
     reviewed = outcomes["fraud"] + outcomes["legitimate"]
-    champion = selectors.champion()
     seconds = min(traffic.window.total_seconds(), (now - traffic.minutes[0]).total_seconds()) if traffic.minutes else 0
     shown = [
         (
@@ -139,7 +146,7 @@ def tiles(traffic: Traffic, now: datetime) -> list[html.Div]:
             champion.version if champion else "run manage.py train",
         ),
     ]
-    return [tile(title, value, detail) for title, value, detail in shown] + [unscored_tile(traffic.window, now)]
+    return [tile(title, value, detail) for title, value, detail in shown] + [unscored_tile(traffic.window, schema, now)]
 
 
 def tile(title: str, value: str, detail: str, *, calm: bool = False) -> html.Div:
@@ -147,9 +154,9 @@ def tile(title: str, value: str, detail: str, *, calm: bool = False) -> html.Div
     return html.Div(parts, className="tile calm" if calm else "tile")
 
 
-def unscored_tile(window: timedelta, now: datetime) -> html.Div:
+def unscored_tile(window: timedelta, schema: str, now: datetime) -> html.Div:
     """Answers that rules gave while no worker could score, and what still waits for its score."""
-    fallbacks, rows = selectors.fallbacks(window, now=now), selectors.unscored()
+    fallbacks, rows = selectors.fallbacks(window, schema=schema, now=now), selectors.unscored(schema)
     details = [f"{rows.waiting:,} waiting"] if rows.waiting else []
     details += [f"{rows.set_aside:,} set aside"] if rows.set_aside else []
     calm = not (fallbacks or rows.set_aside)
@@ -160,7 +167,7 @@ def milliseconds(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.1f} ms"
 
 
-def empty_state() -> html.Div:
+def empty_state(schema: str) -> html.Div:
     command = (
         "curl http://127.0.0.1:8000/predict -H 'Authorization: Bearer <key>' "
         "-H 'Content-Type: application/json' -d @transaction.json"
@@ -168,8 +175,8 @@ def empty_state() -> html.Div:
     return html.Div(
         [
             html.H2("No transaction has been scored yet"),
-            html.P("Post one, or have the simulator post the test rows:"),
-            html.Pre(f"{command}\npython manage.py simulate --api-key <key>"),
+            html.P("Post one, or have the simulator post what the model was not trained on:"),
+            html.Pre(f"{command}\npython manage.py simulate --schema {schema} --api-key <key>"),
             html.P(
                 html.A("Make a key among the clients", href=reverse("admin:scoring_client_changelist"), target="_top")
             ),
@@ -214,10 +221,9 @@ def feed_rows(predictions: list[Prediction]) -> html.Table | html.P:
     return _table(["Time", "Amount", "Score", "Decision"], rows)
 
 
-def drift_panel() -> tuple[Any, go.Figure]:
-    report = selectors.latest_drift()
+def drift_panel(schema: str, champion: ModelVersion | None) -> tuple[Any, go.Figure]:
+    report = selectors.latest_drift(schema)
     if report is None:
-        champion = selectors.champion()
         have = selectors.samples_so_far(champion, settings.DRIFT_MIN_SAMPLES) if champion else 0
         note = f"Drift needs {settings.DRIFT_MIN_SAMPLES:,} scored transactions; there are {have:,} so far."
         return html.P(note, className="quiet"), _figure(xaxis_visible=False, yaxis_visible=False)
@@ -255,14 +261,13 @@ def traffic_figure(traffic: Traffic, now: datetime) -> go.Figure:
     return figure
 
 
-def score_figure(traffic: Traffic) -> go.Figure:
+def score_figure(traffic: Traffic, champion: ModelVersion | None) -> go.Figure:
     middles = [(i + 0.5) / SCORE_BINS for i in range(SCORE_BINS)]
     bar = go.Bar(x=middles, y=traffic.score_histogram, width=0.9 / SCORE_BINS, marker_color=ACCENT, showlegend=False)
     figure = _figure(bar, xaxis_title="score")
     # From below one: on a log scale a single transaction has no height otherwise.
     figure.update_yaxes(type="log", dtick=1, range=[-0.4, log10(max(10, *traffic.score_histogram)) + 0.2])
     figure.update_xaxes(range=[0, 1])
-    champion = selectors.champion()
     if champion:
         thresholds = {Decision.REVIEW: champion.review_threshold, Decision.BLOCK: champion.block_threshold}
         for decision, threshold in thresholds.items():

@@ -101,7 +101,7 @@ def _of_database() -> Iterator[Metric]:
         last_hour.add_metric([decision], count)
     yield last_hour
 
-    champion = InfoMetricFamily("fraudsite_champion", "The model version that decides.")
-    if version := selectors.champion():
+    champion = InfoMetricFamily("fraudsite_champion", "The model versions that decide, one per schema.")
+    for version in selectors.champions():
         champion.add_metric([], {"version": version.version, "schema": version.schema})
     yield champion

@@ -8,9 +8,10 @@ LATENCY_EDGES_MS = (0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150
 
 
 class TrafficRollup(models.Model):
-    """One minute of traffic. Dashboards add these up, so a year of history costs them no more than a day."""
+    """One minute of a schema's traffic. Dashboards add these up, so a year of history costs them no more than a day."""
 
-    minute = models.DateTimeField(primary_key=True)
+    schema = models.CharField(max_length=32)
+    minute = models.DateTimeField()
     transactions = models.PositiveIntegerField()
     reviewed = models.PositiveIntegerField(help_text="Decisions to review.")
     blocked = models.PositiveIntegerField(help_text="Decisions to block.")
@@ -20,9 +21,10 @@ class TrafficRollup(models.Model):
 
     class Meta:
         ordering = ["-minute"]
+        constraints = [models.UniqueConstraint(fields=["minute", "schema"], name="one_rollup_per_minute_and_schema")]
 
     def __str__(self) -> str:
-        return f"{self.minute:%Y-%m-%d %H:%M}: {self.transactions}"
+        return f"{self.schema}, {self.minute:%Y-%m-%d %H:%M}: {self.transactions}"
 
 
 class DriftReport(models.Model):

@@ -43,7 +43,7 @@ def _first_minute(since: datetime | None) -> datetime | None:
 @transaction.atomic
 def _count(start: datetime, end: datetime) -> int:
     """Count the minutes in [start, end); both are whole minutes."""
-    rollups: dict[datetime, TrafficRollup] = {}
+    rollups: dict[tuple[datetime, str], TrafficRollup] = {}
     groups = (
         Prediction.objects.filter(created_at__gte=start, created_at__lt=end)
         .annotate(
@@ -52,14 +52,15 @@ def _count(start: datetime, end: datetime) -> int:
             latency_bin=_bin("latency_ms", LATENCY_EDGES_MS),
         )
         .order_by()
-        .values_list("minute", "decision", "score_bin", "latency_bin")
+        .values_list("minute", "model_version__schema", "decision", "score_bin", "latency_bin")
         .annotate(count=Count("*"), latency=Sum("latency_ms"))
     )
-    for minute, decision, score_bin, latency_bin, count, latency in groups:
+    for minute, schema, decision, score_bin, latency_bin, count, latency in groups:
         rollup = rollups.setdefault(
-            minute,
+            (minute, schema),
             TrafficRollup(
                 minute=minute,
+                schema=schema,
                 transactions=0,
                 reviewed=0,
                 blocked=0,
@@ -76,9 +77,9 @@ def _count(start: datetime, end: datetime) -> int:
         rollup.score_histogram[score_bin] += count
     TrafficRollup.objects.bulk_create(
         # In one order, or two runs at the same time could each wait for the other.
-        sorted(rollups.values(), key=lambda rollup: rollup.minute),
+        sorted(rollups.values(), key=lambda rollup: (rollup.minute, rollup.schema)),
         update_conflicts=True,
-        unique_fields=["minute"],
+        unique_fields=["minute", "schema"],
         update_fields=[
             "transactions",
             "reviewed",
@@ -88,7 +89,7 @@ def _count(start: datetime, end: datetime) -> int:
             "score_histogram",
         ],
     )
-    return len(rollups)
+    return len({minute for minute, _ in rollups})
 
 
 def _bin(column: str, upper_edges: tuple[float, ...] | list[float]) -> Case:

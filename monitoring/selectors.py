@@ -1,4 +1,7 @@
-"""What the dashboard shows, at a cost that does not grow with the tables."""
+"""What the dashboard shows, at a cost that does not grow with the tables.
+
+Where a schema can be given, all of them together count without it.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,6 +17,8 @@ from scoring.models import Decision, Fallback, Pending, Prediction, Review
 from training.models import ModelVersion, Stage
 
 LATEST = 12
+# Of so many versions, the latest that were promoted, the latest predictions are looked for.
+VERSIONS = 3
 # Rows that are counted one by one are counted up to here.
 COUNT_LIMIT = 100_000
 MINUTE = timedelta(minutes=1)
@@ -57,10 +62,13 @@ class Traffic:
         return quantile_ms(self.latency_histogram, 0.95)
 
 
-def traffic(window: timedelta, *, now: datetime | None = None, step: timedelta = MINUTE) -> Traffic:
+def traffic(
+    window: timedelta, *, schema: str | None = None, now: datetime | None = None, step: timedelta = MINUTE
+) -> Traffic:
     """The minutes that began within the window before `now`, added up in steps; a step is whole minutes."""
     now = now or timezone.now()
     rows = TrafficRollup.objects.filter(minute__gt=now - window, minute__lte=now).order_by("minute")
+    rows = rows.filter(schema=schema) if schema else rows
     steps: dict[datetime, list[TrafficRollup]] = {}
     for row in rows:
         steps.setdefault(row.minute - (row.minute - EPOCH) % step, []).append(row)
@@ -103,23 +111,29 @@ def quantile_ms(histogram: list[int], q: float) -> float | None:
     return float(low + (LATENCY_EDGES_MS[bin_] - low) * (rank - before) / histogram[bin_])
 
 
-def review_outcomes(window: timedelta, *, now: datetime | None = None) -> dict[str, int]:
+def review_outcomes(window: timedelta, *, schema: str | None = None, now: datetime | None = None) -> dict[str, int]:
     """How the reviews closed within the window ended: {"fraud": n, "legitimate": m}; and all that are "open"."""
     now = now or timezone.now()
-    closed = Review.objects.filter(closed_at__gt=now - window).values_list("state").annotate(count=Count("*"))
+    closed = _reviews(schema).filter(closed_at__gt=now - window).values_list("state").annotate(count=Count("*"))
     outcomes = {Review.State.FRAUD: 0, Review.State.LEGITIMATE: 0} | dict(closed)
-    return {str(state): count for state, count in outcomes.items()} | {"open": open_reviews()}
+    return {str(state): count for state, count in outcomes.items()} | {"open": open_reviews(schema)}
 
 
-def open_reviews() -> int:
+def open_reviews(schema: str | None = None) -> int:
     """Counted up to `COUNT_LIMIT`."""
-    return Review.objects.filter(state=Review.State.OPEN)[:COUNT_LIMIT].count()
+    return _reviews(schema).filter(state=Review.State.OPEN)[:COUNT_LIMIT].count()
 
 
-def fallbacks(window: timedelta, *, now: datetime | None = None) -> int:
+def _reviews(schema: str | None) -> QuerySet[Review]:
+    return Review.objects.filter(prediction__model_version__schema=schema) if schema else Review.objects.all()
+
+
+def fallbacks(window: timedelta, *, schema: str | None = None, now: datetime | None = None) -> int:
     """Answers without a score within the window before `now`, counted up to `COUNT_LIMIT`."""
     now = now or timezone.now()
-    return Fallback.objects.filter(created_at__gt=now - window, created_at__lte=now)[:COUNT_LIMIT].count()
+    rows = Fallback.objects.filter(created_at__gt=now - window, created_at__lte=now)
+    rows = rows.filter(transaction__schema=schema) if schema else rows
+    return rows[:COUNT_LIMIT].count()
 
 
 @dataclass(frozen=True)
@@ -130,12 +144,11 @@ class Unscored:
     set_aside: int
 
 
-def unscored() -> Unscored:
+def unscored(schema: str | None = None) -> Unscored:
     """Those that wait for their score, and those that are set aside after too many attempts."""
     waits = Q(attempts__lt=settings.PENDING_ATTEMPTS_LIMIT)
-    counts = Pending.objects.all()[:COUNT_LIMIT].aggregate(
-        waiting=Count("pk", filter=waits), set_aside=Count("pk", filter=~waits)
-    )
+    rows = Pending.objects.filter(transaction__schema=schema) if schema else Pending.objects.all()
+    counts = rows[:COUNT_LIMIT].aggregate(waiting=Count("pk", filter=waits), set_aside=Count("pk", filter=~waits))
     return Unscored(**counts)
 
 
@@ -149,22 +162,38 @@ def decisions(window: timedelta, *, now: datetime | None = None) -> dict[str, in
     }
 
 
-def latest_predictions() -> QuerySet[Prediction]:
-    return Prediction.objects.select_related("transaction").order_by("-created_at")[:LATEST]
+def latest_predictions(schema: str) -> list[Prediction]:
+    return _latest(schema, Prediction.objects.select_related("transaction"))
 
 
-def latest_alerts() -> QuerySet[Prediction]:
+def latest_alerts(schema: str) -> list[Prediction]:
     alerts = Prediction.objects.exclude(decision=Decision.APPROVE)
-    return alerts.select_related("transaction", "review").order_by("-created_at")[:LATEST]
+    return _latest(schema, alerts.select_related("transaction", "review"))
 
 
-def champion() -> ModelVersion | None:
-    return ModelVersion.objects.filter(stage=Stage.CHAMPION).first()
+def _latest(schema: str, rows: QuerySet[Prediction]) -> list[Prediction]:
+    """Version by version, each by its index: among the traffic of all schemas those of a quiet one may lie far back."""
+    decided = ModelVersion.objects.filter(schema=schema, promoted_at__isnull=False).order_by("-promoted_at")
+    latest = [
+        row
+        for version in decided[:VERSIONS]
+        for row in rows.filter(model_version=version).order_by("-created_at")[:LATEST]
+    ]
+    return sorted(latest, key=lambda row: row.created_at, reverse=True)[:LATEST]
 
 
-def latest_drift() -> DriftReport | None:
-    """The newest report about the champion."""
-    return DriftReport.objects.filter(model_version__stage=Stage.CHAMPION).first()
+def champion(schema: str) -> ModelVersion | None:
+    return ModelVersion.objects.filter(stage=Stage.CHAMPION, schema=schema).first()
+
+
+def champions() -> list[ModelVersion]:
+    """One of each live schema, those in the order of their names."""
+    return list(ModelVersion.objects.filter(stage=Stage.CHAMPION).order_by("schema"))
+
+
+def latest_drift(schema: str) -> DriftReport | None:
+    """The newest report about the schema's champion."""
+    return DriftReport.objects.filter(model_version__stage=Stage.CHAMPION, model_version__schema=schema).first()
 
 
 def samples_so_far(version: ModelVersion, limit: int) -> int:

@@ -37,12 +37,13 @@ def measure_drift(*, schema: str) -> DriftReport | TooFewSamples:
     recent = list(
         Prediction.objects.filter(model_version=champion)
         .order_by("-created_at")
-        .values_list("created_at", "fraud_score", "transaction__fields")[: settings.DRIFT_MAX_SAMPLES]
+        .values_list("created_at", "fraud_score", "transaction__fields", "derived")[: settings.DRIFT_MAX_SAMPLES]
     )
     if len(recent) < settings.DRIFT_MIN_SAMPLES:
         return TooFewSamples(len(recent), settings.DRIFT_MIN_SAMPLES)
-    names = load_schema(schema).feature_names
-    features = np.array([[fields[name] for name in names] for _, _, fields in recent])
+    names = load_schema(schema).input_names
+    inputs = [fields | (derived or {}) for _, _, fields, derived in recent]
+    features = np.array([[row[name] for name in names] for row in inputs])
     by_feature = {
         name: PopulationStabilityIndex(**bundle.reference["features"][name]).measure(features[:, i])
         for i, name in enumerate(names)

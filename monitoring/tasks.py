@@ -4,6 +4,7 @@ from celery import shared_task
 from django.conf import settings
 
 from monitoring import rollups, services
+from training import registry
 from training.exceptions import FraudsiteError
 
 logger = logging.getLogger(__name__)
@@ -16,7 +17,9 @@ def update_rollups() -> None:
 
 @shared_task
 def measure_drift() -> None:
-    try:
-        services.measure_drift(schema=settings.DEFAULT_SCHEMA)
-    except FraudsiteError as error:
-        logger.warning("Drift was not measured: %s", error)
+    # Without any champion the default is told to have none.
+    for schema in sorted(registry.live_schemas()) or [settings.DEFAULT_SCHEMA]:
+        try:
+            services.measure_drift(schema=schema)
+        except FraudsiteError as error:
+            logger.warning("Drift was not measured: %s", error)

@@ -1,4 +1,6 @@
 from datetime import datetime
+from functools import cache
+from math import floor, log10
 from typing import Any
 
 from django.conf import settings
@@ -16,7 +18,7 @@ from scoring import selectors, services
 from scoring.exceptions import TooManyKeys
 from scoring.models import ApiKey, Client, Fallback, Label, Pending, Prediction, Review, Transaction
 from training.exceptions import StaleHistory
-from training.schema import load_schema
+from training.schema import load_schema, schema_names
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -78,28 +80,53 @@ def reason_list(prediction: Prediction) -> SafeString:
 
 
 def field_table(transaction: Transaction) -> SafeString:
-    """What was sent, then what was computed of it, to six digits; what raised the score most stands out.
+    """What was sent, then what was computed of it; what raised the score most stands out.
 
     Of a token the first digits are enough to recognise it in another transaction by.
     """
     prediction = transaction.prediction if hasattr(transaction, "prediction") else None
     raised = {reason["feature"] for reason in prediction.reasons} if prediction else set()
-    tokens = {name: f"{token[:8]}…" for name, token in (transaction.tokens or {}).items()}
+    sent = transaction.fields | {name: f"{token[:8]}…" for name, token in (transaction.tokens or {}).items()}
     derived = (prediction.derived if prediction else None) or {}
-    if derived:  # PostgreSQL keeps no order of names
-        derived = {
-            one.name: derived[one.name] for one in load_schema(transaction.schema).derived if one.name in derived
-        }
-    tables = [(kind, values) for kind, values in (("", transaction.fields | tokens), ("derived", derived)) if values]
-    return format_html_join("", '<dl class="fields {}">{}</dl>', ((kind, _cells(it, raised)) for kind, it in tables))
-
-
-def _cells(values: dict[str, Any], raised: set[str]) -> SafeString:
-    cells = (
-        ("raised" if name in raised else "", name, f"{value:.6g}" if isinstance(value, float) else value)
-        for name, value in values.items()
+    declared = _declared(transaction.schema)
+    tables = [(kind, values) for kind, values in (("", sent), ("derived", derived)) if values]
+    return format_html_join(
+        "", '<dl class="fields {}">{}</dl>', ((kind, _cells(it, raised, declared)) for kind, it in tables)
     )
-    return format_html_join("", '<div class="{}"><dt>{}</dt><dd>{}</dd></div>', cells)
+
+
+@cache
+def _declared(schema: str) -> dict[str, tuple[str, str]]:
+    """Unit and description of everything that a schema declares, by name, in its order; nothing of an old one."""
+    if schema not in schema_names():
+        return {}
+    declared = load_schema(schema)
+    parts = (*declared.features, *declared.entities, *declared.derived)
+    return {part.name: (getattr(part, "unit", ""), part.description) for part in parts}
+
+
+def _cells(values: dict[str, Any], raised: set[str], declared: dict[str, tuple[str, str]]) -> SafeString:
+    cells = []
+    in_order = {name: values[name] for name in declared if name in values} | values  # PostgreSQL keeps no order
+    for name, value in in_order.items():
+        unit, description = declared.get(name, ("", ""))
+        title = f"{description} ({unit})" if unit not in ("", "1") else description
+        cells.append(("raised" if name in raised else "", title, name, number(value)))
+    return format_html_join("", '<div class="{}" title="{}"><dt>{}</dt><dd>{}</dd></div>', cells)
+
+
+def number(value: Any) -> str:
+    """A number to about six digits, as people write it: with separators, and never with an exponent.
+
+    >>> number(5184000.0), number(85.54712345), number(0.0123456789), number(-1e-9)
+    ('5,184,000', '85.5471', '0.012346', '0')
+    """
+    if not isinstance(value, float):
+        return str(value)
+    decimals = min(6, max(0, 5 - floor(log10(abs(value))))) if value else 0
+    text = f"{value:,.{decimals}f}"
+    text = text.rstrip("0").rstrip(".") if decimals else text
+    return "0" if text == "-0" else text
 
 
 def link(obj: Model, text: str) -> SafeString:

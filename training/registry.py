@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
@@ -67,12 +68,27 @@ def test_rows(version: ModelVersion) -> tuple[np.ndarray, np.ndarray]:
         BundleRefused: see `load_bundle`.
         DatasetError: the dataset is not here, or not the one that the version was trained on.
     """
-    bundle = load(version)
-    schema = load_schema(version.schema)
+    bundle, schema = load(version), load_schema(version.schema)
     features, labels, report = storage.read(parquet_path(settings.DATASETS_DIR, schema.name), schema)
+    _check_origin(bundle, report)
+    return features[bundle.test_rows], labels[bundle.test_rows]
+
+
+def later_traffic(version: ModelVersion) -> pd.DataFrame:
+    """All that happened from this version's first test row on, as it was sent, in the order of event times.
+
+    Raises:
+        BundleRefused, DatasetError: as above.
+    """
+    bundle, schema = load(version), load_schema(version.schema)
+    rows, report = storage.read_rows(parquet_path(settings.DATASETS_DIR, schema.name), schema)
+    _check_origin(bundle, report)
+    return rows.iloc[bundle.test_rows.min() :]
+
+
+def _check_origin(bundle: Bundle, report: storage.Report) -> None:
     if report.source_sha256 != bundle.description["data"]["sha256"]:
         raise DatasetError("The stored dataset is not the one this model was trained on: run `manage.py ingest`.")
-    return features[bundle.test_rows], labels[bundle.test_rows]
 
 
 @transaction.atomic

@@ -40,7 +40,9 @@ def analyst(client, alice):
 
 @pytest.fixture
 def refresh(analyst):
-    return lambda window=SHORT_WINDOW: answer_of(analyst, "updated.children", {"tick": 1, "window": window})
+    return lambda window=SHORT_WINDOW, schema="ulb": answer_of(
+        analyst, "updated.children", {"tick": 1, "window": window, "schema": schema}
+    )
 
 
 def answer_of(client, output, values):
@@ -77,7 +79,7 @@ def test_it_shows_what_was_posted(worker, acme_api, alice, client):
         assert acme_api.post("/predict", json.dumps(payload), content_type="application/json").status_code == 200
     update_rollups()
     client.force_login(alice)
-    answer = answer_of(client, "updated.children", {"tick": 1, "window": "1 h"})
+    answer = answer_of(client, "updated.children", {"tick": 1, "window": "1 h", "schema": "ulb"})
     shown = tiles(answer)
     assert shown["Transactions"][0] == "3"
     assert shown["Alerts"][0] == "1"
@@ -139,6 +141,23 @@ def test_an_unknown_window_is_taken_for_the_shortest(refresh, champion, acme, wi
     predict(champion, acme, [ago(minutes=30)])
     update_rollups()
     assert tiles(refresh(window))["Transactions"][0] == "1"
+
+
+def test_the_schema_can_be_chosen_where_several_are_live(analyst, refresh, champion, handbook_champion, acme):
+    predict(champion, acme, [ago(minutes=1)] * 3)
+    predict(handbook_champion, acme, [ago(minutes=1)], decision=Decision.BLOCK)
+    update_rollups()
+    assert [tiles(refresh(schema=name))["Transactions"][0] for name in ("ulb", "handbook")] == ["3", "1"]
+    assert tiles(refresh(schema="handbook"))["Model"] == ("Champion", handbook_champion.version)
+    layout = analyst.get(reverse("the_django_plotly_dash:app-layout", kwargs={"ident": NAME})).content.decode()
+    assert '"options": ["handbook", "ulb"], "value": "ulb"' in layout.replace('":', '": ').replace(":  ", ": ")
+
+
+@pytest.mark.parametrize("schema", ["moon", "", None, 15, ["ulb"], {"ulb": 1}])
+def test_an_unknown_schema_is_taken_for_the_default(refresh, champion, acme, schema):
+    predict(champion, acme, [ago(minutes=1)])
+    update_rollups()
+    assert tiles(refresh(schema=schema))["Transactions"][0] == "1"
 
 
 def test_it_says_what_was_answered_without_a_score_and_what_waits(refresh, acme, settings):
@@ -248,6 +267,7 @@ def test_a_busy_window_is_shown_in_steps_that_add_up_to_its_whole(refresh, windo
     minutes = length // timedelta(minutes=1) - 2  # time goes on while the rows are written
     TrafficRollup.objects.bulk_create(
         TrafficRollup(
+            schema="ulb",
             minute=now - timedelta(minutes=i),
             transactions=6,
             reviewed=2,

@@ -14,6 +14,7 @@ from monitoring.tasks import measure_drift as measure_drift_task
 from monitoring.tests.support import NOON, made_up_fields, moments, predict
 from training import registry
 from training.exceptions import BundleRefused, NoChampion
+from training.schema import load_schema
 from training.tests.support import made_up_rows, tiny_bundle
 
 pytestmark = pytest.mark.django_db
@@ -109,6 +110,23 @@ def test_the_task_stores_a_report(champion, post):
     post(champion)
     measure_drift_task()
     assert DriftReport.objects.get().status == "stable"
+
+
+def test_every_live_schema_is_measured_and_what_is_computed_of_its_traffic_too(champion, handbook_champion, acme, post):
+    post(champion)
+    names = load_schema("handbook").input_names
+    times = moments(SAMPLES, before=NOON, within=timedelta(hours=1))
+    rows = predict(handbook_champion, acme, times)
+    for row in rows:
+        row.transaction.fields = {"amount": 12.5}
+        row.transaction.save()
+        row.derived = dict.fromkeys(names[1:], 0.0)
+        row.save()
+    measure_drift_task()
+    reports = {report.model_version.schema: report for report in DriftReport.objects.all()}
+    assert reports.keys() == {"ulb", "handbook"}
+    assert reports["handbook"].features.keys() == set(names)
+    assert (reports["ulb"].status, reports["handbook"].status) == ("stable", "strong")
 
 
 def test_the_task_says_that_there_is_no_champion_and_goes_on(db, caplog):

@@ -23,12 +23,16 @@ QUERIES = {
     "fallbacks": (1, lambda: selectors.fallbacks(HOUR, now=NOON)),
     "unscored": (1, selectors.unscored),
     "latest_predictions": (
-        1,
-        lambda: [(row.transaction.amount, row.decision) for row in selectors.latest_predictions()],
+        2,
+        lambda: [(row.transaction.amount, row.decision) for row in selectors.latest_predictions("ulb")],
     ),
-    "latest_alerts": (1, lambda: [(row.transaction.amount, row.review.state) for row in selectors.latest_alerts()]),
-    "champion": (1, selectors.champion),
-    "latest_drift": (1, selectors.latest_drift),
+    "latest_alerts": (
+        2,
+        lambda: [(row.transaction.amount, row.review.state) for row in selectors.latest_alerts("ulb")],
+    ),
+    "champion": (1, lambda: selectors.champion("ulb")),
+    "champions": (1, selectors.champions),
+    "latest_drift": (1, lambda: selectors.latest_drift("ulb")),
 }
 
 
@@ -68,8 +72,8 @@ def test_of_empty_tables_it_says_nothing(db):
     assert selectors.review_outcomes(HOUR) == {"fraud": 0, "legitimate": 0, "open": 0}
     assert selectors.decisions(HOUR) == {"approve": 0, "review": 0, "block": 0}
     assert (selectors.fallbacks(HOUR), selectors.unscored()) == (0, selectors.Unscored(waiting=0, set_aside=0))
-    assert (selectors.champion(), selectors.latest_drift()) == (None, None)
-    assert list(selectors.latest_predictions()) == list(selectors.latest_alerts()) == []
+    assert (selectors.champion("ulb"), selectors.champions(), selectors.latest_drift("ulb")) == (None, [], None)
+    assert selectors.latest_predictions("ulb") == selectors.latest_alerts("ulb") == []
 
 
 def test_traffic_adds_up_the_minutes_of_the_window(champion, acme):
@@ -116,10 +120,39 @@ def test_the_drift_shown_is_the_champions(champion, acme):
     other = type(champion).objects.create(version="other", schema="ulb", review_threshold=0.5)
     some_of_everything(champion, acme, 1, seed=0)
     some_of_everything(other, acme, 1, seed=1)
-    assert selectors.latest_drift().model_version == champion
+    assert selectors.latest_drift("ulb").model_version == champion
 
 
 def test_samples_are_counted_up_to_the_number_asked_for(champion, acme):
     predict(champion, acme, [NOON] * 5)
     assert selectors.samples_so_far(champion, 3) == 3
     assert selectors.samples_so_far(champion, 100) == 5
+
+
+def test_each_schema_is_counted_for_itself_and_all_together(champion, handbook_champion, acme, alice):
+    predict(champion, acme, [NOON] * 3, decision=Decision.REVIEW)
+    predict(handbook_champion, acme, [NOON], decision=Decision.BLOCK)
+    fall_back(acme, [NOON])
+    update_rollups(now=NOON)
+    for review in Review.objects.filter(prediction__model_version=champion)[:2]:
+        services.close_review(review=review, is_fraud=True, reviewer=alice)
+    for schema, transactions, blocked, closed, waiting in (
+        ("ulb", 3, 0, 2, 1),
+        ("handbook", 1, 1, 0, 0),
+        (None, 4, 1, 2, 1),
+    ):
+        traffic = selectors.traffic(HOUR, schema=schema, now=NOON)
+        assert (traffic.transactions, sum(traffic.blocked)) == (transactions, blocked)
+        assert selectors.review_outcomes(HOUR, schema=schema)["fraud"] == closed
+        assert selectors.open_reviews(schema) == transactions - closed
+        assert selectors.fallbacks(HOUR, schema=schema, now=NOON) == selectors.unscored(schema).waiting == waiting
+    assert [len(selectors.latest_alerts(name)) for name in ("ulb", "handbook")] == [3, 1]
+    assert selectors.champions() == [handbook_champion, champion]
+
+
+def test_what_an_earlier_champion_said_is_among_the_latest(champion, acme):
+    predict(champion, acme, [NOON])
+    later = type(champion).objects.create(version="later", schema="ulb", review_threshold=0.5)
+    later.promote(by="Mel")
+    predict(later, acme, [NOON + HOUR])
+    assert [row.model_version_id for row in selectors.latest_predictions("ulb")] == ["later", champion.pk]

@@ -178,7 +178,7 @@ def test_the_fields_that_raised_the_score_stand_out(client, alice, alert):
     review = alert(0.9)
     client.force_login(alice)
     for row in (review, review.prediction, review.prediction.transaction):
-        assert re.findall(r'<div class="raised"><dt>(\w+)</dt>', page_of(client, row)) == ["V14"]
+        assert re.findall(r'<div class="raised" title="[^"]+"><dt>(\w+)</dt>', page_of(client, row)) == ["V14"]
 
 
 def test_a_transaction_that_waits_says_so(client, alice, waiting):

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import re
 import shutil
 import threading
 import time
@@ -22,14 +23,9 @@ from scoring.replies import Kind
 from training import registry
 from training.models import ModelVersion
 from training.schema import load_schema
-from training.tests.support import tiny_handbook_bundle
+from training.tests.support import store_made_up_payments
 
 NAMES = [feature.name for feature in load_schema("handbook").derived]
-
-
-@pytest.fixture(scope="module")
-def handbook_bundle():
-    return tiny_handbook_bundle(django_settings.BUNDLES_DIR, django_settings.BUNDLE_SIGNING_KEY)
 
 
 @pytest.fixture
@@ -378,6 +374,25 @@ def test_a_command_refuses_an_unknown_schema(command):
         call_command(command, "--schema", "nonesuch")
 
 
+def test_the_simulator_replays_customers_in_the_order_of_time_and_reports_labels(api, acme, site, capsys):
+    store_made_up_payments(django_settings.DATASETS_DIR)
+    _, key = services.create_api_key(client=acme)
+    call_command(
+        "simulate", schema="handbook", url=site, api_key=key, days=9, speed=1e6, labels=0, count=60, concurrency=1
+    )
+    summary = capsys.readouterr().out.splitlines()[-1]
+    assert summary.startswith("60 answered in ")
+    assert summary.endswith("labels reported 60 · failed: none")
+    sent = Transaction.objects.filter(transaction_id__startswith="simulated-").order_by("transaction_id")
+    assert sent.count() == Label.objects.count() == 60
+    moments = [row.event_time for row in sent]
+    assert moments == sorted(moments)
+    assert timezone.now() - timedelta(days=9.1) < moments[0] < timezone.now() - timedelta(days=8)
+    assert History.objects.filter(entity="customer").count() == 10 + 1, "and the one who warmed the worker"
+    assert Prediction.objects.filter(derived__customer_count_1d__gt=1).exists()
+    check_parity()
+
+
 def test_the_review_page_shows_shortened_tokens_and_what_was_computed(api, alice, client):
     prediction = pay(api, amount=900.0)
     client.force_login(alice)
@@ -388,6 +403,16 @@ def test_the_review_page_shows_shortened_tokens_and_what_was_computed(api, alice
     names = ("customer_count_1d", "customer_count_7d", "terminal_risk_1d")
     places = [page.index(f"<dt>{name}</dt>") for name in names]
     assert places == sorted(places)
+
+
+def test_the_review_page_says_what_a_value_is_and_writes_it_as_people_do(api, alice, client):
+    prediction = pay(api, amount=1900.5)
+    client.force_login(alice)
+    page = client.get(f"/admin/scoring/review/{prediction.pk}/change/").content.decode()
+    described = next(one for one in load_schema("handbook").derived if one.name == "terminal_streak_last_s")
+    title, value = re.search(r'title="([^"]+)"><dt>terminal_streak_last_s</dt><dd>([^<]+)', page).groups()
+    assert (title, value) == (f"{described.description} (s)", "5,184,000")
+    assert "<dd>1,900.5</dd>" in page
 
 
 def test_a_review_that_waits_for_a_rebuild_says_so_to_the_analyst(api, alice, client):

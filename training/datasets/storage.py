@@ -166,9 +166,7 @@ def read(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray, Report]:
     Raises:
         DatasetError: it has not been ingested.
     """
-    report = read_report(path)
-    if report is None:
-        raise DatasetError(f"There is no dataset at {path}: run `manage.py ingest` for schema {schema.name}.")
+    report = _report_of(path, schema)
     table = pq.read_table(path)
     features = np.column_stack([table[name].to_numpy().astype(np.float64) for name in schema.feature_names])
     if schema.derived:
@@ -178,6 +176,23 @@ def read(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray, Report]:
         derived = replay(schema, *_arrivals(table, schema), keep_histories=False).features
         features = model_inputs(schema, features, derived)
     return features, table[schema.label].to_numpy(), report
+
+
+def read_rows(path: Path, schema: Schema) -> tuple[pd.DataFrame, Report]:
+    """Read a stored dataset as it was sent: numbers, entities, event time and label; and its report.
+
+    Raises:
+        DatasetError: it has not been ingested.
+    """
+    report = _report_of(path, schema)
+    return pd.read_parquet(path, engine="pyarrow"), report
+
+
+def _report_of(path: Path, schema: Schema) -> Report:
+    report = read_report(path)
+    if report is None:
+        raise DatasetError(f"There is no dataset at {path}: run `manage.py ingest` for schema {schema.name}.")
+    return report
 
 
 def read_timeline(path: Path, schema: Schema) -> Timeline | None:

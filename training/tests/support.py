@@ -48,6 +48,31 @@ def store_made_up_dataset(datasets_dir: Path, source_sha256: str = "0" * 64) -> 
     storage.write(frame, schema, made_up_report(labels, source_sha256), path)
 
 
+def made_up_payments(rows: int = 3000, days: int = 40) -> pd.DataFrame:
+    """Rows of the schema `handbook` as they are stored: ten customers at twelve terminals, some in the same second."""
+    random = np.random.default_rng(0)
+    seconds = np.sort(random.integers(0, days * 86_400, rows))
+    seconds[1::50] = seconds[::50]
+    return pd.DataFrame(
+        {
+            "transaction_id": np.arange(rows).astype(str),
+            "event_time": pd.Timestamp("2018-04-01", tz="UTC") + pd.to_timedelta(seconds, unit="s"),
+            "customer": [f"customer {number}" for number in random.integers(0, 10, rows)],
+            "terminal": [f"terminal {number}" for number in random.integers(0, 12, rows)],
+            "amount": np.round(random.lognormal(3, 1, rows), 2),
+            "fraud": (random.random(rows) < 0.1).astype(np.int8),
+        }
+    )
+
+
+def store_made_up_payments(datasets_dir: Path) -> None:
+    """Put the rows of `made_up_payments()` where `ingest` would have put real ones."""
+    schema, frame = load_schema("handbook"), made_up_payments()
+    path = parquet_path(datasets_dir, schema.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    storage.write(frame, schema, made_up_report(frame[schema.label].to_numpy()), path)
+
+
 def small_config(**overrides: Any) -> Config:
     """The shipped configuration, with less to do."""
     small = {"model.epochs": 12, "model.batch_size": 128, "evaluation.bootstrap_resamples": 20}

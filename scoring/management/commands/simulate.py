@@ -1,0 +1,132 @@
+import os
+import time
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from rich.console import Console
+from rich.live import Live
+
+from scoring import services
+from scoring.models import Label, Transaction
+from training import registry
+from training.exceptions import FraudsiteError
+from training.schema import EVENT_TIME, Schema, load_schema
+from training.simulation import Call, Simulator, drawn, replayed
+
+PLAIN_LINE_EVERY_S = 10
+RATE_PER_S, DAYS, SPEED = 5.0, 0.0, 1.0
+OF_DRAWN_ROWS = ("rate", "fraud_rate", "seed")
+OF_A_REPLAY = ("days", "speed", "labels")
+
+
+class Command(BaseCommand):
+    help = (
+        "Send transactions that the champion was not trained on to a running Fraudsite, and say what was caught. Of a "
+        "schema without event times its test rows are drawn at random; of one with event times the traffic from the "
+        "first test row on is replayed, and true labels are reported when they would be known."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--schema", default=settings.DEFAULT_SCHEMA, help="whose transactions to send")
+        parser.add_argument("--url", default="http://127.0.0.1:8000", help="where Fraudsite listens")
+        parser.add_argument(
+            "--api-key", default=os.environ.get("FRAUDSITE_API_KEY"), help="default: $FRAUDSITE_API_KEY"
+        )
+        parser.add_argument("--await-ready", type=float, default=0, help="seconds to wait for /readyz before starting")
+        parser.add_argument("--count", type=int, help="stop after so many transactions")
+        parser.add_argument("--duration", type=float, help="stop after so many seconds; default: on Ctrl-C")
+        parser.add_argument("--concurrency", type=int, default=8, help="requests under way at most")
+        parser.add_argument(
+            "--rate", type=float, help=f"drawn rows: transactions per second, on average; default: {RATE_PER_S:g}"
+        )
+        parser.add_argument(
+            "--fraud-rate", type=float, help="drawn rows: share of fraud, 0 to 1; default: as in the test rows"
+        )
+        parser.add_argument("--seed", type=int, help="drawn rows: repeat the same traffic")
+        parser.add_argument(
+            "--days", type=float, help=f"replay: begin with what happens so many days ago; default: {DAYS:g}"
+        )
+        parser.add_argument(
+            "--speed", type=float, help=f"replay: so many times as fast, until it has caught up; default: {SPEED:g}"
+        )
+        parser.add_argument(
+            "--labels", type=float, help="replay: report labels so many days later; default: the schema's delay"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not options["api_key"]:
+            raise CommandError("Give --api-key or set FRAUDSITE_API_KEY; `manage.py create_api_key` makes one.")
+        if options["concurrency"] < 1:
+            raise CommandError("--concurrency must be positive.")
+        try:
+            schema = load_schema(options["schema"])
+            is_replay = schema.time == EVENT_TIME
+            calls = self._replay(schema, options) if is_replay else self._draw(schema, options)
+        except FraudsiteError as error:
+            raise CommandError(str(error)) from error
+        simulator = Simulator(
+            url=options["url"],
+            api_key=options["api_key"],
+            concurrency=options["concurrency"],
+            report=report if is_replay else None,
+        )
+        simulator.await_ready(timeout_s=options["await_ready"])
+        elapsed_s = 0.0
+        console = Console()
+        said_at = time.monotonic()
+        try:
+            with Live(console=console, refresh_per_second=4, transient=True) as live:
+                for elapsed_s in simulator.run(calls, count=options["count"], duration_s=options["duration"]):
+                    if console.is_terminal:
+                        live.update(simulator.tally.line(elapsed_s))
+                    elif time.monotonic() - said_at > PLAIN_LINE_EVERY_S:
+                        said_at = time.monotonic()
+                        self.stdout.write(simulator.tally.line(elapsed_s))
+        except KeyboardInterrupt:
+            pass
+        self.stdout.write(simulator.tally.line(elapsed_s))
+
+    def _draw(self, schema: Schema, options: dict[str, Any]) -> Iterator[Call]:
+        _refuse(options, OF_A_REPLAY, f"{schema.name} has no event times, so its rows are drawn")
+        rate = RATE_PER_S if options["rate"] is None else options["rate"]
+        if not rate > 0:
+            raise CommandError("--rate must be positive.")
+        if options["fraud_rate"] is not None and not 0 <= options["fraud_rate"] <= 1:
+            raise CommandError("--fraud-rate must lie between 0 and 1.")
+        rows = registry.test_rows(registry.champion(schema.name))
+        return drawn(schema, *rows, rate_per_s=rate, fraud_rate=options["fraud_rate"], seed=options["seed"])
+
+    def _replay(self, schema: Schema, options: dict[str, Any]) -> Iterator[Call]:
+        _refuse(options, OF_DRAWN_ROWS, f"{schema.name} has event times, so its traffic is replayed")
+        days = DAYS if options["days"] is None else options["days"]
+        speed = SPEED if options["speed"] is None else options["speed"]
+        labels = schema.label_delay_days if options["labels"] is None else options["labels"]
+        if not 0 <= days < schema.past_days:
+            raise CommandError(
+                f"--days must be at least 0 and less than {schema.past_days}, the past_days of the schema."
+            )
+        if not speed > 0:
+            raise CommandError("--speed must be positive.")
+        if not labels >= 0:
+            raise CommandError("--labels must be at least 0.")
+        rows = registry.later_traffic(registry.champion(schema.name))
+        return replayed(schema, rows, now=timezone.now(), days=days, speed=speed, label_delay_days=labels)
+
+
+def _refuse(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
+    if given := [f"--{name.replace('_', '-')}" for name in names if options[name] is not None]:
+        raise CommandError(f"{', '.join(given)}: {why}.")
+
+
+def report(key: str, is_fraud: bool) -> str:
+    """Report the label of a transaction by its id. Returns what went wrong, or ""."""
+    try:
+        services.add_label(transaction_id=UUID(key), is_fraud=is_fraud, source=Label.Source.IMPORT)
+    except (Transaction.DoesNotExist, FraudsiteError) as error:
+        return f"label not reported: {error}"
+    return ""
