@@ -144,6 +144,7 @@ CELERY_TASK_TIME_LIMIT = 120
 PENDING_SWEEP_S = number("PENDING_SWEEP_S", 5.0, 0.1, 3_600.0)
 ROLLUP_INTERVAL_S = number("ROLLUP_INTERVAL_S", 5.0, 1.0, 60.0)
 DRIFT_INTERVAL_S = number("DRIFT_INTERVAL_S", 60.0, 5.0, 86_400.0)
+SHADOW_INTERVAL_S = number("SHADOW_INTERVAL_S", 5.0, 0.1, 3_600.0)
 CELERY_BEAT_SCHEDULE = {
     # A message that waited longer than its interval is stale: another is behind it.
     task: {"task": task, "schedule": interval_s, "options": {"expires": interval_s}}
@@ -151,6 +152,7 @@ CELERY_BEAT_SCHEDULE = {
         "monitoring.tasks.update_rollups": ROLLUP_INTERVAL_S,
         "monitoring.tasks.measure_drift": DRIFT_INTERVAL_S,
         "scoring.tasks.resend_pending": PENDING_SWEEP_S,
+        "scoring.tasks.score_shadows": SHADOW_INTERVAL_S,
     }.items()
 }
 CELERY_BEAT_SCHEDULER = "fraudsite.beat.Scheduler"
@@ -191,6 +193,8 @@ PENDING_RESEND_LIMIT = integer("PENDING_RESEND_LIMIT", 10_000, 1, 1_000_000)
 RETRY_AFTER_S = integer("RETRY_AFTER_S", 1, 1, 3_600)
 MODEL_THREADS = integer("MODEL_THREADS", 1, 1, 256)
 MODEL_REFRESH_S = number("MODEL_REFRESH_S", 2.0, 0.0, 60.0)
+# The share of the traffic that shadows score along.
+SHADOW_SHARE = number("SHADOW_SHARE", 1.0, 0.0, 1.0)
 API_KEY_CACHE_S = number("API_KEY_CACHE_S", 1.0, 0.0, 1.0)
 REASONS_PER_ALERT = integer("REASONS_PER_ALERT", 3, 0, 10)
 READY_TIMEOUT_MS = integer("READY_TIMEOUT_MS", 2_000, 10, 60_000)

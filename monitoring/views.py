@@ -1,22 +1,59 @@
 import secrets
 
+import redis
 from django.conf import settings
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from monitoring import shadows
 from monitoring.access import is_staff
 from monitoring.dashboard import NAME
 from monitoring.metrics import exposition
+from scoring import workers
+from training.models import ModelVersion, Stage
 
 
 @admin.site.admin_view
 def dashboard(request: HttpRequest) -> HttpResponse:
     context = admin.site.each_context(request) | {"title": "Dashboard", "dash_app": NAME}
     return TemplateResponse(request, "admin/monitoring/dashboard.html", context)
+
+
+@admin.site.admin_view
+@require_safe
+def at_work(request: HttpRequest, version: str) -> HttpResponse:
+    """A model version at work: which processes have it loaded, and of a shadow, how it compares."""
+    if not request.user.has_perm("training.view_modelversion"):
+        raise PermissionDenied
+    row = get_object_or_404(ModelVersion, pk=version)
+    processes, redis_is_away = [], False
+    try:
+        for status in workers.known():
+            loaded, refused = status.versions.get(row.schema), status.refused.get(row.schema)
+            if loaded or refused:
+                processes.append((status.worker, loaded, refused))
+    except redis.RedisError:
+        redis_is_away = True
+    comparison = shadows.compare(row)
+    context = admin.site.each_context(request) | {
+        "title": f"{version} at work",
+        "version": row,
+        "champion": ModelVersion.objects.filter(schema=row.schema, stage=Stage.CHAMPION).first(),
+        "processes": processes,
+        "redis_is_away": redis_is_away,
+        "comparison": comparison,
+        "share": f"{settings.SHADOW_SHARE:.0%}",
+    }
+    if comparison:
+        rates = ("agreement", "decided_rate", "shadow_rate")
+        context |= {name: f"{getattr(comparison, name):.2%}" for name in rates}
+    return TemplateResponse(request, "admin/monitoring/at_work.html", context)
 
 
 @never_cache

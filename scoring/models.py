@@ -253,3 +253,38 @@ class Label(models.Model):
 
     def __str__(self) -> str:
         return f"{'fraud' if self.is_fraud else 'legitimate'} by {self.get_source_display().lower()}"
+
+
+class ShadowScore(models.Model):
+    """What a shadow would have said of a transaction. Insert-only, written some seconds after the answer.
+
+    `created_at` is that of the prediction which it stands beside.
+    """
+
+    transaction = models.ForeignKey(
+        Transaction, on_delete=models.CASCADE, related_name="shadow_scores", db_constraint=False, db_index=False
+    )
+    model_version = models.ForeignKey(
+        ModelVersion, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    fraud_score = models.FloatField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["transaction", "model_version"], name="one_shadow_score_per_version")
+        ]
+        indexes = [models.Index(fields=["model_version", "-created_at"], name="shadow_score_of_version")]
+
+    def __str__(self) -> str:
+        return f"{self.fraud_score:.4f} by {self.model_version_id}"
+
+
+class ShadowProgress(models.Model):
+    """Up to which moment of the traffic a shadow has scored along."""
+
+    model_version = models.OneToOneField(ModelVersion, primary_key=True, on_delete=models.CASCADE, related_name="+")
+    scored_until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.model_version_id} until {self.scored_until:%H:%M:%S}"

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, connection
 from kombu.exceptions import OperationalError as BrokerError
 
-from scoring import predictor, replies, selectors, services
+from scoring import predictor, replies, selectors, services, shadows
 from scoring.replies import Kind, Outcome, Reply
 from scoring.submissions import Submission
 from training import registry
@@ -106,6 +106,11 @@ def resend_pending() -> None:
     due = services.claim_due(limit=settings.PENDING_RESEND_LIMIT)
     for start in range(0, len(due), settings.GATEWAY_BATCH_LIMIT):
         score_pending.delay([str(key) for key in due[start : start + settings.GATEWAY_BATCH_LIMIT]])
+
+
+@shared_task
+def score_shadows() -> None:
+    shadows.score_along()
 
 
 @worker_process_init.connect
