@@ -8,11 +8,11 @@ VIEW_SCORING = [
     f"scoring.view_{model}"
     for model in ("client", "apikey", "transaction", "prediction", "fallback", "pending", "review", "label")
 ]
-VIEW_MODELS = ["training.view_modelversion", "monitoring.view_driftreport"]
+VIEW_MODELS = ["training.view_modelversion", "training.view_trainingrun", "monitoring.view_driftreport"]
 
 ROLES = {
     "Fraud analyst": [*VIEW_SCORING, *VIEW_MODELS, "scoring.change_review"],
-    "ML engineer": [*VIEW_SCORING, *VIEW_MODELS, "training.change_modelversion"],
+    "ML engineer": [*VIEW_SCORING, *VIEW_MODELS, "training.change_modelversion", "training.add_trainingrun"],
     "Administrator": [
         *VIEW_SCORING,
         *VIEW_MODELS,
@@ -22,6 +22,7 @@ ROLES = {
         "scoring.add_apikey",
         "scoring.change_apikey",
         "training.change_modelversion",
+        "training.add_trainingrun",
         *[f"auth.{verb}_{model}" for verb in ("view", "add", "change") for model in ("user", "group")],
     ],
 }

@@ -121,14 +121,18 @@ REDIS_TIMEOUTS = {"socket_connect_timeout": 2, "socket_timeout": 5, "health_chec
 
 REALTIME_QUEUE = "realtime"
 BULK_QUEUE = "bulk"
+TRAINING_QUEUE = "training"
 
 CELERY_BROKER_URL = REDIS_URL
 # Data only, never pickle. Bytes travel as they are; Celery's own control messages are JSON.
 CELERY_TASK_SERIALIZER = "msgpack"
 CELERY_ACCEPT_CONTENT = ["msgpack", "json"]
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_QUEUES = [Queue(name, Exchange(name), routing_key=name) for name in (REALTIME_QUEUE, BULK_QUEUE)]
+CELERY_TASK_QUEUES = [
+    Queue(name, Exchange(name), routing_key=name) for name in (REALTIME_QUEUE, BULK_QUEUE, TRAINING_QUEUE)
+]
 CELERY_TASK_DEFAULT_QUEUE = BULK_QUEUE
+CELERY_TASK_ROUTES = {"training.tasks.*": {"queue": TRAINING_QUEUE}}
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from training import registry
+from training import registry, run_admin  # noqa: F401  # its admin is registered by its import
 from training.bundle import Bundle
 from training.evaluation import CARD_METRIC_NAMES, METRIC_NAMES
 from training.exceptions import BundleRefused, FraudsiteError, NoChampion

@@ -59,14 +59,9 @@ def read(path: Path = DEFAULT_PATH, overrides: dict[str, Any] | None = None) -> 
     """
     config = tomllib.loads(DEFAULT_PATH.read_text())
     try:
-        declared = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        values = parse(path.read_text())
+    except (OSError, UnicodeDecodeError, ConfigurationError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
-    values = {
-        f"{section}.{key}": value
-        for section, keys in declared.items()
-        for key, value in (keys.items() if isinstance(keys, dict) else [("", keys)])
-    }
     for name, value in (values | (overrides or {})).items():
         section, _, key = name.partition(".")
         known = config.get(section, {})
@@ -85,6 +80,26 @@ def read(path: Path = DEFAULT_PATH, overrides: dict[str, Any] | None = None) -> 
                     raise ConfigurationError(f"{name} must lie between {low} and {high}, unlike {item!r}.")
         known[key] = value
     return config
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Read TOML as overrides.
+
+    >>> parse("[model]\\ndropout = 0.3")
+    {'model.dropout': 0.3}
+
+    Raises:
+        ConfigurationError: it is not TOML.
+    """
+    try:
+        declared = tomllib.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    return {
+        f"{section}.{key}": value
+        for section, keys in declared.items()
+        for key, value in (keys.items() if isinstance(keys, dict) else [("", keys)])
+    }
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -38,6 +38,10 @@ class StageRefused(FraudsiteError):
     """The model version cannot change its stage so."""
 
 
+class TrainingRefused(FraudsiteError):
+    """The model cannot be trained now."""
+
+
 class StaleHistory(FraudsiteError):
     """An entity's history was kept under another declaration: rebuild it from stored transactions."""
 

@@ -161,3 +161,54 @@ class StageChange(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         raise TypeError("A stage change is never deleted.")
+
+
+class TrainingRun(models.Model):
+    """A training that a worker does. Its row tells how far it is: whoever looks reads, and only the worker writes.
+
+    `history` has a number per epoch, as the bundle's. `heard_at` is the worker's latest sign of life.
+    """
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "Waits for a worker"
+        RUNNING = "running", "Under way"
+        DONE = "done", "Done"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+
+    class Promote(models.TextChoices):
+        FIRST = "first", "if there is no champion yet"
+        NEVER = "never", "no"
+        ALWAYS = "always", "yes, whatever the champion is like"
+
+    ACTIVE = (State.QUEUED, State.RUNNING)
+
+    schema = models.CharField(max_length=32)
+    configuration = models.JSONField()
+    promote = models.CharField(max_length=8, choices=Promote.choices, default=Promote.FIRST)
+    state = models.CharField(max_length=16, choices=State.choices, default=State.QUEUED)
+    by = models.CharField(max_length=150)
+    worker = models.CharField(max_length=200, blank=True)
+    epochs = models.PositiveIntegerField(help_text="At most so many; training may stop before.")
+    history = models.JSONField(default=dict)
+    failure = models.TextField(blank=True)
+    version = models.ForeignKey(ModelVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="runs")
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    heard_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["schema"], condition=models.Q(state__in=["queued", "running"]), name="one_training_per_schema"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"Training run {self.pk} of {self.schema}"
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in self.ACTIVE

@@ -142,6 +142,8 @@ class Command(BaseCommand):
             "fraudsite.asgi:application",
             "realtime": f"{worker} --queues {settings.REALTIME_QUEUE} --pool solo --hostname realtime@%h",
             "bulk": f"{worker} --queues {settings.BULK_QUEUE} --concurrency 1 --hostname bulk@%h",
+            "training": f"{worker} --queues {settings.TRAINING_QUEUE} --concurrency 1 --max-tasks-per-child 1 "
+            "--hostname training@%h",
             "beat": f"{celery} beat --loglevel WARNING --schedule {quote(str(settings.VAR_DIR / 'beat-schedule'))}",
             "traffic": f"{python} manage.py simulate --url http://{HOST}:{port} --await-ready {START_LIMIT_S} "
             f"--rate {options['rate']} --fraud-rate {options['fraud_rate']}",

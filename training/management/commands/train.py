@@ -2,20 +2,17 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from training import configuration, families, registry
+from training import configuration, families, runs
 from training.bundle import Bundle
-from training.datasets import storage
 from training.evaluation import CARD_METRIC_NAMES, METRIC_NAMES
-from training.exceptions import FraudsiteError, NoChampion
-from training.pipeline import train
-from training.schema import load_schema
+from training.exceptions import FraudsiteError
+from training.splits import PROTOCOLS
 
 # What the seed system's README reports of its test rows; its ROC-AUC is Keras's estimate over 200 thresholds.
 PUBLISHED = {"precision": 0.8889, "recall": 0.7347, "roc_auc_keras_binned": 0.9432, "accuracy": 0.9994}
@@ -30,9 +27,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one key; repeatable"
         )
-        parser.add_argument(
-            "--protocol", choices=["stratified", "seed", "time"], help="short for --set split.protocol=…"
-        )
+        parser.add_argument("--protocol", choices=PROTOCOLS, help="short for --set split.protocol=…")
         parser.add_argument("--seed", type=int, help="short for --set model.seed=…")
         parser.add_argument(
             "--promote",
@@ -54,11 +49,9 @@ class Command(BaseCommand):
         if options["seed"] is not None:
             overrides["model.seed"] = options["seed"]
         config = configuration.read(options["config"] or configuration.path_of(options["schema"]), overrides)
-        schema = load_schema(config["data"]["schema"])
-        path = settings.DATASETS_DIR / config["data"]["parquet"]
-        features, labels, report = storage.read(path, schema)
+        dataset = runs.read_dataset(config)
         console = Console()
-        console.print(f"{report.rows:,} rows, {report.frauds:,} frauds. Loading the model's library …")
+        console.print(f"{dataset.report.rows:,} rows, {dataset.report.frauds:,} frauds. Loading the model's library …")
         columns = (TextColumn("Training"), BarColumn(12), MofNCompleteColumn(), TextColumn("epochs"))
         with Progress(*columns, TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
             task = progress.add_task("", total=families.hyperparameters(config)["epochs"])
@@ -67,22 +60,7 @@ class Command(BaseCommand):
                 said = f"validation loss {logs['val_loss']:.5f}, AUPRC {logs['val_auprc']:.4f}"
                 progress.update(task, completed=epoch, description=said)
 
-            bundle = train(
-                config=config,
-                schema=schema,
-                features=features,
-                labels=labels,
-                timeline=storage.read_timeline(path, schema),
-                report=report,
-                bundles_dir=settings.BUNDLES_DIR,
-                signing_key=settings.BUNDLE_SIGNING_KEY,
-                on_epoch=on_epoch,
-            )
-        version = registry.register(
-            bundle,
-            promote=self._promotes(options["promote"], schema.name),
-            reason=f"train --promote {options['promote']}",
-        )
+            bundle, version = runs.train_and_register(config, dataset, promote=options["promote"], on_epoch=on_epoch)
         console.print(_table(bundle))
         console.print(
             f"{_parts(bundle)}\n"
@@ -91,14 +69,6 @@ class Command(BaseCommand):
             f"{bundle.path}",
             soft_wrap=True,
         )
-
-    def _promotes(self, choice: str, schema: str) -> bool:
-        if choice == "first":
-            try:
-                registry.champion(schema)
-            except NoChampion:
-                return True
-        return choice == "always"
 
 
 def _table(bundle: Bundle) -> Table:
