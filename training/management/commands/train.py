@@ -77,6 +77,7 @@ class Command(BaseCommand):
                 bundles_dir=settings.BUNDLES_DIR,
                 signing_key=settings.BUNDLE_SIGNING_KEY,
                 on_epoch=on_epoch,
+                parent=registry.parent_of(schema.name),
             )
         version = registry.register(
             bundle,
