@@ -15,7 +15,10 @@ from training import registry, run_admin  # noqa: F401  # its admin is registere
 from training.bundle import Bundle
 from training.evaluation import CARD_METRIC_NAMES, METRIC_NAMES
 from training.exceptions import BundleRefused, FraudsiteError, NoChampion
+from training.model_card import lineage, model_card
 from training.models import ModelVersion, Stage
+from training.operating_points import operating_points
+from training.schema import load_schema
 
 PARTS = ("validation", "test")
 # What is said when a version has come to play another part.
@@ -24,6 +27,8 @@ OUTCOMES = {
     Stage.SHADOW: "{} scores along, and decides nothing.",
     Stage.RETIRED: "{} is retired.",
 }
+# Of a review, in the schema's currency, where the bundle does not say: what the slider starts from.
+REVIEW_COST = 5.0
 PLOT_TITLES = {
     "precision_recall": "Precision and recall",
     "roc": "ROC",
@@ -194,20 +199,44 @@ class ModelVersionAdmin(admin.ModelAdmin):
             self.admin_site.admin_view(self.plot_view),
             name="training_modelversion_plot",
         )
-        return [plot, *super().get_urls()]
+        card = path(
+            "<str:version>/model-card.md",
+            self.admin_site.admin_view(self.card_view),
+            name="training_modelversion_card",
+        )
+        return [plot, card, *super().get_urls()]
 
     def plot_view(self, request: HttpRequest, version: str, name: str) -> HttpResponse:
         """A plot of a bundle whose hashes and signature hold; whatever else is asked for does not exist."""
+        try:
+            image = self._visible_bundle(request, version)[1].plots[name]
+        except KeyError as error:
+            raise Http404(str(error)) from error
+        return HttpResponse(image, content_type="image/png")
+
+    def card_view(self, request: HttpRequest, version: str) -> HttpResponse:
+        """The model card, to keep."""
+        row, bundle = self._visible_bundle(request, version)
+        card = model_card(
+            bundle,
+            stage=row.stage,
+            review_threshold=row.review_threshold,
+            block_threshold=row.block_threshold,
+        )
+        response = HttpResponse(card, content_type="text/markdown; charset=utf-8")
+        response["Content-Disposition"] = f'attachment; filename="model-card-{row}.md"'
+        return response
+
+    def _visible_bundle(self, request: HttpRequest, version: str) -> tuple[ModelVersion, Bundle]:
         row = self.get_object(request, version)
         if not self.has_view_permission(request, row):
             raise PermissionDenied
         if row is None:
             raise Http404
         try:
-            image = registry.load(row).plots[name]
-        except (BundleRefused, KeyError) as error:
+            return row, registry.load(row)
+        except BundleRefused as error:
             raise Http404(str(error)) from error
-        return HttpResponse(image, content_type="image/png")
 
 
 def _stage_actions(version: ModelVersion) -> list[tuple[str, str, str]]:
@@ -249,7 +278,10 @@ def report(version: ModelVersion) -> dict[str, Any]:
         "threshold_was_moved": judged_at is not None and judged_at != version.review_threshold,
         "refusal": refusal,
         "plots": [(name, PLOT_TITLES.get(name, name)) for name in sorted(bundle.plots)] if bundle else [],
-        "origin": _origin(bundle) if bundle else [],
+        "operating_points": _operating_points(version, bundle) if bundle and bundle.scored else None,
+        "importance": _importance(bundle) if bundle else None,
+        "lineage": lineage(bundle) if bundle else [],
+        "parent": bundle.description.get("parent") if bundle else None,
         "changes": version.changes.all(),
     }
 
@@ -278,26 +310,42 @@ def _champion_on_the_same_rows(version: ModelVersion, bundle: Bundle | None) -> 
     return champion
 
 
-def _origin(bundle: Bundle) -> list[tuple[str, str]]:
-    """How the bundle came to be, as titles and texts."""
-    said = bundle.description
-    split, data, model = said["split"], said["data"], said["model"]
-    hyperparameters = {name: value for name, value in model["hyperparameters"].items() if name != "architecture"}
-    losses = said["history"]["val_loss"]
-    return [
-        ("Data", f"{data['rows']:,} rows, {data['frauds']:,} frauds, SHA-256 {data['sha256']}"),
-        ("Split", f"{split['protocol']}, seed {split['seed']}: {', '.join(_part_sizes(split))} rows"),
-        ("Hyperparameters", ", ".join(f"{name} {value}" for name, value in hyperparameters.items())),
-        # Older bundles do not say which they kept: the one of the lowest validation loss.
-        (
-            "Epochs",
-            f"{len(losses)}, of which number {said.get('kept_epoch') or losses.index(min(losses)) + 1} was kept",
-        ),
-        ("Device", said["device"]),
-        ("Packages", ", ".join(f"{name} {version}" for name, version in said["packages"].items())),
-        ("Code", said["git_commit"] or "outside of a repository"),
+def _operating_points(version: ModelVersion, bundle: Bundle) -> dict[str, Any]:
+    """What the page's slider shows: thresholds, what each would do, and where the version's own are."""
+    chosen = {"in use": version.review_threshold, "chosen in training": bundle.review_threshold}
+    schema = load_schema(bundle.schema)
+    unit = next((field.unit for field in schema.features if field.name == schema.amount), "")
+    return operating_points(bundle.scored, marked=list(chosen.values())) | {
+        "chosen": chosen,
+        "block": version.block_threshold,
+        "unit": unit,
+        "review_cost": bundle.description["policy"].get("review_cost", REVIEW_COST),
+    }
+
+
+def _importance(bundle: Bundle) -> dict[str, Any] | None:
+    """The features by falling importance, with places on a scale from 0 to 100; None where nobody measured it."""
+    measured = bundle.description.get("importance")
+    if measured is None:
+        return None
+    ranked = sorted(measured["features"].items(), key=lambda item: -item[1]["value"])
+    # A feature that only makes noise loses less than nothing: the scale begins where the least does.
+    least = min(0.0, *(lost["low"] for _, lost in ranked))
+    width = max(max(lost["high"] for _, lost in ranked) - least, 1e-9)
+
+    def at(loss: float) -> str:
+        return f"{100 * (loss - least) / width:.2f}"
+
+    bars = [
+        {
+            "name": name,
+            "value": f"{round(lost['value'], 4) + 0.0:+.4f}",  # never minus nothing
+            "from": at(min(0.0, lost["value"])),
+            "width": f"{100 * abs(lost['value']) / width:.2f}",
+            "low": at(lost["low"]),
+            "high": at(lost["high"]),
+        }
+        for name, lost in ranked
     ]
-
-
-def _part_sizes(split: dict[str, Any]) -> list[str]:
-    return [f"{split[part]:,} {part}" for part in ("train", *PARTS)]
+    half = (len(bars) + 1) // 2
+    return measured | {"columns": [bars[:half], bars[half:]]}

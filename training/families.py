@@ -78,16 +78,19 @@ class Family(Protocol):
 
 
 class Entry(NamedTuple):
-    """Where a family is, and the section of the configuration that it reads."""
+    """Where a family is, the section of the configuration that it reads, and what of that its architecture ignores."""
 
     module: str
     section: str
+    ignored: frozenset[str] = frozenset()
 
 
 # By architecture. Modules are imported when they are needed: TensorFlow takes seconds.
 FAMILIES = {
-    "mlp": Entry("training.model", "model"),
-    "bag": Entry("training.model", "model"),
+    "mlp": Entry(
+        "training.model", "model", frozenset({"members", "bins", "weight_decay", "legitimate_per_fraud", "draws"})
+    ),
+    "bag": Entry("training.model", "model", frozenset({"patience"})),
     "xgboost": Entry("training.trees", "xgboost"),
 }
 
@@ -109,6 +112,13 @@ def hyperparameters(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     chosen = config["model"]["architecture"]
     section = FAMILIES[chosen].section if chosen in FAMILIES else "model"
     return {**config[section], "architecture": chosen, "seed": config["model"]["seed"]}
+
+
+def effective_hyperparameters(bundle: Bundle) -> dict[str, Any]:
+    """Those hyperparameters of a bundle that its architecture reads."""
+    entry = FAMILIES.get(bundle.architecture)
+    ignored = entry.ignored if entry else frozenset()
+    return {name: value for name, value in bundle.hyperparameters.items() if name not in ignored | {"architecture"}}
 
 
 def scorer_of(bundle: Bundle) -> Scorer:

@@ -14,6 +14,7 @@ from training import evaluation, families, plots, preprocessing, splits
 from training.bundle import Bundle, Scored, write_bundle
 from training.datasets.storage import Report
 from training.exceptions import ConfigurationError, DatasetError
+from training.importance import permutation_importance
 from training.schema import Schema
 
 PACKAGES = (
@@ -42,11 +43,12 @@ def train(
     bundles_dir: Path,
     signing_key: str,
     on_epoch: Callable[[int, dict[str, float]], None],
+    parent: str | None = None,
 ) -> Bundle:
     """Split, fit, choose thresholds on validation rows, judge on test rows, and write a bundle.
 
     `features` are [n, f] in the order of `schema.input_names`, `labels` [n] of 0 and 1. The protocol "time"
-    needs a `timeline` of the same rows.
+    needs a `timeline` of the same rows. `parent` is the version that decides now, for the bundle's lineage.
 
     Raises:
         ConfigurationError: an unknown protocol or architecture, or one that does not suit the schema.
@@ -104,6 +106,14 @@ def train(
         "device": family.device(),
         "packages": _package_versions(),
         "git_commit": _git_commit(),
+        "parent": parent,
+        "importance": permutation_importance(
+            scorer.score,
+            features[split.validation],
+            labels[split.validation],
+            names=schema.input_names,
+            seed=seed,
+        ),
     }
     return write_bundle(
         bundles_dir / f"{now:%Y%m%d-%H%M%S}-{schema.name}-{config['split']['protocol']}-{seed}",
@@ -190,8 +200,9 @@ def _package_versions() -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the code, where there is a repository and git to ask."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """The commit of the code, with "-dirty" behind it if the code differs; None without a repository or git to ask."""
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", str(Path(__file__).parent), *describe]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
     except (OSError, subprocess.CalledProcessError):

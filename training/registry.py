@@ -34,6 +34,12 @@ def champion(schema: str) -> ModelVersion:
     return version
 
 
+def parent_of(schema: str) -> str | None:
+    """The name of the version that a model trained now would follow: the champion, if there is one."""
+    now = _champion_or_none(schema)
+    return now.version if now else None
+
+
 def live_schemas() -> set[str]:
     """The schemas that have a champion."""
     return set(ModelVersion.objects.filter(stage=Stage.CHAMPION).values_list("schema", flat=True))

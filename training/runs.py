@@ -21,7 +21,7 @@ from django.utils import timezone
 from training import families, registry
 from training.bundle import Bundle
 from training.datasets import storage
-from training.exceptions import FraudsiteError, NoChampion, TrainingRefused
+from training.exceptions import FraudsiteError, TrainingRefused
 from training.models import ModelVersion, TrainingRun
 from training.pipeline import Config, train
 from training.schema import Schema, load_schema
@@ -87,19 +87,12 @@ def train_and_register(
         bundles_dir=settings.BUNDLES_DIR,
         signing_key=settings.BUNDLE_SIGNING_KEY,
         on_epoch=on_epoch,
+        parent=registry.parent_of(dataset.schema.name),
     )
     promotes = promote == TrainingRun.Promote.ALWAYS or (
-        promote == TrainingRun.Promote.FIRST and not _has_champion(dataset.schema.name)
+        promote == TrainingRun.Promote.FIRST and registry.parent_of(dataset.schema.name) is None
     )
     return bundle, registry.register(bundle, promote=promotes, by=by, reason=f"train --promote {promote}")
-
-
-def _has_champion(schema: str) -> bool:
-    try:
-        registry.champion(schema)
-    except NoChampion:
-        return False
-    return True
 
 
 def start(config: Config, *, promote: str, by: str) -> TrainingRun:

@@ -79,9 +79,9 @@ def small_config(**overrides: Any) -> Config:
     return configuration.read(overrides=small | overrides)
 
 
-def tiny_bundle(directory: Path, signing_key: str, **overrides: Any) -> Bundle:
+def tiny_bundle(directory: Path, signing_key: str, parent: str | None = None, /, **overrides: Any) -> Bundle:
     """A real bundle of a model trained on made-up rows, written below `directory`."""
-    return bundle_of(*made_up_rows(), directory, signing_key, **overrides)
+    return bundle_of(*made_up_rows(), directory, signing_key, None, "ulb", parent, **overrides)
 
 
 def tiny_handbook_bundle(directory: Path, signing_key: str) -> Bundle:
@@ -102,6 +102,7 @@ def bundle_of(
     signing_key: str,
     timeline: Timeline | None = None,
     schema: str = "ulb",
+    parent: str | None = None,
     /,
     **overrides: Any,
 ) -> Bundle:
@@ -115,4 +116,5 @@ def bundle_of(
         bundles_dir=directory,
         signing_key=signing_key,
         on_epoch=lambda epoch, logs: None,
+        parent=parent,
     )

@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils.html import escape
 
 from training import registry
+from training.bundle import write_bundle
 from training.models import ModelVersion
 from training.tests.support import tiny_bundle
 
@@ -51,6 +52,10 @@ def page_of(version):
 
 def plot_of(version, name):
     return reverse("admin:training_modelversion_plot", args=[version.pk, name])
+
+
+def card_of(version):
+    return reverse("admin:training_modelversion_card", args=[version.pk])
 
 
 def text_of(response):
@@ -118,6 +123,67 @@ def test_the_page_shows_metrics_with_intervals_confusion_plots_and_origin(client
     assert bundle.description["packages"]["keras"] in page
 
 
+def test_the_page_shows_what_the_model_leans_on_and_where_it_comes_from(client, mel, champion, challenger, bundle):
+    client.force_login(mel)
+    page = text_of(client.get(page_of(champion)))
+    for name, lost in bundle.description["importance"]["features"].items():
+        assert f'<th scope="row">{name}</th>' in page
+        assert f"{round(lost['value'], 4) + 0.0:+.4f}" in page
+    assert bundle.description["schema"]["hash"] in page
+    assert "dropout 0.2" in page
+    assert "members" not in page  # which this architecture does not read
+    assert "none, or not recorded" in page
+
+
+def test_a_version_names_the_champion_that_it_would_follow(client, mel, champion):
+    client.force_login(mel)
+    key = django_settings.BUNDLE_SIGNING_KEY
+    follower = registry.register(tiny_bundle(django_settings.BUNDLES_DIR, key, champion.pk), promote=False)
+    assert f'<a href="{page_of(champion)}">{champion}</a>' in text_of(client.get(page_of(follower)))
+
+
+def test_an_older_bundle_says_what_it_does_not_have(client, mel, champion, bundle, settings, tmp_path):
+    client.force_login(mel)
+    settings.BUNDLES_DIR = tmp_path
+    older = {name: said for name, said in bundle.description.items() if name not in ("importance", "parent")}
+    write_bundle(
+        champion.bundle_dir,
+        description=older,
+        model_files=bundle.files,
+        reference=bundle.reference,
+        test_rows=bundle.test_rows,
+        scored={},
+        plots=bundle.plots,
+        signing_key=settings.BUNDLE_SIGNING_KEY,
+    )
+    page = text_of(client.get(page_of(champion)))
+    assert "this bundle is older than the measurement" in page
+    assert 'id="threshold"' not in page
+    assert "older than the measurement" in text_of(client.get(card_of(champion)))
+
+
+def test_the_model_card_is_a_file_that_tells_metrics_thresholds_limits_and_lineage(client, alice, champion, bundle):
+    client.force_login(alice)
+    champion.review_threshold = 0.125
+    champion.save()
+    response = client.get(card_of(champion))
+    assert response["Content-Type"] == "text/markdown; charset=utf-8"
+    assert response["Content-Disposition"] == f'attachment; filename="model-card-{champion}.md"'
+    card = text_of(response)
+    assert card.startswith(f"# Model card: {champion}\n")
+    for heading in ("What it is", "Intended use", "Metrics", "Thresholds", "What it leans on", "Limits", "Lineage"):
+        assert f"\n## {heading}\n" in card
+    auprc = bundle.metrics["test"]["auprc"]
+    assert f"{auprc['value']:.4f} ({auprc['low']:.4f} to {auprc['high']:.4f})" in card
+    assert f"| review | {bundle.review_threshold:.4f} | 0.1250 |" in card
+    assert bundle.description["data"]["sha256"] in card
+
+
+def test_an_altered_bundle_has_no_model_card(client, mel, altered):
+    client.force_login(mel)
+    assert client.get(card_of(altered)).status_code == 404
+
+
 def test_the_page_needs_no_exception_from_the_content_security_policy(client, mel, champion):
     client.force_login(mel)
     response = client.get(page_of(champion))
@@ -166,7 +232,7 @@ def test_nobody_else_sees_plots_or_the_register(client, champion):
     client.force_login(User.objects.create_user("eve"))
     assert client.get(plot)["Location"].startswith(reverse("admin:login"))
     client.force_login(User.objects.create_user("olga", is_staff=True))  # in no group
-    for address in (plot, LIST, page_of(champion)):
+    for address in (plot, LIST, page_of(champion), card_of(champion)):
         assert client.get(address).status_code == 403
 
 
