@@ -28,6 +28,7 @@ CORE = (
     "plots",
     "preprocessing",
     "schema",
+    "search",
     "simulation",
     "splits",
     "tokens",

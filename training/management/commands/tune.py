@@ -1,0 +1,103 @@
+import time
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+import optuna
+from celery import current_app
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from training import configuration, runs, search, studies
+from training.exceptions import FraudsiteError
+from training.tasks import tune
+
+POLL_S = 2.0
+# How often workers are asked whether they are still at it.
+ASK_EVERY_S = 15.0
+
+
+class Command(BaseCommand):
+    help = (
+        "Search hyperparameters by the AUPRC of validation rows, and write the best as TOML for `train --config`. "
+        "Stopped or killed, it goes on where it was when it is started again."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--schema", default="ulb", help="begin with the configuration shipped for it; default: ulb")
+        parser.add_argument("--config", type=Path, help="a TOML file to begin with, instead")
+        parser.add_argument(
+            "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one key; repeatable"
+        )
+        parser.add_argument("--trials", type=int, default=30, help="so many in all, earlier ones included; default: 30")
+        parser.add_argument("--name", help="of the study; default: schema, architecture and protocol")
+        parser.add_argument(
+            "--workers", action="store_true", help="have the workers of the queue training do the trials, side by side"
+        )
+        parser.add_argument("--out", type=Path, help="where to write the best; default: VAR_DIR/studies/NAME.toml")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._tune(options)
+        except FraudsiteError as error:
+            raise CommandError(str(error)) from error
+
+    def _tune(self, options: dict[str, Any]) -> None:
+        overrides = dict(configuration.parse_override(text) for text in options["set"])
+        config = configuration.read(options["config"] or configuration.path_of(options["schema"]), overrides)
+        chosen = config["data"]["schema"], config["model"]["architecture"], config["split"]["protocol"]
+        path = studies.path_of(options["name"] or "-".join(chosen))
+        study = search.open_study(path, config)
+        console = Console()
+        console.print(f"{search.done(study)} of {options['trials']} trials are done. {path}", soft_wrap=True)
+        columns = (TextColumn("Trials"), BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+            bar = progress.add_task("", total=options["trials"])
+            do = self._by_workers if options["workers"] else self._here
+            for said in do(study, config, options["trials"]):
+                progress.update(bar, completed=search.done(study), description=said)
+        out = options["out"] or path.with_suffix(".toml")
+        out.write_text(search.as_toml(search.best(study)))
+        console.print(
+            f"Best: AUPRC of validation rows {study.best_value:.4f}, trial {study.best_trial.number}.\n"
+            f"{out.read_text()}\nmanage.py train --config {out}",
+            soft_wrap=True,
+        )
+
+    def _here(self, study: optuna.Study, config: dict[str, Any], trials: int) -> Any:
+        dataset = runs.read_dataset(config)
+        while search.done(study) < trials:
+            studies.try_one(study, dataset)
+            yield _best(study)
+
+    def _by_workers(self, study: optuna.Study, config: dict[str, Any], trials: int) -> Any:
+        asked_at = 0.0
+        while (missing := trials - search.done(study)) > 0:
+            if time.monotonic() - asked_at > ASK_EVERY_S:
+                # What a killed worker held is nobody's: as many as nobody is at are asked for again.
+                for _ in range(missing - _under_way(study.study_name)):
+                    tune.delay(study.study_name)
+                asked_at = time.monotonic()
+            time.sleep(POLL_S)
+            yield _best(study)
+
+
+def _under_way(study: str) -> int:
+    """How many trials of a study wait in the queue or are being worked on."""
+    inspect = current_app.control.inspect(timeout=2)
+    held = [
+        task for answer in (inspect.active(), inspect.reserved()) for tasks in (answer or {}).values() for task in tasks
+    ]
+    ours = sum(task["name"] == tune.name and study in task["args"] for task in held)
+    with current_app.connection_for_read() as connection:
+        queued = connection.default_channel.client.llen(settings.TRAINING_QUEUE)
+    return ours + queued
+
+
+def _best(study: optuna.Study) -> str:
+    try:
+        return f"best AUPRC {study.best_value:.4f}"
+    except ValueError:
+        return ""

@@ -1,0 +1,39 @@
+"""Searches for hyperparameters: where they are kept, and what a worker does for them."""
+
+import re
+from pathlib import Path
+
+import optuna
+from django.conf import settings
+
+from training import search
+from training.exceptions import ConfigurationError
+from training.runs import Dataset, read_dataset
+
+
+def path_of(name: str) -> Path:
+    """Where the study of that name is kept; every machine that takes part sees the same file.
+
+    Raises:
+        ConfigurationError: it is no name for a file.
+    """
+    if not re.fullmatch(r"[\w.-]{1,100}", name) or name.startswith("."):
+        raise ConfigurationError(f"A study's name has letters, digits, -, _ and dots only, unlike {name!r}.")
+    return settings.VAR_DIR / "studies" / f"{name}.log"
+
+
+def take_part(name: str) -> None:
+    """Do one trial of a study that exists."""
+    study = search.open_study(path_of(name))
+    try_one(study, read_dataset(study.user_attrs["configuration"]))
+
+
+def try_one(study: optuna.Study, dataset: Dataset) -> None:
+    """Do one trial; see `search.run_trial`."""
+    search.run_trial(
+        study,
+        schema=dataset.schema,
+        features=dataset.features,
+        labels=dataset.labels,
+        timeline=dataset.timeline,
+    )
