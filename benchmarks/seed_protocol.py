@@ -21,8 +21,7 @@ from django.conf import settings
 
 from training import configuration
 from training.datasets import storage
-from training.evaluation import METRIC_NAMES
-from training.management.commands.train import PUBLISHED
+from training.evaluation import METRIC_NAMES, PUBLISHED
 from training.pipeline import train
 from training.schema import load_schema
 

@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 
 from training import registry, run_admin  # noqa: F401  # its admin is registered by its import
 from training.bundle import Bundle
-from training.evaluation import CARD_METRIC_NAMES, METRIC_NAMES
+from training.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, METRIC_NAMES
 from training.exceptions import BundleRefused, FraudsiteError, NoChampion
 from training.model_card import lineage, model_card
 from training.models import ModelVersion, Stage
@@ -31,6 +31,7 @@ OUTCOMES = {
 REVIEW_COST = 5.0
 PLOT_TITLES = {
     "precision_recall": "Precision and recall",
+    "reliability": "Reliability",
     "roc": "ROC",
     "scores": "Scores of the test rows",
     "training": "Training",
@@ -48,7 +49,7 @@ def cell(found: dict[str, float | None] | None) -> dict[str, str] | None:
     if found is None:
         return None
     return {name: f"{number:.4f}" for name, number in found.items() if number is not None} | {
-        f"{name}_at": f"{100 * number:.2f}" for name, number in found.items() if number is not None
+        f"{name}_at": f"{100 * min(number, 1):.2f}" for name, number in found.items() if number is not None
     }
 
 
@@ -270,7 +271,7 @@ def report(version: ModelVersion) -> dict[str, Any]:
         "metric_columns": [title for _, _, title in columns],
         "metric_rows": [
             (title, [cell(metric(of, part, name)) for of, part, _ in columns])
-            for name, title in (METRIC_NAMES | CARD_METRIC_NAMES).items()
+            for name, title in (METRIC_NAMES | COST_METRIC_NAMES | CARD_METRIC_NAMES).items()
             if name in METRIC_NAMES or name in version.metrics.get("test", {})
         ],
         "confusions": [_confusion(part, version.metrics[part]) for part in PARTS if part in version.metrics],

@@ -38,6 +38,8 @@ BOUNDS = {
     "xgboost.feature_share": (0.01, 1.0),
     "xgboost.l2": (0.0, 1e6),
     "policy.review_precision": (0.0, 1.0),
+    "policy.review_cost": (0.0, 1e9),
+    "policy.alerts_per_day": (0.0, 1e9),
     "policy.block_precision": (0.0, 1.0),
     "evaluation.bootstrap_resamples": (0, 100_000),
 }

@@ -3,18 +3,28 @@
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve
 
 CONFIDENCE = 0.95
-# Every metric of a bundle, and what people call it. Keras's ROC-AUC is an estimate over 200 thresholds.
+# Every metric of a bundle between 0 and 1, and what people call it.
 METRIC_NAMES = {
     "precision": "precision",
     "recall": "recall",
+    "f1": "F1",
     "accuracy": "accuracy",
     "auprc": "AUPRC",
     "roc_auc": "ROC-AUC",
     "roc_auc_keras_binned": "ROC-AUC by Keras",
+    "precision_100": "precision top-100",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
 }
+# In the schema's currency, where amounts are known.
+COST_METRIC_NAMES = {"cost_per_1000": "cost per 1,000 transactions"}
+LOWER_IS_BETTER = {"brier", "calibration_error", *COST_METRIC_NAMES}
+# What the seed system's README reports of its test rows; its ROC-AUC is Keras's estimate.
+PUBLISHED = {"precision": 0.8889, "recall": 0.7347, "roc_auc_keras_binned": 0.9432, "accuracy": 0.9994}
+TOP = 100
+CALIBRATION_BINS = 15
 # Those of `keras.metrics.AUC`, from the highest: 198 between 0 and 1, and one on either side.
 KERAS_THRESHOLDS = np.concatenate([[1 + 1e-7], np.arange(198, 0, -1) / 199, [-1e-7]])
 # Beside these where rows have a day and a card.
@@ -27,30 +37,70 @@ def threshold_for_precision(labels: np.ndarray, scores: np.ndarray, target: floa
     `labels` [n] of 0 and 1, `scores` [n] in [0, 1]. A score at or above the threshold is an alert. The threshold lies
     midway between two scores, so that the last digit of a float decides nothing. None when no threshold attains it.
     """
-    precision, _, thresholds = precision_recall_curve(labels, scores)
-    attaining = np.flatnonzero(precision[:-1] >= target)
-    if not len(attaining):
-        return None
-    lowest = attaining[0]
-    below = thresholds[lowest - 1] if lowest else 0.0
+    thresholds, alerts, caught = _cuts(scores, labels)
+    attaining = np.flatnonzero(caught / alerts >= target)
+    return _midway(thresholds, attaining[-1]) if len(attaining) else None
+
+
+def threshold_for_cost(
+    labels: np.ndarray, scores: np.ndarray, amounts: np.ndarray, *, review_cost: float
+) -> float | None:
+    """The threshold of the lowest cost: `review_cost` for each alert, and the amount [n] of each fraud that is missed.
+
+    Of equal costs the one with more alerts. None when it costs least to alert nobody.
+    """
+    thresholds, alerts, saved = _cuts(scores, labels * amounts.astype(np.float64))
+    spared = saved - review_cost * alerts
+    best = len(spared) - 1 - int(np.argmax(spared[::-1]))
+    return _midway(thresholds, best) if spared[best] > 0 else None
+
+
+def threshold_for_alerts(scores: np.ndarray, *, alerts: float) -> float | None:
+    """The lowest threshold with at most so many alerts. None when even the highest score is that of more rows."""
+    thresholds, counts, _ = _cuts(scores, np.zeros(len(scores)))
+    within = np.flatnonzero(counts <= alerts)
+    return _midway(thresholds, within[-1]) if len(within) else None
+
+
+def _cuts(scores: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The different scores, falling; how many rows score at least that; the sum of what is `counted` [n] of those."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+    return ranked[ends], ends + 1, np.cumsum(counted[order])[ends]
+
+
+def _midway(thresholds: np.ndarray, lowest: int) -> float:
+    """Between one of the falling scores and the next."""
+    below = thresholds[lowest + 1] if lowest + 1 < len(thresholds) else 0.0
     middle = float(thresholds[lowest] + below) / 2
     # Between two neighbouring floats there is no room, and the middle is one of them.
     return middle if middle > below else float(thresholds[lowest])
 
 
-def evaluate(labels: np.ndarray, scores: np.ndarray, *, threshold: float, resamples: int, seed: int) -> dict[str, Any]:
+def evaluate(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    *,
+    threshold: float,
+    resamples: int,
+    seed: int,
+    amounts: np.ndarray | None = None,
+    review_cost: float = 0.0,
+) -> dict[str, Any]:
     """Metrics of scores [n] against labels [n] of 0 and 1, each with a bootstrap interval.
 
-    Returns `{"precision": {"value", "low", "high"}, …}` for every key of `METRIC_NAMES`, and `confusion` as
+    Returns `{"precision": {"value", "low", "high"}, …}` for every key of `METRIC_NAMES`, with amounts [n] of
+    `COST_METRIC_NAMES` too, and `confusion` as
     [[true negatives, false positives], [false negatives, true positives]]. Intervals are 95 % percentile intervals over
     rows drawn with replacement (Efron and Tibshirani, An Introduction to the Bootstrap, 1993), of those draws in which
     the metric is defined; None where it is in none.
     """
-    ranking = Ranking(labels, scores, threshold=threshold)
+    ranking = Ranking(labels, scores, threshold=threshold, amounts=amounts, review_cost=review_cost)
     drawn = ranking.bootstrap(resamples=resamples, seed=seed)
     metrics: dict[str, Any] = {}
     for name, value in ranking.metrics().items():
-        low, high = _interval(drawn[name])
+        low, high = interval(drawn[name])
         metrics[name] = {"value": 0.0 if np.isnan(value) else value, "low": low, "high": high}
     alerts = scores >= threshold
     metrics["confusion"] = [
@@ -68,6 +118,8 @@ def paired(
     *,
     resamples: int,
     seed: int,
+    amounts: np.ndarray | None = None,
+    review_cost: float = 0.0,
 ) -> dict[str, dict[str, float | None]]:
     """What the first of two models has more than the second of each metric, on the same rows: `{"auprc": {"value",
     "low", "high"}, …}`.
@@ -75,23 +127,18 @@ def paired(
     Each model is its scores [n] and its threshold. Both meet the same draws of rows, so that what makes a draw hard for
     both of them cancels out: the interval is narrower than the two models' own. 0 outside of it is a difference.
     """
-    one, other = (Ranking(labels, scores, threshold=threshold) for scores, threshold in (ours, theirs))
+    one, other = (
+        Ranking(labels, scores, threshold=threshold, amounts=amounts, review_cost=review_cost)
+        for scores, threshold in (ours, theirs)
+    )
     values, others = one.metrics(), other.metrics()
     drawn, drawn_others = (ranking.bootstrap(resamples=resamples, seed=seed) for ranking in (one, other))
     differences: dict[str, dict[str, float | None]] = {}
     for name, value in values.items():
-        low, high = _interval(drawn[name] - drawn_others[name])
+        low, high = interval(drawn[name] - drawn_others[name])
         difference = float(value - others[name])
         differences[name] = {"value": None if np.isnan(difference) else difference, "low": low, "high": high}
     return differences
-
-
-def _interval(drawn: np.ndarray) -> tuple[float | None, float | None]:
-    known = drawn[~np.isnan(drawn)]
-    if not len(known):
-        return None, None
-    low, high = np.percentile(known, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]).tolist()
-    return low, high
 
 
 def _area(points: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
@@ -100,45 +147,85 @@ def _area(points: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
     return float(np.diff(x) @ (y[1:] + y[:-1])) / 2
 
 
-class Ranking:
-    """Labels [n] of 0 and 1 and scores [n] in [0, 1], sorted once by falling score, so that the metrics of a bootstrap
-    draw, which is a weight per row, cost a few cumulative sums."""
+def interval(drawn: np.ndarray) -> tuple[float | None, float | None]:
+    """The 95 % percentile interval of draws [n], those that are not defined left out."""
+    known = drawn[~np.isnan(drawn)]
+    if not len(known):
+        return None, None
+    low, high = np.percentile(known, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]).tolist()
+    return low, high
 
-    def __init__(self, labels: np.ndarray, scores: np.ndarray, *, threshold: float) -> None:
+
+class Ranking:
+    """Labels [n] of 0 and 1, scores [n] in [0, 1] and, for costs, amounts [n], sorted once by falling score, so that
+    the metrics of a bootstrap draw, which is a weight per row, cost a few sums."""
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        scores: np.ndarray,
+        *,
+        threshold: float,
+        amounts: np.ndarray | None = None,
+        review_cost: float = 0.0,
+    ) -> None:
         self._order = np.argsort(-scores, kind="stable")
-        self._fraud, ranked = labels[self._order].astype(np.float64), scores[self._order]
+        self._fraud, ranked = labels[self._order].astype(np.float64), scores[self._order].astype(np.float64)
         # Equal scores rise above a threshold together: curves have a point at the end of each run of equals.
-        self._ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+        self._ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1) + 1
         self._alerts = int(np.searchsorted(-ranked, -threshold, side="right"))
         # Keras counts scores above its thresholds, not at them.
         self._above_keras_thresholds = np.searchsorted(-ranked, -KERAS_THRESHOLDS, side="left")
+        self._excess = ranked - self._fraud
+        starts = np.unique(np.searchsorted(-ranked, -np.arange(CALIBRATION_BINS, 0, -1) / CALIBRATION_BINS))
+        self._bin_starts = starts[starts < len(ranked)]
+        self._review_cost = review_cost
+        missed = np.arange(len(ranked)) >= self._alerts
+        self._lost = None if amounts is None else self._fraud * missed * amounts[self._order].astype(np.float64)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*METRIC_NAMES, *(() if self._lost is None else COST_METRIC_NAMES))
 
     def metrics(self, weights: np.ndarray | None = None) -> dict[str, float]:
         """Each metric, of rows that count `weights` [n] times, in the order in which they came; NaN where it is not
-        defined: without alerts, without fraud, with nothing else."""
+        defined: without alerts, without fraud, with nothing else.
+
+        The Brier score is the mean squared error of the scores. The calibration error is the expected one of 15 bins
+        of equal width (Naeini, Cooper and Hauskrecht, Obtaining Well Calibrated Probabilities Using Bayesian Binning,
+        AAAI 2015). Top-100 is of the highest scores; of equal ones, what they have on average.
+        """
         weight = np.ones(len(self._fraud)) if weights is None else weights[self._order]
         caught, seen = (np.append(0.0, np.cumsum(each)) for each in (self._fraud * weight, weight))
         frauds, rows = caught[-1], seen[-1]
         true_positives, positives = caught[self._alerts], seen[self._alerts]
+        points = np.append(0, self._ends)
+        excess = weight * self._excess
         with np.errstate(invalid="ignore", divide="ignore"):
             recall, false_alarms = caught / frauds, (seen - caught) / (rows - frauds)
-            ends = self._ends + 1
-            steps = np.diff(recall[ends], prepend=0.0)
+            steps, precision = np.diff(recall[points]), caught[self._ends] / seen[self._ends]
+            top = min(TOP, rows)
             found = {
                 "precision": true_positives / positives,
                 "recall": true_positives / frauds,
+                "f1": 2 * true_positives / (positives + frauds),
                 "accuracy": (rows - positives - frauds + 2 * true_positives) / rows,
-                "auprc": np.nansum(steps * caught[ends] / seen[ends]) if frauds else np.nan,
-                "roc_auc": _area(np.append(0, ends), false_alarms, recall),
+                "auprc": np.nansum(steps * precision) if frauds else np.nan,
+                "roc_auc": _area(points, false_alarms, recall),
                 "roc_auc_keras_binned": _area(self._above_keras_thresholds, false_alarms, recall),
+                "precision_100": np.interp(top, seen[points], caught[points]) / top,
+                "brier": excess @ self._excess / rows,
+                "calibration_error": np.abs(np.add.reduceat(excess, self._bin_starts)).sum() / rows,
             }
+            if self._lost is not None:
+                found["cost_per_1000"] = 1000 * (self._review_cost * positives + weight @ self._lost) / rows
         return {name: float(value) for name, value in found.items()}
 
     def bootstrap(self, *, resamples: int, seed: int) -> dict[str, np.ndarray]:
         """Each metric over `resamples` draws of rows with replacement: name to [resamples] float64. The same seed draws
         the same rows, whatever their scores."""
         random, rows = np.random.default_rng(seed), len(self._fraud)
-        drawn = {name: np.full(resamples, np.nan) for name in METRIC_NAMES}
+        drawn = {name: np.full(resamples, np.nan) for name in self.names}
         for i in range(resamples):
             weights = np.bincount(random.integers(0, rows, rows), minlength=rows).astype(np.float64)
             for name, value in self.metrics(weights).items():

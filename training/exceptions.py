@@ -48,3 +48,7 @@ class StaleHistory(FraudsiteError):
 
 class ConfigurationError(FraudsiteError):
     """The training configuration cannot be used."""
+
+
+class NoThreshold(DatasetError):
+    """No threshold attains what the policy asks of the validation rows."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 
 from training.bundle import Bundle
+from training.calibration import Calibration
 from training.exceptions import BundleRefused, ConfigurationError
 
 Rows = tuple[np.ndarray, np.ndarray]
@@ -121,14 +122,32 @@ def effective_hyperparameters(bundle: Bundle) -> dict[str, Any]:
     return {name: value for name, value in bundle.hyperparameters.items() if name not in ignored | {"architecture"}}
 
 
+class Calibrated:
+    """A family's scorer whose scores are calibrated. Reasons are in logits from before that: the order is the same."""
+
+    def __init__(self, scorer: Scorer, calibration: Calibration) -> None:
+        self._scorer, self._calibration = scorer, calibration
+
+    def warm(self) -> None:
+        self._scorer.warm()
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """See `Scorer`. [n] float64."""
+        return self._calibration(self._scorer.score(features))
+
+    def explain(self, features: np.ndarray) -> np.ndarray:
+        return self._scorer.explain(features)
+
+
 def scorer_of(bundle: Bundle) -> Scorer:
-    """The model of a bundle, of whichever family.
+    """The model of a bundle, of whichever family, calibrated as the bundle says.
 
     Raises:
-        BundleRefused: its architecture is unknown here, or its files do not fit it.
+        BundleRefused: its architecture is unknown here, its files do not fit it, or its calibration makes no sense.
     """
     try:
         family = family_of(bundle.architecture)
     except ConfigurationError as error:
         raise BundleRefused(f"{bundle.version}: {error}") from error
-    return family.restore(bundle.architecture, bundle.hyperparameters, bundle.files)
+    scorer = family.restore(bundle.architecture, bundle.hyperparameters, bundle.files)
+    return Calibrated(scorer, Calibration.from_json(bundle.description.get("calibration")))

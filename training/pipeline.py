@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from training import evaluation, families, plots, preprocessing, splits
+from training import calibration, evaluation, families, plots, policy, preprocessing, splits
 from training.bundle import Bundle, Scored, write_bundle
+from training.calibration import Calibration
 from training.datasets.storage import Report
 from training.exceptions import ConfigurationError, DatasetError
 from training.importance import permutation_importance
@@ -29,6 +30,7 @@ PACKAGES = (
     "pandas",
 )
 SEED_PROTOCOL_THRESHOLD = 0.5
+DAY_S = 86_400
 Config = dict[str, dict[str, Any]]
 
 
@@ -57,7 +59,7 @@ def train(
     hyperparameters = families.hyperparameters(config)
     architecture, seed = hyperparameters["architecture"], hyperparameters["seed"]
     family = families.family_of(architecture)
-    split = _split(config["split"], schema, features, labels, timeline)
+    split = split_rows(config["split"], schema, features, labels, timeline)
     fitted = family.fit(
         architecture=architecture,
         hyperparameters=hyperparameters,
@@ -67,20 +69,24 @@ def train(
         on_epoch=on_epoch,
     )
     scorer = family.restore(architecture, hyperparameters, fitted.files)
-    amounts = _amounts(schema, features)
-    scored = {
+    amounts = amounts_of(schema, features)
+    parts = {"validation": split.validation, "test": split.test}
+    raw = {
         name: Scored(
             labels[part].astype(np.int8),
             scorer.score(features[part].astype(np.float32)).astype(np.float64),
             amounts[part],
         )
-        for name, part in (("validation", split.validation), ("test", split.test))
+        for name, part in parts.items()
     }
-    review, block = _thresholds(config, scored["validation"])
+    calibrate, losses = _calibrated(config, raw["validation"])
+    scored = {name: rows._replace(scores=calibrate(rows.scores)) for name, rows in raw.items()}
+    days = {name: _days(schema, features, timeline, part) for name, part in parts.items()}
+    review, block = _thresholds(config, scored["validation"], days["validation"])
     metrics = {
-        name: evaluation.evaluate(
-            rows.labels,
-            rows.scores,
+        name: policy.judged(
+            config["policy"],
+            rows,
             threshold=review,
             resamples=config["evaluation"]["bootstrap_resamples"],
             seed=seed,
@@ -89,8 +95,8 @@ def train(
     }
     if timeline:
         for name, part in (("validation", split.validation), ("test", split.test)):
-            days, cards = timeline.day[part], timeline.card[part]
-            precision = evaluation.card_precision(scored[name].labels, scored[name].scores, days, cards, top=100)
+            rows, when, cards = scored[name], timeline.day[part], timeline.card[part]
+            precision = evaluation.card_precision(rows.labels, rows.scores, when, cards, top=100)
             metrics[name]["card_precision_100"] = precision
     now = datetime.now(UTC)
     description = {
@@ -99,6 +105,9 @@ def train(
         "model": {"architecture": architecture, "hyperparameters": hyperparameters},
         "policy": config["policy"] | {"review_threshold": review, "block_threshold": block, "chosen_on": "validation"},
         "metrics": metrics,
+        "calibration": calibrate.as_json(),
+        "calibration_losses": losses,
+        "days": days,
         "history": fitted.history,
         "kept_epoch": fitted.kept_epoch,
         "data": {"sha256": report.source_sha256, "rows": report.rows, "frauds": report.frauds},
@@ -122,18 +131,19 @@ def train(
         reference=preprocessing.reference(schema.input_names, features[split.train], scored["validation"].scores),
         test_rows=split.test,
         scored=scored,
-        plots=plots.draw(scored, fitted.history, kept_epoch=fitted.kept_epoch, threshold=review),
+        plots=plots.draw(scored, raw, fitted.history, kept_epoch=fitted.kept_epoch, threshold=review),
         signing_key=signing_key,
     )
 
 
-def _split(
+def split_rows(
     config: dict[str, Any],
     schema: Schema,
     features: np.ndarray,
     labels: np.ndarray,
     timeline: splits.Timeline | None,
 ) -> splits.Split:
+    """Which rows train, choose and judge. See `train`."""
     match config["protocol"]:
         case "stratified":
             try:
@@ -145,19 +155,7 @@ def _split(
         case "seed":
             split = splits.seed_system(labels)
         case "time":
-            if timeline is None:
-                raise ConfigurationError(f"{schema.name} has no event time or no card: not for split.protocol time.")
-            try:
-                test_start = date.fromisoformat(config["test_start"])
-            except ValueError as error:
-                raise ConfigurationError(f"split.test_start: {error}") from error
-            split = splits.by_time(
-                timeline,
-                labels,
-                test_start=test_start,
-                delay_days=math.ceil(schema.label_delay_days),
-                **{name: config[name] for name in ("test_days", "validation_days", "train_days", "known_card_days")},
-            )
+            split = _split_by_time(config, schema, features, labels, timeline)
         case other:
             raise ConfigurationError(f"split.protocol must be stratified, seed or time, not {other}.")
     for name, part in vars(split).items():
@@ -166,27 +164,62 @@ def _split(
     return split
 
 
-def _amounts(schema: Schema, features: np.ndarray) -> np.ndarray:
+def _split_by_time(
+    config: dict[str, Any],
+    schema: Schema,
+    features: np.ndarray,
+    labels: np.ndarray,
+    timeline: splits.Timeline | None,
+) -> splits.Split:
+    """By days where rows have a day and a card; where time is a feature, by shares of the rows."""
+    if timeline is None and schema.time in schema.input_names:
+        return splits.past_and_future(features[:, schema.input_names.index(schema.time)])
+    if timeline is None:
+        raise ConfigurationError(f"{schema.name} has no card, and its time is no feature: not for split.protocol time.")
+    try:
+        test_start = date.fromisoformat(config["test_start"])
+    except ValueError as error:
+        raise ConfigurationError(f"split.test_start: {error}") from error
+    return splits.by_time(
+        timeline,
+        labels,
+        test_start=test_start,
+        delay_days=math.ceil(schema.label_delay_days),
+        **{name: config[name] for name in ("test_days", "validation_days", "train_days", "known_card_days")},
+    )
+
+
+def amounts_of(schema: Schema, features: np.ndarray) -> np.ndarray:
     """The amount of each row, [n] float32; NaN where the model is not given it."""
     if schema.amount not in schema.input_names:
         return np.full(len(features), np.nan, np.float32)
     return features[:, schema.input_names.index(schema.amount)].astype(np.float32)
 
 
-def _thresholds(config: Config, validation: Scored) -> tuple[float, float | None]:
+def _calibrated(config: Config, validation: Scored) -> tuple[Calibration, dict[str, float]]:
+    """The calibration, and the loss of each method on validation rows. The seed system has none."""
+    if config["split"]["protocol"] == "seed":
+        return Calibration(), {}
+    return calibration.choose(validation.labels, validation.scores)
+
+
+def _days(schema: Schema, features: np.ndarray, timeline: splits.Timeline | None, part: np.ndarray) -> float | None:
+    """How many days of traffic a part's rows are. Where time is a feature, in seconds, the part has its share of the
+    days that all rows span."""
+    if timeline is not None:
+        return float(len(np.unique(timeline.day[part])))
+    if schema.time not in schema.input_names:
+        return None
+    span_s = np.ptp(features[:, schema.input_names.index(schema.time)])
+    return float(span_s / DAY_S * len(part) / len(features))
+
+
+def _thresholds(config: Config, validation: Scored, days: float | None) -> tuple[float, float | None]:
     """Review and block threshold, from validation rows only. The seed system has a fixed one."""
     if config["split"]["protocol"] == "seed":
         return SEED_PROTOCOL_THRESHOLD, None
-    policy = config["policy"]
-    labels, scores, _ = validation
-    review = evaluation.threshold_for_precision(labels, scores, policy["review_precision"])
-    if review is None:
-        raise DatasetError(
-            f"No threshold has a precision of {policy['review_precision']} on the validation rows. "
-            "Lower policy.review_precision, or train longer or on more rows."
-        )
-    block = evaluation.threshold_for_precision(labels, scores, policy["block_precision"])
-    return review, None if block is None else max(review, block)
+    review = policy.review_threshold(config["policy"], validation, days=days)
+    return review, policy.block_threshold(config["policy"], validation, review=review)
 
 
 def _package_versions() -> dict[str, str]:

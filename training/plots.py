@@ -12,15 +12,19 @@ from training.bundle import Scored
 
 matplotlib.use("Agg")
 
+RELIABILITY_BINS = 10
 COLOURS = {"validation": "#b26a00", "test": "#1f6feb"}
 Parts = Mapping[str, Scored]
 
 
-def draw(scored: Parts, history: dict[str, list[float]], *, kept_epoch: int, threshold: float) -> dict[str, bytes]:
-    """Draw every plot. `scored` has "validation" and "test"."""
+def draw(
+    scored: Parts, raw: Parts, history: dict[str, list[float]], *, kept_epoch: int, threshold: float
+) -> dict[str, bytes]:
+    """Draw every plot. `scored` has "validation" and "test", and so has `raw`, from before calibration."""
     return {
         "precision_recall": _precision_recall(scored, threshold),
         "roc": _roc(scored),
+        "reliability": _reliability(scored["test"], raw["test"]),
         "scores": _scores(scored["test"], threshold),
         "training": _training(history, kept_epoch),
     }
@@ -49,6 +53,35 @@ def _roc(scored: Parts) -> bytes:
     axes.set(xscale="symlog", xlim=(0, 1), ylim=(0, 1.01))
     axes.set_xscale("symlog", linthresh=1e-4)
     axes.legend(loc="lower right")
+    return _png(figure)
+
+
+def reliability(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean score, share of fraud and number of rows [k] of bins of rows with neighbouring scores.
+
+    Bins of equal width would hold nearly all rows in the first. These have about as many expected frauds each, and so a
+    share that can be told: the sum of all scores, rising, is cut into ten equal parts.
+    """
+    order = np.argsort(scores, kind="stable")
+    expected = np.cumsum(scores[order])
+    bins = np.minimum((expected / expected[-1] * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
+    counts = np.bincount(bins, minlength=RELIABILITY_BINS)
+    kept = counts > 0
+    means, shares = (
+        np.bincount(bins, values[order], RELIABILITY_BINS)[kept] / counts[kept] for values in (scores, labels)
+    )
+    return means, shares, counts[kept]
+
+
+def _reliability(scored: Scored, raw: Scored) -> bytes:
+    figure, axes = _figure("Reliability, test rows", "score (log odds)", "share of fraud (log odds)")
+    axes.plot([1e-5, 1 - 1e-5], [1e-5, 1 - 1e-5], color="#57606a", linewidth=1, label="as it should be")
+    for rows, colour, name in ((raw, "#8c959f", "before calibration"), (scored, COLOURS["test"], "calibrated")):
+        means, shares, _ = reliability(rows.labels, rows.scores)
+        # A bin without fraud, or of nothing else, has no odds: it is drawn at the edge.
+        axes.plot(means.clip(1e-5, 1 - 1e-5), shares.clip(1e-5, 1 - 1e-5), "o-", color=colour, markersize=4, label=name)
+    axes.set(xscale="logit", yscale="logit", xlim=(1e-5, 1 - 1e-5), ylim=(1e-5, 1 - 1e-5))
+    axes.legend(loc="upper left")
     return _png(figure)
 
 

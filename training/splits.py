@@ -40,6 +40,15 @@ def seed_system(labels: np.ndarray) -> Split:
     return Split(trained, chosen, judged)
 
 
+def past_and_future(times: np.ndarray, *, validation: float = 0.2, test: float = 0.2) -> Split:
+    """The past trains, the future judges: of rows by their time [n], the last share is the test and the share before it
+    the validation, each of all rows. Equal times keep their order."""
+    order = np.argsort(times, kind="stable")
+    judged = int(len(order) * (1 - test))
+    chosen = int(len(order) * (1 - test - validation))
+    return Split(order[:chosen], order[chosen:judged], order[judged:])
+
+
 @dataclass(frozen=True)
 class Timeline:
     """When each of `n` rows happened and who paid: `day` [n] int64, in days since 1970 UTC, and `card` [n] int64."""

@@ -13,7 +13,10 @@ APPS = ("training", "scoring", "monitoring")
 # Each app, and those whose code it must not know.
 ABOVE = {"training": {"scoring", "monitoring"}, "scoring": {"monitoring"}, "monitoring": set()}
 CORE = (
+    "baselines",
     "bundle",
+    "calibration",
+    "comparison",
     "configuration",
     "datasets",
     "evaluation",
@@ -26,11 +29,14 @@ CORE = (
     "operating_points",
     "pipeline",
     "plots",
+    "policy",
     "preprocessing",
+    "report",
     "schema",
     "search",
     "simulation",
     "splits",
+    "standings",
     "tokens",
     "trees",
 )

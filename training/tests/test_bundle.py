@@ -26,6 +26,7 @@ FILES = [
     "test_rows.safetensors",
     "scored.safetensors",
     "plots/precision_recall.png",
+    "plots/reliability.png",
     "plots/roc.png",
     "plots/scores.png",
     "plots/training.png",

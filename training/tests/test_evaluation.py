@@ -68,6 +68,8 @@ def test_the_metrics_of_a_draw_are_scikit_learns(rows, data):
         "roc_auc": sklearn.roc_auc_score(labels, scores, sample_weight=weights),
         "auprc": sklearn.average_precision_score(labels, scores, sample_weight=weights),
         "precision": sklearn.precision_score(labels, alerts, sample_weight=weights, zero_division=np.nan),
+        "f1": sklearn.f1_score(labels, alerts, sample_weight=weights),
+        "brier": sklearn.brier_score_loss(labels, scores, sample_weight=weights),
     }
     for name, value in theirs.items():
         assert ours[name] == pytest.approx(value, abs=1e-9, nan_ok=True), name
@@ -191,3 +193,16 @@ def test_kerass_roc_auc_falls_short_where_scores_crowd_at_zero():
     scores = np.concatenate([np.linspace(0, 1e-4, 1000), np.linspace(5e-5, 1e-3, 20)])
     found = Ranking(np.repeat([0, 1], [1000, 20]), scores, threshold=0.5).metrics()
     assert found["roc_auc_keras_binned"] < found["roc_auc"] - 0.1
+
+
+def test_the_calibration_error_is_how_far_scores_are_from_what_came_true():
+    scores = np.repeat([0.1, 0.5, 0.9], 100)
+    labels = np.concatenate([np.arange(100) < share for share in (10, 70, 80)]).astype(np.int8)
+    found = Ranking(labels, scores, threshold=0.5).metrics()
+    assert found["calibration_error"] == pytest.approx((0.0 + 0.2 + 0.1) / 3)
+
+
+def test_of_equal_scores_the_top_100_has_what_they_have_on_average():
+    scores = np.repeat([0.9, 0.5], [50, 100])
+    labels = np.concatenate([np.ones(50), np.arange(100) < 30]).astype(np.int8)
+    assert Ranking(labels, scores, threshold=0.5).metrics()["precision_100"] == pytest.approx((50 + 15) / 100)

@@ -6,6 +6,7 @@ from django.conf import settings as django_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from training.calibration import Calibration
 from training.evaluation import Ranking
 from training.exceptions import BundleRefused
 from training.families import scorer_of
@@ -67,7 +68,9 @@ def logits(bundle, rows):
 
 
 def test_it_computes_the_declared_network_with_the_preprocessing_inside(bundle, scorer, rows):
-    np.testing.assert_allclose(scorer.score(rows), 1 / (1 + np.exp(-logits(bundle, rows))), atol=1e-6)
+    calibrate = Calibration.from_json(bundle.description["calibration"])
+    expected = calibrate((1 / (1 + np.exp(-logits(bundle, rows)))).astype(np.float32))
+    np.testing.assert_allclose(scorer.score(rows), expected, atol=1e-5)
 
 
 @settings(deadline=None)

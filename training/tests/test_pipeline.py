@@ -63,7 +63,7 @@ def test_the_scaler_sees_training_rows_only(bundle, split):
 
 def test_thresholds_come_from_the_validation_rows(bundle, split):
     features, labels = made_up_rows()
-    scores = scorer_of(bundle).score(features[split.validation].astype(np.float32)).astype(np.float64)
+    scores = scorer_of(bundle).score(features[split.validation].astype(np.float32))
     policy = configuration.read()["policy"]
     review, block = (
         evaluation.threshold_for_precision(labels[split.validation], scores, policy[f"{name}_precision"])
@@ -139,6 +139,34 @@ def test_the_days_of_the_test_have_no_say_in_a_model_of_the_past(tmp_path):
     assert one.description["split"]["train"] == 18 * 80
     for part in ("validation", "test"):
         assert 0 < one.metrics[part]["card_precision_100"] < 1
+
+
+def test_where_time_is_a_feature_the_last_fifth_judges_what_the_first_three_taught(tmp_path):
+    rows, labels = made_up_rows()
+    bundle = bundle_of(rows, labels, tmp_path, KEY, **{"split.protocol": "time"})
+    assert [bundle.description["split"][part] for part in ("train", "validation", "test")] == [2400, 800, 800]
+    assert rows[bundle.test_rows, 0].min() >= np.quantile(rows[:, 0], 0.79)
+    assert bundle.description["days"] == pytest.approx({"validation": 0.4, "test": 0.4}, abs=0.01)
+
+
+def test_scores_are_calibrated_on_validation_rows_but_under_the_seed_protocol(bundle, tmp_path):
+    assert bundle.description["calibration"]["method"] in ("none", "platt", "beta")
+    assert bundle.description["calibration_losses"].keys() == {"none", "platt", "beta"}
+    raw = bundle_of(*made_up_rows(), tmp_path, KEY, **{"split.protocol": "seed"})
+    assert (raw.description["calibration"]["method"], raw.review_threshold) == ("none", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("choose", "attained"),
+    [
+        ("cost", lambda metrics, days: metrics["cost_per_1000"]["value"] < 1000 * 5.0),
+        ("alerts_per_day", lambda metrics, days: metrics["confusion"][0][1] + metrics["confusion"][1][1] <= 100 * days),
+    ],
+)
+def test_the_policy_chooses_how_the_threshold_is_chosen(bundle, tmp_path, choose, attained):
+    other = tiny_bundle(tmp_path, KEY, **{"policy.choose": choose})
+    assert other.review_threshold != bundle.review_threshold
+    assert attained(other.metrics["validation"], other.description["days"]["validation"])
 
 
 @pytest.mark.parametrize("test_start", ["", "8 August"])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.splits import Timeline, by_time, rows_of_unknown_cards, seed_system, stratified
+from training.splits import Timeline, by_time, past_and_future, rows_of_unknown_cards, seed_system, stratified
 
 
 @st.composite
@@ -78,6 +78,15 @@ def test_the_seed_system_splits_all_rows_80_20_twice():
     split = seed_system(np.zeros(284_807, np.int8))
     assert [len(part) for part in vars(split).values()] == [182_276, 45_569, 56_962]
     assert len(set(np.concatenate(list(vars(split).values())))) == 284_807
+
+
+def test_the_past_trains_and_the_future_judges():
+    times = np.random.default_rng(0).integers(0, 500, 1000).astype(float)
+    split = past_and_future(times)
+    assert [len(part) for part in vars(split).values()] == [600, 200, 200]
+    assert times[split.train].max() <= times[split.validation].min()
+    assert times[split.validation].max() <= times[split.test].min()
+    assert len(set(np.concatenate(list(vars(split).values())))) == 1000
 
 
 TEST_DAY = (date(2018, 8, 8) - date(1970, 1, 1)).days

@@ -48,7 +48,7 @@ def test_it_registers_a_signed_bundle_with_its_metrics_and_thresholds(train):
     assert version.metrics == bundle.metrics
     assert version.protocol == "stratified"
     assert (version.review_threshold, version.block_threshold) == (bundle.review_threshold, bundle.block_threshold)
-    assert bundle.plots.keys() == {"precision_recall", "roc", "scores", "training"}
+    assert bundle.plots.keys() == {"precision_recall", "reliability", "roc", "scores", "training"}
 
 
 def test_it_prints_every_metric_of_validation_and_test_and_the_device(train):
@@ -134,7 +134,7 @@ def test_other_protocols_are_not_compared_with_what_was_published(train):
         ("model.dropout=2", "model.dropout must lie between"),
         ("model.dropout", "Write section.key=value"),
         ("split.protocol=leaky", "split.protocol must be stratified, seed or time"),
-        ("split.protocol=time", "ulb has no event time or no card"),
+        ("policy.choose=dice", "policy.choose must be precision, cost or alerts_per_day"),
         ("model.architecture=resnet", "model.architecture must be one of"),
         ("data.schema=moon", "There is no schema 'moon'"),
         ("data.parquet=elsewhere.parquet", "run `manage.py ingest`"),

@@ -1,0 +1,102 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from training import configuration, policy, registry
+from training.bundle import Scored
+from training.evaluation import COST_METRIC_NAMES, METRIC_NAMES
+from training.exceptions import FraudsiteError
+from training.models import ModelVersion
+
+
+class Command(BaseCommand):
+    help = (
+        "Choose the review threshold of a registered model anew, from what it said of its validation rows, without "
+        "training. Workers follow by themselves; the history of the version says who changed it."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("version")
+        how = parser.add_mutually_exclusive_group(required=True)
+        how.add_argument("--precision", type=float, help="the highest recall with at least this precision")
+        how.add_argument("--cost", type=float, help="the lowest cost: a review costs this, a missed fraud its amount")
+        how.add_argument("--alerts-per-day", type=float, help="at most so many alerts a day")
+        parser.add_argument("--user", help="whose change it is: the name of an account; --dry-run needs none")
+        parser.add_argument("--dry-run", action="store_true", help="say what would be, change nothing")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._choose(options)
+        except FraudsiteError as error:
+            raise CommandError(str(error)) from error
+
+    def _choose(self, options: dict[str, Any]) -> None:
+        version = ModelVersion.objects.filter(pk=options["version"]).first()
+        if version is None:
+            raise CommandError(f"There is no model version {options['version']}.")
+        user = get_user_model().objects.filter(username=options["user"]).first()
+        if user is None and not options["dry_run"]:
+            raise CommandError("Name the account whose change it is: --user NAME.")
+        bundle = registry.load(version)
+        validation = bundle.scored.get("validation")
+        if validation is None:
+            raise CommandError(f"{version} does not remember what it said of its validation rows: train it anew.")
+        chosen, how = _policy(options)
+        days = bundle.description.get("days", {}).get("validation")
+        threshold = policy.review_threshold(chosen, validation, days=days)
+        Console().print(_table(version, threshold, chosen, validation, days))
+        if not options["dry_run"]:
+            self._store(version, threshold, f"{how}, on validation rows", user)
+
+    @transaction.atomic
+    def _store(self, version: ModelVersion, threshold: float, how: str, user: Any) -> None:
+        version = ModelVersion.objects.select_for_update().get(pk=version.pk)
+        changes = [f"Review threshold from {version.review_threshold} to {threshold} ({how})"]
+        block = version.block_threshold
+        if block is not None and block < threshold:
+            changes.append(f"block threshold from {block} to {threshold}, because it may not lie below")
+            version.block_threshold = threshold
+        version.review_threshold = threshold
+        version.save(update_fields=["review_threshold", "block_threshold"])
+        said = f"{'; '.join(changes)}."
+        LogEntry.objects.log_actions(user.pk, [version], CHANGE, change_message=said, single_object=True)
+        self.stdout.write(said)
+
+
+def _policy(options: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The shipped policy with what was asked for, and that in words."""
+    if (precision := options["precision"]) is not None:
+        asked, how = {"choose": "precision", "review_precision": precision}, f"precision of {precision:g} or more"
+    elif (cost := options["cost"]) is not None:
+        asked, how = {"choose": "cost", "review_cost": cost}, f"lowest cost at {cost:g} a review"
+    else:
+        alerts = options["alerts_per_day"]
+        asked, how = {"choose": "alerts_per_day", "alerts_per_day": alerts}, f"at most {alerts:g} alerts a day"
+    return configuration.read(overrides={f"policy.{name}": value for name, value in asked.items()})["policy"], how
+
+
+def _table(
+    version: ModelVersion, threshold: float, chosen: dict[str, Any], validation: Scored, days: float | None
+) -> Table:
+    table = Table(title=f"{version}, validation rows", box=SIMPLE, pad_edge=False)
+    for title in ("", "now", "chosen"):
+        table.add_column(title, justify="right" if title else "left")
+    columns = [
+        policy.judged(chosen, validation, threshold=cut, resamples=0, seed=0)
+        for cut in (version.review_threshold, threshold)
+    ]
+    table.add_row("review threshold", *(f"{cut:.6f}" for cut in (version.review_threshold, threshold)))
+    for name, title in (METRIC_NAMES | COST_METRIC_NAMES).items():
+        if name in ("precision", "recall", "f1", *COST_METRIC_NAMES) and name in columns[0]:
+            table.add_row(title, *(f"{column[name]['value']:.4f}" for column in columns))
+    if days is not None:
+        alerts = [sum(row[1] for row in column["confusion"]) for column in columns]
+        table.add_row("alerts per day", *(f"{count / days:.1f}" for count in alerts))
+    return table

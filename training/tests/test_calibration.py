@@ -1,0 +1,96 @@
+"""Scores become probabilities, and nobody changes places."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+from sklearn.metrics import average_precision_score
+
+from training.calibration import METHODS, Calibration, choose, fit
+from training.evaluation import Ranking
+from training.exceptions import BundleRefused
+
+SCORES = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=50).map(lambda values: np.array(values, np.float32))
+SLOPES = st.floats(0.001, 50)
+
+
+def drawn(distort, rows=20_000, seed=0):
+    """Labels that follow probabilities [rows], and what a model says that distorts their log odds."""
+    random = np.random.default_rng(seed)
+    odds = random.normal(-5, 2.5, rows)
+    return (random.random(rows) < expit(odds)).astype(np.int8), expit(distort(odds))
+
+
+@given(SCORES, SLOPES, st.floats(0, 50), st.floats(-20, 20))
+def test_probabilities_lie_between_0_and_1_and_rise_with_the_score(scores, a, b, c):
+    probabilities = Calibration("beta", a, b, c)(np.sort(scores))
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    assert (np.diff(probabilities) >= 0).all()
+
+
+@given(SCORES, SLOPES, st.integers(0, 49))
+def test_a_score_is_calibrated_alike_alone_and_among_others(scores, a, place):
+    calibrate = Calibration("platt", a, a, 0.5)
+    alone = scores[place % len(scores)]
+    assert calibrate(scores)[place % len(scores)] == calibrate(np.array([alone]))[0]
+
+
+def test_none_leaves_every_score_as_it_is():
+    scores = np.array([0, 1e-38, 0.3, 1], np.float32)
+    np.testing.assert_array_equal(Calibration()(scores), scores)
+
+
+def test_a_score_that_is_no_number_stays_so():
+    assert np.isnan(Calibration("platt", 2, 2, 0)(np.array([np.nan, 0.5]))[0])
+
+
+@pytest.mark.parametrize("method", ["platt", "beta"])
+def test_scores_that_are_too_sure_come_true_after_calibration(method):
+    labels, scores = drawn(lambda odds: 3 * odds + 4)
+    before = Ranking(labels, scores, threshold=0.5).metrics()
+    after = Ranking(labels, fit(method, labels, scores)(scores), threshold=0.5).metrics()
+    assert after["calibration_error"] < before["calibration_error"] / 5
+    assert after["brier"] < before["brier"]
+    assert after["auprc"] == pytest.approx(before["auprc"], abs=1e-9)
+
+
+def test_platt_finds_the_slope_and_the_offset_that_undo_the_distortion():
+    labels, scores = drawn(lambda odds: (odds + 1) / 2, rows=200_000)
+    found = fit("platt", labels, scores)
+    assert (found.a, found.b, found.c) == pytest.approx((2, 2, -1), abs=0.1)
+
+
+def test_the_method_with_the_lowest_cross_validated_loss_is_chosen():
+    for distort, expected in ((lambda odds: odds, "none"), (lambda odds: 2 * odds + 3, "platt")):
+        labels, scores = drawn(distort)
+        found, losses = choose(labels, scores)
+        assert losses.keys() == set(METHODS)
+        assert losses[found.method] == min(losses.values())
+        assert losses[expected] == pytest.approx(min(losses.values()), rel=0.002)
+
+
+def test_frauds_that_are_perfectly_told_apart_do_not_make_it_certain():
+    labels = np.repeat([0, 1], [5000, 40]).astype(np.int8)
+    scores = np.concatenate([np.linspace(0.001, 0.1, 5000), np.linspace(0.6, 0.99, 40)])
+    found, _ = choose(labels, scores)
+    assert found(scores).max() < 1 - 1e-4
+    assert average_precision_score(labels, found(scores)) == 1
+
+
+def test_of_too_few_frauds_nothing_is_concluded():
+    assert choose(np.array([0] * 50 + [1] * 4), np.linspace(0, 1, 54)) == (Calibration(), {})
+
+
+def test_it_comes_back_from_a_bundle_as_it_was_written():
+    found = Calibration("beta", 1.5, 0.25, -logit(0.3))
+    assert Calibration.from_json(found.as_json()) == found
+    assert Calibration.from_json(None) == Calibration()  # a bundle from before there was calibration
+
+
+@pytest.mark.parametrize(
+    "said", [{"method": "isotonic"}, {"a": 0.0}, {"a": -1.0}, {"b": -0.1}, {"c": float("nan")}, {"d": 1.0}, {"a": "1"}]
+)
+def test_a_calibration_that_would_reverse_an_order_is_refused(said):
+    with pytest.raises(BundleRefused):
+        Calibration.from_json(said)
