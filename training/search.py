@@ -110,7 +110,7 @@ def run_trial(
         ConfigurationError, DatasetError: see `pipeline.train`.
     """
     config: pipeline.Config = study.user_attrs["configuration"]
-    split = pipeline._split(config["split"], schema, features, labels, timeline)
+    split = pipeline.split_rows(config["split"], schema, features, labels, timeline)
     train, validation = ((features[part], labels[part]) for part in (split.train, split.validation))
     trial = study.ask()
     try:

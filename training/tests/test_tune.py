@@ -64,8 +64,8 @@ def test_test_rows_are_never_seen(name, monkeypatch):
     study = tune(name, trials=1)
     dataset = runs.read_dataset(study.user_attrs["configuration"])
     config = study.user_attrs["configuration"]["split"]
-    split = search.pipeline._split(config, dataset.schema, dataset.features, dataset.labels, None)
-    monkeypatch.setattr(search.pipeline, "_split", lambda *_: split)
+    split = search.pipeline.split_rows(config, dataset.schema, dataset.features, dataset.labels, None)
+    monkeypatch.setattr(search.pipeline, "split_rows", lambda *_: split)
     spoilt = dataset.features.copy()
     spoilt[split.test] = np.nan
     for features in (dataset.features, spoilt):
