@@ -121,7 +121,7 @@ def test_a_run_is_taken_once(bundle):
     ("overrides", "said"),
     [
         ({"data.parquet": "absent.parquet"}, "manage.py ingest"),
-        ({"split.test_start": "x", "split.protocol": "time"}, ""),
+        ({"split.protocol": "nonesuch"}, "split.protocol must be"),
     ],
 )
 def test_a_run_that_fails_says_why(bundle, client, mel, overrides, said):
