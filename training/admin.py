@@ -250,7 +250,8 @@ def _stage_actions(version: ModelVersion) -> list[tuple[str, str, str]]:
         (
             "promote",
             "Promote to champion",
-            "It decides about live transactions at once; the champion before it retires.",
+            "It decides about live transactions at once; the champion before it retires. Refused if it is worse on the "
+            "same test rows, or cannot be compared, unless that is forced, with a reason.",
         )
     ]
     if version.stage != Stage.SHADOW:

@@ -41,6 +41,11 @@ CORE = (
     "trees",
 )
 TENSORFLOW = {"tensorflow", "keras"}
+# As they stand in code: an import, or a call.
+RUNS_WHEN_READ = {
+    *(f"import {name}" for name in ("pickle", "joblib", "dill", "cloudpickle", "marshal", "shelve")),
+    *("allow_pickle", "read_pickle", "load_model(", "model_from_json(", "eval(", "exec("),
+}
 
 
 def modules(*parts):
@@ -131,6 +136,17 @@ def test_that_module_is_imported_late_by_everybody():
         if "training.model" in imports(path, at_import_only=True)
     }
     assert not importing
+
+
+def test_nothing_is_ever_read_that_could_run():
+    """Pickles and their kin run code when they are read, and so may a serialised model."""
+    wrong = {
+        name: found
+        for app in (*APPS, "fraudsite")
+        for name, path in modules(app).items()
+        if (found := {word for word in RUNS_WHEN_READ if word in ast.unparse(ast.parse(path.read_text()))})
+    }
+    assert not wrong
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from django.db import connection
 from fraudsite.tests.deployment import deployment, run
 from scoring import predictor
 from scoring.tests.test_faults import Callers, rows
-from training import families
+from training import families, registry
 from training.bundle import load_bundle
 from training.exceptions import BundleRefused, NoChampion
 from training.models import ModelVersion, Stage
 from training.schema import load_schema
+from training.tests.support import made_up_rows, tiny_bundle
 
 SWAPS = 8
 PROMOTE_IN_TURN = """
@@ -97,6 +98,24 @@ def test_a_worker_takes_over_a_promoted_version_and_its_thresholds(successor):
     moved = predictor.refresh("ulb")
     assert (after.policy.review_threshold, moved.policy.review_threshold) == (0.5, 0.25)
     assert moved.scorer is after.scorer
+
+
+@pytest.mark.django_db
+def test_a_champion_of_another_family_takes_over_by_the_same_call(champion, settings):
+    before = predictor.current("ulb")
+    trees = {"model.architecture": "xgboost", "xgboost.epochs": 40, "xgboost.learning_rate": 0.3}
+    bundle = tiny_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY, **trees)
+    become_champion(registry.register(bundle, promote=False))
+    after = predictor.refresh("ulb")
+    assert (before.version, after.version.pk) == (champion, bundle.version)
+    rows = made_up_rows(rows=10, frauds=2)[0].astype(np.float32)
+    assert np.isfinite(after.score(rows)).all()
+    assert (after.score(rows) != before.score(rows)).any()
+    (after.version.bundle_dir / "trees.ubj").write_bytes(b"altered")
+    become_champion(champion)
+    predictor.refresh("ulb")
+    become_champion(after.version)
+    assert predictor.refresh("ulb").version == champion
 
 
 def corrupt(path):

@@ -1,5 +1,7 @@
 """What every family of models promises, whichever architecture."""
 
+import shutil
+
 import numpy as np
 import pytest
 from django.conf import settings as django_settings
@@ -123,3 +125,18 @@ def test_files_that_are_not_a_model_are_refused(bundle, content):
 def test_an_architecture_that_nobody_knows_is_refused(bundle, tmp_path):
     with pytest.raises(ConfigurationError, match=r"model\.architecture must be one of .*xgboost"):
         tiny_bundle(tmp_path, KEY, **{"model.architecture": "resnet"})
+
+
+def test_what_it_learned_is_refused_when_a_byte_of_it_was_altered(bundle, tmp_path):
+    for name in bundle.files:
+        directory = shutil.copytree(bundle.path, tmp_path / name / bundle.version)
+        content = bytearray((directory / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (directory / name).write_bytes(content)
+        with pytest.raises(BundleRefused, match=f"{name} has been altered"):
+            load_bundle(directory, signing_key=KEY)
+
+
+def test_it_is_kept_in_formats_that_hold_data_only(bundle):
+    suffixes = {path.suffix for path in bundle.path.rglob("*") if path.is_file()}
+    assert suffixes <= {".json", ".safetensors", ".ubj", ".png", ".sig"}
