@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 
 from training import registry, run_admin  # noqa: F401  # its admin is registered by its import
 from training.bundle import Bundle
-from training.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, METRIC_NAMES
+from training.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, LOWER_IS_BETTER, METRIC_NAMES
 from training.exceptions import BundleRefused, FraudsiteError, NoChampion
 from training.model_card import lineage, model_card
 from training.models import ModelVersion, Stage
@@ -44,13 +44,13 @@ def metric(version: ModelVersion, part: str, name: str) -> dict[str, float | Non
     return {"value": found, "low": None, "high": None} if isinstance(found, float) else found
 
 
-def cell(found: dict[str, float | None] | None) -> dict[str, str] | None:
+def cell(found: dict[str, float | None] | None, *, drawn: bool = True) -> dict[str, str] | None:
     """What the page shows of a metric: figures, and for the drawing, places on a scale of 0 to 100."""
     if found is None:
         return None
-    return {name: f"{number:.4f}" for name, number in found.items() if number is not None} | {
-        f"{name}_at": f"{100 * min(number, 1):.2f}" for name, number in found.items() if number is not None
-    }
+    known = {name: number for name, number in found.items() if number is not None}
+    figures = {name: f"{number:.4f}" for name, number in known.items()}
+    return figures | ({f"{name}_at": f"{100 * number:.2f}" for name, number in known.items()} if drawn else {})
 
 
 @admin.register(ModelVersion)
@@ -271,9 +271,14 @@ def report(version: ModelVersion) -> dict[str, Any]:
     return {
         "metric_columns": [title for _, _, title in columns],
         "metric_rows": [
-            (title, [cell(metric(of, part, name)) for of, part, _ in columns])
+            (
+                title,
+                name in LOWER_IS_BETTER,
+                # Money has no place on a scale of 0 to 1.
+                [cell(metric(of, part, name), drawn=name not in COST_METRIC_NAMES) for of, part, _ in columns],
+            )
             for name, title in (METRIC_NAMES | COST_METRIC_NAMES | CARD_METRIC_NAMES).items()
-            if name in METRIC_NAMES or name in version.metrics.get("test", {})
+            if name in version.metrics.get("test", {})
         ],
         "confusions": [_confusion(part, version.metrics[part]) for part in PARTS if part in version.metrics],
         "judged_at": judged_at,
@@ -321,6 +326,7 @@ def _operating_points(version: ModelVersion, bundle: Bundle) -> dict[str, Any]:
         "chosen": chosen,
         "block": version.block_threshold,
         "unit": unit,
+        "days": bundle.description.get("days", {}),
         "review_cost": bundle.description["policy"].get("review_cost", REVIEW_COST),
     }
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from training.bundle import Bundle
-from training.evaluation import CARD_METRIC_NAMES, METRIC_NAMES
+from training.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, LOWER_IS_BETTER, METRIC_NAMES
 from training.families import effective_hyperparameters
 from training.schema import load_schema
 
@@ -36,6 +36,7 @@ def lineage(bundle: Bundle) -> list[tuple[str, str]]:
         ("Architecture", bundle.architecture),
         ("Hyperparameters", ", ".join(f"{name} {value}" for name, value in parameters.items())),
         ("Epochs", f"{len(losses)}, of which number {kept} was kept"),
+        ("Calibration", said.get("calibration", {}).get("method", "none")),
         ("Code", said["git_commit"] or "outside of a repository"),
         ("Packages", ", ".join(f"{name} {version}" for name, version in said["packages"].items())),
     ]
@@ -65,7 +66,7 @@ def model_card(bundle: Bundle, *, stage: str, review_threshold: float, block_thr
         "Not for transactions of another source than the data below without training anew, and not to judge a person.",
         "",
         "## Metrics",
-        "With 95 % bootstrap intervals. The thresholds come from the validation rows; nothing was chosen on test rows.",
+        "With 95 % bootstrap intervals. Nothing was chosen on test rows.",
         "",
         *_table(["", *PARTS], [[title, *cells] for title, *cells in _metric_rows(bundle)]),
         "",
@@ -74,6 +75,8 @@ def model_card(bundle: Bundle, *, stage: str, review_threshold: float, block_thr
         *_table(["", *PARTS], _confusion_rows(bundle)),
         "",
         "## Thresholds",
+        *_policy(bundle),
+        "",
         *_table(
             ["", "chosen in training", "now"],
             [
@@ -100,12 +103,14 @@ def model_card(bundle: Bundle, *, stage: str, review_threshold: float, block_thr
 
 
 def _metric_rows(bundle: Bundle) -> list[list[str]]:
-    titles = METRIC_NAMES | CARD_METRIC_NAMES
-    test = bundle.metrics["test"]
-    names = [name for name, found in test.items() if name in titles or isinstance(found, dict)]
+    titles = METRIC_NAMES | COST_METRIC_NAMES | CARD_METRIC_NAMES
     return [
-        [titles.get(name, name.replace("_", " ")), *(_figure(bundle.metrics[part].get(name)) for part in PARTS)]
-        for name in names
+        [
+            f"{title}, lower is better" if name in LOWER_IS_BETTER else title,
+            *(_figure(bundle.metrics[part].get(name)) for part in PARTS),
+        ]
+        for name, title in titles.items()
+        if name in bundle.metrics["test"]
     ]
 
 
@@ -116,6 +121,20 @@ def _figure(metric: Any) -> str:
         return f"{metric:.4f}"
     interval = "" if metric["low"] is None else f" ({metric['low']:.4f} to {metric['high']:.4f})"
     return f"{metric['value']:.4f}{interval}"
+
+
+def _policy(bundle: Bundle) -> list[str]:
+    """How the review threshold was chosen; older bundles had one way only."""
+    policy = bundle.description["policy"]
+    if bundle.description["split"]["protocol"] == "seed":
+        return ["The review threshold is the seed system's fixed one."]
+    ways = {
+        "precision": "the highest recall with a precision of at least {review_precision}",
+        "cost": "the lowest cost, where an alert costs {review_cost} and a missed fraud its amount",
+        "alerts_per_day": "the lowest threshold with at most {alerts_per_day} alerts a day",
+    }
+    chosen = ways[policy.get("choose", "precision")].format_map(policy)
+    return [f"The review threshold was chosen on validation rows: {chosen}."]
 
 
 def _confusion_rows(bundle: Bundle) -> list[list[str]]:

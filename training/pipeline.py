@@ -120,6 +120,7 @@ def train(
             scorer.score,
             features[split.validation],
             labels[split.validation],
+            scored["validation"].scores,
             names=schema.input_names,
             seed=seed,
         ),

@@ -71,6 +71,12 @@ def test_the_first_model_becomes_the_champion_and_the_next_a_candidate(train):
     assert (registry.champion("ulb"), second.stage) == (first, "candidate")
 
 
+def test_a_model_remembers_the_champion_that_it_follows(train):
+    first, _ = train()
+    second, _ = train("model.seed=1")
+    assert [registry.load(version).description["parent"] for version in (first, second)] == [None, first.pk]
+
+
 def test_boosted_trees_are_trained_registered_and_promoted_like_any_model(train):
     version, said = train("model.architecture=xgboost", "xgboost.epochs=40", promote="always")
     assert "registered as champion" in said

@@ -63,6 +63,7 @@ function show(points) {
       "recall": share(now.recall),
       "false-per-fraud": now.caught ? (now.falseAlerts / now.caught).toFixed(2) : "none caught",
       "alerts-per-1000": ((1000 * now.alerts) / now.rows).toFixed(2),
+      "alerts-per-day": points.days[part.value] ? (now.alerts / points.days[part.value]).toFixed(1) : "not known",
       "cost-without": Number.isFinite(now.cost) ? `${money(parts[part.value].fraud_amount)} ${unit} without alerts` : "",
       "cost": Number.isFinite(now.cost) ? `${money(now.cost)} ${unit}` : "amounts are not known",
     };
