@@ -14,6 +14,7 @@ import numpy as np
 from training.bundle import Bundle
 from training.calibration import Calibration
 from training.exceptions import BundleRefused, ConfigurationError
+from training.schema import load_schema
 
 Rows = tuple[np.ndarray, np.ndarray]
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -109,10 +110,25 @@ def family_of(architecture: str) -> Family:
 
 
 def hyperparameters(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What the chosen architecture reads of a configuration, with `architecture` and `seed`."""
+    """What the chosen architecture reads of a configuration, with `architecture` and `seed`; where `log_amount` or
+    `time_of_day` are wanted, also which feature that is: `amount_feature`, `time_feature`.
+
+    Raises:
+        ConfigurationError: one of them is wanted, and the schema has no such feature for the model.
+    """
     chosen = config["model"]["architecture"]
     section = FAMILIES[chosen].section if chosen in FAMILIES else "model"
-    return {**config[section], "architecture": chosen, "seed": config["model"]["seed"]}
+    found = {**config[section], "architecture": chosen, "seed": config["model"]["seed"]}
+    for wish, role in (("log_amount", "amount"), ("time_of_day", "time")):
+        if found.get(wish):
+            schema = load_schema(config["data"]["schema"])
+            name = getattr(schema, role)
+            if name not in schema.input_names:
+                raise ConfigurationError(
+                    f"model.{wish} must be false: {name} of {schema.name} is no feature of the model."
+                )
+            found[f"{role}_feature"] = schema.input_names.index(name)
+    return found
 
 
 def effective_hyperparameters(bundle: Bundle) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 The one module that imports TensorFlow, and itself imported late: it takes seconds to load.
 """
 
+import math
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Without oneDNN a row scores the same in every batch of `Scorer`, and a seed repeats a run to the last bit.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -26,6 +27,7 @@ from training.families import Fitted, OnEpoch, Rows
 FILE = "weights.safetensors"
 
 EXPLAIN_STEPS = 32
+DAY_S = 86_400
 LOOKED_AT_ONCE = 8192  # validation rows
 
 
@@ -96,6 +98,7 @@ def mlp(features: int, hyperparameters: Mapping[str, Any]) -> Network:
 
 def bag(features: int, hyperparameters: Mapping[str, Any]) -> Network:
     """`members` such networks side by side, on `bins` per feature, and its standardised value with the tails pulled in.
+    The first `binless_members` of them see no bins but those of the amount.
 
     Networks that differ in nothing but their first weights are wrong in different places (Lakshminarayanan, Pritzel and
     Blundell, Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles, NeurIPS 2017).
@@ -104,10 +107,45 @@ def bag(features: int, hyperparameters: Mapping[str, Any]) -> Network:
     inputs = keras.Input((features,), name="features")
     squashed = keras.ops.arcsinh(Standardise(name="standardise")(inputs))[:, :, None]
     both = keras.layers.Concatenate()([squashed, PiecewiseLinear(bins, name="bins")(inputs)])
+    # Bundles made before there was a choice have no such hyperparameters.
+    amount, time = hyperparameters.get("amount_feature"), hyperparameters.get("time_feature")
+    if amount is not None:
+        both = _replaced(
+            both, amount, [_log_amount(inputs[:, amount]), *keras.ops.unstack(both[:, amount, 1:], axis=1)]
+        )
+    if time is not None:
+        both = _replaced(both, time, _clock(inputs[:, time]))
     encoder = keras.Model(inputs, keras.layers.Flatten()(both))
     encoded = keras.Input((features * (bins + 1),), name="encoded")
-    logits = [_dense(encoded, hyperparameters, f"{member}_") for member in range(1, hyperparameters["members"] + 1)]
+    # Bins find what is narrow; who sees none of them bends less, and is wrong elsewhere.
+    blocks = keras.ops.reshape(encoded, (-1, features, bins + 1))
+    whole = [blocks[:, feature] for feature in (amount, time) if feature is not None]
+    binless = keras.ops.concatenate([blocks[:, :, 0], *whole], axis=1)
+    without = hyperparameters.get("binless_members", 0)
+    logits = [
+        _dense(binless if member <= without else encoded, hyperparameters, f"{member}_")
+        for member in range(1, hyperparameters["members"] + 1)
+    ]
     return Network(encoder, keras.Model(encoded, keras.ops.concatenate(logits, axis=1)))
+
+
+def _log_amount(amounts: Any) -> Any:
+    """The logarithm of amounts [n], at about the scale of a standardised feature."""
+    return keras.ops.log1p(keras.ops.relu(amounts)) / 2 - 1.5
+
+
+def _clock(seconds: Any) -> list[Any]:
+    """Moments [n] in seconds as the sine and the cosine of the time of day: the day says nothing of days to come, and
+    midnight is no edge."""
+    angle = seconds % DAY_S * (2 * math.pi / DAY_S)
+    return [keras.ops.sin(angle), keras.ops.cos(angle)]
+
+
+def _replaced(encoded: Any, feature: int, numbers: list[Any]) -> Any:
+    """`encoded` [n, f, e] with other numbers, [n] each, for one feature; 0 where they are fewer than `e`."""
+    rest = encoded.shape[2] - len(numbers)
+    block = keras.ops.pad(keras.ops.stack(numbers, axis=1)[:, None], ((0, 0), (0, 0), (0, rest)))
+    return keras.ops.concatenate([encoded[:, :feature], block, encoded[:, feature + 1 :]], axis=1)
 
 
 def _dense(hidden: Any, hyperparameters: Mapping[str, Any], prefix: str) -> Any:
@@ -168,91 +206,108 @@ def _fit_until_it_stops_improving(
     network: Network, hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch
 ) -> tuple[dict[str, list[float]], int]:
     """The seed system's way: all rows in each epoch, Adam; keeps the epoch with the lowest validation loss."""
-    model = network.whole
-    model.compile(
-        optimizer=keras.optimizers.Adam(hyperparameters["learning_rate"]),
-        loss=keras.losses.BinaryCrossentropy(from_logits=True),
-        metrics=[keras.metrics.AUC(curve="PR", from_logits=True, name="auprc")],
-    )
-    history = model.fit(
-        *train,
-        validation_data=validation,
-        epochs=hyperparameters["epochs"],
-        batch_size=hyperparameters["batch_size"],
-        verbose=0,
-        callbacks=[
-            keras.callbacks.EarlyStopping(
-                monitor="val_loss", patience=hyperparameters["patience"], restore_best_weights=True
-            ),
-            keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch(epoch + 1, logs)),
-        ],
-    ).history
-    said = {name: [float(value) for value in values] for name, values in history.items()}
-    return said, int(np.argmin(said["val_loss"])) + 1
-
-
-class _FreshSamples(keras.utils.PyDataset):
-    """Each epoch: all frauds, and `legitimate_per_fraud` times as many other rows, drawn anew; 0 takes all of them.
-
-    `oversampling` is how many times more frequent a fraud is than among all rows, in odds.
-    """
-
-    def __init__(self, train: Rows, hyperparameters: Mapping[str, Any]) -> None:
-        super().__init__()
-        self._rows, self._labels = train[0], train[1].astype(np.float32)[:, None]
-        self._frauds, self._legitimate = np.flatnonzero(train[1]), np.flatnonzero(train[1] == 0)
-        wanted = len(self._frauds) * hyperparameters["legitimate_per_fraud"] or len(self._legitimate)
-        self._taken = min(wanted, len(self._legitimate))
-        self.oversampling = len(self._legitimate) / self._taken
-        self._batch_size = min(hyperparameters["batch_size"], len(self._frauds) + self._taken)
-        self._random = np.random.default_rng(hyperparameters["seed"])
-        self.on_epoch_end()
-
-    def on_epoch_end(self) -> None:
-        drawn = self._random.choice(self._legitimate, self._taken, replace=False)
-        self._order = self._random.permutation(np.concatenate([self._frauds, drawn]))
-
-    def __len__(self) -> int:
-        # What does not fill a batch comes another time: the order is another in each epoch.
-        return len(self._order) // self._batch_size
-
-    def __getitem__(self, index: int) -> Rows:
-        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        return self._rows[chosen], self._labels[chosen]
+    random = np.random.default_rng(hyperparameters["seed"])
+    orders = (random.permutation(len(train[0])) for _ in range(hyperparameters["epochs"]))
+    batch_size = min(hyperparameters["batch_size"], len(train[0]))
+    optimizer = keras.optimizers.Adam(hyperparameters["learning_rate"])
+    history: dict[str, list[float]] = {}
+    kept_epoch, kept = 0, []
+    for epoch, said in _train(network, optimizer, train, validation, orders, batch_size):
+        _note(history, said)
+        on_epoch(epoch, said)
+        if said["val_loss"] <= min(history["val_loss"]):
+            kept_epoch, kept = epoch, [variable.numpy() for variable in network.variables]
+        elif epoch - kept_epoch >= hyperparameters["patience"]:
+            break
+    for variable, value in zip(network.variables, kept, strict=True):
+        variable.assign(value)
+    return history, kept_epoch
 
 
 def _fit_on_fresh_samples(
     network: Network, hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch
 ) -> tuple[dict[str, list[float]], int]:
-    """All frauds and a few of the others in each epoch; AdamW, its rate falling to 0 along a cosine; keeps the last
-    epoch. Validation rows are only looked at."""
-    model, samples = network.whole, _FreshSamples(train, hyperparameters)
-    # Added while training, this makes the logits those of all rows, not of the sample, with nothing to undo later.
-    log_oversampling = float(np.log(samples.oversampling))
-    epochs = hyperparameters["epochs"]
+    """In each epoch, `draws` times: all frauds and, drawn anew, `legitimate_per_fraud` as many other rows; 0 takes
+    all of them. AdamW, its rate falling to 0 along a cosine; keeps the last epoch. Validation rows are only looked at,
+    which takes longer than learning from a draw where frauds are few: so an epoch may have several."""
+    frauds, legitimate = np.flatnonzero(train[1]), np.flatnonzero(train[1] == 0)
+    taken = min(len(frauds) * hyperparameters["legitimate_per_fraud"] or len(legitimate), len(legitimate))
+    epochs, batch_size = hyperparameters["epochs"], min(hyperparameters["batch_size"], len(frauds) + taken)
+    random = np.random.default_rng(hyperparameters["seed"])
 
-    def loss(labels: Any, logits: Any) -> Any:
-        # Every member learns for itself: of a loss of their mean, one would learn and the others lean on it.
-        labels = tf.broadcast_to(labels, tf.shape(logits))
-        return tf.nn.sigmoid_cross_entropy_with_logits(labels, logits + log_oversampling)
+    def draw() -> np.ndarray:
+        return random.permutation(np.concatenate([frauds, random.choice(legitimate, taken, replace=False)]))
 
-    rate = keras.optimizers.schedules.CosineDecay(hyperparameters["learning_rate"], epochs * len(samples))
-    model.compile(keras.optimizers.AdamW(rate, weight_decay=hyperparameters["weight_decay"]), loss)
-    history: dict[str, list[float]] = {"loss": [], "val_loss": [], "val_auprc": []}
-
-    def look(epoch: int, logs: dict[str, float]) -> None:
-        scores = tf.sigmoid(model.predict(validation[0], LOOKED_AT_ONCE, verbose=0).mean(axis=1)).numpy()
-        said = {
-            "loss": float(logs["loss"]),
-            "val_loss": float(log_loss(validation[1], scores, labels=[0, 1])),
-            "val_auprc": float(average_precision_score(validation[1], scores)),
-        }
-        for name, value in said.items():
-            history[name].append(value)
-        on_epoch(epoch + 1, said)
-
-    model.fit(samples, epochs=epochs, verbose=0, callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=look)])
+    draws = hyperparameters["draws"]
+    orders = (np.concatenate([draw() for _ in range(draws)]) for _ in range(epochs))
+    steps = epochs * (draws * (len(frauds) + taken) // batch_size)
+    rate = keras.optimizers.schedules.CosineDecay(hyperparameters["learning_rate"], steps)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=hyperparameters["weight_decay"])
+    oversampling = len(legitimate) / taken
+    history: dict[str, list[float]] = {}
+    for epoch, said in _train(network, optimizer, train, validation, orders, batch_size, oversampling):
+        _note(history, said)
+        on_epoch(epoch, said)
     return history, epochs
+
+
+def _train(
+    network: Network,
+    optimizer: keras.optimizers.Optimizer,
+    train: Rows,
+    validation: Rows,
+    orders: Iterable[np.ndarray],
+    batch_size: int,
+    oversampling: float = 1.0,
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Train an epoch on each of `orders`, numbers of training rows. Yields the epoch, from 1, and what came of it.
+
+    An epoch is one call of a compiled function that has all rows at hand: Keras's own loop spends more on handing over
+    a batch than a network of this size spends on learning from it. What does not fill a batch is left out; the order is
+    another in each epoch. `oversampling` says how many times more frequent, in odds, frauds are there than they are.
+    """
+    model = network.whole
+    rows, labels = tf.constant(train[0]), tf.constant(train[1][:, None], tf.float32)
+    # Added while training, this makes the logits those of all rows, not of the sample, with nothing to undo later.
+    log_oversampling = float(np.log(oversampling))
+    optimizer.build(model.trainable_variables)
+
+    @tf.function
+    def learn(batches: tf.Tensor) -> tf.Tensor:
+        total = 0.0
+        for batch in batches:
+            with tf.GradientTape() as tape:
+                logits = model(tf.gather(rows, batch), training=True)
+                # Every member learns for itself: of a loss of their mean, one would learn and the others lean on it.
+                wanted = tf.broadcast_to(tf.gather(labels, batch), tf.shape(logits))
+                losses = tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits + log_oversampling)
+                loss = tf.reduce_mean(losses)
+            optimizer.apply(tape.gradient(loss, model.trainable_variables))
+            total += loss
+        return total / tf.cast(len(batches), tf.float32)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, train[0].shape[1]), tf.float32)])
+    def score(rows: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(tf.reduce_mean(model(rows, training=False), axis=1))
+
+    for epoch, order in enumerate(orders, start=1):
+        batches = order[: len(order) // batch_size * batch_size].reshape(-1, batch_size)
+        loss = learn(tf.constant(batches, tf.int32))
+        parts = range(0, len(validation[0]), LOOKED_AT_ONCE)
+        scores = np.concatenate([score(validation[0][part : part + LOOKED_AT_ONCE]).numpy() for part in parts])
+        yield (
+            epoch,
+            {
+                "loss": float(loss),
+                "val_loss": float(log_loss(validation[1], scores, labels=[0, 1])),
+                "val_auprc": float(average_precision_score(validation[1], scores)),
+            },
+        )
+
+
+def _note(history: dict[str, list[float]], said: dict[str, float]) -> None:
+    for name, value in said.items():
+        history.setdefault(name, []).append(value)
 
 
 class Architecture(NamedTuple):

@@ -1,6 +1,6 @@
 import pytest
 
-from training import configuration
+from training import configuration, families
 from training.exceptions import ConfigurationError
 
 
@@ -25,9 +25,13 @@ def test_what_is_shipped_is_the_seed_systems_network():
         "epochs": 100,
         "patience": 5,
         "members": 4,
+        "binless_members": 0,
         "bins": 16,
+        "log_amount": False,
+        "time_of_day": False,
         "weight_decay": 0.01,
         "legitimate_per_fraud": 15,
+        "draws": 1,
         "seed": 0,
     }
 
@@ -37,6 +41,19 @@ def test_a_schema_has_a_configuration_of_its_own_or_the_shipped_one():
     handbook = configuration.read(configuration.path_of("handbook"))
     assert (handbook["data"]["schema"], handbook["split"]["protocol"]) == ("handbook", "time")
     assert handbook["policy"] == configuration.read()["policy"]
+
+
+def test_the_bag_for_ulb_finds_the_money_and_the_moment():
+    config = configuration.read(configuration.SCHEMA_CONFIGS_DIR / "ulb-bag.toml")
+    found = families.hyperparameters(config)
+    assert (found["architecture"], found["time_feature"], found["amount_feature"]) == ("bag", 0, 29)
+
+
+def test_a_schema_whose_time_is_no_feature_has_no_time_of_day():
+    wanted = {"model.time_of_day": True}
+    config = configuration.read(configuration.path_of("handbook"), wanted)
+    with pytest.raises(ConfigurationError, match=r"model\.time_of_day must be false"):
+        families.hyperparameters(config)
 
 
 def test_a_file_replaces_what_it_names_and_an_override_replaces_the_file(config_file):
@@ -106,7 +123,7 @@ def test_every_number_of_the_shipped_file_has_bounds():
         f"{section}.{key}"
         for section, keys in configuration.read().items()
         for key, value in keys.items()
-        if not isinstance(value, str)
+        if not isinstance(value, str | bool)
     }
     assert numbers == configuration.BOUNDS.keys()
 

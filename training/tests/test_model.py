@@ -13,7 +13,17 @@ from training.families import scorer_of
 from training.model import Scorer
 from training.tests.support import made_up_rows, tiny_bundle
 
-BAG = {"model.architecture": "bag", "model.members": 3, "model.bins": 8, "model.legitimate_per_fraud": 5}
+BAG = {
+    "model.architecture": "bag",
+    "model.members": 3,
+    "model.binless_members": 1,
+    "model.bins": 8,
+    "model.legitimate_per_fraud": 5,
+    "model.draws": 2,
+    "model.learning_rate": 0.01,
+    "model.log_amount": True,
+    "model.time_of_day": True,
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +66,17 @@ def logits(bundle, rows):
         edges = weights["bins/edges"]
         width = np.maximum(np.diff(edges), 1e-6)
         bins = np.clip((rows[:, :, None] - edges[:, :-1]) / width, 0, 1)
-        encoded = np.concatenate([np.arcsinh(encoded)[:, :, None], bins], axis=2).reshape(len(rows), -1)
+        encoded = np.concatenate([np.arcsinh(encoded)[:, :, None], bins], axis=2)
+        angle = rows[:, 0].astype(np.float64) / 86_400 * 2 * np.pi
+        encoded[:, 0] = 0
+        encoded[:, 0, :2] = np.column_stack([np.sin(angle), np.cos(angle)])
+        encoded[:, -1, 0] = np.log1p(rows[:, -1].clip(0).astype(np.float64)) / 2 - 1.5
+        binless = np.concatenate([encoded[:, :, 0], encoded[:, -1], encoded[:, 0]], axis=1)
+        encoded = encoded.reshape(len(rows), -1)
         members = [f"{member}_" for member in range(1, bundle.hyperparameters["members"] + 1)]
     outputs = []
     for member in members:
-        hidden = encoded
+        hidden = binless if member == "1_" else encoded
         for name in (f"{member}dense_1", f"{member}dense_2"):
             hidden = np.maximum(hidden @ weights[f"{name}/kernel"] + weights[f"{name}/bias"], 0)
         outputs.append(hidden @ weights[f"{member}logit/kernel"] + weights[f"{member}logit/bias"])
@@ -136,15 +152,38 @@ def test_weights_of_another_bag_are_refused(bag, hyperparameters):
 
 
 def test_the_members_of_a_bag_learn_different_things(bag):
-    kernels = [bag.weights[f"{member}_dense_1/kernel"] for member in (1, 2, 3)]
-    assert np.abs(kernels[0] - kernels[1]).mean() > 0.01
-    assert np.abs(kernels[1] - kernels[2]).mean() > 0.01
+    second, third = (bag.weights[f"{member}_dense_1/kernel"] for member in (2, 3))
+    assert np.abs(second - third).mean() > 0.01
+
+
+def test_a_binless_member_sees_of_each_feature_one_number_and_all_of_money_and_moment(bag):
+    widths = [len(bag.weights[f"{member}_dense_1/kernel"]) for member in (1, 2)]
+    assert widths == [30 + 2 * 9, 30 * 9]
 
 
 def test_a_sample_of_the_legitimate_rows_leaves_scores_that_are_probabilities(bag):
     # One row in six of the sample is fraud, 3 % of all rows are: the mean score says which of them was learnt.
     features, labels = made_up_rows(seed=3)
     assert scorer_of(bag).score(features.astype(np.float32)).mean() == pytest.approx(labels.mean(), rel=0.3)
+
+
+def test_a_transaction_scores_the_same_at_the_same_time_of_another_day(bag, rows):
+    scorer = scorer_of(bag)
+    days = np.zeros(rows.shape[1], np.float32)
+    days[bag.feature_names.index("Time")] = 86_400
+    early = np.where(days > 0, np.floor(rows % np.maximum(days, 1)), rows)
+    np.testing.assert_array_equal(scorer.score(early + days), scorer.score(early))
+    np.testing.assert_array_equal(scorer.score(early + 180 * days), scorer.score(early))
+    assert (scorer.score(early + days / 2) != scorer.score(early)).any()
+
+
+def test_a_bag_from_before_there_were_choices_of_encoding_scores_as_ever(tmp_path, rows):
+    small = {"model.architecture": "bag", "model.members": 2, "model.bins": 4, "model.epochs": 1}
+    bundle = tiny_bundle(tmp_path, django_settings.BUNDLE_SIGNING_KEY, **small)
+    newer = {"log_amount", "time_of_day", "binless_members", "draws"}
+    known = {name: value for name, value in bundle.hyperparameters.items() if name not in newer}
+    assert bundle.weights["1_dense_1/kernel"].shape == (30 * 5, 32)
+    np.testing.assert_array_equal(Scorer("bag", known, bundle.weights).score(rows), scorer_of(bundle).score(rows))
 
 
 def test_a_bag_keeps_its_last_epoch(bag):

@@ -1,0 +1,96 @@
+"""The seed system's training beside ours of the same network: `python -m benchmarks.training_time` after `ingest`.
+
+Both are whole processes that start in turns: imports, reading, the seed system's split, the scaler, fitting until
+nothing improves, the scores of the test rows. The peer reads CSV and fits with Keras's own loop; ours reads Parquet,
+and ends with a signed bundle with its plots. Memory is the highest that the process had.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser
+from pathlib import Path
+from statistics import mean, median, stdev
+
+import pandas as pd
+
+from benchmarks.stand import ROOT, table
+from training import configuration
+from training.datasets import parquet_path, storage
+from training.schema import load_schema
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--parquet", type=Path, default=parquet_path(ROOT / "var/datasets", "ulb"), help="of `ingest`")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--ours", type=int, metavar="SEED", help="one run of ours, as this program starts it itself")
+    options = parser.parse_args()
+    if options.ours is not None:
+        print(json.dumps({"auprc": ours(options.parquet, options.ours)}))
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        csv = Path(directory) / "creditcard.csv"
+        pd.read_parquet(options.parquet).to_csv(csv, index=False)
+        ways = {
+            "the seed system's recipe": ["benchmarks/peers/seed_recipe.py", str(csv)],
+            "ours": ["-m", "benchmarks.training_time", "--parquet", str(options.parquet), "--ours"],
+        }
+        runs: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in ways}
+        for seed in range(options.seeds):
+            for name, command in ways.items():
+                runs[name].append(run([sys.executable, *command, str(seed)]))
+                print(f"seed {seed}, {name}: {runs[name][-1][0]:.1f} s", file=sys.stderr, flush=True)
+    rows = []
+    for name, figures in runs.items():
+        wall, processor, memory, auprc = zip(*figures, strict=True)
+        spread = f" ± {stdev(auprc):.3f}" if len(auprc) > 1 else ""
+        cells = [f"{median(wall):.1f}", f"{median(processor):.1f}", f"{max(memory):.0f}", f"{mean(auprc):.3f}{spread}"]
+        rows.append([name, *cells])
+    print(table(["", "s", "processor s", "memory MB", "AUPRC on test"], rows))
+    peer, own = runs.values()
+    ratios = [b[0] / a[0] for a, b in zip(peer, own, strict=True)]
+    print(f"\nOurs takes {median(ratios):.2f} of the seed recipe's time (median of {len(ratios)} turns).")
+
+
+def run(command: list[str]) -> tuple[float, float, float, float]:
+    """Run one side. Returns seconds, processor seconds, megabytes at the most, AUPRC."""
+    began = time.perf_counter()
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
+    assert started.stdout is not None
+    said = started.stdout.read()
+    _, status, used = os.wait4(started.pid, 0)
+    seconds = time.perf_counter() - began
+    assert status == 0, command
+    # Linux counts kilobytes, macOS bytes.
+    megabytes = used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return seconds, used.ru_utime + used.ru_stime, megabytes, json.loads(said)["auprc"]
+
+
+def ours(parquet: Path, seed: int) -> float:
+    from training.pipeline import train
+
+    schema = load_schema("ulb")
+    overrides = {"split.protocol": "seed", "model.architecture": "mlp", "model.seed": seed}
+    config = configuration.read(overrides=overrides | {"evaluation.bootstrap_resamples": 0})
+    features, labels, report = storage.read(parquet, schema)
+    with tempfile.TemporaryDirectory() as directory:
+        bundle = train(
+            config=config,
+            schema=schema,
+            features=features,
+            labels=labels,
+            report=report,
+            bundles_dir=Path(directory),
+            signing_key="benchmark",
+            on_epoch=lambda epoch, logs: None,
+        )
+    value: float = bundle.metrics["test"]["auprc"]["value"]
+    return value
+
+
+if __name__ == "__main__":
+    main()
