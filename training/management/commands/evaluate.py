@@ -1,0 +1,87 @@
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from training import configuration, report
+from training.comparison import PROTOCOLS, Case, Comparison, Contender, Dataset, contenders
+from training.datasets import storage
+from training.exceptions import ConfigurationError, FraudsiteError
+from training.schema import load_schema
+from training.standings import standings
+
+
+class Command(BaseCommand):
+    help = (
+        "Compare models under several protocols, and write the comparison as HTML and Markdown. What is finished is "
+        "kept in VAR_DIR/evaluation, so an interrupted run goes on where it stopped."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--schema", default="ulb", help="whose ingested transactions; default: ulb")
+        parser.add_argument("--protocols", nargs="+", choices=list(PROTOCOLS), help="only these; default: all")
+        parser.add_argument("--models", nargs="+", metavar="NAME", help="only these; default: all")
+        parser.add_argument("--splits", type=int, help="at most so many splits of a protocol")
+        parser.add_argument("--seeds", type=int, help="at most so many models of a kind on a split")
+        parser.add_argument("--trials", type=int, help="the budget of every search, instead of its own")
+        parser.add_argument("--report-only", action="store_true", help="train nothing, report what is finished")
+        parser.add_argument("--output", type=Path, help="a directory for the report; default: beside what is kept")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._compare(options)
+        except FraudsiteError as error:
+            raise CommandError(str(error)) from error
+
+    def _compare(self, options: dict[str, Any]) -> None:
+        for name in ("splits", "seeds", "trials"):
+            if options[name] is not None and options[name] < 1:
+                raise ConfigurationError(f"--{name} must be 1 or more.")
+        schema = load_schema(options["schema"])
+        config = configuration.read(configuration.path_of(schema.name))
+        path = settings.DATASETS_DIR / config["data"]["parquet"]
+        features, labels, stored = storage.read(path, schema)
+        dataset = Dataset(schema, features, labels, storage.read_timeline(path, schema), stored.source_sha256)
+        directory = settings.VAR_DIR / "evaluation" / schema.name
+        comparison = Comparison(dataset, config, directory)
+        cases = [
+            Case(protocol, number)
+            for protocol in options["protocols"] or PROTOCOLS
+            for number in range(min(PROTOCOLS[protocol], options["splits"] or PROTOCOLS[protocol]))
+        ]
+        plan = comparison.plan(cases, self._chosen(schema.name, options))
+        console = Console()
+        if not options["report_only"]:
+            self._make(comparison, plan, console)
+        cells = list(comparison.finished(plan))
+        if not cells:
+            raise ConfigurationError("Nothing of this is finished yet: run it without --report-only.")
+        with console.status("Judging") as status:
+            found = standings(cells, config, say=status.update)
+        facts = {
+            "schema": schema.name,
+            "rows": f"{stored.rows:,}, of which {stored.frauds:,} fraud",
+            "SHA-256": stored.source_sha256,
+            "results": f"{len(cells)} of {len(plan)} planned",
+        }
+        page, text = report.write(found, config, facts, options["output"] or directory)
+        console.print(f"{len(cells)} of {len(plan)} results.\n{page}\n{text}", soft_wrap=True)
+
+    def _chosen(self, schema: str, options: dict[str, Any]) -> list[Contender]:
+        known = contenders(schema, trials=options["trials"], seeds=options["seeds"])
+        if unknown := set(options["models"] or ()) - known.keys():
+            raise ConfigurationError(f"There is no model {', '.join(sorted(unknown))}. Known: {', '.join(known)}.")
+        return [one for name, one in known.items() if name in (options["models"] or known)]
+
+    def _make(self, comparison: Comparison, plan: list[tuple[Case, Contender, int]], console: Console) -> None:
+        columns = (TextColumn("Models"), BarColumn(12), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, TextColumn("{task.description}"), console=console) as progress:
+            missing = [step for step in plan if not comparison.is_finished(*step)]
+            task = progress.add_task("", total=len(plan), completed=len(plan) - len(missing))
+            for step in missing:
+                comparison.make(*step, say=lambda what: progress.update(task, description=what))
+                progress.advance(task)
