@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from training.bundle import Bundle
     from training.models import ModelVersion
 
+# Models of tests are tiny: threads of boosted trees would spin while they wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 PROCESS_START_S = 60
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 BROWSER_ARGUMENTS = [

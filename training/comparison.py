@@ -33,6 +33,7 @@ from training.pipeline import Config, amounts_of, split_rows
 from training.schema import Schema
 from training.splits import Split, Timeline
 
+SEED_MLP = "seed-mlp"
 # The seed system's network, whatever the shipped configuration has become.
 SEED_SYSTEM = {
     "model.architecture": "mlp",
@@ -111,11 +112,11 @@ def contenders(schema: str, *, trials: int | None = None, seeds: int | None = No
     """
     found = {name: Contender(name, one.title, one.fit, {}, one.space, one.trials) for name, one in BASELINES.items()}
     seed_system = families.hyperparameters(configuration.read(overrides=SEED_SYSTEM))
-    shipped = families.hyperparameters(configuration.read(configuration.path_of(schema)))
-    found["seed-mlp"] = _ours("seed-mlp", "Keras: the seed system's MLP", seed_system, seeds=10, seeds_per_split=2)
-    if any(shipped[name.removeprefix("model.")] != value for name, value in SEED_SYSTEM.items()):
-        title = f"Keras: the shipped {shipped['architecture']}"
-        found["shipped"] = _ours("shipped", title, shipped, seeds=3, seeds_per_split=1)
+    found[SEED_MLP] = _ours(SEED_MLP, "Keras: the seed system's MLP", seed_system, seeds=10, seeds_per_split=2)
+    for path in configuration.recipes_of(schema):
+        recipe = families.hyperparameters(configuration.read(path))
+        if any(recipe.get(name.removeprefix("model.")) != value for name, value in SEED_SYSTEM.items()):
+            found[path.stem] = _ours(path.stem, f"{path.name}: {recipe['architecture']}", recipe, seeds=3)
     for name, one in found.items():
         if trials is not None and one.space:
             found[name] = replace(one, trials=trials)
@@ -124,7 +125,7 @@ def contenders(schema: str, *, trials: int | None = None, seeds: int | None = No
     return found
 
 
-def _ours(name: str, title: str, hyperparameters: Parameters, *, seeds: int, seeds_per_split: int) -> Contender:
+def _ours(name: str, title: str, hyperparameters: Parameters, *, seeds: int, seeds_per_split: int = 1) -> Contender:
     architecture = hyperparameters["architecture"]
     ignored = families.FAMILIES[architecture].ignored | {"seed"}
     read = {key: value for key, value in hyperparameters.items() if key not in ignored}

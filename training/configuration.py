@@ -53,6 +53,11 @@ def path_of(schema: str) -> Path:
     return own if own.is_file() else DEFAULT_PATH
 
 
+def recipes_of(schema: str) -> list[Path]:
+    """Every configuration that is shipped for a schema, the default first: `<schema>.toml`, then `<schema>-….toml`."""
+    return [path_of(schema), *sorted(SCHEMA_CONFIGS_DIR.glob(f"{schema}-*.toml"))]
+
+
 def read(path: Path = DEFAULT_PATH, overrides: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
     """Read a configuration: the shipped values, replaced by those of `path`, replaced by overrides like
     `{"model.dropout": 0.3}`.

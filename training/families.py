@@ -87,11 +87,23 @@ class Entry(NamedTuple):
     ignored: frozenset[str] = frozenset()
 
 
+OF_A_BAG = frozenset(
+    {
+        "members",
+        "binless_members",
+        "bins",
+        "log_amount",
+        "time_of_day",
+        "amount_feature",
+        "time_feature",
+        "weight_decay",
+        "legitimate_per_fraud",
+        "draws",
+    }
+)
 # By architecture. Modules are imported when they are needed: TensorFlow takes seconds.
 FAMILIES = {
-    "mlp": Entry(
-        "training.model", "model", frozenset({"members", "bins", "weight_decay", "legitimate_per_fraud", "draws"})
-    ),
+    "mlp": Entry("training.model", "model", OF_A_BAG),
     "bag": Entry("training.model", "model", frozenset({"patience"})),
     "xgboost": Entry("training.trees", "xgboost"),
 }

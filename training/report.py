@@ -17,6 +17,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
+from training.baselines import BASELINES
+from training.comparison import SEED_MLP
 from training.evaluation import COST_METRIC_NAMES, LOWER_IS_BETTER, METRIC_NAMES, PUBLISHED, Ranking
 from training.pipeline import SEED_PROTOCOL_THRESHOLD, Config
 from training.plots import log_odds_ticks, reliability
@@ -54,8 +56,7 @@ COLUMNS = {
 }
 SCALES = {"brier": 1000, "calibration_error": 1000, "raw_calibration_error": 1000}
 COLOURS = {
-    "shipped": "#0b5fff",
-    "seed-mlp": "#6aa5ff",
+    SEED_MLP: "#6aa5ff",
     "xgboost": "#b3261e",
     "lightgbm": "#e8710a",
     "histogram": "#9a6700",
@@ -66,9 +67,10 @@ Standings = Mapping[str, Sequence[Standing]]
 
 
 def reference_of(standings: Sequence[Standing]) -> Standing | None:
-    """Whom the others are compared with: the shipped model, or else the seed system's."""
-    by_name = {one.name: one for one in standings}
-    return by_name.get("shipped") or by_name.get("seed-mlp")
+    """Whom the others are compared with: the best shipped model, or else the seed system's."""
+    ours = [one for one in standings if one.name not in BASELINES]
+    ours.sort(key=lambda one: one.name == SEED_MLP)
+    return ours[0] if ours else None
 
 
 def as_markdown(standings: Standings, config: Config, facts: Mapping[str, str]) -> str:
@@ -197,7 +199,7 @@ def _origins(standings: Standings) -> str:
 
 def _seed_systems_own(standings: Standings) -> list[list[str]]:
     """The seed system's network on its split at its threshold, beside what was published: rows of texts."""
-    network = next((one for one in standings.get("seed", ()) if one.name == "seed-mlp"), None)
+    network = next((one for one in standings.get("seed", ()) if one.name == SEED_MLP), None)
     if network is None:
         return []
     tests = [one.cell.scored["test"] for one in network.judged]
@@ -244,7 +246,7 @@ def _short(value: Any) -> str:
 
 
 def _colour(one: Standing) -> str:
-    return COLOURS.get(one.name, "#57606a")
+    return COLOURS.get(one.name, "#0b5fff")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "numbers") -> str:
