@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from fraudsite.celery import app
 from fraudsite.testing import worker_environment
-from training import configuration, registry, runs
+from training import configuration, runs
 from training.exceptions import TrainingRefused
 from training.models import TrainingRun
 
@@ -109,11 +109,13 @@ def test_a_worker_trains_registers_and_tells_how_it_goes(bundle, client, mel):
 
 
 @pytest.mark.django_db
-def test_a_run_is_taken_once(bundle):
+def test_a_run_is_taken_once(bundle, monkeypatch):
+    taken: list[TrainingRun] = []
+    monkeypatch.setattr(runs, "_train", taken.append)
     run = waiting()
     runs.perform(run.pk)
     runs.perform(run.pk)
-    assert registry.ModelVersion.objects.count() == 1
+    assert taken == [run]
 
 
 @pytest.mark.django_db
