@@ -78,6 +78,7 @@ class ModelVersionAdmin(admin.ModelAdmin):
         ("created_at", "promoted_at"),
     ]
     readonly_fields = ["stage_badge", "schema", "protocol", "created_at", "promoted_at"]
+    save_on_top = True  # the page is long, and the thresholds are at its top
     change_form_template = "admin/training/modelversion/change_form.html"
 
     class Media:

@@ -66,7 +66,8 @@ def model_card(bundle: Bundle, *, stage: str, review_threshold: float, block_thr
         "Not for transactions of another source than the data below without training anew, and not to judge a person.",
         "",
         "## Metrics",
-        "With 95 % bootstrap intervals. Nothing was chosen on test rows.",
+        "With 95 % bootstrap intervals. Thresholds, calibration and the end of training may have been chosen on the "
+        "validation rows, and nothing on the test rows: those tell what to expect.",
         "",
         *_table(["", *PARTS], [[title, *cells] for title, *cells in _metric_rows(bundle)]),
         "",

@@ -65,6 +65,7 @@ def test_the_slider_counts_what_a_threshold_would_do_and_puts_it_into_the_form(o
     expect_counts("validation", champion.review_threshold)
     slider.press("ArrowLeft")
     page.get_by_role("button", name="Use this threshold").click()
+    expect(page.get_by_text("save it to put it to use")).to_be_visible()
     lower = float(field.input_value())
     assert lower < champion.review_threshold
     expect_counts("validation", lower)
@@ -72,7 +73,7 @@ def test_the_slider_counts_what_a_threshold_would_do_and_puts_it_into_the_form(o
     page.get_by_label("Rows").select_option("test")
     expect_counts("test", lower)
     expect(page.get_by_role("button", name="Use this threshold")).to_be_disabled()
-    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_role("button", name="Save", exact=True).first.click()
     page.wait_for_url("**/modelversion/")
     champion.refresh_from_db()
     assert champion.review_threshold == lower

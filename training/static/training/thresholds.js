@@ -102,9 +102,12 @@ function show(points) {
   use?.addEventListener("click", () => {
     const field = find("id_review_threshold");
     field.value = thresholds[slider.valueAsNumber];
+    const help = find("id_review_threshold_helptext");
+    help.textContent = "From the slider: save it to put it to use.";
+    help.classList.add("to-be-saved-help");
     field.classList.add("to-be-saved");
     field.focus();
-    find("use-help").textContent = "It is in the form above: save it to put it to use.";
+    field.scrollIntoView({ block: "center" });
   });
 
   section.hidden = false;
