@@ -106,8 +106,11 @@ def rows(system: Deployment, query: str) -> list[tuple]:
 
 
 def test_workers_killed_ten_times_during_five_thousand_calls_lose_and_double_nothing(system):
-    def kill_ten_times():
-        for turn in range(10):
+    # On SQLite, where only the statements differ, a fifth of it: a worker takes seconds to come back.
+    kills, calls = (10, 5_000) if system.cluster else (2, 1_000)
+
+    def kill_again_and_again():
+        for turn in range(kills):
             time.sleep(1)
             name = f"worker{turn % 2}"
             system.kill(name)
@@ -115,10 +118,10 @@ def test_workers_killed_ten_times_during_five_thousand_calls_lose_and_double_not
             system.await_worker(name)  # as who restarts one machine after the other
 
     callers = Callers(system)
-    callers.post_all(5_000, per_s=60, meanwhile=kill_ten_times)
-    hold(system, callers, 5_000)
+    callers.post_all(calls, per_s=60, meanwhile=kill_again_and_again)
+    hold(system, callers, calls)
     scored = sum(answer.status == 200 for answer in callers.first.values())
-    assert scored > 4_500  # while one worker is dead the other scores
+    assert scored > calls * 0.9  # while one worker is dead the other scores
 
 
 @pytest.mark.parametrize("system", [{"workers": 1}], indirect=True)

@@ -18,7 +18,7 @@ from training.models import ModelVersion, Stage
 from training.schema import load_schema
 from training.tests.support import made_up_rows, tiny_bundle
 
-SWAPS = 8
+SWAPS = 4
 PROMOTE_IN_TURN = """
 import sys, time, django
 django.setup()
@@ -70,7 +70,7 @@ def test_promotions_during_traffic_cost_no_answer_and_mix_no_versions():
         def promote_in_turn():
             run([sys.executable, "-c", PROMOTE_IN_TURN, str(SWAPS)], system.environment)
 
-        callers.post_all(800, per_s=40, meanwhile=promote_in_turn)
+        callers.post_all(400, per_s=40, meanwhile=promote_in_turn)
         assert {answer.status for answer in callers.first.values()} == {200}
         stored = rows(
             system,
@@ -79,7 +79,7 @@ def test_promotions_during_traffic_cost_no_answer_and_mix_no_versions():
         )
         versions = [version for _, version, _ in stored]
         scorers = {version: scorer_of(system.directory / "var", version) for version in set(versions)}
-    assert len(stored) == 800
+    assert len(stored) == 400
     # A busy machine may pass over some.
     assert sum(before != after for before, after in itertools.pairwise(versions)) >= SWAPS / 2
     for key, version, score in stored[::10]:
