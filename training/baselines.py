@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from training.exceptions import ConfigurationError
 from training.families import Rows
 
 # Of rows [n, f] to scores [n] in [0, 1].
@@ -83,8 +84,13 @@ def _lightgbm_space(trial: optuna.Trial) -> Parameters:
 
 
 def _lightgbm(parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
-    import lightgbm
-
+    try:
+        import lightgbm
+    except OSError as error:
+        raise ConfigurationError(
+            f"LightGBM cannot be loaded: {error}. Install OpenMP (libgomp1 on Debian, libomp on macOS), or choose "
+            "others with --models."
+        ) from error
     rows = lightgbm.Dataset(*train)
     settings = {
         "objective": "binary",
