@@ -149,6 +149,9 @@ PENDING_SWEEP_S = number("PENDING_SWEEP_S", 5.0, 0.1, 3_600.0)
 ROLLUP_INTERVAL_S = number("ROLLUP_INTERVAL_S", 5.0, 1.0, 60.0)
 DRIFT_INTERVAL_S = number("DRIFT_INTERVAL_S", 60.0, 5.0, 86_400.0)
 SHADOW_INTERVAL_S = number("SHADOW_INTERVAL_S", 5.0, 0.1, 3_600.0)
+SHADOW_BEHIND_S = integer("SHADOW_BEHIND_S", 3_600, 10, 604_800)
+TRAINING_SILENCE_S = integer("TRAINING_SILENCE_S", 60, 15, 86_400)
+TRAINING_TIME_LIMIT_S = integer("TRAINING_TIME_LIMIT_S", 86_400, 60, 2_592_000)
 CELERY_BEAT_SCHEDULE = {
     # A message that waited longer than its interval is stale: another is behind it.
     task: {"task": task, "schedule": interval_s, "options": {"expires": interval_s}}

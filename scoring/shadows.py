@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 # A batch is committed a little after the time that its predictions bear.
 SETTLED = timedelta(seconds=3)
-# Longer than this behind, after a standstill or because there is too much traffic, what lies between is passed over.
-BEHIND_LIMIT = timedelta(hours=1)
 # More than any batch has, as the predictions of one batch bear one time and are taken together.
 ROWS_AT_A_TIME = 2_000
 SHARES = 10_000
@@ -70,7 +68,7 @@ def _score_some(predictor: Predictor, now: datetime) -> int | None:
         rows = whole or list(decided.filter(created_at=rows[0].created_at))
     if not rows:
         return None
-    drawn = [row for row in rows if row.pk.int % SHARES < settings.SHADOW_SHARE * SHARES]
+    drawn = [row for row in rows if row.pk.int % SHARES < settings.SHADOW_SHARE * SHARES and _is_whole(predictor, row)]
     scores = predictor.score(_inputs(predictor.schema, drawn)) if drawn else np.empty(0)
     with transaction.atomic():
         ShadowScore.objects.bulk_create(
@@ -89,7 +87,16 @@ def _since(version: ModelVersion, now: datetime) -> datetime:
     became = version.changes.filter(after=Stage.SHADOW).first()
     began = became.at if became else now
     progress = ShadowProgress.objects.filter(pk=version.pk).first()
-    return max(began, now - BEHIND_LIMIT, progress.scored_until if progress else began)
+    # After a standstill, or where there is too much traffic, what lies between is passed over.
+    furthest = now - timedelta(seconds=settings.SHADOW_BEHIND_S)
+    return max(began, furthest, progress.scored_until if progress else began)
+
+
+def _is_whole(predictor: Predictor, row: Prediction) -> bool:
+    """Whether all that a shadow takes is known: a champion of an older declaration computed no new feature."""
+    fields, derived = row.transaction.fields.keys(), (row.derived or {}).keys()
+    schema = predictor.schema
+    return fields >= set(schema.feature_names) and derived >= {feature.name for feature in schema.derived}
 
 
 def _inputs(schema: Schema, rows: list[Prediction]) -> np.ndarray:

@@ -14,9 +14,11 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
+import redis
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerError
 
 from training import families, registry
 from training.bundle import Bundle
@@ -30,8 +32,6 @@ from training.splits import Timeline
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
-# A run whose worker has said nothing for so long is given up.
-SILENCE_LIMIT = timedelta(seconds=60)
 # Epochs may be shorter than a look at the page; the row is written this often at most.
 WRITTEN_EVERY_S = 0.5
 State = TrainingRun.State
@@ -116,8 +116,21 @@ def start(config: Config, *, promote: str, by: str) -> TrainingRun:
             )
     except IntegrityError as error:
         raise TrainingRefused(f"A model of {schema} is being trained already: wait for it, or cancel it.") from error
-    transaction.on_commit(lambda: task.delay(run.pk))
+    transaction.on_commit(lambda: _send(task, run))
     return run
+
+
+def _send(task: Any, run: TrainingRun) -> None:
+    """Have a worker take the run; what cannot be sent must not keep the next one from being started."""
+    try:
+        task.apply_async((run.pk,), retry=False)
+    except (BrokerError, redis.RedisError, OSError) as error:
+        logger.warning("Training run %s was not sent: %s", run.pk, error)
+        TrainingRun.objects.filter(pk=run.pk, state=State.QUEUED).update(
+            state=State.FAILED,
+            finished_at=timezone.now(),
+            failure="The message broker does not answer. Start it again.",
+        )
 
 
 def cancel(run: TrainingRun) -> bool:
@@ -131,11 +144,11 @@ def cancel(run: TrainingRun) -> bool:
 
 def give_up_the_lost() -> None:
     """Say of runs whose worker was killed that they have failed. Called by whoever looks at runs or starts one."""
-    now = timezone.now()
-    TrainingRun.objects.filter(state=State.RUNNING, heard_at__lt=now - SILENCE_LIMIT).update(
+    now, silence_s = timezone.now(), settings.TRAINING_SILENCE_S
+    TrainingRun.objects.filter(state=State.RUNNING, heard_at__lt=now - timedelta(seconds=silence_s)).update(
         state=State.FAILED,
         finished_at=now,
-        failure=f"Its worker has said nothing for {SILENCE_LIMIT.seconds} s: it was stopped, or killed for memory.",
+        failure=f"Its worker has said nothing for {silence_s} s: it was stopped, or killed for memory.",
     )
 
 

@@ -76,6 +76,21 @@ def test_it_goes_on_where_it_was_and_scores_nothing_twice(champion, shadow, acme
     assert ShadowScore.objects.count() == 47
 
 
+def test_a_row_without_what_it_takes_is_passed_over(champion, shadow, acme):
+    [old, *_] = traffic(champion, acme, 5)
+    del old.transaction.fields["V14"]
+    old.transaction.save()
+    assert shadows.score_along(now=later()) == 4
+    assert not ShadowScore.objects.filter(transaction=old.pk).exists()
+
+
+def test_after_a_standstill_it_begins_where_the_setting_says(champion, shadow, acme, settings):
+    settings.SHADOW_BEHIND_S = 20
+    traffic(champion, acme, 3, seconds_from_now=1)
+    traffic(champion, acme, 2, seconds_from_now=45)
+    assert shadows.score_along(now=later()) == 2
+
+
 def test_what_was_decided_before_it_became_a_shadow_is_none_of_its_business(champion, shadow, acme):
     traffic(champion, acme, seconds_from_now=-60)
     assert shadows.score_along(now=later()) == 0

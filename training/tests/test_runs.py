@@ -7,12 +7,13 @@ import time
 from datetime import timedelta
 
 import pytest
+import redis
 from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils import timezone
 
 from fraudsite.celery import app
-from fraudsite.testing import worker_environment
+from fraudsite.testing import suspended, worker_environment
 from training import configuration, runs
 from training.exceptions import TrainingRefused
 from training.models import TrainingRun
@@ -27,7 +28,7 @@ State = TrainingRun.State
 def sent(monkeypatch):
     """The runs that workers were asked for; none comes to a worker."""
     asked: list[int] = []
-    monkeypatch.setattr("training.tasks.train.delay", asked.append)
+    monkeypatch.setattr("training.tasks.train.apply_async", lambda arguments, **_: asked.extend(arguments))
     return asked
 
 
@@ -156,7 +157,7 @@ def cancelling(client, run, then):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_run_whose_worker_was_killed_says_so(bundle, redis_server, client, mel, monkeypatch, tmp_path):
+def test_a_run_whose_worker_was_killed_says_so(bundle, redis_server, client, mel, settings, tmp_path):
     run = runs.start(quick(**{"model.epochs": 100_000, "model.patience": 100_000}), promote="never", by="mel")
     command = [sys.executable, "-m", "celery", "-A", "fraudsite", "worker", "-Q", "training", "--pool", "solo"]
     with (tmp_path / "worker.log").open("wb") as log:
@@ -171,11 +172,24 @@ def test_a_run_whose_worker_was_killed_says_so(bundle, redis_server, client, mel
             process.wait()
     client.force_login(mel)
     assert progress_of(client, run)["state"] == "running"
-    monkeypatch.setattr(runs, "SILENCE_LIMIT", timedelta(0))
+    settings.TRAINING_SILENCE_S = 0
     told = progress_of(client, run)
     assert told["state"] == "failed"
     assert "killed for memory" in told["failure"]
     runs.start(quick(), promote="never", by="mel")  # and another can be started
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_that_could_not_be_sent_says_so_and_keeps_no_other_from_being_started(redis_server, settings):
+    with redis.Redis.from_url(settings.REDIS_URL) as connection:
+        process_id = connection.info("server")["process_id"]
+    with suspended(process_id):
+        run = runs.start(quick(), promote="never", by="mel")
+    run.refresh_from_db()
+    assert run.state == State.FAILED
+    assert "broker" in run.failure
+    again = runs.start(quick(), promote="never", by="mel")
+    assert TrainingRun.objects.get(pk=again.pk).state == State.QUEUED
 
 
 @pytest.mark.django_db
