@@ -37,7 +37,8 @@ def test_the_best_configuration_is_written_and_trains(name, capsys, tmp_path):
     config = configuration.read(tmp_path / "best.toml")
     assert config == search.best(study)
     assert config["model"]["epochs"] == 2
-    call_command("train", config=tmp_path / "best.toml", promote="never")
+    # After two epochs the best of three trials may rank badly, and any precision is to do.
+    call_command("train", config=tmp_path / "best.toml", promote="never", set=["policy.review_precision=0.01"])
     assert ModelVersion.objects.count() == 1
 
 
