@@ -26,6 +26,7 @@ BOUNDS = {
     "model.patience": (0, 100_000),
     "model.members": (1, 64),
     "model.binless_members": (0, 64),
+    "model.students": (0, 63),
     "model.bins": (1, 1024),
     "model.weight_decay": (0.0, 10.0),
     "model.legitimate_per_fraud": (0, 100_000),

@@ -99,6 +99,8 @@ OF_A_BAG = frozenset(
         "weight_decay",
         "legitimate_per_fraud",
         "draws",
+        "students",
+        "teacher",
     }
 )
 # By architecture. Modules are imported when they are needed: TensorFlow takes seconds.
@@ -123,10 +125,12 @@ def family_of(architecture: str) -> Family:
 
 def hyperparameters(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What the chosen architecture reads of a configuration, with `architecture` and `seed`; where `log_amount` or
-    `time_of_day` are wanted, also which feature that is: `amount_feature`, `time_feature`.
+    `time_of_day` are wanted, also which feature that is: `amount_feature`, `time_feature`; where there are `students`,
+    the section of their `teacher`.
 
     Raises:
-        ConfigurationError: one of them is wanted, and the schema has no such feature for the model.
+        ConfigurationError: one of them is wanted, and the schema has no such feature for the model; or all members of a
+            bag are students.
     """
     chosen = config["model"]["architecture"]
     section = FAMILIES[chosen].section if chosen in FAMILIES else "model"
@@ -140,6 +144,10 @@ def hyperparameters(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
                     f"model.{wish} must be false: {name} of {schema.name} is no feature of the model."
                 )
             found[f"{role}_feature"] = schema.input_names.index(name)
+    if found.get("students"):
+        if found["students"] >= found["members"]:
+            raise ConfigurationError("model.students must be less than model.members: somebody must learn from labels.")
+        found["teacher"] = dict(config["xgboost"])
     return found
 
 

@@ -21,6 +21,7 @@ from safetensors.numpy import load, save
 from sklearn.metrics import average_precision_score, log_loss
 
 from training import preprocessing
+from training.distillation import Lessons, teacher_of
 from training.exceptions import BundleRefused
 from training.families import Fitted, OnEpoch, Rows
 
@@ -29,6 +30,9 @@ FILE = "weights.safetensors"
 EXPLAIN_STEPS = 32
 DAY_S = 86_400
 LOOKED_AT_ONCE = 8192  # validation rows
+
+# Of what is wanted, [n, m], and logits, [n, m], to the loss of each.
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 @keras.saving.register_keras_serializable("fraudsite")
@@ -72,14 +76,16 @@ class PiecewiseLinear(keras.layers.Layer):
 
 class Network(NamedTuple):
     """The two halves of a model. `encoder` treats each feature by itself: rows [n, f] to [n, f * e], `e` numbers for
-    the first feature, then for the second. `head` makes of them [n, m] logits, of which the mean counts."""
+    the first feature, then for the second. `head` makes of them [n, m] logits, of which the mean counts. Of those
+    `students` says the last ones, if any learn from a teacher; `learners` says the others, who learn from labels."""
 
     encoder: keras.Model
     head: keras.Model
+    learners: keras.Model
+    students: keras.Model | None = None
 
-    @property
-    def whole(self) -> keras.Model:
-        return keras.Model(self.encoder.input, self.head(self.encoder.output))
+    def from_rows(self, head: keras.Model) -> keras.Model:
+        return keras.Model(self.encoder.input, head(self.encoder.output))
 
     @property
     def variables(self) -> list[Any]:
@@ -93,12 +99,14 @@ def mlp(features: int, hyperparameters: Mapping[str, Any]) -> Network:
     inputs = keras.Input((features,), name="features")
     encoder = keras.Model(inputs, Standardise(name="standardise")(inputs))
     encoded = keras.Input((features,), name="encoded")
-    return Network(encoder, keras.Model(encoded, _dense(encoded, hyperparameters, "")))
+    head = keras.Model(encoded, _dense(encoded, hyperparameters, ""))
+    return Network(encoder, head, learners=head)
 
 
 def bag(features: int, hyperparameters: Mapping[str, Any]) -> Network:
     """`members` such networks side by side, on `bins` per feature, and its standardised value with the tails pulled in.
-    The first `binless_members` of them see no bins but those of the amount.
+    The first `binless_members` of them see no bins but those of the amount. The last `students` of them learn what
+    boosted trees say (`training.distillation`), without dropout: of that word nothing is left to chance.
 
     Networks that differ in nothing but their first weights are wrong in different places (Lakshminarayanan, Pritzel and
     Blundell, Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles, NeurIPS 2017).
@@ -122,11 +130,21 @@ def bag(features: int, hyperparameters: Mapping[str, Any]) -> Network:
     whole = [blocks[:, feature] for feature in (amount, time) if feature is not None]
     binless = keras.ops.concatenate([blocks[:, :, 0], *whole], axis=1)
     without = hyperparameters.get("binless_members", 0)
+    learners = hyperparameters["members"] - hyperparameters.get("students", 0)
     logits = [
-        _dense(binless if member <= without else encoded, hyperparameters, f"{member}_")
+        _dense(
+            binless if member <= without else encoded,
+            hyperparameters if member <= learners else {**hyperparameters, "dropout": 0.0},
+            f"{member}_",
+        )
         for member in range(1, hyperparameters["members"] + 1)
     ]
-    return Network(encoder, keras.Model(encoded, keras.ops.concatenate(logits, axis=1)))
+    head, *parts = (
+        keras.Model(encoded, keras.ops.concatenate(some, axis=1))
+        for some in (logits, logits[:learners], logits[learners:])
+        if some
+    )
+    return Network(encoder, head, *parts)
 
 
 def _log_amount(amounts: Any) -> Any:
@@ -188,7 +206,10 @@ def fit(
     network = chosen.build(train[0].shape[1], hyperparameters)
     for variable in network.encoder.variables:
         variable.assign(statistics[variable.name])
-    history, kept_epoch = chosen.fit(network, hyperparameters, train, validation, on_epoch)
+    lessons = None
+    if network.students is not None:
+        lessons = _lessons(hyperparameters, train, validation, seed)
+    history, kept_epoch = chosen.fit(network, hyperparameters, train, validation, lessons, on_epoch)
     weights = {variable.path: variable.numpy() for variable in network.variables}
     return Fitted({FILE: save(weights)}, history, kept_epoch)
 
@@ -202,17 +223,35 @@ def restore(architecture: str, hyperparameters: Mapping[str, Any], files: Mappin
     return Scorer(architecture, hyperparameters, weights)
 
 
+def _lessons(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, seed: int) -> Lessons:
+    """What the teacher has to say. Like the bag, it sees the time of day in place of the moment, if that is wanted."""
+    time = hyperparameters.get("time_feature")
+    if time is not None:
+        train, validation = ((rows.copy(), labels) for rows, labels in (train, validation))
+        for rows, _ in (train, validation):
+            rows[:, time] %= DAY_S
+    teacher = teacher_of(hyperparameters["teacher"], train, validation, seed=seed)
+    return Lessons(*train, teacher, np.random.default_rng(seed))
+
+
 def _fit_until_it_stops_improving(
-    network: Network, hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch
+    network: Network,
+    hyperparameters: Mapping[str, Any],
+    train: Rows,
+    validation: Rows,
+    lessons: Lessons | None,
+    on_epoch: OnEpoch,
 ) -> tuple[dict[str, list[float]], int]:
     """The seed system's way: all rows in each epoch, Adam; keeps the epoch with the lowest validation loss."""
     random = np.random.default_rng(hyperparameters["seed"])
-    orders = (random.permutation(len(train[0])) for _ in range(hyperparameters["epochs"]))
-    batch_size = min(hyperparameters["batch_size"], len(train[0]))
-    optimizer = keras.optimizers.Adam(hyperparameters["learning_rate"])
+    rows, labels = train
+    batch_size = min(hyperparameters["batch_size"], len(rows))
+    orders = (random.permutation(len(rows)) for _ in range(hyperparameters["epochs"]))
+    learn = _learning(network, network.learners, keras.optimizers.Adam(hyperparameters["learning_rate"]), _of_labels)
+    epochs = (learn(*_batches(batch_size, rows[order], labels[order])) for order in orders)
     history: dict[str, list[float]] = {}
     kept_epoch, kept = 0, []
-    for epoch, said in _train(network, optimizer, train, validation, orders, batch_size):
+    for epoch, said in _judged(network, epochs, validation):
         _note(history, said)
         on_epoch(epoch, said)
         if said["val_loss"] <= min(history["val_loss"]):
@@ -225,82 +264,124 @@ def _fit_until_it_stops_improving(
 
 
 def _fit_on_fresh_samples(
-    network: Network, hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch
-) -> tuple[dict[str, list[float]], int]:
-    """In each epoch, `draws` times: all frauds and, drawn anew, `legitimate_per_fraud` as many other rows; 0 takes
-    all of them. AdamW, its rate falling to 0 along a cosine; keeps the last epoch. Validation rows are only looked at,
-    which takes longer than learning from a draw where frauds are few: so an epoch may have several."""
-    frauds, legitimate = np.flatnonzero(train[1]), np.flatnonzero(train[1] == 0)
-    taken = min(len(frauds) * hyperparameters["legitimate_per_fraud"] or len(legitimate), len(legitimate))
-    epochs, batch_size = hyperparameters["epochs"], min(hyperparameters["batch_size"], len(frauds) + taken)
-    random = np.random.default_rng(hyperparameters["seed"])
-
-    def draw() -> np.ndarray:
-        return random.permutation(np.concatenate([frauds, random.choice(legitimate, taken, replace=False)]))
-
-    draws = hyperparameters["draws"]
-    orders = (np.concatenate([draw() for _ in range(draws)]) for _ in range(epochs))
-    steps = epochs * (draws * (len(frauds) + taken) // batch_size)
-    rate = keras.optimizers.schedules.CosineDecay(hyperparameters["learning_rate"], steps)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=hyperparameters["weight_decay"])
-    oversampling = len(legitimate) / taken
-    history: dict[str, list[float]] = {}
-    for epoch, said in _train(network, optimizer, train, validation, orders, batch_size, oversampling):
-        _note(history, said)
-        on_epoch(epoch, said)
-    return history, epochs
-
-
-def _train(
     network: Network,
-    optimizer: keras.optimizers.Optimizer,
+    hyperparameters: Mapping[str, Any],
     train: Rows,
     validation: Rows,
-    orders: Iterable[np.ndarray],
-    batch_size: int,
-    oversampling: float = 1.0,
-) -> Iterator[tuple[int, dict[str, float]]]:
-    """Train an epoch on each of `orders`, numbers of training rows. Yields the epoch, from 1, and what came of it.
-
-    An epoch is one call of a compiled function that has all rows at hand: Keras's own loop spends more on handing over
-    a batch than a network of this size spends on learning from it. What does not fill a batch is left out; the order is
-    another in each epoch. `oversampling` says how many times more frequent, in odds, frauds are there than they are.
-    """
-    model = network.whole
-    rows, labels = tf.constant(train[0]), tf.constant(train[1][:, None], tf.float32)
+    lessons: Lessons | None,
+    on_epoch: OnEpoch,
+) -> tuple[dict[str, list[float]], int]:
+    """In each epoch, `draws` times: all frauds and, drawn anew, `legitimate_per_fraud` as many other rows; 0 takes
+    all of them; and a lesson for the students. AdamW, its rate falling to 0 along a cosine; keeps the last epoch.
+    Validation rows are only looked at, which takes longer than learning from a draw where frauds are few: so an epoch
+    may have several."""
+    rows, labels = train
+    frauds, legitimate = np.flatnonzero(labels), np.flatnonzero(labels == 0)
+    taken = min(len(frauds) * hyperparameters["legitimate_per_fraud"] or len(legitimate), len(legitimate))
+    batch_size, draws = min(hyperparameters["batch_size"], len(frauds) + taken), hyperparameters["draws"]
+    random = np.random.default_rng(hyperparameters["seed"])
     # Added while training, this makes the logits those of all rows, not of the sample, with nothing to undo later.
-    log_oversampling = float(np.log(oversampling))
+    log_oversampling = float(np.log(len(legitimate) / taken))
+
+    def learning(
+        head: keras.Model, loss: Loss, drawn_rows: int, draw: Callable[[], tuple[np.ndarray, np.ndarray]]
+    ) -> Callable[[], tf.Tensor]:
+        """A function that teaches `head` for an epoch and returns its mean loss."""
+        steps = hyperparameters["epochs"] * (draws * drawn_rows // batch_size)
+        rate = keras.optimizers.schedules.CosineDecay(hyperparameters["learning_rate"], steps)
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=hyperparameters["weight_decay"])
+        learn = _learning(network, head, optimizer, loss)
+
+        def epoch() -> tf.Tensor:
+            parts = zip(*(draw() for _ in range(draws)), strict=True)
+            return learn(*_batches(batch_size, *(np.concatenate(part) for part in parts)))
+
+        return epoch
+
+    def sample() -> tuple[np.ndarray, np.ndarray]:
+        chosen = random.permutation(np.concatenate([frauds, random.choice(legitimate, taken, replace=False)]))
+        return rows[chosen], labels[chosen]
+
+    def of_the_sample(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        return _of_labels(wanted, logits + log_oversampling)
+
+    learn = learning(network.learners, of_the_sample, len(frauds) + taken, sample)
+    imitate = learning(network.students, _of_logits, len(lessons), lessons.draw) if lessons is not None else None
+
+    def epochs() -> Iterator[tf.Tensor]:
+        for _ in range(hyperparameters["epochs"]):
+            if imitate is not None:
+                imitate()
+            yield learn()
+
+    history: dict[str, list[float]] = {}
+    for epoch, said in _judged(network, epochs(), validation):
+        _note(history, said)
+        on_epoch(epoch, said)
+    return history, hyperparameters["epochs"]
+
+
+def _of_labels(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    return tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits)
+
+
+def _of_logits(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Huber's: squares would have a student mind the odds of what is surely good more than the border."""
+    off = tf.abs(wanted - logits)
+    return tf.where(off < 1, off**2 / 2, off - 0.5)
+
+
+def _batches(size: int, rows: np.ndarray, wanted: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rows as [b, size, f], and what is wanted of them, [b, size, 1]. What does not fill a batch is left out."""
+    full = len(rows) // size * size
+    return tf.constant(rows[:full].reshape(-1, size, rows.shape[1])), tf.constant(
+        wanted[:full].reshape(-1, size, 1), tf.float32
+    )
+
+
+def _learning(
+    network: Network, head: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """A compiled function that takes an epoch of `_batches` through `head` and returns the mean loss.
+
+    Keras's own loop spends more on handing over a batch than a network of this size spends on learning from it.
+    """
+    model = network.from_rows(head)
     optimizer.build(model.trainable_variables)
 
     @tf.function
-    def learn(batches: tf.Tensor) -> tf.Tensor:
+    def learn(rows: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
         total = 0.0
-        for batch in batches:
+        for batch in tf.range(tf.shape(rows)[0]):
             with tf.GradientTape() as tape:
-                logits = model(tf.gather(rows, batch), training=True)
+                logits = model(rows[batch], training=True)
                 # Every member learns for itself: of a loss of their mean, one would learn and the others lean on it.
-                wanted = tf.broadcast_to(tf.gather(labels, batch), tf.shape(logits))
-                losses = tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits + log_oversampling)
-                loss = tf.reduce_mean(losses)
-            optimizer.apply(tape.gradient(loss, model.trainable_variables))
-            total += loss
-        return total / tf.cast(len(batches), tf.float32)
+                mean = tf.reduce_mean(loss(tf.broadcast_to(wanted[batch], tf.shape(logits)), logits))
+            optimizer.apply(tape.gradient(mean, model.trainable_variables))
+            total += mean
+        return total / tf.cast(tf.shape(rows)[0], tf.float32)
 
-    @tf.function(input_signature=[tf.TensorSpec((None, train[0].shape[1]), tf.float32)])
+    return learn
+
+
+def _judged(network: Network, epochs: Iterable[tf.Tensor], validation: Rows) -> Iterator[tuple[int, dict[str, float]]]:
+    """Run `epochs`, which say their loss. Yields the number of each, from 1, and what came of it."""
+    model = network.from_rows(network.head)
+    rows, labels = validation
+
+    @tf.function(input_signature=[tf.TensorSpec((None, rows.shape[1]), tf.float32)])
     def score(rows: tf.Tensor) -> tf.Tensor:
         return tf.sigmoid(tf.reduce_mean(model(rows, training=False), axis=1))
 
-    for epoch, order in enumerate(orders, start=1):
-        batches = order[: len(order) // batch_size * batch_size].reshape(-1, batch_size)
-        loss = learn(tf.constant(batches, tf.int32))
-        parts = range(0, len(validation[0]), LOOKED_AT_ONCE)
-        scores = np.concatenate([score(validation[0][part : part + LOOKED_AT_ONCE]).numpy() for part in parts])
+    for epoch, loss in enumerate(epochs, start=1):
+        parts = range(0, len(rows), LOOKED_AT_ONCE)
+        scores = np.concatenate([score(rows[part : part + LOOKED_AT_ONCE]).numpy() for part in parts])
         yield (
             epoch,
             {
                 "loss": float(loss),
-                "val_loss": float(log_loss(validation[1], scores, labels=[0, 1])),
-                "val_auprc": float(average_precision_score(validation[1], scores)),
+                "val_loss": float(log_loss(labels, scores, labels=[0, 1])),
+                "val_auprc": float(average_precision_score(labels, scores)),
             },
         )
 
@@ -315,7 +396,7 @@ class Architecture(NamedTuple):
 
     build: Callable[[int, Mapping[str, Any]], Network]
     fit: Callable[
-        [Network, Mapping[str, Any], Rows, Rows, OnEpoch],
+        [Network, Mapping[str, Any], Rows, Rows, Lessons | None, OnEpoch],
         tuple[dict[str, list[float]], int],
     ]
 
@@ -343,7 +424,8 @@ class Scorer:
     ) -> None:
         try:
             self._width = len(weights["standardise/mean"])
-            encoder, head = network = ARCHITECTURES[architecture].build(self._width, hyperparameters)
+            network = ARCHITECTURES[architecture].build(self._width, hyperparameters)
+            encoder, head = network.encoder, network.head
             for variable in network.variables:
                 variable.assign(weights[variable.path])
         except (KeyError, ValueError) as error:
