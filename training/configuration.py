@@ -48,10 +48,13 @@ BOUNDS = {
 }
 
 
-def path_of(schema: str) -> Path:
-    """The configuration that is shipped for a schema: its own file, or else the shipped values."""
-    own = SCHEMA_CONFIGS_DIR / f"{schema}.toml"
-    return own if own.is_file() else DEFAULT_PATH
+def path_of(schema: str, protocol: str | None = None) -> Path:
+    """The configuration that is shipped for a schema: that for the protocol, if there is one, or its own, or else the
+    shipped values."""
+    for own in (f"{schema}-{protocol}.toml", f"{schema}.toml"):
+        if (path := SCHEMA_CONFIGS_DIR / own).is_file():
+            return path
+    return DEFAULT_PATH
 
 
 def recipes_of(schema: str) -> list[Path]:

@@ -12,7 +12,8 @@ from scipy.special import logit
 from training import families
 from training.families import Rows, Scorer
 
-# Rows of a lesson. The hardest legitimate rows, by what the teacher says, decide about precision: they are in each.
+# Rows of a lesson, at most. The hardest legitimate rows, by what the teacher says, decide about precision: they are in
+# each.
 HARDEST = 5_000
 DRAWN = 15_000
 MADE_UP = 20_000
@@ -54,27 +55,26 @@ class Lessons:
         self._always = np.concatenate([frauds, legitimate[falling[:HARDEST]]])
         self._to_mix = np.concatenate([frauds, legitimate[falling[:HARDEST_TO_MIX]]])
         self._legitimate = legitimate
+        self._drawn, self._made_up = min(DRAWN, len(legitimate)), min(MADE_UP, len(rows))
 
     def __len__(self) -> int:
         """The rows of a lesson."""
-        return len(self._always) + min(DRAWN, len(self._legitimate)) + MADE_UP
+        return len(self._always) + self._drawn + self._made_up
 
     def draw(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of a lesson, [len(self), f] float32 in no order, and the teacher's logits of them, [len(self)] float32:
         all frauds, the hardest legitimate rows, others drawn, and rows made up of two."""
-        drawn = self._random.choice(self._legitimate, min(DRAWN, len(self._legitimate)), replace=False)
-        rows = self._random.permutation(np.concatenate([self._always, drawn, self._made_up()]))
+        drawn = self._random.choice(self._legitimate, self._drawn, replace=False)
+        rows = self._random.permutation(np.concatenate([self._always, drawn, self._make_up()]))
         with np.errstate(divide="ignore"):
             logits = logit(self._teacher.score(rows).astype(np.float64))
         return rows, logits.clip(-FURTHEST_LOGIT, FURTHEST_LOGIT).astype(np.float32)
 
-    def _made_up(self) -> np.ndarray:
+    def _make_up(self) -> np.ndarray:
         """Frauds and hard legitimate rows in which some values, from none to all, are those of another row: as often
         of such a one as of any legitimate one."""
-        whole = self._random.choice(self._to_mix, MADE_UP)
-        near = self._random.random((MADE_UP, 1)) < 0.5
-        other = np.where(
-            near, self._random.choice(self._to_mix, MADE_UP), self._random.choice(self._legitimate, MADE_UP)
-        )
-        changed = self._random.random(whole.shape) < self._random.random((MADE_UP, 1))
+        count, random = self._made_up, self._random
+        whole, near, far = (random.choice(some, count) for some in (self._to_mix, self._to_mix, self._legitimate))
+        other = np.where(random.random((count, 1)) < 0.5, near, far)
+        changed = random.random(whole.shape) < random.random((count, 1))
         return np.where(changed, other, whole)

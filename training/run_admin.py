@@ -58,7 +58,9 @@ class TrainingForm(forms.Form):
                 overrides["split.protocol"] = given["protocol"]
             if given["seed"] is not None:
                 overrides["model.seed"] = given["seed"]
-            self.configuration = configuration.read(configuration.path_of(given["schema"]), overrides)
+            self.configuration = configuration.read(
+                configuration.path_of(given["schema"], overrides.get("split.protocol")), overrides
+            )
             families.family_of(self.configuration["model"]["architecture"])
         except ConfigurationError as error:
             raise ValidationError({"changes": str(error)}) from error
@@ -176,7 +178,7 @@ def told(run: TrainingRun) -> dict[str, Any]:
 
 def _differences(run: TrainingRun) -> list[tuple[str, Any]]:
     """Where the configuration of a run differs from the one shipped for its schema."""
-    shipped = configuration.read(configuration.path_of(run.schema))
+    shipped = configuration.read(configuration.path_of(run.schema, run.configuration["split"]["protocol"]))
     return [
         (f"{section}.{key}", value)
         for section, keys in run.configuration.items()

@@ -191,5 +191,6 @@ def test_the_seed_systems_network_takes_part_whatever_is_shipped():
     everybody = contenders("ulb")
     assert {"logistic", "forest", "histogram", "xgboost", "lightgbm", "seed-mlp"} <= everybody.keys()
     assert everybody["seed-mlp"].parameters["units"] == [32, 16]
-    assert {"ulb-bag"} <= everybody.keys()
+    assert everybody["ulb"].parameters["architecture"] == "bag"
+    assert "ulb-seed" not in everybody
     assert len(everybody["seed-mlp"].seeds_of(Case("seed", 0))) == 10

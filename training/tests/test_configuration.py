@@ -26,6 +26,7 @@ def test_what_is_shipped_is_the_seed_systems_network():
         "patience": 5,
         "members": 4,
         "binless_members": 0,
+        "students": 0,
         "bins": 16,
         "log_amount": False,
         "time_of_day": False,
@@ -37,15 +38,22 @@ def test_what_is_shipped_is_the_seed_systems_network():
 
 
 def test_a_schema_has_a_configuration_of_its_own_or_the_shipped_one():
-    assert configuration.path_of("ulb") == configuration.DEFAULT_PATH
+    assert configuration.path_of("merchant") == configuration.DEFAULT_PATH
     handbook = configuration.read(configuration.path_of("handbook"))
     assert (handbook["data"]["schema"], handbook["split"]["protocol"]) == ("handbook", "time")
     assert handbook["policy"] == configuration.read()["policy"]
 
 
+def test_the_protocol_of_the_seed_system_has_its_network():
+    config = configuration.read(configuration.path_of("ulb", "seed"))
+    assert config["split"]["protocol"] == "seed"
+    assert config["model"] == configuration.read()["model"]
+    assert configuration.path_of("ulb", "time") == configuration.path_of("ulb")
+    assert configuration.path_of("handbook", "seed") == configuration.path_of("handbook")
+
+
 def test_the_bag_for_ulb_finds_the_money_and_the_moment():
-    config = configuration.read(configuration.SCHEMA_CONFIGS_DIR / "ulb-bag.toml")
-    found = families.hyperparameters(config)
+    found = families.hyperparameters(configuration.read(configuration.path_of("ulb")))
     assert (found["architecture"], found["time_feature"], found["amount_feature"]) == ("bag", 0, 29)
 
 
@@ -54,6 +62,15 @@ def test_a_schema_whose_time_is_no_feature_has_no_time_of_day():
     config = configuration.read(configuration.path_of("handbook"), wanted)
     with pytest.raises(ConfigurationError, match=r"model\.time_of_day must be false"):
         families.hyperparameters(config)
+
+
+def test_students_learn_of_the_trees_that_are_configured_and_beside_those_who_learn_of_labels():
+    of_trees = {"model.architecture": "bag", "model.members": 3, "xgboost.depth": 7}
+    assert "teacher" not in families.hyperparameters(configuration.read(overrides=of_trees))
+    found = families.hyperparameters(configuration.read(overrides=of_trees | {"model.students": 2}))
+    assert found["teacher"]["depth"] == 7
+    with pytest.raises(ConfigurationError, match=r"model\.students must be less than model\.members"):
+        families.hyperparameters(configuration.read(overrides=of_trees | {"model.students": 3}))
 
 
 def test_a_file_replaces_what_it_names_and_an_override_replaces_the_file(config_file):

@@ -17,6 +17,9 @@ BAG = {
     "model.architecture": "bag",
     "model.members": 3,
     "model.binless_members": 1,
+    "model.students": 1,
+    "xgboost.epochs": 60,
+    "xgboost.learning_rate": 0.3,
     "model.bins": 8,
     "model.legitimate_per_fraud": 5,
     "model.draws": 2,
@@ -180,7 +183,7 @@ def test_a_transaction_scores_the_same_at_the_same_time_of_another_day(bag, rows
 def test_a_bag_from_before_there_were_choices_of_encoding_scores_as_ever(tmp_path, rows):
     small = {"model.architecture": "bag", "model.members": 2, "model.bins": 4, "model.epochs": 1}
     bundle = tiny_bundle(tmp_path, django_settings.BUNDLE_SIGNING_KEY, **small)
-    newer = {"log_amount", "time_of_day", "binless_members", "draws"}
+    newer = {"log_amount", "time_of_day", "binless_members", "draws", "students"}
     known = {name: value for name, value in bundle.hyperparameters.items() if name not in newer}
     assert bundle.weights["1_dense_1/kernel"].shape == (30 * 5, 32)
     as_ever, now = (Scorer("bag", one, bundle.weights) for one in (known, bundle.hyperparameters))

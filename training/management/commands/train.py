@@ -45,7 +45,9 @@ class Command(BaseCommand):
             overrides["split.protocol"] = options["protocol"]
         if options["seed"] is not None:
             overrides["model.seed"] = options["seed"]
-        config = configuration.read(options["config"] or configuration.path_of(options["schema"]), overrides)
+        config = configuration.read(
+            options["config"] or configuration.path_of(options["schema"], overrides.get("split.protocol")), overrides
+        )
         dataset = runs.read_dataset(config)
         console = Console()
         console.print(f"{dataset.report.rows:,} rows, {dataset.report.frauds:,} frauds. Loading the model's library …")

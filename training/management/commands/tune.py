@@ -46,7 +46,9 @@ class Command(BaseCommand):
 
     def _tune(self, options: dict[str, Any]) -> None:
         overrides = dict(configuration.parse_override(text) for text in options["set"])
-        config = configuration.read(options["config"] or configuration.path_of(options["schema"]), overrides)
+        config = configuration.read(
+            options["config"] or configuration.path_of(options["schema"], overrides.get("split.protocol")), overrides
+        )
         chosen = config["data"]["schema"], config["model"]["architecture"], config["split"]["protocol"]
         path = studies.path_of(options["name"] or "-".join(chosen))
         study = search.open_study(path, config)

@@ -1,0 +1,99 @@
+"""What students learn of boosted trees."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+from scipy.special import logit
+
+from training import configuration, distillation
+from training.distillation import Lessons, teacher_of
+from training.model import FILE, bag, fit
+from training.tests.support import made_up_rows
+
+SETTINGS = configuration.read(overrides={"xgboost.epochs": 60, "xgboost.learning_rate": 0.3})["xgboost"]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Float32 as models see them, and labels."""
+    features, labels = made_up_rows()
+    return features.astype(np.float32), labels
+
+
+@pytest.fixture(scope="module")
+def teacher(rows):
+    return teacher_of(SETTINGS, rows, made_up_rows(seed=1), seed=0)
+
+
+@pytest.fixture
+def lessons(rows, teacher):
+    return Lessons(*rows, teacher, np.random.default_rng(0))
+
+
+@pytest.fixture
+def small_lessons(monkeypatch, rows, teacher):
+    for name, count in (("HARDEST", 50), ("DRAWN", 100), ("MADE_UP", 200), ("HARDEST_TO_MIX", 20)):
+        monkeypatch.setattr(distillation, name, count)
+    return Lessons(*rows, teacher, np.random.default_rng(0))
+
+
+def among(rows, others):
+    """[n] bool: which of `rows` are among `others`."""
+    known = {row.tobytes() for row in others}
+    return np.array([row.tobytes() in known for row in rows])
+
+
+def test_a_lesson_has_every_fraud_and_the_legitimate_rows_that_the_teacher_finds_hardest(small_lessons, rows, teacher):
+    features, labels = rows
+    drawn, _ = small_lessons.draw()
+    assert len(drawn) == len(small_lessons) == 120 + 50 + 100 + 200
+    assert among(features[labels == 1], drawn).all()
+    legitimate = features[labels == 0]
+    assert among(legitimate[np.argsort(-teacher.score(legitimate))[:50]], drawn).all()
+
+
+def test_every_lesson_is_drawn_anew(small_lessons):
+    first, second = (small_lessons.draw()[0] for _ in range(2))
+    assert 120 + 50 <= among(first, second).sum() < 300
+
+
+def test_every_value_of_a_made_up_row_is_that_of_a_training_row(lessons, rows):
+    features, _ = rows
+    drawn, _ = lessons.draw()
+    made_up = drawn[~among(drawn, features)]
+    assert len(made_up) > 1000
+    assert all(np.isin(made_up[:, feature], features[:, feature]).all() for feature in range(features.shape[1]))
+
+
+def test_of_every_row_the_teachers_logit_is_learnt_within_bounds(lessons, teacher):
+    drawn, logits = lessons.draw()
+    said = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    np.testing.assert_allclose(said, teacher.score(drawn).clip(1e-4, 1 - 1e-4), atol=2e-4)
+    assert np.abs(logits).max() <= distillation.FURTHEST_LOGIT
+
+
+def test_a_student_comes_to_say_what_the_teacher_says(rows, teacher):
+    hyperparameters = {
+        **configuration.read()["model"],
+        **{"units": [64], "members": 2, "students": 1, "bins": 8, "batch_size": 256, "epochs": 8, "draws": 2},
+        **{"learning_rate": 0.01, "dropout": 0.5, "teacher": SETTINGS},
+    }
+    found = fit(
+        architecture="bag",
+        hyperparameters=hyperparameters,
+        train=rows,
+        validation=made_up_rows(seed=1),
+        seed=0,
+        on_epoch=lambda epoch, said: None,
+    )
+    network, weights = bag(30, hyperparameters), load(found.files[FILE])
+    for variable in network.variables:
+        variable.assign(weights[variable.path])
+    unseen, _ = made_up_rows(seed=2)
+    wanted = logit(teacher.score(unseen.astype(np.float32)))
+    student, learner = (
+        np.corrcoef(network.from_rows(head).predict(unseen, verbose=0)[:, 0], wanted)[0, 1]
+        for head in (network.students, network.learners)
+    )
+    assert student > 0.9
+    assert student > learner
