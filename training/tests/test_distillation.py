@@ -27,14 +27,14 @@ def teacher(rows):
 
 @pytest.fixture
 def lessons(rows, teacher):
-    return Lessons(*rows, teacher, np.random.default_rng(0))
+    return Lessons(rows[0], rows[1], teacher, np.random.default_rng(0))
 
 
 @pytest.fixture
 def small_lessons(monkeypatch, rows, teacher):
     for name, count in (("HARDEST", 50), ("DRAWN", 100), ("MADE_UP", 200), ("HARDEST_TO_MIX", 20)):
         monkeypatch.setattr(distillation, name, count)
-    return Lessons(*rows, teacher, np.random.default_rng(0))
+    return Lessons(rows[0], rows[1], teacher, np.random.default_rng(0))
 
 
 def among(rows, others):
