@@ -74,7 +74,7 @@ def logits(bundle, rows):
         encoded[:, 0] = 0
         encoded[:, 0, :2] = np.column_stack([np.sin(angle), np.cos(angle)])
         encoded[:, -1, 0] = np.log1p(rows[:, -1].clip(0).astype(np.float64)) / 2 - 1.5
-        binless = np.concatenate([encoded[:, :, 0], encoded[:, -1], encoded[:, 0]], axis=1)
+        binless = np.concatenate([encoded[:, :, 0], encoded[:, 0, 1:2]], axis=1)
         encoded = encoded.reshape(len(rows), -1)
         members = [f"{member}_" for member in range(1, bundle.hyperparameters["members"] + 1)]
     outputs = []
@@ -159,9 +159,9 @@ def test_the_members_of_a_bag_learn_different_things(bag):
     assert np.abs(second - third).mean() > 0.01
 
 
-def test_a_binless_member_sees_of_each_feature_one_number_and_all_of_money_and_moment(bag):
+def test_a_binless_member_sees_of_each_feature_one_number_and_of_the_moment_two(bag):
     widths = [len(bag.weights[f"{member}_dense_1/kernel"]) for member in (1, 2)]
-    assert widths == [30 + 2 * 9, 30 * 9]
+    assert widths == [30 + 1, 30 * 9]
 
 
 def test_a_sample_of_the_legitimate_rows_leaves_scores_that_are_probabilities(bag):
