@@ -219,7 +219,8 @@ def fit(
     on_epoch: OnEpoch,
 ) -> Fitted:
     """See `families.Family`. The one file has the weights, the preprocessing among them, as float32 arrays by name."""
-    statistics = preprocessing.statistics(*train, bins=hyperparameters["bins"])
+    bins = 0 if architecture == "mlp" else hyperparameters["bins"]
+    statistics = preprocessing.statistics(*train, bins=bins)
     train, validation = ((rows.astype(np.float32), labels) for rows, labels in (train, validation))
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
@@ -265,11 +266,11 @@ def _fit_until_it_stops_improving(
 ) -> tuple[dict[str, list[float]], int]:
     """The seed system's way: all rows in each epoch, Adam; keeps the epoch with the lowest validation loss."""
     random = np.random.default_rng(hyperparameters["seed"])
-    rows, labels = train
+    rows, labels = _tensors(*train)
     batch_size = min(hyperparameters["batch_size"], len(rows))
     orders = (random.permutation(len(rows)) for _ in range(hyperparameters["epochs"]))
     learn = _learning(network, network.learners, keras.optimizers.Adam(hyperparameters["learning_rate"]), _of_labels)
-    epochs = (learn(*_batches(batch_size, rows[order], labels[order])) for order in orders)
+    epochs = (learn(rows, labels, _batches(order, batch_size)) for order in orders)
     history: dict[str, list[float]] = {}
     kept_epoch, kept = 0, []
     for epoch, said in _judged(network, epochs, validation):
@@ -296,44 +297,39 @@ def _fit_on_fresh_samples(
     all of them; and a lesson for the students. AdamW, its rate falling to 0 along a cosine; keeps the last epoch.
     Validation rows are only looked at, which takes longer than learning from a draw where frauds are few: so an epoch
     may have several."""
-    rows, labels = train
-    frauds, legitimate = np.flatnonzero(labels), np.flatnonzero(labels == 0)
+    frauds, legitimate = np.flatnonzero(train[1]), np.flatnonzero(train[1] == 0)
     taken = min(len(frauds) * hyperparameters["legitimate_per_fraud"] or len(legitimate), len(legitimate))
     batch_size, draws = min(hyperparameters["batch_size"], len(frauds) + taken), hyperparameters["draws"]
     random = np.random.default_rng(hyperparameters["seed"])
+    rows, labels = _tensors(*train)
     # Added while training, this makes the logits those of all rows, not of the sample, with nothing to undo later.
     log_oversampling = float(np.log(len(legitimate) / taken))
 
     def learning(
-        head: keras.Model, loss: Loss, drawn_rows: int, draw: Callable[[], tuple[np.ndarray, np.ndarray]]
-    ) -> Callable[[], tf.Tensor]:
-        """A function that teaches `head` for an epoch and returns its mean loss."""
+        head: keras.Model, loss: Loss, drawn_rows: int
+    ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
         steps = hyperparameters["epochs"] * (draws * drawn_rows // batch_size)
         rate = keras.optimizers.schedules.CosineDecay(hyperparameters["learning_rate"], steps)
         optimizer = keras.optimizers.AdamW(rate, weight_decay=hyperparameters["weight_decay"])
-        learn = _learning(network, head, optimizer, loss)
-
-        def epoch() -> tf.Tensor:
-            parts = zip(*(draw() for _ in range(draws)), strict=True)
-            return learn(*_batches(batch_size, *(np.concatenate(part) for part in parts)))
-
-        return epoch
-
-    def sample() -> tuple[np.ndarray, np.ndarray]:
-        chosen = random.permutation(np.concatenate([frauds, random.choice(legitimate, taken, replace=False)]))
-        return rows[chosen], labels[chosen]
+        return _learning(network, head, optimizer, loss)
 
     def of_the_sample(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         return _of_labels(wanted, logits + log_oversampling)
 
-    learn = learning(network.learners, of_the_sample, len(frauds) + taken, sample)
-    imitate = learning(network.students, _of_logits, len(lessons), lessons.draw) if lessons is not None else None
+    def sample() -> np.ndarray:
+        return random.permutation(np.concatenate([frauds, random.choice(legitimate, taken, replace=False)]))
+
+    learn = learning(network.learners, of_the_sample, len(frauds) + taken)
+    imitate = learning(network.students, _of_logits, len(lessons)) if lessons is not None else None
 
     def epochs() -> Iterator[tf.Tensor]:
         for _ in range(hyperparameters["epochs"]):
-            if imitate is not None:
-                imitate()
-            yield learn()
+            if lessons is not None and imitate is not None:
+                drawn, logits = (
+                    np.concatenate(parts) for parts in zip(*(lessons.draw() for _ in range(draws)), strict=True)
+                )
+                imitate(*_tensors(drawn, logits), _batches(np.arange(len(drawn)), batch_size))
+            yield learn(rows, labels, _batches(np.concatenate([sample() for _ in range(draws)]), batch_size))
 
     history: dict[str, list[float]] = {}
     for epoch, said in _judged(network, epochs(), validation):
@@ -352,18 +348,20 @@ def _of_logits(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.where(off < 1, off**2 / 2, off - 0.5)
 
 
-def _batches(size: int, rows: np.ndarray, wanted: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-    """Rows as [b, size, f], and what is wanted of them, [b, size, 1]. What does not fill a batch is left out."""
-    full = len(rows) // size * size
-    return tf.constant(rows[:full].reshape(-1, size, rows.shape[1])), tf.constant(
-        wanted[:full].reshape(-1, size, 1), tf.float32
-    )
+def _tensors(rows: np.ndarray, wanted: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rows [n, f], and what is wanted of them, [n, 1]."""
+    return tf.constant(rows, tf.float32), tf.constant(wanted[:, None], tf.float32)
+
+
+def _batches(order: np.ndarray, size: int) -> tf.Tensor:
+    """Numbers of rows as [b, size]. What does not fill a batch is left out."""
+    return tf.constant(order[: len(order) // size * size].reshape(-1, size), tf.int32)
 
 
 def _learning(
     network: Network, head: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss
-) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """A compiled function that takes an epoch of `_batches` through `head` and returns the mean loss.
+) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """A compiled function that takes `_tensors` through `head` in `_batches` and returns the mean loss.
 
     Keras's own loop spends more on handing over a batch than a network of this size spends on learning from it.
     """
@@ -371,16 +369,16 @@ def _learning(
     optimizer.build(model.trainable_variables)
 
     @tf.function
-    def learn(rows: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+    def learn(rows: tf.Tensor, wanted: tf.Tensor, batches: tf.Tensor) -> tf.Tensor:
         total = 0.0
-        for batch in tf.range(tf.shape(rows)[0]):
+        for batch in batches:
             with tf.GradientTape() as tape:
-                logits = model(rows[batch], training=True)
+                logits = model(tf.gather(rows, batch), training=True)
                 # Every member learns for itself: of a loss of their mean, one would learn and the others lean on it.
-                mean = tf.reduce_mean(loss(tf.broadcast_to(wanted[batch], tf.shape(logits)), logits))
+                mean = tf.reduce_mean(loss(tf.broadcast_to(tf.gather(wanted, batch), tf.shape(logits)), logits))
             optimizer.apply(tape.gradient(mean, model.trainable_variables))
             total += mean
-        return total / tf.cast(tf.shape(rows)[0], tf.float32)
+        return total / tf.cast(len(batches), tf.float32)
 
     return learn
 

@@ -10,9 +10,11 @@ REFERENCE_BINS = 10
 
 def statistics(features: np.ndarray, labels: np.ndarray, *, bins: int) -> dict[str, np.ndarray]:
     """What the graph's own preprocessing needs to know of training rows [n, f] float64 and labels [n] of 0 and 1, as
-    float32: `mean` and `scale` [f], and `edges` [f, bins + 1]."""
+    float32: `mean` and `scale` [f], and `edges` [f, bins + 1] unless there are no `bins`."""
     scaler = StandardScaler().fit(features)
-    found = {"mean": scaler.mean_, "scale": scaler.scale_, "edges": bin_edges(features, labels, bins)}
+    found = {"mean": scaler.mean_, "scale": scaler.scale_}
+    if bins:
+        found["edges"] = bin_edges(features, labels, bins)
     return {name: values.astype(np.float32) for name, values in found.items()}
 
 
