@@ -46,6 +46,12 @@ BOUNDS = {
     "policy.block_precision": (0.0, 1.0),
     "evaluation.bootstrap_resamples": (0, 100_000),
 }
+PROTOCOLS = ("stratified", "seed", "time")
+# What a word may be. `model.architecture` is for `training.families` to say.
+CHOICES = {
+    "split.protocol": PROTOCOLS,
+    "policy.choose": ("precision", "cost", "alerts_per_day"),
+}
 
 
 def path_of(schema: str, protocol: str | None = None) -> Path:
@@ -68,7 +74,7 @@ def read(path: Path = DEFAULT_PATH, overrides: dict[str, Any] | None = None) -> 
 
     Raises:
         ConfigurationError: not TOML; or a section or key that the shipped file does not have, or a value of another
-            type or out of bounds.
+            type, out of bounds or none of the choices.
     """
     config = tomllib.loads(DEFAULT_PATH.read_text())
     try:
@@ -86,6 +92,9 @@ def read(path: Path = DEFAULT_PATH, overrides: dict[str, Any] | None = None) -> 
             value = float(value)
         if type(value) is not wanted:
             raise ConfigurationError(f"{name} must be of type {wanted.__name__}, like {known[key]!r}.")
+        if name in CHOICES and value not in CHOICES[name]:
+            *others, last = CHOICES[name]
+            raise ConfigurationError(f"{name} must be {', '.join(others)} or {last}, not {value}.")
         if name in BOUNDS:
             low, high = BOUNDS[name]
             for item in value if isinstance(value, list) else [value]:

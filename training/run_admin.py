@@ -18,7 +18,6 @@ from django.utils.safestring import SafeString
 from training import configuration, families, runs
 from training.exceptions import ConfigurationError, TrainingRefused
 from training.models import TrainingRun
-from training.splits import PROTOCOLS
 
 
 class TrainingForm(forms.Form):
@@ -33,7 +32,7 @@ class TrainingForm(forms.Form):
         help_text="Trained with the configuration that is shipped for it.",
     )
     protocol = forms.ChoiceField(
-        choices=[("", "as configured"), *[(name, name) for name in PROTOCOLS]],
+        choices=[("", "as configured"), *[(name, name) for name in configuration.PROTOCOLS]],
         required=False,
         help_text="How rows are split into training, validation and test.",
     )

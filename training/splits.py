@@ -8,7 +8,6 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 
 SEED_SYSTEM_RANDOM_STATE = 42
-PROTOCOLS = ("stratified", "seed", "time")
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,12 @@ def test_a_value_out_of_bounds_is_refused_by_name(name, value):
         configuration.read(overrides={name: value})
 
 
+@pytest.mark.parametrize("name", ["split.protocol", "policy.choose"])
+def test_a_word_that_is_no_choice_is_refused_with_those_that_are(name):
+    with pytest.raises(ConfigurationError, match=rf"{name} must be .* or .*, not dice"):
+        configuration.read(overrides={name: "dice"})
+
+
 def test_every_number_of_the_shipped_file_has_bounds():
     numbers = {
         f"{section}.{key}"

@@ -20,7 +20,7 @@ from training.models import TrainingRun
 
 START = reverse("admin:training_trainingrun_add")
 LIST = reverse("admin:training_trainingrun_changelist")
-QUICK = "[model]\nepochs = 2\n[evaluation]\nbootstrap_resamples = 5"
+QUICK = "[model]\narchitecture = 'mlp'\nepochs = 2\n[evaluation]\nbootstrap_resamples = 5"
 State = TrainingRun.State
 
 
@@ -124,7 +124,7 @@ def test_a_run_is_taken_once(bundle, monkeypatch):
     ("overrides", "said"),
     [
         ({"data.parquet": "absent.parquet"}, "manage.py ingest"),
-        ({"split.protocol": "nonesuch"}, "split.protocol must be"),
+        ({"model.architecture": "resnet"}, "model.architecture must be"),
     ],
 )
 def test_a_run_that_fails_says_why(bundle, client, mel, overrides, said):

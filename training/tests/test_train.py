@@ -13,7 +13,7 @@ from training.tests.support import store_made_up_dataset
 
 pytestmark = pytest.mark.django_db
 
-SMALL = ["model.epochs=12", "model.batch_size=128", "evaluation.bootstrap_resamples=20"]
+SMALL = ["model.architecture=mlp", "model.epochs=12", "model.batch_size=128", "evaluation.bootstrap_resamples=20"]
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +49,13 @@ def test_it_registers_a_signed_bundle_with_its_metrics_and_thresholds(train):
     assert version.protocol == "stratified"
     assert (version.review_threshold, version.block_threshold) == (bundle.review_threshold, bundle.block_threshold)
     assert bundle.plots.keys() == {"precision_recall", "reliability", "roc", "scores", "training"}
+
+
+def test_what_is_shipped_for_ulb_is_a_bag_with_students(train):
+    quick = ["units=[16]", "members=2", "binless_members=1", "students=1", "epochs=3", "learning_rate=0.01"]
+    version, _ = train("model.architecture=bag", *[f"model.{setting}" for setting in quick], "xgboost.epochs=50")
+    assert version.metrics["test"]["auprc"]["value"] > 0.9
+    assert registry.load(version).hyperparameters["teacher"]["epochs"] == 50
 
 
 def test_it_prints_every_metric_of_validation_and_test_and_the_device(train):

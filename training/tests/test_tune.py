@@ -13,7 +13,7 @@ from fraudsite.testing import worker_environment
 from training import configuration, runs, search, studies
 from training.models import ModelVersion
 
-QUICK = ["model.epochs=2", "evaluation.bootstrap_resamples=5"]
+QUICK = ["model.architecture=mlp", "model.epochs=2", "evaluation.bootstrap_resamples=5"]
 
 
 @pytest.fixture

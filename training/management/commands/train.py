@@ -12,7 +12,6 @@ from training import configuration, families, runs
 from training.bundle import Bundle
 from training.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, METRIC_NAMES, PUBLISHED
 from training.exceptions import FraudsiteError
-from training.splits import PROTOCOLS
 
 
 class Command(BaseCommand):
@@ -24,7 +23,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one key; repeatable"
         )
-        parser.add_argument("--protocol", choices=PROTOCOLS, help="short for --set split.protocol=…")
+        parser.add_argument("--protocol", choices=configuration.PROTOCOLS, help="short for --set split.protocol=…")
         parser.add_argument("--seed", type=int, help="short for --set model.seed=…")
         parser.add_argument(
             "--promote",
