@@ -1,5 +1,6 @@
 """A bundle in words: its lineage, and a model card (Mitchell et al., Model Cards for Model Reporting, FAT* 2019)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from training.bundle import Bundle
@@ -34,12 +35,20 @@ def lineage(bundle: Bundle) -> list[tuple[str, str]]:
         ("Schema", f"{bundle.schema}, {len(bundle.feature_names)} features, SHA-256 {said['schema']['hash']}"),
         ("Split", f"{split['protocol']}{drawn}: {sizes} rows"),
         ("Architecture", bundle.architecture),
-        ("Hyperparameters", ", ".join(f"{name} {value}" for name, value in parameters.items())),
+        ("Hyperparameters", _listed(parameters)),
         ("Epochs", f"{len(losses)}, of which number {kept} was kept"),
         ("Calibration", said.get("calibration", {}).get("method", "none")),
         ("Code", said["git_commit"] or "outside of a repository"),
         ("Packages", ", ".join(f"{name} {version}" for name, version in said["packages"].items())),
     ]
+
+
+def _listed(parameters: Mapping[str, Any]) -> str:
+    """Names and values; of those of a teacher, in brackets."""
+    return ", ".join(
+        f"{name} ({_listed(value)})" if isinstance(value, Mapping) else f"{name} {value}"
+        for name, value in parameters.items()
+    )
 
 
 def model_card(bundle: Bundle, *, stage: str, review_threshold: float, block_threshold: float | None) -> str:

@@ -60,10 +60,11 @@ def train(
     architecture, seed = hyperparameters["architecture"], hyperparameters["seed"]
     family = families.family_of(architecture)
     split = split_rows(config["split"], schema, features, labels, timeline)
+    training_rows = features[split.train]
     fitted = family.fit(
         architecture=architecture,
         hyperparameters=hyperparameters,
-        train=(features[split.train], labels[split.train]),
+        train=(training_rows, labels[split.train]),
         validation=(features[split.validation], labels[split.validation]),
         seed=seed,
         on_epoch=on_epoch,
@@ -129,7 +130,7 @@ def train(
         bundles_dir / f"{now:%Y%m%d-%H%M%S}-{schema.name}-{config['split']['protocol']}-{seed}",
         description=description,
         model_files=fitted.files,
-        reference=preprocessing.reference(schema.input_names, features[split.train], scored["validation"].scores),
+        reference=preprocessing.reference(schema.input_names, training_rows, scored["validation"].scores),
         test_rows=split.test,
         scored=scored,
         plots=plots.draw(scored, raw, fitted.history, kept_epoch=fitted.kept_epoch, threshold=review),

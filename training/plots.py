@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from training.bundle import Scored
@@ -53,6 +53,7 @@ def _roc(scored: Parts) -> bytes:
     # Nobody alerts on more than a few per cent: on a linear axis all that matters hides at the left edge.
     axes.set(xscale="symlog", xlim=(0, 1), ylim=(0, 1.01))
     axes.set_xscale("symlog", linthresh=1e-4)
+    _plain_numbers(axes.xaxis)
     axes.legend(loc="lower right")
     return _png(figure)
 
@@ -92,8 +93,14 @@ def log_odds_ticks(axes) -> None:  # type: ignore[no-untyped-def]
     ticks = [1e-5, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999]
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(FixedLocator(ticks))
-        axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+        _plain_numbers(axis)
         axis.set_minor_locator(NullLocator())
+
+
+def _plain_numbers(axis) -> None:  # type: ignore[no-untyped-def]
+    """0.01 on a logarithmic axis, and not a power of ten, which matplotlib sets like a formula, slowly."""
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _scores(scored: Scored, threshold: float) -> bytes:
@@ -103,6 +110,7 @@ def _scores(scored: Scored, threshold: float) -> bytes:
     axes.hist(scores[labels == 0], bins, color="#2e7d5b", alpha=0.7, label="legitimate", log=True)
     axes.hist(scores[labels == 1], bins, color="#b3261e", alpha=0.7, label="fraud", log=True)
     axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.3f}")
+    _plain_numbers(axes.yaxis)
     axes.legend()
     return _png(figure)
 
@@ -115,6 +123,7 @@ def _training(history: dict[str, list[float]], kept_epoch: int) -> bytes:
     kept_loss = history["val_loss"][kept_epoch - 1]
     axes.plot(kept_epoch, kept_loss, "o", color=COLOURS["validation"], label=f"kept: epoch {kept_epoch}")
     axes.set_yscale("log")
+    _plain_numbers(axes.yaxis)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
     return _png(figure)
@@ -123,7 +132,7 @@ def _training(history: dict[str, list[float]], kept_epoch: int) -> bytes:
 def _figure(title: str, x: str, y: str):  # type: ignore[no-untyped-def]
     figure = Figure(figsize=(6, 4), dpi=110)
     # Margins are given: to have matplotlib find them draws everything twice.
-    axes = figure.add_axes((0.14, 0.13, 0.83, 0.78))
+    axes = figure.add_axes((0.16, 0.13, 0.81, 0.78))
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

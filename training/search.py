@@ -46,13 +46,13 @@ SPACES: dict[str, dict[str, Between | list[Any]]] = {
         "model.batch_size": [256, 512, 1024, 2048, 4096],
     },
     "bag": {
-        "model.units": [[64, 32], [128, 64], [256, 128], [512, 256]],
+        "model.units": [[64, 32], [128, 64], [256, 128], [256, 256], [512, 256]],
         "model.dropout": Between(0.0, 0.6),
         "model.learning_rate": Between(1e-4, 1e-2, log=True),
         "model.batch_size": [256, 512, 1024, 2048],
         "model.bins": [8, 16, 32, 64],
         "model.weight_decay": Between(1e-5, 0.3, log=True),
-        "model.legitimate_per_fraud": [5, 15, 50, 100],
+        "model.legitimate_per_fraud": [5, 15, 50, 100, 200],
     },
     "xgboost": {
         "xgboost.learning_rate": Between(0.02, 0.3, log=True),
