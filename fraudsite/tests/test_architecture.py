@@ -19,6 +19,7 @@ CORE = (
     "comparison",
     "configuration",
     "datasets",
+    "distillation",
     "evaluation",
     "exceptions",
     "families",
