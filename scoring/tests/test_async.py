@@ -58,7 +58,8 @@ def test_it_accepts_while_the_broker_hangs(worker, acme_api, post, settings):
 
     with suspended(replies.connection().info("server")["process_id"]):
         assert post(seed_payload()).status_code == 202
-    assert Pending.objects.count() == 1
+        # Awake again, the broker may deliver at once what it had been sent.
+        assert Pending.objects.count() == 1
 
 
 def test_a_message_that_was_lost_is_sent_again(worker, acme_api, post, monkeypatch):
