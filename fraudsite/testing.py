@@ -44,18 +44,26 @@ BROWSER_ARGUMENTS = [
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL leave out what trains or computes and touches no database: it ran on SQLite, and takes minutes."""
+    """On PostgreSQL leave out what took minutes on SQLite and cannot differ: what trains or computes and touches no
+    database, and how pages fit windows of several widths."""
     from django.conf import settings
 
     if "postgresql" in settings.DATABASES["default"]["ENGINE"]:
-        once = [item for item in items if "training" in item.path.parts and not _touches_database(item)]
+        once = [
+            item
+            for item in items
+            if ("training" in item.path.parts and not _touches_database(item)) or "width" in _fixtures(item)
+        ]
         config.hook.pytest_deselected(items=once)
         items[:] = [item for item in items if item not in set(once)]
 
 
 def _touches_database(item: pytest.Item) -> bool:
-    fixtures = getattr(item, "fixturenames", ())
-    return bool({"db", "transactional_db"}.intersection(fixtures) or item.get_closest_marker("django_db"))
+    return bool({"db", "transactional_db"} & _fixtures(item) or item.get_closest_marker("django_db"))
+
+
+def _fixtures(item: pytest.Item) -> set[str]:
+    return set(getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")

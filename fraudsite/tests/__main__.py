@@ -1,5 +1,5 @@
 """The whole suite on SQLite, and again on PostgreSQL where it can be had: `make test`, with pytest's arguments. What
-trains or computes and touches no database runs once: see `fraudsite.testing`.
+cannot differ there runs once: see `fraudsite.testing`.
 
 `TEST_DATABASE_URL` names a server to use, whose user may create databases; without it, a server of our own is started
 if its programs are here. Where `CI=true`, being without one is a failure.
