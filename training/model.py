@@ -267,10 +267,9 @@ def _fit_until_it_stops_improving(
     """The seed system's way: all rows in each epoch, Adam; keeps the epoch with the lowest validation loss."""
     random = np.random.default_rng(hyperparameters["seed"])
     rows, labels = _tensors(*train)
-    batch_size = min(hyperparameters["batch_size"], len(rows))
     orders = (random.permutation(len(rows)) for _ in range(hyperparameters["epochs"]))
     learn = _learning(network, network.learners, keras.optimizers.Adam(hyperparameters["learning_rate"]), _of_labels)
-    epochs = (learn(rows, labels, _batches(order, batch_size)) for order in orders)
+    epochs = (learn(rows, labels, _batches(order, hyperparameters["batch_size"])) for order in orders)
     history: dict[str, list[float]] = {}
     kept_epoch, kept = 0, []
     for epoch, said in _judged(network, epochs, validation):
@@ -299,7 +298,7 @@ def _fit_on_fresh_samples(
     may have several."""
     frauds, legitimate = np.flatnonzero(train[1]), np.flatnonzero(train[1] == 0)
     taken = min(len(frauds) * hyperparameters["legitimate_per_fraud"] or len(legitimate), len(legitimate))
-    batch_size, draws = min(hyperparameters["batch_size"], len(frauds) + taken), hyperparameters["draws"]
+    batch_size, draws = hyperparameters["batch_size"], hyperparameters["draws"]
     random = np.random.default_rng(hyperparameters["seed"])
     rows, labels = _tensors(*train)
     # Added while training, this makes the logits those of all rows, not of the sample, with nothing to undo later.
@@ -308,7 +307,7 @@ def _fit_on_fresh_samples(
     def learning(
         head: keras.Model, loss: Loss, drawn_rows: int
     ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-        steps = hyperparameters["epochs"] * (draws * drawn_rows // batch_size)
+        steps = hyperparameters["epochs"] * len(_batches(np.arange(draws * drawn_rows), batch_size))
         rate = keras.optimizers.schedules.CosineDecay(hyperparameters["learning_rate"], steps)
         optimizer = keras.optimizers.AdamW(rate, weight_decay=hyperparameters["weight_decay"])
         return _learning(network, head, optimizer, loss)
@@ -354,7 +353,8 @@ def _tensors(rows: np.ndarray, wanted: np.ndarray) -> tuple[tf.Tensor, tf.Tensor
 
 
 def _batches(order: np.ndarray, size: int) -> tf.Tensor:
-    """Numbers of rows as [b, size]. What does not fill a batch is left out."""
+    """Numbers of rows as [b, size]. What does not fill a batch is left out; fewer rows than that are one batch."""
+    size = min(size, len(order))
     return tf.constant(order[: len(order) // size * size].reshape(-1, size), tf.int32)
 
 

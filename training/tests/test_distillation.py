@@ -72,11 +72,12 @@ def test_of_every_row_the_teachers_logit_is_learnt_within_bounds(lessons, teache
     assert np.abs(logits).max() <= distillation.FURTHEST_LOGIT
 
 
-def test_a_student_comes_to_say_what_the_teacher_says(rows, teacher):
+def fit_bag(rows, **overrides):
+    """A learner and a student. Returns their hyperparameters, and what was found."""
     hyperparameters = {
         **configuration.read()["model"],
         **{"units": [64], "members": 2, "students": 1, "bins": 8, "batch_size": 256, "epochs": 8, "draws": 2},
-        **{"learning_rate": 0.01, "dropout": 0.5, "teacher": SETTINGS},
+        **{"learning_rate": 0.01, "dropout": 0.5, "teacher": SETTINGS, **overrides},
     }
     found = fit(
         architecture="bag",
@@ -86,6 +87,19 @@ def test_a_student_comes_to_say_what_the_teacher_says(rows, teacher):
         seed=0,
         on_epoch=lambda epoch, said: None,
     )
+    return hyperparameters, found
+
+
+def test_a_batch_may_be_larger_than_a_lesson(rows):
+    _, found = fit_bag(rows, batch_size=2**20, epochs=2)
+    assert np.isfinite(found.history["loss"]).all()
+    weights = load(found.files[FILE])
+    assert all(np.isfinite(array).all() for array in weights.values())
+    assert weights["2_logit/bias"].any()
+
+
+def test_a_student_comes_to_say_what_the_teacher_says(rows, teacher):
+    hyperparameters, found = fit_bag(rows)
     network, weights = bag(30, hyperparameters), load(found.files[FILE])
     for variable in network.variables:
         variable.assign(weights[variable.path])
