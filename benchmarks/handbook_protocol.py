@@ -36,7 +36,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier
 
-from training import configuration, splits
+from training import configuration, families, splits
 from training.datasets import parquet_path, storage
 from training.evaluation import card_precision
 from training.schema import load_schema
@@ -68,20 +68,10 @@ def keras(name: str, overrides: dict[str, object]) -> Scores:
     """Our model with the handbook's configuration, as `manage.py train` would make it of these rows."""
 
     def scores(train: Rows, validation: Rows, judged: np.ndarray, seed: int) -> np.ndarray:
-        from training import model
-
         of_a_week = OF_A_WEEK if name == "bag" and len(train[0]) < 100_000 else {}
-        chosen = overrides | of_a_week | {"model.seed": seed}
-        config = configuration.read(configuration.path_of("handbook"), chosen)["model"]
-        fitted = model.fit(
-            architecture=name,
-            hyperparameters=config,
-            train=train,
-            validation=validation,
-            seed=seed,
-            on_epoch=lambda epoch, logs: None,
-        )
-        return model.restore(name, config, fitted.files).score(judged.astype(np.float32))
+        chosen = overrides | of_a_week | {"model.seed": seed, "model.architecture": name}
+        hyperparameters = families.hyperparameters(configuration.read(configuration.path_of("handbook"), chosen))
+        return families.trained(hyperparameters, train, validation, seed=seed).score(judged.astype(np.float32))
 
     return scores
 

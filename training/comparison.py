@@ -129,24 +129,12 @@ def _ours(name: str, title: str, hyperparameters: Parameters, *, seeds: int, see
     architecture = hyperparameters["architecture"]
     ignored = families.FAMILIES[architecture].ignored | {"seed"}
     read = {key: value for key, value in hyperparameters.items() if key not in ignored}
-    fit = partial(_fit_ours, architecture, hyperparameters)
+    fit = partial(_fit_ours, hyperparameters)
     return Contender(name, title, fit, read, seeds=seeds, seeds_per_split=seeds_per_split)
 
 
-def _fit_ours(
-    architecture: str, shipped: Parameters, parameters: Parameters, train: Rows, validation: Rows, seed: int
-) -> Score:
-    family = families.family_of(architecture)
-    hyperparameters = shipped | {"seed": seed}
-    fitted = family.fit(
-        architecture=architecture,
-        hyperparameters=hyperparameters,
-        train=train,
-        validation=validation,
-        seed=seed,
-        on_epoch=lambda epoch, logs: None,
-    )
-    scorer = family.restore(architecture, hyperparameters, fitted.files)
+def _fit_ours(shipped: Parameters, parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
+    scorer = families.trained(shipped | {"seed": seed}, train, validation, seed=seed)
     return lambda judged: scorer.score(judged.astype(np.float32))
 
 

@@ -9,8 +9,7 @@ and smoother steps, and is wrong in other places than members that learn from th
 import numpy as np
 from scipy.special import logit
 
-from training import families
-from training.families import Rows, Scorer
+from training.families import Scorer
 
 # Rows of a lesson, at most. The hardest legitimate rows, by what the teacher says, decide about precision: they are in
 # each.
@@ -21,22 +20,6 @@ MADE_UP = 20_000
 HARDEST_TO_MIX = 400
 # Beyond these odds, 8,103 to 1, it does not matter what a teacher says.
 FURTHEST_LOGIT = 9.0
-ARCHITECTURE = "xgboost"
-
-
-def teacher_of(hyperparameters: dict[str, object], train: Rows, validation: Rows, *, seed: int) -> Scorer:
-    """Boosted trees, trained on the same rows as their students will be. `hyperparameters` are those of the section
-    `xgboost` of the configuration."""
-    family = families.family_of(ARCHITECTURE)
-    fitted = family.fit(
-        architecture=ARCHITECTURE,
-        hyperparameters=hyperparameters,
-        train=train,
-        validation=validation,
-        seed=seed,
-        on_epoch=lambda epoch, said: None,
-    )
-    return family.restore(ARCHITECTURE, hyperparameters, fitted.files)
 
 
 class Lessons:

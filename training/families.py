@@ -123,6 +123,21 @@ def family_of(architecture: str) -> Family:
         raise ConfigurationError(f"model.architecture must be one of {sorted(FAMILIES)}, not {architecture}.") from None
 
 
+def trained(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, *, seed: int) -> Scorer:
+    """Train a model of `hyperparameters["architecture"]` that nobody keeps. See `Family.fit`."""
+    architecture = hyperparameters["architecture"]
+    family = family_of(architecture)
+    fitted = family.fit(
+        architecture=architecture,
+        hyperparameters=hyperparameters,
+        train=train,
+        validation=validation,
+        seed=seed,
+        on_epoch=lambda epoch, said: None,
+    )
+    return family.restore(architecture, hyperparameters, fitted.files)
+
+
 def hyperparameters(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What the chosen architecture reads of a configuration, with `architecture` and `seed`; where `log_amount` or
     `time_of_day` are wanted, also which feature that is: `amount_feature`, `time_feature`; where there are `students`,
@@ -147,7 +162,7 @@ def hyperparameters(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     if found.get("students"):
         if found["students"] >= found["members"]:
             raise ConfigurationError("model.students must be less than model.members: somebody must learn from labels.")
-        found["teacher"] = dict(config["xgboost"])
+        found["teacher"] = {"architecture": "xgboost", **config["xgboost"]}
     return found
 
 

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from sklearn.metrics import average_precision_score, log_loss
 
-from training import preprocessing
-from training.distillation import Lessons, teacher_of
+from training import families, preprocessing
+from training.distillation import Lessons
 from training.exceptions import BundleRefused
 from training.families import Fitted, OnEpoch, Rows
 
@@ -75,7 +75,7 @@ class PiecewiseLinear(keras.layers.Layer):
 
 
 class Dropout(keras.layers.Layer):
-    """Keras's `Dropout` for a third of the time: where a network is small, drawing a float for each unit takes longer
+    """Keras's `Dropout`, cheaper: where a network is small, drawing a float for each unit takes longer
     than learning. Here a byte is drawn, so `rate` counts in 256ths (Srivastava et al., Dropout, JMLR 15, 2014)."""
 
     def __init__(self, rate: float, **kwargs: Any) -> None:
@@ -219,19 +219,16 @@ def fit(
     on_epoch: OnEpoch,
 ) -> Fitted:
     """See `families.Family`. The one file has the weights, the preprocessing among them, as float32 arrays by name."""
-    bins = 0 if architecture == "mlp" else hyperparameters["bins"]
-    statistics = preprocessing.statistics(*train, bins=bins)
-    train, validation = ((rows.astype(np.float32), labels) for rows, labels in (train, validation))
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     chosen = ARCHITECTURES[architecture]
     network = chosen.build(train[0].shape[1], hyperparameters)
-    for variable in network.encoder.variables:
-        variable.assign(statistics[variable.name])
-    lessons = None
-    if network.students is not None:
-        lessons = _lessons(hyperparameters, train, validation, seed)
-    history, kept_epoch = chosen.fit(network, hyperparameters, train, validation, lessons, on_epoch)
+    frozen = {variable.name: variable for variable in network.encoder.variables}
+    statistics = preprocessing.statistics(*train, bins=hyperparameters["bins"] if "edges" in frozen else 0)
+    for name, variable in frozen.items():
+        variable.assign(statistics[name])
+    train, validation = ((rows.astype(np.float32), labels) for rows, labels in (train, validation))
+    history, kept_epoch = chosen.fit(network, hyperparameters, train, validation, on_epoch)
     weights = {variable.path: variable.numpy() for variable in network.variables}
     return Fitted({FILE: save(weights)}, history, kept_epoch)
 
@@ -245,24 +242,19 @@ def restore(architecture: str, hyperparameters: Mapping[str, Any], files: Mappin
     return Scorer(architecture, hyperparameters, weights)
 
 
-def _lessons(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, seed: int) -> Lessons:
+def _lessons(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows) -> Lessons:
     """What the teacher has to say. Like the bag, it sees the time of day in place of the moment, if that is wanted."""
-    time = hyperparameters.get("time_feature")
+    time, seed = hyperparameters.get("time_feature"), hyperparameters["seed"]
     if time is not None:
         train, validation = ((rows.copy(), labels) for rows, labels in (train, validation))
         for rows, _ in (train, validation):
             rows[:, time] %= DAY_S
-    teacher = teacher_of(hyperparameters["teacher"], train, validation, seed=seed)
+    teacher = families.trained(hyperparameters["teacher"], train, validation, seed=seed)
     return Lessons(*train, teacher, np.random.default_rng(seed))
 
 
 def _fit_until_it_stops_improving(
-    network: Network,
-    hyperparameters: Mapping[str, Any],
-    train: Rows,
-    validation: Rows,
-    lessons: Lessons | None,
-    on_epoch: OnEpoch,
+    network: Network, hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch
 ) -> tuple[dict[str, list[float]], int]:
     """The seed system's way: all rows in each epoch, Adam; keeps the epoch with the lowest validation loss."""
     random = np.random.default_rng(hyperparameters["seed"])
@@ -285,12 +277,7 @@ def _fit_until_it_stops_improving(
 
 
 def _fit_on_fresh_samples(
-    network: Network,
-    hyperparameters: Mapping[str, Any],
-    train: Rows,
-    validation: Rows,
-    lessons: Lessons | None,
-    on_epoch: OnEpoch,
+    network: Network, hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch
 ) -> tuple[dict[str, list[float]], int]:
     """In each epoch, `draws` times: all frauds and, drawn anew, `legitimate_per_fraud` as many other rows; 0 takes
     all of them; and a lesson for the students. AdamW, its rate falling to 0 along a cosine; keeps the last epoch.
@@ -319,11 +306,13 @@ def _fit_on_fresh_samples(
         return random.permutation(np.concatenate([frauds, random.choice(legitimate, taken, replace=False)]))
 
     learn = learning(network.learners, of_the_sample, len(frauds) + taken)
-    imitate = learning(network.students, _of_logits, len(lessons)) if lessons is not None else None
+    if network.students is not None:
+        lessons = _lessons(hyperparameters, train, validation)
+        imitate = learning(network.students, _of_logits, len(lessons))
 
     def epochs() -> Iterator[tf.Tensor]:
         for _ in range(hyperparameters["epochs"]):
-            if lessons is not None and imitate is not None:
+            if network.students is not None:
                 drawn, logits = (
                     np.concatenate(parts) for parts in zip(*(lessons.draw() for _ in range(draws)), strict=True)
                 )
@@ -415,7 +404,7 @@ class Architecture(NamedTuple):
 
     build: Callable[[int, Mapping[str, Any]], Network]
     fit: Callable[
-        [Network, Mapping[str, Any], Rows, Rows, Lessons | None, OnEpoch],
+        [Network, Mapping[str, Any], Rows, Rows, OnEpoch],
         tuple[dict[str, list[float]], int],
     ]
 

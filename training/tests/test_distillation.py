@@ -5,12 +5,14 @@ import pytest
 from safetensors.numpy import load
 from scipy.special import logit
 
-from training import configuration, distillation
-from training.distillation import Lessons, teacher_of
+from training import configuration, distillation, families
+from training.distillation import Lessons
 from training.model import FILE, bag, fit
 from training.tests.support import made_up_rows
 
-SETTINGS = configuration.read(overrides={"xgboost.epochs": 60, "xgboost.learning_rate": 0.3})["xgboost"]
+TEACHER = families.hyperparameters(
+    configuration.read(overrides={"model.architecture": "xgboost", "xgboost.epochs": 60, "xgboost.learning_rate": 0.3})
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def teacher(rows):
-    return teacher_of(SETTINGS, rows, made_up_rows(seed=1), seed=0)
+    return families.trained(TEACHER, rows, made_up_rows(seed=1), seed=0)
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def fit_bag(rows, **overrides):
     hyperparameters = {
         **configuration.read()["model"],
         **{"units": [64], "members": 2, "students": 1, "bins": 8, "batch_size": 256, "epochs": 8, "draws": 2},
-        **{"learning_rate": 0.01, "dropout": 0.5, "teacher": SETTINGS, **overrides},
+        **{"learning_rate": 0.01, "dropout": 0.5, "teacher": TEACHER, **overrides},
     }
     found = fit(
         architecture="bag",
