@@ -1,7 +1,7 @@
 from django.contrib import admin
 
 from monitoring.models import DriftReport
-from scoring.admin import ReadOnlyAdmin
+from scoring.read_only import ReadOnlyAdmin
 
 
 @admin.register(DriftReport)
