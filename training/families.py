@@ -111,16 +111,24 @@ FAMILIES = {
 }
 
 
-def family_of(architecture: str) -> Family:
-    """The family that builds an architecture.
+def check(architecture: str) -> None:
+    """Refuse an architecture that no family builds, without importing the family.
 
     Raises:
         ConfigurationError: there is no such architecture.
     """
-    try:
-        return cast(Family, importlib.import_module(FAMILIES[architecture].module))
-    except KeyError:
-        raise ConfigurationError(f"model.architecture must be one of {sorted(FAMILIES)}, not {architecture}.") from None
+    if architecture not in FAMILIES:
+        raise ConfigurationError(f"model.architecture must be one of {sorted(FAMILIES)}, not {architecture}.")
+
+
+def family_of(architecture: str) -> Family:
+    """The family that builds an architecture. Its module is imported now: never call this in a web process.
+
+    Raises:
+        ConfigurationError: there is no such architecture.
+    """
+    check(architecture)
+    return cast(Family, importlib.import_module(FAMILIES[architecture].module))
 
 
 def trained(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, *, seed: int) -> Scorer:

@@ -60,7 +60,7 @@ class TrainingForm(forms.Form):
             self.configuration = configuration.read(
                 configuration.path_of(given["schema"], overrides.get("split.protocol")), overrides
             )
-            families.family_of(self.configuration["model"]["architecture"])
+            families.check(self.configuration["model"]["architecture"])
         except ConfigurationError as error:
             raise ValidationError({"changes": str(error)}) from error
         if self.configuration["data"]["schema"] != given["schema"]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import redis
@@ -25,9 +25,11 @@ from training.bundle import Bundle
 from training.datasets import storage
 from training.exceptions import FraudsiteError, TrainingRefused
 from training.models import ModelVersion, TrainingRun
-from training.pipeline import Config, train
 from training.schema import Schema, load_schema
 from training.splits import Timeline
+
+if TYPE_CHECKING:
+    from training.pipeline import Config
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class Dataset:
     report: storage.Report
 
 
-def read_dataset(config: Config) -> Dataset:
+def read_dataset(config: "Config") -> Dataset:
     """Read what a configuration names.
 
     Raises:
@@ -65,7 +67,7 @@ def read_dataset(config: Config) -> Dataset:
 
 
 def train_and_register(
-    config: Config,
+    config: "Config",
     dataset: Dataset,
     *,
     promote: str,
@@ -77,6 +79,9 @@ def train_and_register(
     Raises:
         FraudsiteError: see `pipeline.train`.
     """
+    # Here, as the web process, which starts runs and does none, has no use for the libraries that train.
+    from training.pipeline import train
+
     bundle = train(
         config=config,
         schema=dataset.schema,
@@ -95,7 +100,7 @@ def train_and_register(
     return bundle, registry.register(bundle, promote=promotes, by=by, reason=f"train --promote {promote}")
 
 
-def start(config: Config, *, promote: str, by: str) -> TrainingRun:
+def start(config: "Config", *, promote: str, by: str) -> TrainingRun:
     """Have a worker of the queue `training` train this.
 
     Raises:
