@@ -4,7 +4,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from training.exceptions import ConfigurationError
+from training.exceptions import ConfigurationError, did_you_mean
+from training.schema import load_schema
 
 DEFAULT_PATH = Path(__file__).parent / "config.toml"
 SCHEMA_CONFIGS_DIR = Path(__file__).parent / "configs"
@@ -77,16 +78,14 @@ def read(path: Path = DEFAULT_PATH, overrides: dict[str, Any] | None = None) -> 
             type, out of bounds or none of the choices.
     """
     config = tomllib.loads(DEFAULT_PATH.read_text())
-    try:
-        values = parse(path.read_text())
-    except (OSError, UnicodeDecodeError, ConfigurationError) as error:
-        raise ConfigurationError(f"{path}: {error}") from error
-    for name, value in (values | (overrides or {})).items():
+    for name, value in (_values(path) | (overrides or {})).items():
         section, _, key = name.partition(".")
         known = config.get(section, {})
         if key not in known:
-            every = ", ".join(f"{section}.{key}" for section, keys in config.items() for key in keys)
-            raise ConfigurationError(f"There is no setting {name}. Known: {every}.")
+            every = [f"{section}.{key}" for section, keys in config.items() for key in keys]
+            raise ConfigurationError(
+                f"There is no setting {name}.{did_you_mean(name, every)} Known: {', '.join(every)}."
+            )
         wanted = type(known[key])
         if wanted is float and type(value) is int:
             value = float(value)
@@ -101,7 +100,43 @@ def read(path: Path = DEFAULT_PATH, overrides: dict[str, Any] | None = None) -> 
                 if type(item) is not type(low) or not low <= item <= high:
                     raise ConfigurationError(f"{name} must lie between {low} and {high}, unlike {item!r}.")
         known[key] = value
+    config["data"]["parquet"] = config["data"]["parquet"] or f"{config['data']['schema']}/transactions.parquet"
     return config
+
+
+def chosen(schema: str | None, path: Path | None, overrides: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Read what a command or form was asked for: the configuration in `path`, or else the one shipped for the schema.
+
+    The schema is the one that was named, as `schema` or as the override `data.schema`; or else that of the file; or
+    else that of the shipped values.
+
+    Raises:
+        SchemaNotFound: there is no such schema.
+        ConfigurationError: see `read`; or two different schemas were named.
+    """
+    in_file = (_values(path) if path else {}).get("data.schema")
+    named = {
+        "--schema": schema,
+        "data.schema of --set": overrides.get("data.schema"),
+        f"data.schema of {path}": in_file,
+    }
+    given = {where: name for where, name in named.items() if name is not None}
+    if len(set(given.values())) > 1:
+        said = " and ".join(f"{where} is {name}" for where, name in given.items())
+        raise ConfigurationError(f"Two schemas are named: {said}. Name one.")
+    name = next(iter(given.values()), None) or read()["data"]["schema"]
+    load_schema(str(name))
+    path = path or path_of(name, overrides.get("split.protocol"))
+    return read(path, {"data.schema": name} | overrides)
+
+
+def _values(path: Path) -> dict[str, Any]:
+    try:
+        return parse(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, ConfigurationError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def parse(text: str) -> dict[str, Any]:

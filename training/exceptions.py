@@ -1,6 +1,8 @@
 """The one exception tree. A class's docstring is its default message."""
 
+import difflib
 import inspect
+from collections.abc import Iterable
 
 
 class FraudsiteError(Exception):
@@ -52,3 +54,13 @@ class ConfigurationError(FraudsiteError):
 
 class NoThreshold(DatasetError):
     """No threshold attains what the policy asks of the validation rows."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A sentence that names the known word most like a misspelt one, after a space; empty if none is like it.
+
+    >>> did_you_mean("model.dropuot", ["model.dropout", "split.seed"])
+    ' Did you mean model.dropout?'
+    """
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""

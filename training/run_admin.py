@@ -57,14 +57,10 @@ class TrainingForm(forms.Form):
                 overrides["split.protocol"] = given["protocol"]
             if given["seed"] is not None:
                 overrides["model.seed"] = given["seed"]
-            self.configuration = configuration.read(
-                configuration.path_of(given["schema"], overrides.get("split.protocol")), overrides
-            )
+            self.configuration = configuration.chosen(given["schema"], None, overrides)
             families.check(self.configuration["model"]["architecture"])
         except ConfigurationError as error:
             raise ValidationError({"changes": str(error)}) from error
-        if self.configuration["data"]["schema"] != given["schema"]:
-            raise ValidationError({"changes": "data.schema is not what was chosen as the schema above."})
         return given
 
 

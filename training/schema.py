@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from training.exceptions import SchemaInvalid, SchemaNotFound
+from training.exceptions import SchemaInvalid, SchemaNotFound, did_you_mean
 from training.features.declaration import Calendar, Entity, Velocity, check
 
 SCHEMAS_DIR = Path(__file__).parent / "schemas"
@@ -136,7 +136,10 @@ def load_schema(name: str) -> Schema:
     """
     path = SCHEMAS_DIR / f"{name}.toml"
     if path.parent != SCHEMAS_DIR or not path.is_file():
-        raise SchemaNotFound(f"There is no schema {name!r}. Known schemas: {', '.join(schema_names())}.")
+        known = schema_names()
+        raise SchemaNotFound(
+            f"There is no schema {name!r}.{did_you_mean(name, known)} Known schemas: {', '.join(known)}."
+        )
     return parse_schema(name, path.read_text())
 
 

@@ -42,7 +42,7 @@ class Command(BaseCommand):
             if options[name] is not None and options[name] < 1:
                 raise ConfigurationError(f"--{name} must be 1 or more.")
         schema = load_schema(options["schema"])
-        config = configuration.read(configuration.path_of(schema.name))
+        config = configuration.chosen(schema.name, None, {})
         path = settings.DATASETS_DIR / config["data"]["parquet"]
         features, labels, stored = storage.read(path, schema)
         dataset = Dataset(schema, features, labels, storage.read_timeline(path, schema), stored.source_sha256)

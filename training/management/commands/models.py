@@ -12,6 +12,7 @@ from rich.table import Table
 from training import registry
 from training.exceptions import FraudsiteError
 from training.models import ModelVersion, StageChange
+from training.schema import load_schema
 
 PIPE_WIDTH = 1000
 
@@ -47,6 +48,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
         try:
+            # The versions of a schema whose file was removed can still be looked at.
+            if "schema" in options and not ModelVersion.objects.filter(schema=options["schema"]).exists():
+                load_schema(options["schema"])
             getattr(self, f"_{action}")(options)
         except FraudsiteError as error:
             raise CommandError(str(error)) from error

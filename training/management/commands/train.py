@@ -18,7 +18,7 @@ class Command(BaseCommand):
     help = "Train a model on the ingested transactions, write a signed bundle and register it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--schema", default="ulb", help="train with the configuration shipped for it; default: ulb")
+        parser.add_argument("--schema", help="train with the configuration shipped for it; default: ulb")
         parser.add_argument("--config", type=Path, help="a TOML file, instead")
         parser.add_argument(
             "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one key; repeatable"
@@ -44,9 +44,7 @@ class Command(BaseCommand):
             overrides["split.protocol"] = options["protocol"]
         if options["seed"] is not None:
             overrides["model.seed"] = options["seed"]
-        config = configuration.read(
-            options["config"] or configuration.path_of(options["schema"], overrides.get("split.protocol")), overrides
-        )
+        config = configuration.chosen(options["schema"], options["config"], overrides)
         dataset = runs.read_dataset(config)
         console = Console()
         console.print(f"{dataset.report.rows:,} rows, {dataset.report.frauds:,} frauds. Loading the model's library …")

@@ -26,7 +26,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--schema", default="ulb", help="begin with the configuration shipped for it; default: ulb")
+        parser.add_argument("--schema", help="begin with the configuration shipped for it; default: ulb")
         parser.add_argument("--config", type=Path, help="a TOML file to begin with, instead")
         parser.add_argument(
             "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one key; repeatable"
@@ -46,9 +46,7 @@ class Command(BaseCommand):
 
     def _tune(self, options: dict[str, Any]) -> None:
         overrides = dict(configuration.parse_override(text) for text in options["set"])
-        config = configuration.read(
-            options["config"] or configuration.path_of(options["schema"], overrides.get("split.protocol")), overrides
-        )
+        config = configuration.chosen(options["schema"], options["config"], overrides)
         chosen = config["data"]["schema"], config["model"]["architecture"], config["split"]["protocol"]
         path = studies.path_of(options["name"] or "-".join(chosen))
         study = search.open_study(path, config)
