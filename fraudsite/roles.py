@@ -12,12 +12,19 @@ VIEW_MODELS = ["training.view_modelversion", "training.view_trainingrun", "monit
 
 ROLES = {
     "Fraud analyst": [*VIEW_SCORING, *VIEW_MODELS, "scoring.change_review"],
-    "ML engineer": [*VIEW_SCORING, *VIEW_MODELS, "training.change_modelversion", "training.add_trainingrun"],
+    "ML engineer": [
+        *VIEW_SCORING,
+        *VIEW_MODELS,
+        "training.change_modelversion",
+        "training.add_trainingrun",
+        "scoring.change_pending",
+    ],
     "Administrator": [
         *VIEW_SCORING,
         *VIEW_MODELS,
         "scoring.change_review",
         "scoring.add_client",
+        "scoring.change_pending",
         "scoring.change_client",
         "scoring.add_apikey",
         "scoring.change_apikey",

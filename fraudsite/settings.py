@@ -195,6 +195,7 @@ BATCH_CHUNK = integer("BATCH_CHUNK", 500, 1, 1_000)
 BATCH_QUEUE_LIMIT = integer("BATCH_QUEUE_LIMIT", 64, 1, 10_000)
 # A stored transaction without a score is sent again after this time, and later each time.
 PENDING_RETRY_S = number("PENDING_RETRY_S", 10.0, 0.1, 3_600.0)
+PENDING_WAIT_LIMIT_S = number("PENDING_WAIT_LIMIT_S", 300.0, 0.1, 86_400.0)
 PENDING_ATTEMPTS_LIMIT = integer("PENDING_ATTEMPTS_LIMIT", 8, 1, 15)
 PENDING_RESEND_LIMIT = integer("PENDING_RESEND_LIMIT", 10_000, 1, 1_000_000)
 RETRY_AFTER_S = integer("RETRY_AFTER_S", 1, 1, 3_600)

@@ -1,6 +1,9 @@
 from typing import Any
+from uuid import UUID
 
+from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME as CHOSEN
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -182,7 +185,19 @@ class PendingAdmin(ReadOnlyAdmin):
     search_fields = ["transaction__id", "transaction__transaction_id__exact"]
     search_help_text = "Fraudsite's id, or the client's own transaction id."
     ordering = ["-attempts", "due_at"]
-    fields = ["transaction_link", "client", "amount", "standing", "attempts", "due", "fault"]
+    fields = ["transaction_link", "client", "amount", "standing", "attempts", "sent", "due", "fault"]
+    actions = ["retry"]
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("scoring.change_pending")
+
+    @admin.action(description="Try again", permissions=["retry"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[Pending]) -> None:
+        # Those that were ticked, and never what came to the list since it was shown.
+        ticked = [UUID(key) for key in request.POST.getlist(CHOSEN)]
+        tried = services.retry_pending(Pending.objects.filter(pk__in=ticked))
+        gone = f" {len(ticked) - tried} had their score already." if tried < len(ticked) else ""
+        messages.success(request, f"{tried} will be tried again within {settings.PENDING_SWEEP_S:g} s.{gone}")
 
     @admin.display(description="Amount")
     def amount(self, pending: Pending) -> str:

@@ -179,7 +179,7 @@ class PredictionView(APIView):
             return HttpResponse(told, content_type="application/json")
         if row.pending.attempts >= settings.PENDING_ATTEMPTS_LIMIT:
             raise Unscorable(row.pending.fault or None)
-        return _response(Outcome(Kind.PENDING, str(row.pk).encode()), Preferences())
+        return _pending(str(row.pk), detail=row.pending.fault)
 
 
 def _validated(
@@ -303,14 +303,17 @@ def _response(outcome: Outcome, preferences: Preferences) -> HttpResponse:
             headers = {"Idempotent-Replayed": "true"}
             return HttpResponse(outcome.answer, content_type="application/json", headers=headers)
         case Kind.PENDING:
-            key = outcome.answer.decode()
-            address = reverse("prediction", args=[key])
-            headers = {"Location": address, "Retry-After": str(settings.RETRY_AFTER_S)}
-            if preferences.respond_async:
-                headers["Preference-Applied"] = "respond-async"
-            body = msgspec.json.encode({"id": key, "status": "pending", "location": address})
-            return HttpResponse(body, status=202, content_type="application/json", headers=headers)
+            return _pending(outcome.answer.decode(), respond_async=preferences.respond_async)
     raise _refusal_of(outcome)
+
+
+def _pending(key: str, *, respond_async: bool = False, detail: str = "") -> HttpResponse:
+    address = reverse("prediction", args=[key])
+    headers = {"Location": address, "Retry-After": str(settings.RETRY_AFTER_S)}
+    if respond_async:
+        headers["Preference-Applied"] = "respond-async"
+    body = {"id": key, "status": "pending", "location": address} | ({"detail": detail} if detail else {})
+    return HttpResponse(msgspec.json.encode(body), status=202, content_type="application/json", headers=headers)
 
 
 def _refusal_of(outcome: Outcome) -> RequestRefused:

@@ -47,7 +47,7 @@ def told_badge(transaction: Transaction) -> SafeString | str:
 def waiting(pending: Pending) -> str:
     if pending.attempts >= settings.PENDING_ATTEMPTS_LIMIT:
         return f"has no score after {pending.attempts} attempts" + (f": {pending.fault}" if pending.fault else "")
-    return "waits for its score"
+    return "waits for its score" + (f": {pending.fault}" if pending.fault else "")
 
 
 def reason_list(prediction: Prediction) -> SafeString:

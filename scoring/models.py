@@ -185,10 +185,16 @@ class Pending(models.Model):
 
     The row is written with the transaction and deleted with the prediction, so nothing that the message broker loses
     is forgotten. After `PENDING_ATTEMPTS_LIMIT` attempts it is left alone, for a person to look at.
+
+    Only what may be the fault of the row counts among `attempts`: it was scored alone, and failed or took its worker
+    along. `suspect` says that a worker began to score its batch and has not come back; such rows are scored alone.
+    `sent` is how often it was sent again, for whatever reason, and says how long to wait before the next time.
     """
 
     transaction = models.OneToOneField(Transaction, primary_key=True, on_delete=models.CASCADE)
     attempts = models.PositiveSmallIntegerField(default=0)
+    sent = models.PositiveIntegerField(default=0)
+    suspect = models.BooleanField(default=False)
     due_at = models.DateTimeField(db_index=True)
     fault = models.CharField(max_length=200, blank=True, help_text="Why the last attempt failed, where that is known.")
 

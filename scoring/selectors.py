@@ -2,9 +2,10 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
+from django.conf import settings
 from django.db.models import Q, QuerySet
 
-from scoring.models import Client, Fallback, Review, Transaction
+from scoring.models import Client, Fallback, Pending, Review, Transaction
 from scoring.replies import Kind, Outcome
 from scoring.serializers import Answer
 from scoring.submissions import Submission
@@ -24,10 +25,20 @@ def open_reviews(limit: int) -> int:
     return Review.objects.filter(state=Review.State.OPEN)[:limit].count()
 
 
-def pending_schemas(transactions: Sequence[UUID]) -> list[str]:
-    """The schemas of those of these transactions that wait for their score."""
-    waiting = Transaction.objects.filter(pending__in=transactions)
-    return list(waiting.order_by("schema").values_list("schema", flat=True).distinct())
+def pending_by_schema(transactions: Sequence[UUID]) -> dict[str, list[UUID]]:
+    """Those of these transactions that wait for their score and are not set aside, by schema."""
+    found: dict[str, list[UUID]] = {}
+    waiting = Transaction.objects.filter(
+        pending__in=transactions, pending__attempts__lt=settings.PENDING_ATTEMPTS_LIMIT
+    )
+    for key, schema in waiting.order_by("schema", "received_at").values_list("pk", "schema"):
+        found.setdefault(schema, []).append(key)
+    return found
+
+
+def suspects(transactions: Sequence[UUID]) -> set[UUID]:
+    """Those that a worker began to score and has not come back from."""
+    return set(Pending.objects.filter(pk__in=transactions, suspect=True).values_list("pk", flat=True))
 
 
 def known_outcomes(submissions: Sequence[Submission]) -> dict[str, Outcome]:

@@ -102,6 +102,7 @@ class PendingSerializer(serializers.Serializer):
     id = serializers.UUIDField()
     status = serializers.ChoiceField(choices=["pending"])
     location = serializers.CharField(help_text="Where the prediction will be.")
+    detail = serializers.CharField(required=False, help_text="What it waits for, once an attempt has failed.")
 
 
 class FieldErrorSerializer(serializers.Serializer):

@@ -26,6 +26,7 @@ from scoring.submissions import Submission
 from training.schema import load_schema
 
 ACTIVE_KEYS_LIMIT = 2
+FAULT_LENGTH = 200
 
 
 class _OnceMore(Exception):
@@ -252,12 +253,45 @@ def claim_due(*, limit: int) -> list[UUID]:
     now = timezone.now()
     due = Pending.objects.filter(due_at__lte=now, attempts__lt=settings.PENDING_ATTEMPTS_LIMIT).order_by("due_at")
     for pending in due[:limit]:
-        wait = timedelta(seconds=settings.PENDING_RETRY_S * 2**pending.attempts)
+        wait_s = settings.PENDING_RETRY_S * 2 ** min(pending.sent, 20)
+        wait = timedelta(seconds=min(wait_s, max(settings.PENDING_WAIT_LIMIT_S, settings.PENDING_RETRY_S)))
         # Whoever changes the row first has it: another beat may be at work on another machine.
         mine = Pending.objects.filter(pk=pending.pk, due_at=pending.due_at)
-        if mine.update(due_at=now + wait, attempts=F("attempts") + 1):
+        if mine.update(due_at=now + wait, sent=F("sent") + 1):
             claimed.append(pending.pk)
     return claimed
+
+
+def begin_pending(keys: Sequence[UUID], suspects: set[UUID]) -> list[list[UUID]]:
+    """Say that a worker begins with these. Returns how to score them: together what is new, and each suspect alone."""
+    rest = [key for key in keys if key not in suspects]
+    Pending.objects.filter(pk__in=rest).update(suspect=True)
+    return [*([rest] if rest else []), *([key] for key in keys if key in suspects)]
+
+
+def count_attempt(key: UUID) -> None:
+    """Before a suspect is scored alone: should it take its worker along, the attempt has been counted."""
+    waiting = Pending.objects.filter(pk=key, attempts__lt=settings.PENDING_ATTEMPTS_LIMIT)
+    waiting.update(attempts=F("attempts") + 1, fault="The worker was lost while it scored this transaction.")
+
+
+def postpone(keys: Sequence[UUID], fault: str, *, counted: bool) -> None:
+    """Have them wait for what is no fault of theirs. `counted` attempts are given back."""
+    waiting = Pending.objects.filter(pk__in=keys)
+    if counted:
+        waiting.filter(attempts__gt=0).update(attempts=F("attempts") - 1)
+    waiting.update(suspect=False, fault=fault[:FAULT_LENGTH])
+
+
+def tell_fault(keys: Sequence[UUID], fault: str) -> None:
+    Pending.objects.filter(pk__in=keys).update(fault=fault[:FAULT_LENGTH])
+
+
+def retry_pending(pending: QuerySet[Pending]) -> int:
+    """Have what was set aside, or waits, be sent again at the next sweep. Returns how many.
+
+    What is suspect stays so: it is scored alone."""
+    return pending.update(attempts=0, sent=0, fault="", due_at=timezone.now())
 
 
 def score_pending(*, transaction_ids: Iterable[UUID], predictor: Predictor) -> int:

@@ -83,13 +83,37 @@ def score_pending(transaction_ids: list[str]) -> None:
     """Score transactions that were stored first. What fails here is due again: see `resend_pending`."""
     keys = [UUID(text) for text in transaction_ids]
     try:
-        for schema in selectors.pending_schemas(keys):
-            try:
-                services.score_pending(transaction_ids=keys, predictor=predictor.current(schema))
-            except FraudsiteError as error:
-                logger.warning("Pending transactions of %s were not scored: %s", schema, error)
+        for schema, of_schema in selectors.pending_by_schema(keys).items():
+            _score_pending(schema, of_schema)
     except Error as error:
         logger.warning("%d pending transactions were not scored: %s", len(transaction_ids), error)
+
+
+def _score_pending(schema: str, keys: list[UUID]) -> None:
+    """What is no fault of a row never counts against it. A batch that fails for another reason, or kills this process,
+    leaves its rows suspect: they come again one by one."""
+    try:
+        model = predictor.current(schema)
+    except FraudsiteError as error:
+        logger.warning("Pending transactions of %s were not scored: %s", schema, error)
+        services.postpone(keys, str(error), counted=False)
+        return
+    suspects = selectors.suspects(keys)
+    for part in services.begin_pending(keys, suspects):
+        alone = part[0] in suspects
+        if alone:
+            services.count_attempt(part[0])
+        try:
+            services.score_pending(transaction_ids=part, predictor=model)
+        except (FraudsiteError, InterfaceError, OperationalError) as error:
+            fault = str(error) if isinstance(error, FraudsiteError) else "The database did not answer."
+            logger.warning("Pending transactions of %s were not scored: %s", schema, error)
+            if isinstance(error, (InterfaceError, OperationalError)) and not connection.in_atomic_block:
+                connection.close()  # it may have died; the next statement opens another
+            services.postpone(part, fault, counted=alone)
+        except Exception as error:
+            logger.exception("%d pending transactions of %s were not scored.", len(part), schema)
+            services.tell_fault(part, f"{type(error).__name__} while it was scored; the worker's log has more.")
 
 
 def send_pending(transaction_id: str) -> None:
@@ -104,8 +128,14 @@ def send_pending(transaction_id: str) -> None:
 def resend_pending() -> None:
     """The reconciler: whatever the broker or a worker lost on the way is sent once more."""
     due = services.claim_due(limit=settings.PENDING_RESEND_LIMIT)
-    for start in range(0, len(due), settings.GATEWAY_BATCH_LIMIT):
-        score_pending.delay([str(key) for key in due[start : start + settings.GATEWAY_BATCH_LIMIT]])
+    suspects = selectors.suspects(due)
+    fine = [key for key in due if key not in suspects]
+    parts = [
+        fine[start : start + settings.GATEWAY_BATCH_LIMIT]
+        for start in range(0, len(fine), settings.GATEWAY_BATCH_LIMIT)
+    ]
+    for part in [*parts, *([key] for key in suspects)]:
+        score_pending.delay([str(key) for key in part])
 
 
 @shared_task
