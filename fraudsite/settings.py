@@ -251,6 +251,7 @@ AXES_FAILURE_LIMIT = integer("LOGIN_FAILURE_LIMIT", 5, 1, 1_000)
 AXES_COOLOFF_TIME = integer("LOGIN_COOLOFF_MINUTES", 15, 1, 1_440) / 60
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
+AXES_LOCKOUT_TEMPLATE = "429.html"
 AXES_CLIENT_IP_CALLABLE = "fraudsite.middleware.client_address"
 
 HTTPS = boolean("HTTPS", default=False)

@@ -3,7 +3,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from fraudsite.health import healthz, readyz
-from scoring.urls import handler404, handler500  # noqa: F401  # Django looks for them here
+from scoring.urls import handler400, handler403, handler404, handler500  # noqa: F401  # Django looks for them here
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),

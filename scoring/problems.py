@@ -5,9 +5,12 @@ from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
+from django.db import Error
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.views.defaults import page_not_found, server_error
+from django.shortcuts import render
+from django.views.defaults import bad_request, page_not_found, permission_denied, server_error
 from rest_framework.exceptions import APIException
 
 from scoring.exceptions import RequestRefused
@@ -56,13 +59,33 @@ def problem_response(exc: Exception, context: dict[str, Any]) -> HttpResponse | 
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """Answer a request for nothing: a problem to API clients, Django's own page to people."""
+    """Answer a request for nothing: a problem to API clients, a page to people."""
     if request.path.startswith(API_PATHS):
         return problem(request, status=404, title="Not found", detail="There is nothing at this address.")
-    return page_not_found(request, exception or Http404())
+    return _page(request, 404) or page_not_found(request, exception or Http404())
+
+
+def not_allowed(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _page(request, 403) or permission_denied(request, exception or PermissionDenied())
+
+
+def not_understood(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    if request.path.startswith(API_PATHS):
+        return problem(request, status=400, title="Bad request", detail="The request makes no sense.")
+    return bad_request(request, exception or ValueError())
 
 
 def failed(request: HttpRequest) -> HttpResponse:
     if request.path.startswith(API_PATHS):
         return problem(request, status=500, title="Server error", detail="The server failed; the failure is logged.")
     return server_error(request)
+
+
+def _page(request: HttpRequest, status: int) -> HttpResponse | None:
+    """The page about a fault with the navigation of who is logged in; None where nobody can tell who that is."""
+    if not hasattr(request, "user"):
+        return None
+    try:
+        return render(request, f"{status}.html", admin.site.each_context(request), status=status)
+    except Error:
+        return None

@@ -55,7 +55,7 @@ class ReviewAdmin(ReadOnlyAdmin):
         ("amount", "client"),
         "transaction_link",
         ("opened", "state"),
-        ("closed_at", "reviewer"),
+        ("closed_at", "reviewer_name"),
         "values",
     ]
     save_on_top = True  # the place where the template puts the two buttons
@@ -89,6 +89,10 @@ class ReviewAdmin(ReadOnlyAdmin):
     def transaction_link(self, review: Review) -> SafeString:
         return link(review.prediction.transaction, str(review.prediction.transaction))
 
+    @admin.display(description="Reviewer")
+    def reviewer_name(self, review: Review) -> str:
+        return str(review.reviewer or "-")  # not a link: analysts may not see accounts
+
     @admin.display(description="Fields")
     def values(self, review: Review) -> SafeString:
         return field_table(review.prediction.transaction)
@@ -100,7 +104,7 @@ class ReviewAdmin(ReadOnlyAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Review | None = None) -> list[Any]:
         is_open = obj is not None and obj.state == Review.State.OPEN
-        return [field for field in self.fields if not (is_open and field == ("closed_at", "reviewer"))]
+        return [field for field in self.fields if not (is_open and field == ("closed_at", "reviewer_name"))]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return super().changelist_view(request, {"title": "Review queue"} | (extra_context or {}))

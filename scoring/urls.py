@@ -25,5 +25,7 @@ urlpatterns = [
 ]
 
 # fraudsite/wsgi.py serves calls by these addresses alone.
+handler400 = "scoring.problems.not_understood"
+handler403 = "scoring.problems.not_allowed"
 handler404 = "scoring.problems.not_found"
 handler500 = "scoring.problems.failed"
