@@ -17,6 +17,7 @@ from monitoring import selectors
 from monitoring.drift.psi import PopulationStabilityIndex
 from monitoring.models import SCORE_BINS
 from monitoring.selectors import Traffic
+from scoring.cells import money
 from scoring.models import Decision, Prediction
 from training.models import ModelVersion
 
@@ -129,7 +130,7 @@ def tiles(traffic: Traffic, schema: str, champion: ModelVersion | None, now: dat
         ),
         ("Alerts", f"{traffic.alerts:,}", f"{sum(traffic.blocked):,} blocked, {outcomes['open']:,} open reviews"),
         (
-            "Fraud rate",
+            "Alert rate",
             f"{traffic.alerts / traffic.transactions:.2%}" if traffic.transactions else NOTHING,
             "alerts among transactions",
         ),
@@ -194,14 +195,14 @@ def alert_rows(alerts: list[Prediction]) -> html.Table | html.P:
                 html.Td(_link(prediction)),
                 html.Td(f"{prediction.fraud_score:.3f}"),
                 html.Td(_badge(prediction)),
-                html.Td(f"{prediction.transaction.amount:,.2f}"),
+                html.Td(money(prediction.transaction)),
                 html.Td(", ".join(reason["feature"] for reason in prediction.reasons) or NOTHING),
                 html.Td(prediction.review.get_state_display()),
             ]
         )
         for prediction in alerts
     ]
-    return _table(["Time", "Score", "Decision", "Amount", "Reasons", "Review"], rows)
+    return _table(["Time, UTC", "Score", "Decision", "Amount", "Reasons", "Review"], rows)
 
 
 def feed_rows(predictions: list[Prediction]) -> html.Table | html.P:
@@ -211,14 +212,14 @@ def feed_rows(predictions: list[Prediction]) -> html.Table | html.P:
         html.Tr(
             [
                 html.Td(_link(prediction)),
-                html.Td(f"{prediction.transaction.amount:,.2f}"),
+                html.Td(money(prediction.transaction)),
                 html.Td(f"{prediction.fraud_score:.3f}"),
                 html.Td(_badge(prediction)),
             ]
         )
         for prediction in predictions
     ]
-    return _table(["Time", "Amount", "Score", "Decision"], rows)
+    return _table(["Time, UTC", "Amount", "Score", "Decision"], rows)
 
 
 def drift_panel(schema: str, champion: ModelVersion | None) -> tuple[Any, go.Figure]:
@@ -237,7 +238,8 @@ def drift_panel(schema: str, champion: ModelVersion | None) -> tuple[Any, go.Fig
         figure.add_vline(edge, line_dash="dot", line_color=NEUTRAL, line_width=1)
     figure.update_yaxes(tickfont_size=10, nticks=len(names))
     note = (
-        f"{report.get_status_display()}: the latest {report.samples:,} transactions, up to {report.window_end:%H:%M}. "
+        f"{report.get_status_display()}: the latest {report.samples:,} transactions, "
+        f"up to {report.window_end:%Y-%m-%d %H:%M} UTC. "
         f"Below {PopulationStabilityIndex.MODERATE} is stable, above {PopulationStabilityIndex.STRONG} strong."
     )
     return html.P(note, className=f"quiet drift-{report.status}"), figure

@@ -16,6 +16,7 @@ from monitoring.access import is_staff
 from monitoring.dashboard import NAME
 from monitoring.metrics import exposition
 from scoring import workers
+from scoring.cells import amount_of
 from training.models import ModelVersion, Stage
 
 
@@ -52,6 +53,7 @@ def at_work(request: HttpRequest, version: str) -> HttpResponse:
     }
     if comparison:
         rates = ("agreement", "decided_rate", "shadow_rate")
+        context["apart"] = [(each, amount_of(row.schema, each.amount)) for each in comparison.apart]
         context |= {name: f"{getattr(comparison, name):.2%}" for name in rates}
     return TemplateResponse(request, "admin/monitoring/at_work.html", context)
 

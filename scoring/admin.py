@@ -10,7 +10,18 @@ from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 
 from scoring import review_admin, services  # noqa: F401  # its admin is registered by its import
-from scoring.cells import at, decision_badge, field_table, link, reason_list, score_meter, told_badge, waiting
+from scoring.cells import (
+    at,
+    decision_badge,
+    field_table,
+    link,
+    money,
+    number,
+    reason_list,
+    score_meter,
+    told_badge,
+    waiting,
+)
 from scoring.exceptions import TooManyKeys
 from scoring.models import ApiKey, Client, Fallback, Pending, Prediction, Transaction
 from scoring.read_only import ReadOnlyAdmin
@@ -48,7 +59,7 @@ class TransactionAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Amount", ordering="amount")
     def money(self, transaction: Transaction) -> str:
-        return f"{transaction.amount:,.2f}"
+        return money(transaction)
 
     @admin.display(description="Decision")
     def decision(self, transaction: Transaction) -> SafeString | str:
@@ -87,7 +98,7 @@ class PredictionAdmin(ReadOnlyAdmin):
         "score",
         "badge",
         "reasons_shown",
-        "threshold",
+        "threshold_shown",
         "model_version",
         "latency",
         "created",
@@ -108,7 +119,7 @@ class PredictionAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Amount")
     def amount(self, prediction: Prediction) -> str:
-        return f"{prediction.transaction.amount:,.2f}"
+        return money(prediction.transaction)
 
     @admin.display(description="Client")
     def client(self, prediction: Prediction) -> Client:
@@ -117,6 +128,10 @@ class PredictionAdmin(ReadOnlyAdmin):
     @admin.display(description="Latency (ms)", ordering="latency_ms")
     def latency(self, prediction: Prediction) -> str:
         return f"{prediction.latency_ms:.1f}"
+
+    @admin.display(description="Threshold")
+    def threshold_shown(self, prediction: Prediction) -> str:
+        return number(prediction.threshold)
 
     @admin.display(description="Model version", ordering="model_version")
     def version(self, prediction: Prediction) -> str:
@@ -156,7 +171,7 @@ class FallbackAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Amount")
     def amount(self, fallback: Fallback) -> str:
-        return f"{fallback.transaction.amount:,.2f}"
+        return money(fallback.transaction)
 
     @admin.display(description="Client")
     def client(self, fallback: Fallback) -> Client:
@@ -201,7 +216,7 @@ class PendingAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Amount")
     def amount(self, pending: Pending) -> str:
-        return f"{pending.transaction.amount:,.2f}"
+        return money(pending.transaction)
 
     @admin.display(description="Client")
     def client(self, pending: Pending) -> Client:

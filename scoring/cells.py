@@ -28,7 +28,20 @@ def score_meter(prediction: Prediction) -> SafeString:
 
 def at(time: datetime) -> str:
     """A time to the second, in UTC: in a live list, the minute alone tells no two rows apart."""
-    return f"{timezone.localtime(time):%Y-%m-%d %H:%M:%S}"
+    return f"{timezone.localtime(time):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def money(transaction: Transaction) -> str:
+    """The amount with its schema's decimals and currency; of a schema that is gone, with all digits that it has."""
+    return amount_of(transaction.schema, transaction.amount)
+
+
+def amount_of(schema: str, amount: float) -> str:
+    if schema in schema_names():
+        declared = load_schema(schema)
+        return f"{amount:,.{declared.amount_decimals}f} {declared.currency}".rstrip()
+    text = f"{amount:,.2f}"
+    return text if float(text.replace(",", "")) == amount else f"{amount:,}"
 
 
 def decision_badge(decision: str) -> SafeString:

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from scoring import services
-from scoring.cells import at, field_table, link, reason_list, score_meter, told_badge
+from scoring.cells import at, field_table, link, money, reason_list, score_meter, told_badge
 from scoring.models import Client, Label, Review
 from scoring.read_only import ReadOnlyAdmin
 from training.exceptions import StaleHistory
@@ -75,7 +75,7 @@ class ReviewAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Amount", ordering="prediction__transaction__amount")
     def amount(self, review: Review) -> str:
-        return f"{review.prediction.transaction.amount:,.2f}"
+        return money(review.prediction.transaction)
 
     @admin.display(description="Reasons")
     def reasons_shown(self, review: Review) -> SafeString | str:
@@ -166,3 +166,8 @@ class LabelAdmin(ReadOnlyAdmin):
     list_select_related = ["author", "transaction"]
     date_hierarchy = "created_at"
     ordering = ["-created_at"]
+    fields = ["transaction", "is_fraud", "source", "author_name", "created_at"]
+
+    @admin.display(description="Author")
+    def author_name(self, label: Label) -> str:
+        return str(label.author or "-")  # not a link: analysts may not see accounts

@@ -164,7 +164,7 @@ def _judge(
             fraud_score=score,
             decision=decision,
             reasons=reasons.get(index, []),
-            latency_ms=max(0.0, (now - submission.received_at) * 1000),
+            latency_ms=round(max(0.0, (now - submission.received_at) * 1000), 3),
             queue_ms=max(0.0, (started_at - submission.received_at) * 1000),
         )
         for index, (submission, score, decision) in enumerate(zip(live, scores.tolist(), decisions, strict=True))
@@ -228,7 +228,7 @@ def fall_back(*, submission: Submission, reason: str) -> Outcome:
             transaction_id=UUID(submission.id),
             decision=FallbackRules(settings.FALLBACK_REVIEW_AMOUNT).decide(amount),
             reason=reason,
-            latency_ms=max(0.0, (now.timestamp() - submission.received_at) * 1000),
+            latency_ms=round(max(0.0, (now.timestamp() - submission.received_at) * 1000), 3),
             created_at=now,
         )
     # As it will be read again, with the times and numbers of the database.
@@ -357,7 +357,7 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
             threshold=predictor.policy.review_threshold,
             reasons=predictor.reasons(features[i : i + 1])[0] if decision != Decision.APPROVE else [],
             derived=storage.derived_by_name(schema, derived[i].tolist()),
-            latency_ms=max(0.0, (now - row.received_at).total_seconds() * 1000),
+            latency_ms=round(max(0.0, (now - row.received_at).total_seconds() * 1000), 3),
             queue_ms=max(0.0, (started_at - row.received_at.timestamp()) * 1000),
             created_at=now,
         )

@@ -112,7 +112,7 @@ class ModelVersionAdmin(admin.ModelAdmin):
 
     @admin.display(description="Created", ordering="created_at")
     def created(self, version: ModelVersion) -> str:
-        return f"{timezone.localtime(version.created_at):%Y-%m-%d %H:%M}"
+        return f"{timezone.localtime(version.created_at):%Y-%m-%d %H:%M %Z}"
 
     def _listed(self, version: ModelVersion, name: str) -> SafeString | None:
         found = metric(version, "test", name)
@@ -322,11 +322,10 @@ def _operating_points(version: ModelVersion, bundle: Bundle) -> dict[str, Any]:
     """What the page's slider shows: thresholds, what each would do, and where the version's own are."""
     chosen = {"in use": version.review_threshold, "chosen in training": bundle.review_threshold}
     schema = load_schema(bundle.schema)
-    unit = next((field.unit for field in schema.features if field.name == schema.amount), "")
     return operating_points(bundle.scored, marked=list(chosen.values())) | {
         "chosen": chosen,
         "block": version.block_threshold,
-        "unit": unit,
+        "unit": schema.currency,
         "days": bundle.description.get("days", {}),
         "review_cost": bundle.description["policy"].get("review_cost", REVIEW_COST),
     }

@@ -95,6 +95,11 @@ class Schema:
         return self.input_names == self.feature_names and not self.entities
 
     @property
+    def currency(self) -> str:
+        """The unit of the amount."""
+        return next(feature.unit for feature in self.features if feature.name == self.amount)
+
+    @property
     def hash(self) -> str:
         """SHA-256, as hex, of everything that a model or a client could notice."""
         noticed = _declared(self)

@@ -101,7 +101,8 @@ def test_an_old_form_and_a_strange_host_have_the_frame_too(alice):
 def test_no_link_leads_an_analyst_to_a_page_that_she_may_not_see(client, alice, acme, champion, alert_of):
     alert_of(acme, champion, alice)
     client.force_login(alice)
-    seen, waiting = set(), [reverse("admin:index")]
+    seen: set[str] = set()
+    waiting = [reverse("admin:index")]
     while waiting and len(seen) < 120:
         url = waiting.pop(0)
         response = client.get(url)

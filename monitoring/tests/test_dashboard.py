@@ -83,7 +83,7 @@ def test_it_shows_what_was_posted(worker, acme_api, alice, client):
     shown = tiles(answer)
     assert shown["Transactions"][0] == "3"
     assert shown["Alerts"][0] == "1"
-    assert shown["Fraud rate"][0] == "33.33%"
+    assert shown["Alert rate"][0] == "33.33%"
     assert shown["Model"][0] == "Champion"
     for tile in ("Latency, average", "Latency, p95"):
         assert float(shown[tile][0].removesuffix(" ms")) > 0
@@ -102,7 +102,7 @@ def test_without_any_transaction_it_says_how_to_post_one(refresh):
     assert tiles(answer) == {
         "Transactions": ("0", "none in this window"),
         "Alerts": ("0", "0 blocked, 0 open reviews"),
-        "Fraud rate": ("–", "alerts among transactions"),
+        "Alert rate": ("–", "alerts among transactions"),
         "Alert precision": ("–", "no review closed yet"),
         "Latency, average": ("–", "arrival to commit"),
         "Latency, p95": ("–", "19 of 20 are faster"),
