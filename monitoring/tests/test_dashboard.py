@@ -88,10 +88,10 @@ def test_it_shows_what_was_posted(worker, acme_api, alice, client):
     for tile in ("Latency, average", "Latency, p95"):
         assert float(shown[tile][0].removesuffix(" ms")) > 0
     feed, alerts = words(answer["feed"]["children"]), words(answer["alerts"]["children"])
-    assert {"12.50", "88.25", "321.50"} <= set(feed)
-    assert "321.50" in alerts
+    assert {"12.50 EUR", "88.25 EUR", "321.50 EUR"} <= set(feed)
+    assert "321.50 EUR" in alerts
     assert "Open" in alerts
-    assert "88.25" not in alerts
+    assert "88.25 EUR" not in alerts
     assert sum(answer["scores"]["figure"]["data"][0]["y"]) == 3
     assert answer["empty"]["children"] is None
 
