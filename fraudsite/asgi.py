@@ -114,10 +114,12 @@ async def _in_thread(scope: dict[str, Any], receive: Any, send: Any) -> None:
     async def received() -> Any:  # a2wsgi wants a coroutine, and Granian gives another awaitable
         return await receive()
 
+    # WSGI takes `X_Forwarded_For` for `X-Forwarded-For`, so that a client could add to what the proxy says.
+    headers = [(name, value) for name, value in scope.get("headers", ()) if b"_" not in name]
     ended = asyncio.get_running_loop().create_future()
     _in_threads.add(ended)
     try:
-        await everything_else(scope, received, send)
+        await everything_else(scope | {"headers": headers}, received, send)
     finally:
         _in_threads.discard(ended)
         ended.set_result(None)

@@ -1,5 +1,6 @@
 import logging
 import re
+from ipaddress import ip_address
 
 import uuid_utils
 from django.conf import settings
@@ -30,6 +31,23 @@ class RequestIdMiddleware(MiddlewareMixin):
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Where a request comes from. Our proxy ends `X-Forwarded-For` with what it saw; the rest is what a client says."""
+    """Where a request comes from. Our proxy ends `X-Forwarded-For` with what it saw; the rest is what a client says.
+
+    What is no address there leaves the peer's. None where there is none either, as on a Unix socket.
+    """
     seen = request.META.get("HTTP_X_FORWARDED_FOR", "") if settings.BEHIND_PROXY else ""
-    return seen.rpartition(",")[2].strip() or request.META.get("REMOTE_ADDR")
+    return _address_in(seen.rpartition(",")[2]) or _address_in(request.META.get("REMOTE_ADDR") or "")
+
+
+def _address_in(text: str) -> str | None:
+    """The IP address of `203.0.113.7:51234`, `[2001:db8::1]:443`, `"fe80::1%eth0"` and the like, in canonical form."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:  # more of them are an IPv6 address, which has no port without brackets
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return str(getattr(address, "ipv4_mapped", None) or address)

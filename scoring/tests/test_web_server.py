@@ -57,6 +57,10 @@ def test_predict_calls_say_the_same_of_safety_as_other_calls(worker, acme, schem
         assert safety_of(prompt) == safety_of(other)
         assert prompt.headers["X-Request-ID"] == "call-1"
         assert ("Strict-Transport-Security" in prompt.headers) == (scheme == "https")
+        del http.headers["X-Forwarded-Proto"]
+        told_by_client = {"X_Forwarded_Proto": "https"}
+        assert http.post("/predict", json=seed_payload(), headers=told_by_client).status_code == 301
+        assert http.post(LIST, json={}, headers=told_by_client).status_code == 301
 
 
 def safety_of(response):
