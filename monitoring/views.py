@@ -16,7 +16,7 @@ from monitoring.access import is_staff
 from monitoring.dashboard import NAME
 from monitoring.metrics import exposition
 from scoring import workers
-from scoring.cells import amount_of
+from scoring.cells import amount_of, label_badge
 from training.models import ModelVersion, Stage
 
 
@@ -53,7 +53,9 @@ def at_work(request: HttpRequest, version: str) -> HttpResponse:
     }
     if comparison:
         rates = ("agreement", "decided_rate", "shadow_rate")
-        context["apart"] = [(each, amount_of(row.schema, each.amount)) for each in comparison.apart]
+        context["apart"] = [
+            (each, amount_of(row.schema, each.amount), label_badge(each.is_fraud)) for each in comparison.apart
+        ]
         context |= {name: f"{getattr(comparison, name):.2%}" for name in rates}
     return TemplateResponse(request, "admin/monitoring/at_work.html", context)
 

@@ -13,7 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from scoring import selectors
-from scoring.models import Pending, Prediction, Transaction
+from scoring.models import Pending, Prediction, Review, Transaction
 from training.schema import load_schema, schema_names
 
 
@@ -46,6 +46,18 @@ def amount_of(schema: str, amount: float) -> str:
 
 def decision_badge(decision: str) -> SafeString:
     return format_html('<span class="badge {}">{}</span>', decision, decision)
+
+
+def label_badge(is_fraud: bool | None) -> SafeString | str:
+    """Somebody's word in words and a colour; a dash where there is none."""
+    if is_fraud is None:
+        return "-"
+    kind, word = ("fraud", "Fraud") if is_fraud else ("legitimate", "Legitimate")
+    return format_html('<span class="badge {}">{}</span>', kind, word)
+
+
+def state_badge(review: Review) -> SafeString | str:
+    return "Open" if review.state == Review.State.OPEN else label_badge(review.state == Review.State.FRAUD)
 
 
 def told_badge(transaction: Transaction) -> SafeString | str:

@@ -246,7 +246,8 @@ class Label(models.Model):
         IMPORT = "import", "Import"
 
     transaction = models.ForeignKey(Transaction, on_delete=models.CASCADE, related_name="labels")
-    is_fraud = models.BooleanField()
+    # Words for the filter and every place that shows the value: fraud is no success, so a tick would mislead.
+    is_fraud = models.BooleanField("label", choices=[(True, "Fraud"), (False, "Legitimate")])
     sequence = models.BigIntegerField(null=True, editable=False)
     source = models.CharField(max_length=12, choices=Source.choices)
     author = models.ForeignKey(

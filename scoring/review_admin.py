@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from scoring import services
-from scoring.cells import at, field_table, link, money, reason_list, score_meter, told_badge
+from scoring.cells import at, field_table, label_badge, link, money, reason_list, score_meter, state_badge, told_badge
 from scoring.models import Client, Label, Review
 from scoring.read_only import ReadOnlyAdmin
 from training.exceptions import StaleHistory
@@ -42,7 +42,7 @@ class StateFilter(admin.SimpleListFilter):
 class ReviewAdmin(ReadOnlyAdmin):
     """The queue of the analysts: highest score first, closed from the list or, one after the other, from the page."""
 
-    list_display = ["score", "badge", "amount", "reasons_shown", "client", "opened", "state", "reviewer"]
+    list_display = ["score", "badge", "amount", "reasons_shown", "client", "opened", "state_shown", "reviewer"]
     list_filter = [StateFilter, "prediction__decision", "prediction__transaction__client", "opened_at", "reviewer"]
     list_select_related = ["prediction__transaction__client", "prediction__transaction__fallback", "reviewer"]
     search_fields = ["prediction__transaction__id", "prediction__transaction__transaction_id__exact"]
@@ -54,7 +54,7 @@ class ReviewAdmin(ReadOnlyAdmin):
         "reasons_shown",
         ("amount", "client"),
         "transaction_link",
-        ("opened", "state"),
+        ("opened", "state_shown"),
         ("closed_at", "reviewer_name"),
         "values",
     ]
@@ -68,6 +68,10 @@ class ReviewAdmin(ReadOnlyAdmin):
     @admin.display(description="Opened", ordering="opened_at")
     def opened(self, review: Review) -> str:
         return at(review.opened_at)
+
+    @admin.display(description="State", ordering="state")
+    def state_shown(self, review: Review) -> SafeString | str:
+        return state_badge(review)
 
     @admin.display(description="Decision", ordering="prediction__decision")
     def badge(self, review: Review) -> SafeString | str:
@@ -100,7 +104,9 @@ class ReviewAdmin(ReadOnlyAdmin):
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         """In the queue itself every review is open, and nobody's."""
         shown = request.GET.get(StateFilter.parameter_name, Review.State.OPEN)
-        return [name for name in self.list_display if shown != Review.State.OPEN or name not in {"state", "reviewer"}]
+        return [
+            name for name in self.list_display if shown != Review.State.OPEN or name not in {"state_shown", "reviewer"}
+        ]
 
     def get_fields(self, request: HttpRequest, obj: Review | None = None) -> list[Any]:
         is_open = obj is not None and obj.state == Review.State.OPEN
@@ -161,12 +167,20 @@ class ReviewAdmin(ReadOnlyAdmin):
 
 @admin.register(Label)
 class LabelAdmin(ReadOnlyAdmin):
-    list_display = ["created_at", "is_fraud", "source", "author", "transaction"]
+    list_display = ["created_at", "badge", "source", "author", "transaction"]
     list_filter = ["is_fraud", "source", "author", "created_at"]
     list_select_related = ["author", "transaction"]
     date_hierarchy = "created_at"
     ordering = ["-created_at"]
-    fields = ["transaction", "is_fraud", "source", "author_name", "created_at"]
+    fields = ["transaction_link", "badge", "source", "author_name", "created_at"]
+
+    @admin.display(description="Label", ordering="is_fraud")
+    def badge(self, label: Label) -> SafeString | str:
+        return label_badge(label.is_fraud)
+
+    @admin.display(description="Transaction")
+    def transaction_link(self, label: Label) -> SafeString:
+        return link(label.transaction, str(label.transaction))
 
     @admin.display(description="Author")
     def author_name(self, label: Label) -> str:

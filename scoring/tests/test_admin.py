@@ -10,39 +10,13 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from fraudsite.testing import api_of, seed_payload
+from fraudsite.testing import api_of
 from scoring import services
-from scoring.models import ApiKey, Client, Decision, Fallback, Label, Pending, Prediction, Review, Transaction
+from scoring.models import ApiKey, Client, Decision, Fallback, Label, Pending, Prediction, Review
 
 pytestmark = pytest.mark.django_db
 
 QUEUE = reverse("admin:scoring_review_changelist")
-
-
-@pytest.fixture
-def transaction(acme):
-    def make(**changes):
-        values = {"client": acme, "schema": "ulb", "amount": 12.5, "fields": seed_payload(), "body_sha256": "0" * 64}
-        return Transaction.objects.create(**values | {"event_time": timezone.now()} | changes)
-
-    return make
-
-
-@pytest.fixture
-def alert(transaction, champion):
-    def make(fraud_score, decision=Decision.REVIEW, **changes):
-        prediction = Prediction.objects.create(
-            transaction=transaction(**changes),
-            model_version=champion,
-            fraud_score=fraud_score,
-            decision=decision,
-            threshold=0.5,
-            reasons=[{"feature": "V14", "contribution": 3.25}],
-            latency_ms=4.0,
-        )
-        return Review.objects.create(prediction=prediction, fraud_score=fraud_score)
-
-    return make
 
 
 @pytest.fixture

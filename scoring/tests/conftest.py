@@ -1,0 +1,33 @@
+"""Rows of the record, made without a model call: for the tests of the admin's pages."""
+
+import pytest
+from django.utils import timezone
+
+from fraudsite.testing import seed_payload
+from scoring.models import Decision, Prediction, Review, Transaction
+
+
+@pytest.fixture
+def transaction(acme):
+    def make(**changes):
+        values = {"client": acme, "schema": "ulb", "amount": 12.5, "fields": seed_payload(), "body_sha256": "0" * 64}
+        return Transaction.objects.create(**values | {"event_time": timezone.now()} | changes)
+
+    return make
+
+
+@pytest.fixture
+def alert(transaction, champion):
+    def make(fraud_score, decision=Decision.REVIEW, **changes):
+        prediction = Prediction.objects.create(
+            transaction=transaction(**changes),
+            model_version=champion,
+            fraud_score=fraud_score,
+            decision=decision,
+            threshold=0.5,
+            reasons=[{"feature": "V14", "contribution": 3.25}],
+            latency_ms=4.0,
+        )
+        return Review.objects.create(prediction=prediction, fraud_score=fraud_score)
+
+    return make
