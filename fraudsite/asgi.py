@@ -25,8 +25,9 @@ from fraudsite.middleware import RequestIdMiddleware
 class PromptHandler:
     """Serves the predict calls, whose view never blocks the loop.
 
-    Of Django's middleware they pass the request's id and what SecurityMiddleware does, whose headers are the same in
-    every answer. The signals around a request are not sent: what they tidy up, nothing here leaves behind.
+    Of Django's middleware they pass the request's id, the check of the host, and what SecurityMiddleware does, whose
+    headers are the same in every answer. The signals around a request are not sent: what they tidy up, nothing here
+    leaves behind.
     """
 
     def __init__(self) -> None:
@@ -51,12 +52,13 @@ class PromptHandler:
 
     async def _respond(self, request: HttpRequest) -> HttpResponse:
         self._identify.process_request(request)
-        response: HttpResponse | None = self._secure.process_request(request)
-        if response is None:
-            try:
+        try:
+            response: HttpResponse | None = self._secure.process_request(request)
+            if response is None:
+                request.get_host()
                 response = await self._views[request.path_info](request)
-            except Exception as error:  # as Django has it: logged, and answered as a fault of ours
-                response = response_for_exception(request, error)
+        except Exception as error:  # as Django has it: logged, and answered as a fault of ours, or of its Host
+            response = response_for_exception(request, error)
         return self._identify.process_response(request, cast(HttpResponse, response))
 
     def _headers(self, request: HttpRequest, response: HttpResponse) -> list[tuple[bytes, bytes]]:

@@ -4,7 +4,8 @@ from ipaddress import ip_address
 
 import uuid_utils
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
+from django.middleware.common import CommonMiddleware
 from django.utils.deprecation import MiddlewareMixin
 
 # A caller's own id is taken over so that logs on both sides meet; anything longer or stranger is replaced.
@@ -28,6 +29,13 @@ class RequestIdMiddleware(MiddlewareMixin):
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
         return response
+
+
+class HostMiddleware(CommonMiddleware):
+    """Django's, which refuses a request by a host that is not in `ALLOWED_HOSTS`; here, all but the probes."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
+        return None if request.path_info in settings.PROBE_PATHS else super().process_request(request)
 
 
 def client_address(request: HttpRequest) -> str | None:

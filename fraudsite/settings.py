@@ -51,10 +51,10 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "fraudsite.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "fraudsite.middleware.HostMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -63,9 +63,15 @@ MIDDLEWARE = [
 ]
 
 # See fraudsite/wsgi.py and asgi.py: a subset of the above, for the paths that begin so, and for those that are these.
-MACHINE_MIDDLEWARE = ["fraudsite.middleware.RequestIdMiddleware", "django.middleware.security.SecurityMiddleware"]
+MACHINE_MIDDLEWARE = [
+    "fraudsite.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "fraudsite.middleware.HostMiddleware",
+]
 MACHINE_PATHS = ("/predict", "/api/v1/predict")
 PROMPT_PATHS = ("/predict", "/api/v1/predict")
+# Whoever watches this process calls it by its address, and without TLS: these alone are answered whatever the Host.
+PROBE_PATHS = ("/healthz", "/readyz", "/metrics")
 
 TEMPLATES = [
     {
@@ -258,7 +264,7 @@ AXES_CLIENT_IP_CALLABLE = "fraudsite.middleware.client_address"
 HTTPS = boolean("HTTPS", default=False)
 BEHIND_PROXY = boolean("BEHIND_PROXY", default=False)
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_REDIRECT_EXEMPT = [rf"\A{path[1:]}\Z" for path in PROBE_PATHS]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS

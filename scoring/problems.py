@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import DisallowedHost, PermissionDenied
 from django.db import Error
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -71,6 +71,9 @@ def not_allowed(request: HttpRequest, exception: Exception | None = None) -> Htt
 
 def not_understood(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     if request.path.startswith(API_PATHS):
+        if isinstance(exception, DisallowedHost):
+            unknown = "The Host header has no name of this site. The operator sets its names with ALLOWED_HOSTS."
+            return problem(request, status=400, title="Unknown host", detail=unknown)
         return problem(request, status=400, title="Bad request", detail="The request makes no sense.")
     return bad_request(request, exception or ValueError())
 
