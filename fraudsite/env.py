@@ -1,6 +1,7 @@
 """Strict reading of the environment: a value that cannot be meant stops the process at start, with its name."""
 
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -64,6 +65,14 @@ def number(name: str, default: float, minimum: float, maximum: float) -> float:
 
 def integer(name: str, default: int, minimum: int, maximum: int) -> int:
     return int(number(name, default, minimum, maximum))
+
+
+def day(name: str, default: str) -> datetime:
+    """Read a date such as 2000-01-31. Returns its first moment in UTC."""
+    try:
+        return datetime.strptime(text(name, default), "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be a date, such as {default}.") from None
 
 
 def secret(name: str, path: Path | None) -> str:

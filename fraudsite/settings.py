@@ -5,7 +5,7 @@ from pathlib import Path
 from csp.constants import NONE, SELF
 from kombu import Exchange, Queue
 
-from fraudsite.env import boolean, choice, env, integer, number, secret, text, texts, url
+from fraudsite.env import boolean, choice, day, env, integer, number, secret, text, texts, url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env.read_env(text("ENV_FILE", str(BASE_DIR / ".env")))
@@ -14,6 +14,7 @@ env.read_env(text("ENV_FILE", str(BASE_DIR / ".env")))
 VAR_DIR = Path(text("VAR_DIR", str(BASE_DIR / "var"))).resolve()
 VAR_DIR.mkdir(parents=True, exist_ok=True)
 DATASETS_DIR = VAR_DIR / "datasets"
+EVENT_TIME_EARLIEST = day("EVENT_TIME_EARLIEST", "2000-01-01")
 BUNDLES_DIR = VAR_DIR / "models"
 
 # --- Django ----------------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def measure_drift(*, schema: str) -> DriftReport | TooFewSamples:
         return TooFewSamples(len(recent), settings.DRIFT_MIN_SAMPLES)
     names = load_schema(schema).input_names
     inputs = [fields | (derived or {}) for _, _, fields, derived in recent]
-    features = np.array([[row[name] for name in names] for row in inputs])
+    features = np.array([[row[name] for name in names] for row in inputs], np.float32)  # as the reference
     by_feature = {
         name: PopulationStabilityIndex(**bundle.reference["features"][name]).measure(features[:, i])
         for i, name in enumerate(names)

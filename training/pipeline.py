@@ -150,7 +150,10 @@ def split_rows(
         case "stratified":
             try:
                 split = splits.stratified(
-                    features, labels, test=config["test"], validation=config["validation"], seed=config["seed"]
+                    features,
+                    labels,
+                    has_ids=schema.has_ids,
+                    **{name: config[name] for name in ("test", "validation", "seed")},
                 )
             except ValueError as error:
                 raise DatasetError(f"The rows cannot be split: {error}") from error

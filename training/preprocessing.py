@@ -36,21 +36,26 @@ def bin_edges(features: np.ndarray, labels: np.ndarray, bins: int) -> np.ndarray
 def reference_histogram(values: np.ndarray) -> dict[str, list[float]]:
     """Inner bin edges at the deciles of `values` [n], and the share of values in each bin.
 
-    Equal deciles fall together, so a value that is very frequent has fewer, wider neighbours. A value x belongs to bin
-    `np.searchsorted(edges, x, side="right")`; there is one proportion more than there are edges.
+    A decile whose value is frequent has an upper edge as well, so that this value is a bin of its own: of a feature
+    that is mostly zero, or has few values, what moves above the value would otherwise stay in its bin. A value x
+    belongs to bin `np.searchsorted(edges, x, side="right")`; there is one proportion more than there are edges.
     """
     # To sort, and look up the edges among the values, is faster than to look up each value among the edges.
     rising = np.sort(values)
     deciles = np.linspace(0, len(rising) - 1, REFERENCE_BINS + 1)[1:-1]
-    edges = np.unique(np.interp(deciles, np.arange(len(rising)), rising))
+    lower = np.unique(np.interp(deciles, np.arange(len(rising)), rising).astype(values.dtype))
+    held = np.searchsorted(rising, lower, side="right") - np.searchsorted(rising, lower, side="left")
+    frequent = lower[held * 2 * REFERENCE_BINS >= len(rising)]
+    edges = np.unique(np.concatenate([lower, np.nextafter(frequent, frequent.dtype.type(np.inf))]))
     counts = np.diff(np.searchsorted(rising, edges, side="left"), prepend=0, append=len(rising))
     return {"edges": edges.tolist(), "proportions": (counts / len(values)).tolist()}
 
 
 def reference(names: tuple[str, ...], features: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    """What recent traffic is compared with: histograms of training rows [n, f] and of validation scores [m]."""
+    """What recent traffic is compared with: histograms of training rows [n, f], as float32, which is how they are
+    stored and what the model takes, and of validation scores [m]."""
     return {
-        "features": {name: reference_histogram(features[:, i]) for i, name in enumerate(names)},
+        "features": {name: reference_histogram(features[:, i].astype(np.float32)) for i, name in enumerate(names)},
         "score": reference_histogram(scores),
         "samples": len(features),
     }

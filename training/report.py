@@ -36,8 +36,8 @@ PROTOCOL_TITLES = {
 PROTOCOL_TEXTS = {
     "seed": "Plain random 80/20, then 80/20, duplicates and all: the least demanding of the three, and the only one in "
     "which copies of training rows are among the test rows.",
-    "stratified": "Of exact duplicates only the first takes part; 64 % train, 16 % choose, 20 % judge, with the share "
-    "of fraud kept.",
+    "stratified": "Of equal rows without ids only the first takes part; 64 % train, 16 % choose, 20 % judge, with the "
+    "share of fraud kept.",
     "time": "Rows in the order of their time: the first 60 % train, the next 20 % choose, the last 20 % judge. The "
     "nearest to what a model meets in production.",
 }

@@ -21,6 +21,7 @@ from training.features.declaration import Calendar, Entity, Velocity, check
 SCHEMAS_DIR = Path(__file__).parent / "schemas"
 # A request may have these beside what its schema declares.
 TRANSACTION_ID, EVENT_TIME = "transaction_id", "event_time"
+EVENT_TIME_UNITS = ("s", "ms", "us", "ns")
 Declared = TypeVar("Declared")
 
 
@@ -47,8 +48,11 @@ class Schema:
     from them. `amount` names the feature that holds the money, which has `amount_decimals`; `time` the feature that
     holds the moment, or "event_time". `label` is the training column (1 fraud, 0 legitimate), never part of a request,
     and `label_delay_days` how long after the transaction it is known. `past_days` is how far back the event time of a
-    request may lie. `card` names the entity that is blocked after a fraud. `source` maps our columns to those
-    of the raw file, where they have other names.
+    request may lie. `card` names the entity that is blocked after a fraud.
+
+    Of a raw file, `source` maps our columns to those that have other names there; `event_time_unit` is what its event
+    times count since 1970, if they are numbers; and `event_time_format` their form, as `strptime` takes it, if they
+    are texts other than ISO 8601.
     """
 
     name: str
@@ -65,6 +69,8 @@ class Schema:
     calendar: tuple[Calendar, ...] = ()
     velocity: tuple[Velocity, ...] = ()
     source: dict[str, str] = field(default_factory=dict)
+    event_time_unit: str = ""
+    event_time_format: str = ""
 
     def __hash__(self) -> int:
         return hash(self.name)  # that of everything would be computed anew for each look into a cache
@@ -95,6 +101,11 @@ class Schema:
         return self.input_names == self.feature_names and not self.entities
 
     @property
+    def has_ids(self) -> bool:
+        """Whether each stored row is a transaction of its own, by its id, however much it is like others."""
+        return self.time == EVENT_TIME
+
+    @property
     def currency(self) -> str:
         """The unit of the amount."""
         return next(feature.unit for feature in self.features if feature.name == self.amount)
@@ -103,7 +114,8 @@ class Schema:
     def hash(self) -> str:
         """SHA-256, as hex, of everything that a model or a client could notice."""
         noticed = _declared(self)
-        noticed.pop("source", None)
+        for of_raw_file in ("source", "event_time_unit", "event_time_format"):
+            noticed.pop(of_raw_file, None)
         return hashlib.sha256(json.dumps(noticed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def amount_minor(self, amounts: np.ndarray) -> np.ndarray:
@@ -203,4 +215,8 @@ def _check(schema: Schema) -> None:
         raise SchemaInvalid('computed features need time = "event_time"')
     if unknown := schema.source.keys() - {*requested, schema.label, TRANSACTION_ID, EVENT_TIME}:
         raise SchemaInvalid(f"source: no such column of ours: {', '.join(sorted(unknown))}")
+    if schema.event_time_unit and schema.event_time_unit not in EVENT_TIME_UNITS:
+        raise SchemaInvalid(f"event_time_unit is one of {', '.join(EVENT_TIME_UNITS)}, not {schema.event_time_unit!r}")
+    if schema.event_time_unit and schema.event_time_format:
+        raise SchemaInvalid("event_time_unit is for numbers and event_time_format for texts: declare one")
     check(schema.entities, schema.calendar, schema.velocity)

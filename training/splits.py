@@ -19,13 +19,17 @@ class Split:
     test: np.ndarray
 
 
-def stratified(features: np.ndarray, labels: np.ndarray, *, test: float, validation: float, seed: int) -> Split:
+def stratified(
+    features: np.ndarray, labels: np.ndarray, *, has_ids: bool = False, test: float, validation: float, seed: int
+) -> Split:
     """A random split that keeps the share of fraud. `validation` is a share of what `test` leaves.
 
     Of exact duplicates only the first takes part: a copy on each side of the split would be a question whose answer
-    the model has read.
+    the model has read. Rows with ids are different transactions, also where they are equal, and all take part.
     """
-    rows = np.flatnonzero(~pd.DataFrame(features).assign(label=labels).duplicated())
+    rows = (
+        np.arange(len(labels)) if has_ids else np.flatnonzero(~pd.DataFrame(features).assign(label=labels).duplicated())
+    )
     rest, judged = train_test_split(rows, test_size=test, random_state=seed, stratify=labels[rows])
     trained, chosen = train_test_split(rest, test_size=validation, random_state=seed, stratify=labels[rest])
     return Split(trained, chosen, judged)

@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 SETTINGS = settings.BASE_DIR / "fraudsite" / "settings.py"
 NUMBERS = {"integer": int, "number": float}
-READERS = {"boolean", "choice", "secret", "text", "texts", "url", *NUMBERS}
+READERS = {"boolean", "choice", "day", "secret", "text", "texts", "url", *NUMBERS}
 
 
 def variables_read() -> Iterator[tuple[str, str, list[ast.expr]]]:

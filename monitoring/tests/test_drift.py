@@ -8,12 +8,14 @@ import pytest
 from django.conf import settings as django_settings
 
 from monitoring import services
+from monitoring.drift.psi import PopulationStabilityIndex
 from monitoring.models import DriftReport
 from monitoring.services import TooFewSamples, measure_drift
 from monitoring.tasks import measure_drift as measure_drift_task
 from monitoring.tests.support import NOON, made_up_fields, moments, predict
 from training import registry
 from training.exceptions import BundleRefused, NoChampion
+from training.preprocessing import reference_histogram
 from training.schema import load_schema
 from training.tests.support import made_up_rows, tiny_bundle
 
@@ -151,3 +153,32 @@ def test_the_made_up_traffic_is_not_the_training_rows(champion):
     # Or the tests above would compare the reference with itself.
     training, _ = made_up_rows()
     assert made_up_fields(1)[0]["V1"] not in training[:, 1]
+
+
+def drawn(shares, count, seed):
+    """A column of the values in `shares`, each with its share."""
+    return np.random.default_rng(seed).choice(list(shares), count, p=list(shares.values())).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("trained", "live"),
+    [
+        ({0: 0.97, 5: 0.03}, dict.fromkeys(range(1, 10), 1 / 9)),
+        ({0: 0.97, 5: 0.03}, {0: 0.7, 5: 0.3}),
+        ({0: 0.88, 5: 0.12}, {0: 0.7, 5: 0.3}),
+        ({7: 1.0}, {7.5: 1.0}),
+        ({7: 1.0}, {6.5: 1.0}),
+        ({7: 1.0}, {7: 0.8, 8: 0.2}),
+        ({0.1: 1.0}, {0.2: 1.0}),
+        ({0: 0.5, 1: 0.5}, {0: 0.8, 1: 0.2}),
+        ({0: 0.95, 1: 0.05}, {0: 0.7, 1: 0.3}),
+        ({0: 0.5, 1: 0.5}, {0: 0.5, 2: 0.5}),
+        ({1: 0.4, 2: 0.3, 3: 0.2, 4: 0.1}, {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}),
+        ({1: 0.4, 2: 0.3, 3: 0.2, 4: 0.1}, {1.5: 0.4, 2: 0.3, 3: 0.2, 4: 0.1}),
+        ({-1: 0.12} | dict.fromkeys(range(88), 0.01), {-0.5: 0.12} | dict.fromkeys(range(88), 0.01)),
+    ],
+)
+def test_values_that_are_frequent_drift_when_they_move_and_not_when_they_stay(trained, live):
+    psi = PopulationStabilityIndex(**reference_histogram(drawn(trained, 5_000, seed=0)))
+    assert psi.measure(drawn(trained, 2_000, seed=1)) < PopulationStabilityIndex.MODERATE
+    assert psi.measure(drawn(live, 2_000, seed=2)) > PopulationStabilityIndex.MODERATE

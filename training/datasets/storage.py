@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from training.datasets.event_times import read_event_times
 from training.exceptions import DatasetError
 from training.schema import EVENT_TIME, TRANSACTION_ID, Schema
 from training.splits import Timeline
@@ -19,11 +21,13 @@ if TYPE_CHECKING:
     from training.features.replay import Events, Labels
 
 REPORT_KEY = b"fraudsite"
+SHOWN = 5  # ids, and rows of each, that a refusal names
 
 
 @dataclass(frozen=True)
 class Report:
-    """What validation found. `duplicates` are rows equal in every column to an earlier one."""
+    """What validation found. `duplicates` are stored rows equal in every column to an earlier one. Where transactions
+    have ids there are none: `left_out` were copies of an earlier row, id and all, and are not stored."""
 
     schema: str
     source_sha256: str
@@ -32,11 +36,14 @@ class Report:
     duplicates: int
     nulls: int
     out_of_range: int
+    left_out: int = 0
 
     def lines(self) -> list[str]:
+        copies = [f"{self.left_out:,} copies of an earlier row, id and all, left out"] if self.left_out else []
         return [
             f"{self.rows:,} rows, {self.frauds:,} of them fraud ({self.frauds / self.rows:.4%})",
             f"{self.duplicates:,} exact duplicates of an earlier row (kept here; `train` says what it does with them)",
+            *copies,
             f"{self.nulls:,} missing values, {self.out_of_range:,} values outside their declared range",
         ]
 
@@ -64,45 +71,71 @@ def read_csv(path: Path, schema: Schema) -> pd.DataFrame:
     return frame
 
 
-def read_raw(path: Path, schema: Schema) -> pd.DataFrame:
-    """Read the raw Parquet or CSV file of a schema with `time = "event_time"`, sorted by time.
+def read_raw(path: Path, schema: Schema, *, earliest: datetime) -> tuple[pd.DataFrame, int]:
+    """Read the raw Parquet or CSV file of a schema with `time = "event_time"`, sorted by time, and how many copies of
+    an earlier row, id and all, were left out.
 
-    Its columns get our names, by `schema.source`; others are left out. Entities and ids become strings, times without
-    an offset are taken for UTC.
+    Its columns get our names, by `schema.source`; others are left out. Entities and ids become strings; in a CSV all
+    of their texts count, `NA` and `null` too, but for the empty one, which is missing. For event times see
+    `read_event_times`.
 
     Raises:
-        DatasetError: it cannot be read, or a column is missing or of another type; says which.
+        DatasetError: it cannot be read, a column is missing or of another type, or one id stands on rows that differ;
+            says which.
     """
     ours = [TRANSACTION_ID, EVENT_TIME, *schema.entity_names, *schema.feature_names, schema.label]
     theirs = [schema.source.get(name, name) for name in ours]
-    texts = theirs[:1] + theirs[2 : 2 + len(schema.entities)]
+    texts = theirs[: 2 + len(schema.entities)]
     try:
         if path.suffix == ".parquet":
             frame = pd.read_parquet(path, columns=theirs, engine="pyarrow")
         else:
-            frame = pd.read_csv(path, usecols=theirs, dtype=dict.fromkeys(texts, "str"))
+            frame = pd.read_csv(
+                path, usecols=theirs, dtype=dict.fromkeys(texts, "str"), keep_default_na=False, na_values=[""]
+            )
     except (OSError, ValueError, pa.ArrowInvalid) as error:
         raise DatasetError(f"{path} is no Parquet or CSV file with the columns {theirs}: {error}") from error
     frame = frame[theirs].set_axis(ours, axis=1)
     for name in ours:
         try:
             if name == EVENT_TIME:
-                frame[name] = pd.to_datetime(frame[name], utc=True).astype("datetime64[us, UTC]")
+                theirs_named = frame[name].rename(schema.source.get(name, name))
+                frame[name] = read_event_times(theirs_named, schema, earliest=earliest)
             elif name in (TRANSACTION_ID, *schema.entity_names):
                 frame[name] = frame[name].astype("str")
             else:
                 frame[name] = pd.to_numeric(frame[name])
         except (ValueError, TypeError) as error:
             raise DatasetError(f"Column {name}: {error}") from error
-    return frame.sort_values(EVENT_TIME, kind="stable", ignore_index=True)
+    different = frame[~frame.duplicated()]
+    _refuse_ids_on_several(different)
+    rows = different.sort_values(EVENT_TIME, kind="stable", ignore_index=True)
+    return rows, len(frame) - len(different)
 
 
-def validate(frame: pd.DataFrame, schema: Schema, *, source_sha256: str) -> Report:
-    """Hold a frame to its schema.
+def _refuse_ids_on_several(rows: pd.DataFrame) -> None:
+    known = rows[rows[TRANSACTION_ID].notna()]
+    by_id = known[known[TRANSACTION_ID].duplicated(keep=False)].groupby(TRANSACTION_ID, sort=False).groups
+    if by_id:
+        shown = "; ".join(
+            "rows " + ", ".join(f"{row + 1}" for row in found[:SHOWN]) for found in list(by_id.values())[:SHOWN]
+        )
+        more = "; …" if len(by_id) > SHOWN else ""
+        raise DatasetError(
+            f"Column {TRANSACTION_ID}: one id stands on several different rows, {len(by_id):,} times "
+            f"({shown}{more}; the first row of data is row 1). Give each transaction an id of its own, or keep one row."
+        )
+
+
+def validate(frame: pd.DataFrame, schema: Schema, *, source_sha256: str, left_out: int = 0) -> Report:
+    """Hold a frame to its schema. `left_out` copies of its rows are told of in the report.
 
     Raises:
-        DatasetError: values are missing, out of range, or labels are other than 0 and 1; names the columns.
+        DatasetError: there are no rows, values are missing or out of range, labels are other than 0 and 1, or all are
+            the same; names the columns.
     """
+    if frame.empty:
+        raise DatasetError("There are no rows, only column names.")
     nulls = frame.isna().sum()
     out_of_range = {
         field.name: int((~frame[field.name].between(field.minimum, field.maximum)).sum() - nulls[field.name])
@@ -114,6 +147,11 @@ def validate(frame: pd.DataFrame, schema: Schema, *, source_sha256: str) -> Repo
     faults += [f"{schema.label}: {labels_wrong} neither 0 nor 1"] if labels_wrong else []
     if faults:
         raise DatasetError("The data do not fit the schema: " + "; ".join(faults) + ".")
+    if frame[schema.label].nunique() == 1:
+        raise DatasetError(
+            f"The column {schema.label} has nothing but {int(frame[schema.label].iloc[0])}: training needs frauds (1) "
+            "and legitimate transactions (0)."
+        )
     return Report(
         schema=schema.name,
         source_sha256=source_sha256,
@@ -122,6 +160,7 @@ def validate(frame: pd.DataFrame, schema: Schema, *, source_sha256: str) -> Repo
         duplicates=int(frame.duplicated().sum()),
         nulls=int(nulls.sum()),
         out_of_range=sum(out_of_range.values()),
+        left_out=left_out,
     )
 
 
@@ -146,8 +185,11 @@ def write(frame: pd.DataFrame, schema: Schema, report: Report, path: Path) -> No
     table = pa.Table.from_pandas(frame.astype(types), preserve_index=False)
     table = table.replace_schema_metadata({REPORT_KEY: json.dumps(asdict(report)).encode()})
     unfinished = path.with_suffix(".part")
-    pq.write_table(table, unfinished, compression="zstd")
-    unfinished.replace(path)
+    try:
+        pq.write_table(table, unfinished, compression="zstd")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def read_report(path: Path) -> Report | None:

@@ -116,7 +116,7 @@ def test_its_report_names_the_file_by_its_hash_and_counts_frauds(ingest, tmp_pat
         ("TX_AMOUNT", -1.0, "amount: 1 out of range"),
         ("TX_AMOUNT", None, "amount: 1 missing"),
         ("TX_FRAUD", 2, "fraud: 1 neither 0 nor 1"),
-        ("TX_DATETIME", "yesterday", "Column event_time"),
+        ("TX_DATETIME", "yesterday", "Column TX_DATETIME: row 4 has yesterday"),
         ("TX_AMOUNT", "much", "Column amount"),
         ("CUSTOMER_ID", None, "customer: 1 missing"),
     ],

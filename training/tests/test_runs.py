@@ -74,7 +74,7 @@ def test_a_form_starts_a_run_with_what_was_chosen(client, mel, sent, django_capt
         ({"changes": "[model]\ndropout = 3.0"}, "model.dropout must lie between"),
         ({"changes": "[model]\narchitecture = 'tree'"}, "model.architecture must be one of"),
         ({"changes": "[model"}, "Expected"),
-        ({"changes": "[data]\nschema = 'handbook'"}, "is not what was chosen"),
+        ({"changes": "[data]\nschema = 'handbook'"}, "Two schemas are named"),
         ({"seed": "-1"}, "greater than or equal to 0"),
         ({"schema": "moon"}, "Select a valid choice"),
     ],

@@ -69,8 +69,8 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"{source} cannot be read: {error}") from error
         self.stdout.write("Validating and storing …")
-        frame = storage.read_raw(source, schema)
-        report = storage.validate(frame, schema, source_sha256=sha256)
+        frame, left_out = storage.read_raw(source, schema, earliest=settings.EVENT_TIME_EARLIEST)
+        report = storage.validate(frame, schema, source_sha256=sha256, left_out=left_out)
         target.parent.mkdir(parents=True, exist_ok=True)
         storage.write(storage.with_tokens(frame, schema, settings.ENTITY_HASH_KEY), schema, report, target)
         return report

@@ -96,7 +96,8 @@ def _parts(bundle: Bundle) -> str:
     counts = ", ".join(f"{count:,} {part}" for part, count in parts.items())
     if split["protocol"] == "time":
         return f"Rows: {counts}; the test starts on {split['test_start']}."
-    return f"Rows: {counts}; {f'{duplicates:,} duplicates left out' if duplicates else 'duplicates kept'}."
+    kept = "duplicates kept" if split["protocol"] == "seed" else "none left out"
+    return f"Rows: {counts}; {f'{duplicates:,} duplicates left out' if duplicates else kept}."
 
 
 def _cell(metric: float | dict[str, float | None]) -> str:
