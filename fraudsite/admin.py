@@ -1,9 +1,14 @@
 from typing import Any, cast
 
+from django.conf import settings
+from django.contrib import messages
 from django.contrib.admin import AdminSite, ModelAdmin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME as CHOSEN
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
-from django.http import HttpRequest
+from django.core.exceptions import ValidationError
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
 
 from scoring import selectors
 
@@ -26,6 +31,52 @@ class CarefulChangeList(ChangeList):
         except (OverflowError, ValueError) as error:
             raise IncorrectLookupParameters from error
 
+    def get_results(self, request: HttpRequest) -> None:
+        """Note the rows that "Select all" stands for, in the order of the list, for the page to send back.
+
+        Only pages that offer it, of lists with more than one page, pay for the query.
+        """
+        super().get_results(request)
+        offered = self.multi_page and request.method == "GET" and self.model_admin.get_actions(request)
+        keys = self.queryset.values_list("pk", flat=True)
+        self.shown = [str(key) for key in keys[: settings.MASS_ACTION_LIMIT]] if offered else []
+
+
+class CarefulAdmin(ModelAdmin):
+    """What every list of the site does: it survives wrong filters, and its actions take the rows that it showed."""
+
+    gone_message = "{} of the chosen are not in this list any more: nothing was done with them."
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return CarefulChangeList
+
+    def response_action(  # type: ignore[override]  # the stubs are those of another Django
+        self, request: HttpRequest, queryset: QuerySet[Model]
+    ) -> HttpResponse | None:
+        """Run an action on exactly the rows that the page showed, ticked one by one or all at once.
+
+        "Select all" comes as the keys that the page carried, and to the action they are as if ticked. Django itself
+        would take whatever is in the list by now. What came since is left alone, what left the list is too, and both
+        are told.
+        """
+        sent = request.POST.copy()
+        if any(value not in ("", "0") for value in sent.getlist("select_across")):
+            sent.setlist(CHOSEN, sent.get("shown", "").split() or sent.getlist(CHOSEN))
+            sent["all_shown"] = "yes"  # which a page that asks for confirmation hands on
+        sent.setlist("select_across", ["0"])
+        try:
+            keys = {self.opts.pk.to_python(key) for key in sent.getlist(CHOSEN)}
+        except ValidationError:
+            messages.error(request, "The chosen rows were not understood. Load the list again.")
+            return None
+        if gone := len(keys) - queryset.filter(pk__in=keys).count():
+            messages.warning(request, self.gone_message.format(gone))
+        request.POST = sent  # type: ignore[assignment]
+        response = super().response_action(request, queryset)
+        if "all_shown" in sent and (more := queryset.exclude(pk__in=keys).count()):
+            messages.info(request, f"{more:,} more in this list were not among those chosen, and stay as they are.")
+        return response
+
 
 def _check_date(request: HttpRequest, field: str | None) -> None:
     """Django checks a month or day only beside a year, which itself must leave room for the year after."""
@@ -44,10 +95,10 @@ class FraudsiteAdmin(AdminSite):
     site_url = None  # there is no other site to view
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
-        """Give every list of the site the careful change list, those of Django's own models too."""
-        careful = type("Careful", (admin_class or ModelAdmin,), {"get_changelist": lambda *_, **__: CarefulChangeList})
-        careful = cast(type[ModelAdmin], careful)
-        super().register(model_or_iterable, careful, **options)
+        """Have every list of the site be careful, those of Django's own models too."""
+        bases = (admin_class, CarefulAdmin) if admin_class else (CarefulAdmin,)
+        careful = type("Careful", bases, {})
+        super().register(model_or_iterable, cast(type[ModelAdmin], careful), **options)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         may_see_reviews = request.user.has_perm("scoring.view_review")

@@ -248,6 +248,9 @@ SPECTACULAR_SETTINGS = {
 
 # --- pages and their safety ------------------------------------------------------------------------------------------
 LOGIN_URL = "admin:login"
+# "Select all" stands for so many rows at most, whose keys the page carries; confirmed, each is a field of its own.
+MASS_ACTION_LIMIT = integer("MASS_ACTION_LIMIT", 1_000, 1, 10_000)
+DATA_UPLOAD_MAX_NUMBER_FIELDS = MASS_ACTION_LIMIT + 1_000
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

@@ -1,9 +1,7 @@
 from typing import Any
-from uuid import UUID
 
 from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME as CHOSEN
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -202,17 +200,15 @@ class PendingAdmin(ReadOnlyAdmin):
     ordering = ["-attempts", "due_at"]
     fields = ["transaction_link", "client", "amount", "standing", "attempts", "sent", "due", "fault"]
     actions = ["retry"]
+    gone_message = "{} had their score already."
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("scoring.change_pending")
 
     @admin.action(description="Try again", permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Pending]) -> None:
-        # Those that were ticked, and never what came to the list since it was shown.
-        ticked = [UUID(key) for key in request.POST.getlist(CHOSEN)]
-        tried = services.retry_pending(Pending.objects.filter(pk__in=ticked))
-        gone = f" {len(ticked) - tried} had their score already." if tried < len(ticked) else ""
-        messages.success(request, f"{tried} will be tried again within {settings.PENDING_SWEEP_S:g} s.{gone}")
+        tried = services.retry_pending(queryset)
+        messages.success(request, f"{tried} will be tried again within {settings.PENDING_SWEEP_S:g} s.")
 
     @admin.display(description="Amount")
     def amount(self, pending: Pending) -> str:

@@ -3,14 +3,25 @@
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME as CHOSEN
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from scoring import services
-from scoring.cells import at, field_table, label_badge, link, money, reason_list, score_meter, state_badge, told_badge
+from scoring.cells import (
+    amount_of,
+    at,
+    field_table,
+    label_badge,
+    link,
+    money,
+    reason_list,
+    score_meter,
+    state_badge,
+    told_badge,
+)
 from scoring.models import Client, Label, Review
 from scoring.read_only import ReadOnlyAdmin
 from training.exceptions import StaleHistory
@@ -49,6 +60,7 @@ class ReviewAdmin(ReadOnlyAdmin):
     search_help_text = "Fraudsite's id, or the client's own transaction id."
     ordering = ["-fraud_score"]
     actions = ["confirm_fraud", "mark_legitimate"]
+    gone_message = "{} had been closed already and kept their label."
     fields = [
         ("score", "badge"),
         "reasons_shown",
@@ -119,16 +131,40 @@ class ReviewAdmin(ReadOnlyAdmin):
         return request.user.has_perm("scoring.change_review")
 
     @admin.action(description="Confirm fraud", permissions=["decide"])
-    def confirm_fraud(self, request: HttpRequest, queryset: QuerySet[Review]) -> None:
-        self._close(request, queryset, is_fraud=True)
+    def confirm_fraud(self, request: HttpRequest, queryset: QuerySet[Review]) -> HttpResponse | None:
+        return self._close_many(request, queryset, is_fraud=True)
 
     @admin.action(description="Mark legitimate", permissions=["decide"])
-    def mark_legitimate(self, request: HttpRequest, queryset: QuerySet[Review]) -> None:
-        self._close(request, queryset, is_fraud=False)
+    def mark_legitimate(self, request: HttpRequest, queryset: QuerySet[Review]) -> HttpResponse | None:
+        return self._close_many(request, queryset, is_fraud=False)
+
+    def _close_many(self, request: HttpRequest, chosen: QuerySet[Review], *, is_fraud: bool) -> HttpResponse | None:
+        """Ask once, with what is at stake; what comes back confirmed is closed."""
+        keys = list(chosen.filter(state=Review.State.OPEN).values_list("pk", flat=True))
+        if "confirmed" in request.POST or not keys:
+            self._close(request, chosen, is_fraud=is_fraud)
+            return None
+        asked = Review.objects.filter(pk__in=keys)
+        by_schema = asked.order_by("prediction__transaction__schema").values("prediction__transaction__schema")
+        stakes = by_schema.annotate(alerts=Count("pk"), amount=Sum("prediction__transaction__amount"))
+        context = self.admin_site.each_context(request) | {
+            "title": "Confirm fraud" if is_fraud else "Mark legitimate",
+            "opts": self.opts,
+            "media": self.media,
+            "label": label_badge(is_fraud),
+            "action": "confirm_fraud" if is_fraud else "mark_legitimate",
+            "keys": keys,
+            "stakes": [
+                (schema, row["alerts"], amount_of(schema, row["amount"]))
+                for row in stakes
+                if (schema := row["prediction__transaction__schema"])
+            ],
+        }
+        return TemplateResponse(request, "admin/scoring/review/confirm.html", context)
 
     def _close(self, request: HttpRequest, reviews: QuerySet[Review] | list[Review], *, is_fraud: bool) -> None:
         word = "fraud" if is_fraud else "legitimate"
-        closed = 0
+        closed = late = 0
         for review in reviews:
             try:
                 won = services.close_review(review=review, is_fraud=is_fraud, reviewer=request.user)  # type: ignore[arg-type]
@@ -139,12 +175,12 @@ class ReviewAdmin(ReadOnlyAdmin):
                 review.refresh_from_db()  # or the history would go on calling it open
                 self.log_change(request, review, f"Labelled {word}.")
                 closed += 1
+            else:
+                late += 1
         if closed:
             messages.success(request, f"{closed} labelled {word}.")
-        # A colleague's label takes a review out of the queue, and so out of what the action gets to see.
-        chosen = len(reviews) if request.POST.get("select_across") == "1" else len(request.POST.getlist(CHOSEN)) or 1
-        if late := chosen - closed:
-            messages.warning(request, f"{late} had been closed already and kept their label.")
+        if late:
+            messages.warning(request, self.gone_message.format(late))
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

@@ -117,6 +117,8 @@ def test_an_analyst_marks_many_reviews_at_once(visit, post):
     page.locator("#result_list tbody input[type=checkbox]").first.uncheck()
     page.get_by_label("Action:").select_option("Mark legitimate")
     page.get_by_role("button", name="Go", exact=True).click()
+    expect(page.locator(".confirm")).to_contain_text("2 alerts will be labelled Legitimate")
+    page.get_by_role("button", name="Confirm").click()
     expect(page.locator(".messagelist")).to_contain_text("2 labelled legitimate.")
     expect(page.locator("#result_list tbody tr")).to_have_count(1)
     assert list(Label.objects.values_list("is_fraud", flat=True)) == [False, False]

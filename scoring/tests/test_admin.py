@@ -40,9 +40,8 @@ def page_of(client, row):
 
 
 def decide(client, action, *reviews):
-    return client.post(
-        QUEUE, {"action": action, "_selected_action": [str(review.pk) for review in reviews]}, follow=True
-    )
+    chosen = {"action": action, "_selected_action": [str(review.pk) for review in reviews], "confirmed": "yes"}
+    return client.post(QUEUE, chosen, follow=True)
 
 
 def shown_scores(response):
