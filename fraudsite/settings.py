@@ -140,7 +140,10 @@ CELERY_TASK_QUEUES = [
     Queue(name, Exchange(name), routing_key=name) for name in (REALTIME_QUEUE, BULK_QUEUE, TRAINING_QUEUE)
 ]
 CELERY_TASK_DEFAULT_QUEUE = BULK_QUEUE
-CELERY_TASK_ROUTES = {"training.tasks.*": {"queue": TRAINING_QUEUE}}
+CELERY_TASK_ROUTES = {
+    "training.tasks.compare_waiting": {"queue": BULK_QUEUE},  # of seconds, and must not wait for a training
+    "training.tasks.*": {"queue": TRAINING_QUEUE},
+}
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -157,6 +160,7 @@ PENDING_SWEEP_S = number("PENDING_SWEEP_S", 5.0, 0.1, 3_600.0)
 ROLLUP_INTERVAL_S = number("ROLLUP_INTERVAL_S", 5.0, 1.0, 60.0)
 DRIFT_INTERVAL_S = number("DRIFT_INTERVAL_S", 60.0, 5.0, 86_400.0)
 SHADOW_INTERVAL_S = number("SHADOW_INTERVAL_S", 5.0, 0.1, 3_600.0)
+COMPARISON_INTERVAL_S = number("COMPARISON_INTERVAL_S", 5.0, 0.1, 3_600.0)
 SHADOW_BEHIND_S = integer("SHADOW_BEHIND_S", 3_600, 10, 604_800)
 TRAINING_SILENCE_S = integer("TRAINING_SILENCE_S", 60, 15, 86_400)
 TRAINING_TIME_LIMIT_S = integer("TRAINING_TIME_LIMIT_S", 86_400, 60, 2_592_000)
@@ -168,6 +172,7 @@ CELERY_BEAT_SCHEDULE = {
         "monitoring.tasks.measure_drift": DRIFT_INTERVAL_S,
         "scoring.tasks.resend_pending": PENDING_SWEEP_S,
         "scoring.tasks.score_shadows": SHADOW_INTERVAL_S,
+        "training.tasks.compare_waiting": COMPARISON_INTERVAL_S,
     }.items()
 }
 CELERY_BEAT_SCHEDULER = "fraudsite.beat.Scheduler"

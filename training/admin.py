@@ -145,14 +145,14 @@ class ModelVersionAdmin(admin.ModelAdmin):
         """Have the register do it, note it in the admin's history too, and say what came of it."""
         said = {"by": request.user.get_username(), "reason": reason}
         do = {
-            "promote": lambda: registry.promote(version, force=force, **said),
+            "promote": lambda: registry.promote(version, force=force, kept_verdict=True, **said),
             "roll_back": lambda: registry.roll_back(version.schema, **said),
             "shadow": lambda: registry.shadow(version, **said),
             "retire": lambda: version.retire(**said),
         }
         try:
-            # In no transaction of ours: the comparison before the switch takes seconds, and on SQLite a transaction
-            # keeps every worker from storing its answers. The switch itself is one, of milliseconds.
+            # In no transaction of ours: bundles are checked before the switch, and on SQLite a transaction keeps every
+            # worker from storing its answers. The switch itself is one, of milliseconds.
             changes = do[action]()
         except FraudsiteError as refusal:
             messages.error(request, str(refusal))
@@ -192,7 +192,7 @@ class ModelVersionAdmin(admin.ModelAdmin):
             reason, force = request.POST.get("reason", "").strip(), "force" in request.POST
             self._change_stage(request, version, wanted, reason, force=force)
             return HttpResponseRedirect(request.path)
-        context = report(version) | {"stage_actions": actions}
+        context = report(version) | {"stage_actions": actions, "verdict": registry.verdict_on(version)}
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
     def get_urls(self) -> list[URLPattern]:
@@ -251,8 +251,7 @@ def _stage_actions(version: ModelVersion) -> list[tuple[str, str, str]]:
         (
             "promote",
             "Promote to champion",
-            "It decides about live transactions at once; the champion before it retires. Refused if it is worse on the "
-            "same test rows, or cannot be compared, unless that is forced, with a reason.",
+            "It decides about live transactions at once; the champion before it retires.",
         )
     ]
     if version.stage != Stage.SHADOW:

@@ -22,6 +22,9 @@ class ModelVersion(models.Model):
 
     The thresholds are the row's own, copied from the bundle at registration, because policy may change later without
     training anew. `block_threshold` is never below `review_threshold`; without one, nothing is blocked.
+
+    `verdict` is what the comparison with the champion `compared_with` said, in words, and `verdict_allows` whether it
+    lets this version be promoted; both say nothing about another champion.
     """
 
     version = models.CharField(max_length=64, primary_key=True)
@@ -33,6 +36,9 @@ class ModelVersion(models.Model):
     metrics = models.JSONField(default=dict)
     created_at = models.DateTimeField(default=timezone.now)
     promoted_at = models.DateTimeField(null=True, blank=True)
+    compared_with = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="+", editable=False)
+    verdict_allows = models.BooleanField(default=False, editable=False)
+    verdict = models.TextField(blank=True, editable=False)
 
     class Meta:
         ordering = ["-created_at"]

@@ -118,11 +118,14 @@ def register(bundle: Bundle, *, promote: bool, by: str | None = None, reason: st
     return version
 
 
-def promote(version: ModelVersion, *, by: str, reason: str = "", force: bool = False) -> list[StageChange]:
+def promote(
+    version: ModelVersion, *, by: str, reason: str = "", force: bool = False, kept_verdict: bool = False
+) -> list[StageChange]:
     """Make a version the champion, if its bundle can be loaded and it is not worse than the champion.
 
     With `force` and a reason, one that is worse or cannot be compared is promoted all the same; the audit has the
-    reason and what the comparison said.
+    reason and what the comparison said. The comparison takes seconds of processor time: with `kept_verdict`, which is
+    for processes that answer calls, the verdict is the one that `compare_waiting` has kept.
 
     Raises:
         BundleRefused: see `load_bundle`.
@@ -134,7 +137,10 @@ def promote(version: ModelVersion, *, by: str, reason: str = "", force: bool = F
         raise StageRefused(f"{version} is the champion already.")
     if force and not reason:
         raise StageRefused("Give the reason why it is to be promoted whatever the comparison says: it is kept.")
-    verdict = compare(bundle, now) if now else Verdict(True, "")
+    if now is None:
+        verdict = Verdict(True, "")
+    else:
+        verdict = _kept_verdict(version, now) if kept_verdict else compare(bundle, now)
     if not (verdict.allows or force):
         raise StageRefused(f"{version} is not promoted. {verdict.said} It can be forced, with a reason.")
     return _switch(version, instead_of=now, by=by, reason=reason, evidence=verdict.said)
@@ -176,6 +182,43 @@ def compare(bundle: Bundle, champion: ModelVersion) -> Verdict:
         f"95 % interval {low:+.4f} to {high:+.4f}"
     )
     return Verdict(high >= 0, f"{said}: worse." if high < 0 else f"{said}.")
+
+
+def compare_waiting() -> ModelVersion | None:
+    """Hold the newest version that was never compared with the champion of now against it, and keep the verdict.
+
+    Returns the version; None if none waits. What cannot be loaded waits until it can.
+    """
+    for champion in ModelVersion.objects.filter(stage=Stage.CHAMPION):
+        others = ModelVersion.objects.filter(schema=champion.schema).exclude(pk=champion.pk)
+        for version in others.exclude(compared_with=champion):
+            try:
+                bundle, _ = load(version), load(champion)
+            except BundleRefused:
+                continue
+            verdict = compare(bundle, champion)
+            ModelVersion.objects.filter(pk=version.pk).update(
+                compared_with=champion, verdict_allows=verdict.allows, verdict=verdict.said
+            )
+            return version
+    return None
+
+
+def verdict_on(version: ModelVersion) -> Verdict | None:
+    """What the comparison with the champion of now said; None if there is nothing to compare with."""
+    now = _champion_or_none(version.schema)
+    return _kept_verdict(version, now) if now and now != version else None
+
+
+def _kept_verdict(version: ModelVersion, champion: ModelVersion) -> Verdict:
+    version.refresh_from_db(fields=["compared_with", "verdict_allows", "verdict"])
+    if version.compared_with_id == champion.pk:
+        return Verdict(version.verdict_allows, version.verdict)
+    return Verdict(
+        False,
+        f"It has not been compared with the champion {champion} yet: a worker of the queue {settings.BULK_QUEUE} does "
+        "so within seconds, if both bundles can be loaded. Look again soon.",
+    )
 
 
 def roll_back(schema: str, *, by: str, reason: str = "") -> list[StageChange]:

@@ -58,15 +58,16 @@ class Callers:
         response = self._http.post("/predict", json=self.payload(int(key.removeprefix("order-"))))
         self.heard[key] = Answer(response.status_code, response.content, time.monotonic() - began)
 
-    def post_all(self, count: int, *, per_s: float, meanwhile: Callable[[], None]) -> None:
-        """Post `count` transactions while something happens, and then what was not answered with 200, until it is."""
+    def post_all(self, count: int, *, per_s: float, meanwhile: Callable[[], None], after: int = 0) -> None:
+        """Post `count` transactions, numbered from `after` on, while something happens, and then what was not answered
+        with 200, until it is."""
         happening = threading.Thread(target=meanwhile)
         with ThreadPoolExecutor(CALLERS) as pool:
             happening.start()
             began = time.monotonic()
             for number in range(count):
                 time.sleep(max(0.0, began + number / per_s - time.monotonic()))
-                pool.submit(self.post, f"order-{number}")
+                pool.submit(self.post, f"order-{after + number}")
         happening.join()
         self.first = dict(self.heard)
         assert len(self.first) == count, "a call was left without an answer"

@@ -3,7 +3,9 @@
 import itertools
 import shutil
 import sys
+import time
 
+import httpx
 import numpy as np
 import pytest
 from django.db import connection
@@ -29,6 +31,18 @@ for turn in range(int(sys.argv[1])):
     registry.promote(version, by="the test", force=True, reason="A test.")
     time.sleep(1.5)
 """
+PREPARE_PROMOTION = """
+import django
+django.setup()
+from django.contrib.auth.models import User
+from training import registry
+User.objects.create_superuser("root", password="root-password")
+assert registry.compare_waiting()
+registry.ModelVersion.objects.update(verdict_allows=True)  # whichever of the two is better
+"""
+CANDIDATE = "SELECT version FROM training_modelversion WHERE stage = 'candidate'"
+# Where tests share two cores, a call may wait so long for its turn while a worker builds the model it takes over.
+BUSY_MACHINE_S = 0.25
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +98,34 @@ def test_promotions_during_traffic_cost_no_answer_and_mix_no_versions():
     assert sum(before != after for before, after in itertools.pairwise(versions)) >= SWAPS / 2
     for key, version, score in stored[::10]:
         assert score == score_of(scorers[version], callers.payload(int(key.removeprefix("order-"))))
+
+
+def test_a_promotion_in_the_admin_costs_no_answer_and_makes_none_slow():
+    with deployment(connection.vendor, workers=1, challenger=True, MODEL_REFRESH_S=0.2) as system:
+        run([sys.executable, "-c", PREPARE_PROMOTION], system.environment)
+        http = httpx.Client(base_url=system.url, follow_redirects=True, timeout=30)
+        page = f"/admin/training/modelversion/{rows(system, CANDIDATE)[0][0]}/change/"
+
+        def submit(path, **form):
+            csrf = {"X-CSRFToken": http.cookies["csrftoken"], "Referer": system.url}
+            return http.post(path, data=form, headers=csrf).raise_for_status()
+
+        def promote():
+            time.sleep(0.5)
+            assert "is the champion. Workers" in submit(page, stage_action="promote").text
+
+        with http:
+            http.get("/admin/login/")
+            submit("/admin/login/", username="root", password="root-password", next="/admin/")
+            http.get(page)
+            quiet, busy = Callers(system), Callers(system)
+            quiet.post_all(200, per_s=50, meanwhile=lambda: None)
+            busy.post_all(200, per_s=50, meanwhile=promote, after=200)
+        versions = rows(system, "SELECT count(DISTINCT model_version_id) FROM scoring_prediction")
+    assert {answer.status for answer in busy.first.values()} == {200}
+    assert versions == [(2,)]
+    before, during = (np.quantile([answer.took_s for answer in each.first.values()], 0.99) for each in (quiet, busy))
+    assert during <= max(2 * before, BUSY_MACHINE_S), f"p99 was {before:.3f} s, and {during:.3f} s during the promotion"
 
 
 @pytest.mark.django_db

@@ -12,6 +12,7 @@ from django.utils.html import escape
 from training import registry
 from training.bundle import write_bundle
 from training.models import ModelVersion
+from training.tasks import compare_waiting
 from training.tests.support import tiny_bundle
 
 pytestmark = pytest.mark.django_db
@@ -33,7 +34,14 @@ def elsewhere_judged_bundle(bundle):
 
 @pytest.fixture
 def challenger(champion, challenger_bundle):
-    return registry.register(challenger_bundle, promote=False)
+    return compared(registry.register(challenger_bundle, promote=False))
+
+
+def compared(version):
+    """The version, after a worker has held it against the champion."""
+    compare_waiting()
+    version.refresh_from_db()
+    return version
 
 
 @pytest.fixture
@@ -311,7 +319,7 @@ def test_what_cannot_be_compared_is_promoted_by_force_and_with_a_reason_only(
     client, mel, champion, elsewhere_judged_bundle
 ):
     client.force_login(mel)
-    other = registry.register(elsewhere_judged_bundle, promote=False)
+    other = compared(registry.register(elsewhere_judged_bundle, promote=False))
     assert "judged on other test rows" in text_of(promote(client, other))
     answer = {"stage_action": "promote", "force": "on"}
     assert "Give the reason" in text_of(client.post(page_of(other), answer, follow=True))
@@ -333,6 +341,58 @@ def test_the_page_of_a_champion_rolls_back_with_a_reason_and_shows_who_did_what(
     assert registry.champion("ulb") == champion
     assert "Rolled back. Too many false alerts." in text_of(client.get(page_of(champion)))
     assert said_in_history(champion)[0] == "Rolled back. Too many false alerts."
+
+
+def test_the_verdict_stands_beside_the_button(client, mel, challenger, elsewhere_judged_bundle):
+    client.force_login(mel)
+    page = text_of(client.get(page_of(challenger)))
+    assert "Not worse than the champion." in page
+    assert "95 % interval" in page
+    assert 'name="force"' not in page
+    other = compared(registry.register(elsewhere_judged_bundle, promote=False))
+    page = text_of(client.get(page_of(other)))
+    assert "Promoted by force only." in page
+    assert "judged on other test rows" in page
+    assert 'name="force"' in page
+
+
+@pytest.mark.parametrize("where", ["list", "page"])
+def test_what_was_not_compared_yet_waits_and_is_never_compared_by_the_web_process(
+    client, mel, champion, challenger_bundle, monkeypatch, where
+):
+    monkeypatch.setattr(registry, "compare", lambda *_: pytest.fail("The web process compares."))
+    client.force_login(mel)
+    waiting = registry.register(challenger_bundle, promote=False)
+    assert "has not been compared with the champion" in text_of(client.get(page_of(waiting)))
+    if where == "list":
+        page = text_of(promote(client, waiting))
+    else:
+        page = text_of(client.post(page_of(waiting), {"stage_action": "promote"}, follow=True))
+    assert f"{waiting} is not promoted. It has not been compared" in page
+    assert registry.champion("ulb") == champion
+    forced = {"stage_action": "promote", "force": "on", "reason": "The other one blocks everybody."}
+    client.post(page_of(waiting), forced)
+    assert registry.champion("ulb") == waiting
+
+
+def test_a_verdict_holds_against_the_champion_that_it_names_and_no_other(
+    client, mel, champion, challenger, elsewhere_judged_bundle
+):
+    client.force_login(mel)
+    registry.register(elsewhere_judged_bundle, promote=True)
+    assert "has not been compared with the champion" in text_of(promote(client, challenger))
+    assert compared(challenger).compared_with_id == elsewhere_judged_bundle.version
+    assert "judged on other test rows" in text_of(promote(client, challenger))
+
+
+def test_a_worker_compares_one_version_at_a_time_the_newest_first_and_passes_over_what_it_cannot_load(
+    champion, challenger_bundle, elsewhere_judged_bundle
+):
+    older, newer = (registry.register(bundle, promote=False) for bundle in (challenger_bundle, elsewhere_judged_bundle))
+    gone = ModelVersion.objects.create(version="gone", schema="ulb", review_threshold=0.5)
+    assert [registry.compare_waiting() for _ in range(3)] == [newer, older, None]
+    gone.refresh_from_db()
+    assert gone.compared_with is None
 
 
 def test_a_version_is_made_a_shadow_and_retired(client, mel, champion, challenger):

@@ -83,7 +83,8 @@ class Command(BaseCommand):
         self.stdout.write(version.version if version else f"No version of {options['schema']} decided then.")
 
     def _promote(self, options: dict[str, Any]) -> None:
-        self._report(registry.promote(_version(options), force=options["force"], **_said(options)))
+        by, reason = options["by"], options["reason"]
+        self._report(registry.promote(_version(options), by=by, reason=reason, force=options["force"]))
 
     def _rollback(self, options: dict[str, Any]) -> None:
         self._report(registry.roll_back(options["schema"], **_said(options)))
