@@ -1,22 +1,97 @@
 """Strict reading of the environment: a value that cannot be meant stops the process at start, with its name."""
 
+import os
+import re
 import secrets
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import unquote
 
-import environ
+import psycopg
 from django.core.exceptions import ImproperlyConfigured
-
-env = environ.Env()
+from psycopg.conninfo import conninfo_to_dict
 
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off"}
+SECRET_LENGTH = 32
+
+# A line of a file of settings, and a value in it: in quotes, or plain. What could be meant in two ways is neither.
+LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)")
+QUOTED = re.compile(r"""'([^']*)'(?:\s+#.*)?|"([^"\\]*)"(?:\s+#.*)?""")
+PLAIN = re.compile(r"(?!['\"])(?:(?!\s#).)*")
+# An address: in user and password, what has a meaning in addresses must be percent-encoded. Celery splits at ; too.
+ADDRESS = re.compile(
+    r"(?P<scheme>[a-z]+)://(?:[^/?#\[\]@;\s]*@)?(?:\[[^/?#\[\]@\s]*\])?(?P<host>[^/?#\[\]@\s]*)(?:[/?][^#@\s]*)?"
+)
+ADDRESS_REMEDY = "In its user and password, percent-encode all but letters and digits: @ is %40, / is %2F, % is %25"
+
+
+def read_file(name: str, default: Path) -> None:
+    """Add the settings of a file to the environment, which wins. A file that the variable names must be there.
+
+    Raises:
+        ImproperlyConfigured: the file cannot be read; or a line cannot, which is told by its number.
+    """
+    named = text(name, "")
+    path = Path(named or default)
+    try:
+        # With or without a byte-order mark, with any ends of lines.
+        found = dict(_lines(f"{name}: {path}", path.read_text(encoding="utf-8-sig")))
+    except FileNotFoundError:
+        if named:
+            raise ImproperlyConfigured(f"{name}: there is no file {path}.") from None
+        return
+    except OSError as error:
+        raise ImproperlyConfigured(f"{name}: {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ImproperlyConfigured(f"{name}: {path} is not written in UTF-8.") from None
+    for variable, value in found.items():
+        os.environ.setdefault(variable, value)
+
+
+def _lines(file: str, content: str) -> Iterator[tuple[str, str]]:
+    """The variables of a file and their values. They may be secret, so a refusal does not repeat them."""
+    first: dict[str, int] = {}
+    for number, line in enumerate(content.split("\n"), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        entry = LINE.fullmatch(line)
+        if not entry or "\0" in line:
+            raise ImproperlyConfigured(f"{file}, line {number}: write NAME=value.")
+        name, written = entry.groups()
+        if name in first:
+            raise ImproperlyConfigured(f"{file}, line {number}: {name} is set in line {first[name]} already.")
+        first[name] = number
+        if quoted := QUOTED.fullmatch(written.strip()):
+            yield name, next(value for value in quoted.groups() if value is not None)
+        elif PLAIN.fullmatch(written):
+            yield name, written.strip()
+        else:
+            remedy = "put the value in single quotes, or a comment on a line of its own"
+            raise ImproperlyConfigured(f"{file}, line {number}: {name} could be read in two ways: {remedy}.")
 
 
 def text(name: str, default: str) -> str:
     """Read words as they stand. Here as everywhere below, an empty variable counts as not set."""
-    return env.str(name, default="").strip() or default
+    value = os.environ.get(name, "").strip()
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ImproperlyConfigured(f"{name} is not written in UTF-8.") from None
+    return value or default
+
+
+def directory(name: str, default: Path) -> Path:
+    """Read the path of a directory, and make it if it is not there."""
+    path = Path(text(name, str(default))).resolve()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(f"{name}: {path} cannot be a directory: {error.strerror}.") from None
+    return path
 
 
 def texts(name: str, default: list[str]) -> list[str]:
@@ -25,11 +100,53 @@ def texts(name: str, default: list[str]) -> list[str]:
 
 
 def url(name: str, default: str, schemes: tuple[str, ...]) -> str:
-    """Read an address. It may hold a password, so a refusal does not repeat it."""
+    """Read an address. It may hold a password, so a refusal repeats nothing of it."""
     value = text(name, default)
-    if urlsplit(value).scheme not in schemes:
+    if not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
         raise ImproperlyConfigured(f"{name} must start with {' or '.join(f'{scheme}://' for scheme in schemes)}.")
+    if value.startswith("sqlite:"):
+        return value
+    parts = ADDRESS.fullmatch(value)
+    if not parts or re.search("%(?![0-9A-Fa-f]{2})", value):
+        raise ImproperlyConfigured(f"{name} is no address of the form {schemes[-1]}://… . {ADDRESS_REMEDY}.")
+    for host in parts["host"].split(","):
+        port = host.partition(":")[2]
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+            raise ImproperlyConfigured(f"The port in {name} must be a number from 1 to 65535. {ADDRESS_REMEDY}.")
     return value
+
+
+def redis_url(name: str, default: str) -> str:
+    """Read the address of a Redis."""
+    value = url(name, default, ("rediss", "redis"))
+    path = re.sub(r"\?.*", "", value).split("/", 3)[3:]
+    if path and path[0] and not (path[0].isascii() and path[0].isdigit()):
+        raise ImproperlyConfigured(f"{name} must end with the number of a database, such as /0.")
+    return value
+
+
+def database_url(name: str, default: Path) -> dict[str, Any]:
+    """Read the address of a database, an SQLite file or a PostgreSQL, as Django takes it."""
+    value = url(name, "sqlite://", ("sqlite", "postgresql"))
+    if value == "sqlite://":
+        if text(name, ""):
+            raise ImproperlyConfigured(f"{name} names no file: write sqlite:////the/path.")
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(default)}
+    if value.startswith("sqlite:"):
+        path = value.removeprefix("sqlite:///")
+        if path in ("", value) or re.search("[?#]|%(?![0-9A-Fa-f]{2})", path):
+            remedy = "write sqlite:////the/path, with %3F for ?, %23 for # and %25 for %"
+            raise ImproperlyConfigured(f"{name} names no file: {remedy}.")
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": unquote(path)}
+    try:
+        found = conninfo_to_dict(value)  # by PostgreSQL's own library
+    except psycopg.Error:
+        raise ImproperlyConfigured(f"{name} is no address that PostgreSQL knows; look at what follows the ?.") from None
+    if not {"dbname", "service"} & found.keys():
+        raise ImproperlyConfigured(f"{name} names no database: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE.")
+    keys = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
+    known = {key: str(found.pop(option, "")) for key, option in keys.items()}
+    return {"ENGINE": "django.db.backends.postgresql", **known, "OPTIONS": found}
 
 
 def boolean(name: str, default: bool) -> bool:
@@ -79,27 +196,42 @@ def secret(name: str, path: Path | None) -> str:
     """Read a secret from the environment, or keep one of our own making in a file that only its owner reads.
 
     Machines that share a secret (several web servers) set the variable; a single machine needs no setup. Without a
-    path for the file, the secret is empty unless it is set.
+    path for the file, the secret is empty unless it is set. What is set is used as it stands, or refused: one that is
+    empty by mistake must not be replaced by the machine's own.
     """
-    value = text(name, "")
-    if value:
-        if len(value) < 32:
-            raise ImproperlyConfigured(f"{name} must have at least 32 characters.")
-        return value
-    if path is None:
-        return ""
+    value = os.environ.get(name)
+    if value is None or (not value and path is None):
+        return _kept(name, path) if path else ""
+    if value != value.strip():
+        raise ImproperlyConfigured(f"{name} begins or ends with white space.")
+    if len(text(name, "")) < SECRET_LENGTH:
+        otherwise = ", or not be set" if path else ""
+        raise ImproperlyConfigured(f"{name} must have at least {SECRET_LENGTH} characters{otherwise}.")
+    return value
+
+
+def _kept(name: str, path: Path) -> str:
+    """The secret that is kept in a file; drawn, if there is none."""
     try:
-        return path.read_text()
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Several processes may start at once: the first to link its file wins, and all read the winner's.
-        mine = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-        mine.touch(mode=0o600)
-        mine.write_text(secrets.token_urlsafe(48))
-        try:
-            path.hardlink_to(mine)
-        except FileExistsError:
-            pass
-        finally:
-            mine.unlink()
-        return path.read_text()
+        if not path.exists():
+            _draw(path)
+        kept = path.read_text()
+    except OSError as error:
+        raise ImproperlyConfigured(f"{name} is not set, and is not to be kept in {path}: {error.strerror}.") from None
+    if len(kept) < SECRET_LENGTH:
+        raise ImproperlyConfigured(f"{path} holds no {name}: put it back, or remove the file to have another drawn.")
+    return kept
+
+
+def _draw(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Several processes may start at once: the first to link its file wins, and all read the winner's.
+    mine = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    mine.touch(mode=0o600)
+    mine.write_text(secrets.token_urlsafe(48))
+    try:
+        path.hardlink_to(mine)
+    except FileExistsError:
+        pass
+    finally:
+        mine.unlink()

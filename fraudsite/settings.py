@@ -5,14 +5,25 @@ from pathlib import Path
 from csp.constants import NONE, SELF
 from kombu import Exchange, Queue
 
-from fraudsite.env import boolean, choice, day, env, integer, number, secret, text, texts, url
+from fraudsite.env import (
+    boolean,
+    choice,
+    database_url,
+    day,
+    directory,
+    integer,
+    number,
+    read_file,
+    redis_url,
+    secret,
+    texts,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env.read_env(text("ENV_FILE", str(BASE_DIR / ".env")))
+read_file("ENV_FILE", BASE_DIR / ".env")
 
 # --- where things live -----------------------------------------------------------------------------------------------
-VAR_DIR = Path(text("VAR_DIR", str(BASE_DIR / "var"))).resolve()
-VAR_DIR.mkdir(parents=True, exist_ok=True)
+VAR_DIR = directory("VAR_DIR", BASE_DIR / "var")
 DATASETS_DIR = VAR_DIR / "datasets"
 EVENT_TIME_EARLIEST = day("EVENT_TIME_EARLIEST", "2000-01-01")
 BUNDLES_DIR = VAR_DIR / "models"
@@ -90,11 +101,7 @@ TEMPLATES = [
 ]
 
 # --- database --------------------------------------------------------------------------------------------------------
-DATABASES = {
-    "default": env.db_url_config(
-        url("DATABASE_URL", f"sqlite:///{VAR_DIR / 'fraudsite.sqlite3'}", ("sqlite", "postgresql"))
-    )
-}
+DATABASES = {"default": database_url("DATABASE_URL", VAR_DIR / "fraudsite.sqlite3")}
 DATABASE_SILENCE_S = integer("DATABASE_SILENCE_S", 5, 1, 3_600)
 DATABASE_CONN_MAX_AGE_S = integer("DATABASE_CONN_MAX_AGE_S", 600, 0, 86_400)
 match DATABASES["default"]["ENGINE"]:
@@ -114,7 +121,7 @@ match DATABASES["default"]["ENGINE"]:
             "keepalives_idle": DATABASE_SILENCE_S,
             "keepalives_interval": 1,
             "keepalives_count": 3,
-        } | DATABASES["default"].get("OPTIONS", {})
+        } | DATABASES["default"]["OPTIONS"]
         # A pool where threads share connections, as fraudsite/wsgi.py asks; elsewhere a process keeps its one.
         if pool_size := integer("DATABASE_POOL_SIZE", 0, 0, 1_000):
             DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": 2}
@@ -123,7 +130,7 @@ match DATABASES["default"]["ENGINE"]:
         DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 
 # --- broker and workers ----------------------------------------------------------------------------------------------
-REDIS_URL = url("REDIS_URL", "redis://127.0.0.1:6379/0", ("redis", "rediss"))
+REDIS_URL = redis_url("REDIS_URL", "redis://127.0.0.1:6379/0")
 # A peer that neither answers nor resets must not hang a process: every wait on Redis ends.
 REDIS_TIMEOUTS = {"socket_connect_timeout": 2, "socket_timeout": 5, "health_check_interval": 10}
 

@@ -1,18 +1,24 @@
 """Settings come from the environment, are documented, and stop the process by name when they make no sense."""
 
 import ast
+import os
 import re
 import runpy
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from kombu import Connection as BrokerConnection
+from redis import Redis
 
 SETTINGS = settings.BASE_DIR / "fraudsite" / "settings.py"
 NUMBERS = {"integer": int, "number": float}
-READERS = {"boolean", "choice", "day", "secret", "text", "texts", "url", *NUMBERS}
+OTHERS = {"boolean", "choice", "database_url", "day", "directory", "read_file", "redis_url", "secret", "texts"}
+READERS = OTHERS | NUMBERS.keys()
 
 
 def variables_read() -> Iterator[tuple[str, str, list[ast.expr]]]:
@@ -35,6 +41,21 @@ CHOICES = {
     if reader == "choice" and name != "DEFAULT_SCHEMA"  # which is the name of a file, and the page says so
 }
 SECRETS = [name for reader, name, _ in variables_read() if reader == "secret"]
+DRAWN = [name for name in SECRETS if name != "METRICS_TOKEN"]
+LONG = "abcdefgh" * 4
+# What a shell, a template or an address would take for something else.
+STRANGE = [f"${LONG}", f"$HOME{LONG}", f"${{HOME}}{LONG}", f"$${LONG}", rf"\${LONG}", f"#{LONG}", f"{LONG}%41'\"=#"]
+PASSWORDS = [
+    "hunter2?x",
+    "hunter2/x",
+    "12/hunter2",
+    "hunter2[x",
+    "hunter2]x",
+    "hunter2#x",
+    "hunter2@x",
+    "hunter2%x",
+    "hunter2;x",
+]
 
 
 def documented() -> dict[str, list[str]]:
@@ -103,38 +124,125 @@ def test_it_refuses_a_word_that_is_no_choice(monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_it_refuses_a_short_secret_without_repeating_it(monkeypatch, name):
+@pytest.mark.parametrize("value", ["hunter2", " " * 40, f" {LONG}", f"{LONG}\n"])
+def test_it_refuses_a_secret_that_is_short_or_padded_without_repeating_it(monkeypatch, name, value):
     with pytest.raises(ImproperlyConfigured, match=name) as refusal:
-        read(monkeypatch, **{name: "hunter2"})
-    assert "hunter2" not in str(refusal.value)
+        read(monkeypatch, **{name: value})
+    assert value not in str(refusal.value)
 
 
-@pytest.mark.parametrize("url", ["mysql://127.0.0.1/fraudsite", "fraudsite.sqlite3", "http://127.0.0.1"])
+@pytest.mark.parametrize("name", DRAWN)
+def test_an_empty_secret_is_not_replaced_by_one_of_our_own(monkeypatch, name):
+    with pytest.raises(ImproperlyConfigured, match=name):
+        read(monkeypatch, **{name: ""})
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("value", STRANGE)
+def test_a_secret_is_used_as_it_stands(monkeypatch, name, value):
+    assert read(monkeypatch, **{name: value})[name] == value
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS"])
+def test_it_refuses_what_is_no_text(monkeypatch, name):
+    with pytest.raises(ImproperlyConfigured, match=name):
+        read(monkeypatch, **{name: LONG + "\udcff"})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://127.0.0.1/fraudsite",
+        "fraudsite.sqlite3",
+        "http://127.0.0.1",
+        "$DATABASE",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite://:memory:",
+        "sqlite:////var/fraudsite.sqlite3?mode=ro",
+        "postgresql://127.0.0.1",
+        "postgresql://127.0.0.1/",
+        "postgresql://127.0.0.1:port/fraudsite",
+        "postgresql://127.0.0.1:65536/fraudsite",
+        "postgresql://127.0.0.1/fraudsite?sslmdoe=require",
+    ],
+)
 def test_it_refuses_a_database_that_it_does_not_know(monkeypatch, url):
     with pytest.raises(ImproperlyConfigured, match="DATABASE_URL"):
         read(monkeypatch, DATABASE_URL=url)
 
 
-def test_a_refused_address_is_not_repeated(monkeypatch):
-    with pytest.raises(ImproperlyConfigured) as refusal:
-        read(monkeypatch, REDIS_URL="http://:hunter2@127.0.0.1")
-    assert "hunter2" not in str(refusal.value)
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", "postgresql://fraudsite:{}@127.0.0.1:5432/fraudsite"),
+        ("DATABASE_URL", "postgresql://fraudsite:{}@127.0.0.1/fraudsite?sslmode=require"),
+        ("REDIS_URL", "redis://:{}@127.0.0.1:6379/0"),
+        ("REDIS_URL", "rediss://fraudsite:{}@[::1]:6379/0"),
+    ],
+)
+def test_a_password_that_is_no_part_of_an_address_is_refused_unseen(monkeypatch, name, url, password):
+    with pytest.raises(ImproperlyConfigured, match=f"{name}.*percent-encode") as refusal:
+        read(monkeypatch, **{name: url.format(password)})
+    assert "hunter2" not in "".join(traceback.format_exception(refusal.value))
+    read(monkeypatch, **{name: url.format(quote(password, safe=""))})
 
 
-def test_it_refuses_a_broker_that_is_no_redis(monkeypatch):
+@pytest.mark.parametrize("password", [*PASSWORDS, "$hunter2", "hunter2+$!*,=&x", "hunter2:x"])
+def test_a_password_in_an_address_is_used_as_it_stands(monkeypatch, password):
+    written = password if password not in PASSWORDS else quote(password, safe="")
+    values = read(
+        monkeypatch,
+        DATABASE_URL=f"postgresql://fraudsite:{written}@127.0.0.1:5433/fraudsite?sslmode=require",
+        REDIS_URL=f"redis://:{written}@127.0.0.1:6379/1",
+    )
+    database = values["DATABASES"]["default"]
+    assert {key: database[key] for key in ("NAME", "USER", "PASSWORD", "HOST", "PORT")} == {
+        "NAME": "fraudsite",
+        "USER": "fraudsite",
+        "PASSWORD": password,
+        "HOST": "127.0.0.1",
+        "PORT": "5433",
+    }
+    assert database["OPTIONS"]["sslmode"] == "require"
+    assert Redis.from_url(values["REDIS_URL"]).get_connection_kwargs()["password"] == password
+    assert BrokerConnection(values["REDIS_URL"]).password == password
+
+
+@pytest.mark.parametrize("name", ["a b+c%20d", "$HOME", "what?", "#1"])
+def test_the_file_of_the_database_may_have_any_name(monkeypatch, tmp_path, name):
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    assert read(monkeypatch, VAR_DIR=str(tmp_path / name))["DATABASES"]["default"]["NAME"] == str(
+        tmp_path / name / "fraudsite.sqlite3"
+    )
+    address = f"sqlite:///{quote(str(tmp_path / name))}"
+    assert read(monkeypatch, DATABASE_URL=address)["DATABASES"]["default"]["NAME"] == str(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "url", ["amqp://127.0.0.1", "redis://127.0.0.1/main", "redis://127.0.0.1:0/0", "redis://a:b:c/0"]
+)
+def test_it_refuses_a_broker_that_is_no_redis(monkeypatch, url):
     with pytest.raises(ImproperlyConfigured, match="REDIS_URL"):
-        read(monkeypatch, REDIS_URL="amqp://127.0.0.1")
+        read(monkeypatch, REDIS_URL=url)
+
+
+def test_it_refuses_a_directory_that_cannot_be_one(monkeypatch, tmp_path):
+    (tmp_path / "taken").touch()
+    with pytest.raises(ImproperlyConfigured, match="VAR_DIR"):
+        read(monkeypatch, VAR_DIR=str(tmp_path / "taken"))
 
 
 def test_an_empty_variable_counts_as_not_set(monkeypatch):
     # With no file of settings and no directory to write to given, it would take the developer's own.
-    empty = {name: "" for _, name, _ in variables_read() if name not in ("ENV_FILE", "VAR_DIR")}
-    values = read(monkeypatch, **empty)
+    kept = {"ENV_FILE", "VAR_DIR", *DRAWN}
+    values = read(monkeypatch, **{name: "" for _, name, _ in variables_read() if name not in kept})
     assert values["PREDICT_DEADLINE_MS"] == BOUNDS["PREDICT_DEADLINE_MS"][0]
     assert values["DATABASES"]["default"]["ENGINE"] == "django.db.backends.sqlite3"
     assert values["REDIS_URL"] == "redis://127.0.0.1:6379/0"
     assert values["ALLOWED_HOSTS"] == ["localhost", "127.0.0.1", "[::1]"]
-    assert len(values["SECRET_KEY"]) >= 32
+    assert values["METRICS_TOKEN"] == ""
 
 
 def test_a_secret_is_drawn_once_and_only_its_owner_reads_it(monkeypatch, tmp_path):
@@ -145,12 +253,92 @@ def test_a_secret_is_drawn_once_and_only_its_owner_reads_it(monkeypatch, tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {"bundle_signing_key", "entity_hash_key", "secret_key"}
 
 
-def test_a_file_gives_settings_and_the_environment_wins(monkeypatch, tmp_path):
-    file = tmp_path / "env"
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_secret_that_was_lost_from_its_file_is_not_replaced(monkeypatch, tmp_path, name):
+    read(monkeypatch, VAR_DIR=str(tmp_path))
+    (tmp_path / name.lower()).write_text("")
+    with pytest.raises(ImproperlyConfigured, match=name):
+        read(monkeypatch)
+
+
+@pytest.fixture
+def file(monkeypatch, tmp_path):
+    """The file of settings; what it sets is forgotten again."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setenv("ENV_FILE", str(tmp_path / "env"))
+    return tmp_path / "env"
+
+
+def test_a_file_gives_settings_and_the_environment_wins(monkeypatch, file):
     file.write_text("RETRY_AFTER_S=7\nREASONS_PER_ALERT=7\n")
-    monkeypatch.setenv("RETRY_AFTER_S", "8")
-    values = read(monkeypatch, ENV_FILE=str(file), REASONS_PER_ALERT="5")
-    assert (values["RETRY_AFTER_S"], values["REASONS_PER_ALERT"]) == (8, 5)
+    values = read(monkeypatch, REASONS_PER_ALERT="5")
+    assert (values["RETRY_AFTER_S"], values["REASONS_PER_ALERT"]) == (7, 5)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfRETRY_AFTER_S=7\nREASONS_PER_ALERT=5",
+        b"RETRY_AFTER_S=7\r\nREASONS_PER_ALERT=5\r\n",
+        b"RETRY_AFTER_S=7\rREASONS_PER_ALERT=5\r",
+        b"  # A comment.\n\n export  RETRY_AFTER_S=7 \n\tREASONS_PER_ALERT = 5\n",
+        b"RETRY_AFTER_S='7' # seconds\nREASONS_PER_ALERT=\"5\"\t# fields",
+    ],
+)
+def test_no_line_of_a_file_is_lost(monkeypatch, file, content):
+    file.write_bytes(content)
+    values = read(monkeypatch)
+    assert (values["RETRY_AFTER_S"], values["REASONS_PER_ALERT"]) == (7, 5)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        *((value, value) for value in STRANGE),
+        (f"'{LONG} #\\$\"'", f'{LONG} #\\$"'),
+        (f'"{LONG} #$\'"', f"{LONG} #$'"),
+        (f"{LONG}=\u2028\x85ü", f"{LONG}=\u2028\x85ü"),
+    ],
+)
+def test_a_secret_in_a_file_is_used_as_it_stands(monkeypatch, file, written, value):
+    file.write_text(f"SECRET_KEY={written}\n", encoding="utf-8")
+    assert read(monkeypatch)["SECRET_KEY"] == value
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "hunter2",
+        "SECRET_KEY hunter2",
+        "SECRET_KEY: hunter2",
+        "SECRET-KEY=hunter2",
+        "2SECRET_KEY=hunter2",
+        "=hunter2",
+        "export SECRET_KEY",
+        "SECRET_KEY='hunter2",
+        "SECRET_KEY=hunter2 # a comment",
+        "SECRET_KEY= # hunter2",
+        "SECRET_KEY='hunter2' more",
+        'SECRET_KEY="hunter2\\n"',
+        "SECRET_KEY=hunter2\0",
+        "RETRY_AFTER_S=hunter2",
+    ],
+)
+def test_a_line_that_cannot_be_read_is_refused_by_its_number_and_not_repeated(monkeypatch, file, line):
+    file.write_text(f"RETRY_AFTER_S=7\n{line}\n")
+    with pytest.raises(ImproperlyConfigured, match=r"ENV_FILE: .*, line 2") as refusal:
+        read(monkeypatch)
+    assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("content", [None, "directory", "RETRY_AFTER_S=7\n".encode("utf-16"), b"SITE_HOST=\xfc\n"])
+def test_a_file_that_cannot_be_read_is_refused(monkeypatch, file, content):
+    if content == "directory":
+        file.mkdir()
+    elif content:
+        file.write_bytes(content)
+    with pytest.raises(ImproperlyConfigured, match="ENV_FILE"):
+        read(monkeypatch)
 
 
 def test_with_tls_everything_is_sent_over_it_only(monkeypatch):
