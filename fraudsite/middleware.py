@@ -8,7 +8,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.middleware.common import CommonMiddleware
 from django.utils.deprecation import MiddlewareMixin
 
-# A caller's own id is taken over so that logs on both sides meet; anything longer or stranger is replaced.
+from scoring.card_numbers import holds_card_number
+
+# A caller's own id is taken over so that logs on both sides meet; anything longer or stranger is replaced, and so is a
+# card number.
 ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -24,7 +27,8 @@ class RequestIdMiddleware(MiddlewareMixin):
 
     def process_request(self, request: HttpRequest) -> None:
         offered = request.META.get("HTTP_X_REQUEST_ID", "")
-        request.request_id = offered if ACCEPTABLE.fullmatch(offered) else str(uuid_utils.uuid7())  # type: ignore[attr-defined]
+        is_usable = ACCEPTABLE.fullmatch(offered) and not holds_card_number(offered)
+        request.request_id = offered if is_usable else str(uuid_utils.uuid7())  # type: ignore[attr-defined]
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]

@@ -48,7 +48,7 @@ from scoring.serializers import (
     example,
     request_document,
 )
-from scoring.submissions import Submission, schema_of, validate
+from scoring.submissions import Submission, refuse_card_data, schema_of, validate
 from training.schema import load_schema, schema_names
 
 T = TypeVar("T")
@@ -90,6 +90,7 @@ class PredictView(APIView):
     async def post(self, request: Request) -> HttpResponse:
         received_at = timezone.now()
         preferences = read_preferences(request.META.get("HTTP_PREFER", ""))
+        refuse_card_data({}, {"X-Request-ID": request.META.get("HTTP_X_REQUEST_ID")})
         body = read_object(request._request, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES)
         submission = _validated(
             body,
@@ -143,6 +144,7 @@ class BatchView(APIView):
     )
     def post(self, request: Request) -> HttpResponse:
         received_at = timezone.now()
+        refuse_card_data({}, {"X-Request-ID": request.META.get("HTTP_X_REQUEST_ID")})
         results: dict[int, bytes] = {}
         submissions: dict[int, Submission] = {}
         rows = _rows(read_object(request._request, limit_bytes=settings.BATCH_BODY_LIMIT_BYTES))
@@ -185,6 +187,7 @@ class PredictionView(APIView):
 def _validated(
     body: dict[str, Any], request: Request, received_at: datetime, *, deadline_ms: int, key: str | None = None
 ) -> Submission:
+    refuse_card_data(body, {"Idempotency-Key": key})
     return validate(
         body,
         schema=schema_of(body),

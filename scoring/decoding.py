@@ -43,8 +43,8 @@ def _read_plain(raw: bytes) -> dict[str, Any] | None:
 
 def _read_strictly(raw: bytes) -> dict[str, Any]:
     try:
-        text = raw.decode("utf-8")
-        decoded = _decoder.decode(text)
+        written = raw.decode("utf-8")
+        decoded = _decoder.decode(written)
     except RecursionError:
         raise MalformedBody("The body is nested too deeply.") from None
     except ValueError:  # bytes that are not UTF-8, text that is not JSON, a number of thousands of digits
@@ -52,18 +52,22 @@ def _read_strictly(raw: bytes) -> dict[str, Any]:
     if not isinstance(decoded, dict):
         raise MalformedBody
     # JSON has no other way to write NUL or half a character, and hardly anybody writes this one.
-    if "\\u" in text and any("\0" in string or _has_lone_surrogate(string) for string in strings(decoded)):
+    if "\\u" in written and any("\0" in text or _has_lone_surrogate(text) for text in texts(decoded)):
         raise MalformedBody("The body has a string that is not Unicode text.")
     return decoded
 
 
-def strings(decoded: Any) -> Iterator[str]:
-    """Every string of a decoded body, keys included, at any depth."""
+def texts(decoded: Any) -> Iterator[str]:
+    """Every text and whole number of a decoded body, names included, at any depth."""
     pending = [decoded]
     while pending:
         match pending.pop():
             case str(text):
                 yield text
+            case int(number) if type(number) is int:  # a bool is one, too
+                yield str(number)
+            case float(number) if number.is_integer():
+                yield f"{number:.0f}"
             case dict(items):
                 yield from items
                 pending.extend(items.values())

@@ -13,6 +13,7 @@ from django.shortcuts import render
 from django.views.defaults import bad_request, page_not_found, permission_denied, server_error
 from rest_framework.exceptions import APIException
 
+from scoring.card_numbers import holds_card_number
 from scoring.exceptions import RequestRefused
 
 CONTENT_TYPE = "application/problem+json"
@@ -28,7 +29,7 @@ def problem(
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": request.path,
+        "instance": "" if holds_card_number(request.path) else request.path,
         "request_id": request.request_id,  # type: ignore[attr-defined]
         "errors": errors or [],
     }

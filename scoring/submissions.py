@@ -4,7 +4,8 @@ import hashlib
 import math
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from operator import itemgetter, le
@@ -14,7 +15,8 @@ import msgspec
 import uuid_utils
 from django.conf import settings
 
-from scoring.decoding import strings
+from scoring.card_numbers import holds_card_number
+from scoring.decoding import texts
 from scoring.exceptions import FieldError, InvalidFields, UnacceptableValues
 from training.schema import Field, Schema, load_schema, schema_names
 from training.tokens import token_of
@@ -24,10 +26,6 @@ USABLE_ID = f"Send a string of 1 to {TRANSACTION_ID_LIMIT} printable characters.
 ENTITY_LIMIT = 64
 USABLE_ENTITY = f"Send a string of 1 to {ENTITY_LIMIT} printable characters."
 OPTIONAL_FIELDS = ("transaction_id", "event_time", "deadline_ms", "schema")
-# 13 to 19 digits, perhaps grouped; 2 to 6 are the first digits of the payment schemes.
-CARD_NUMBER = re.compile(r"(?<!\d)[2-6](?:[ -]?\d){12,18}(?!\d)")
-# UUIDs and hashes have long runs of digits by chance; longer than any card number, they cannot be one.
-LONG_IDENTIFIER = re.compile(r"\b(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{24,})\b", re.IGNORECASE)
 VERIFICATION_CODES = {"cvv", "cvc", "cvv2", "cvc2", "cid", "csc", "card_verification_value", "security_code"}
 
 
@@ -80,14 +78,14 @@ def validate(
     clock_skew_s: int,
     idempotency_key: str | None = None,
 ) -> Submission:
-    """Check a decoded body against its schema. A `deadline_ms` in the body lowers the given one, never raises it.
+    """Check a decoded body, in which `refuse_card_data` found nothing, against its schema. A `deadline_ms` in the body
+    lowers the given one, never raises it.
 
     Raises:
-        UnacceptableValues: card data, which is never stored nor repeated; or values outside their declared range.
+        UnacceptableValues: values outside their declared range.
         InvalidFields: fields missing, unknown or of the wrong type.
     """
     names = _known_names(schema.name)
-    _refuse_card_data(body, names, idempotency_key)
     malformed: list[FieldError] = []
     unacceptable: list[FieldError] = []
     features = _ordinary(body, schema.name)
@@ -218,41 +216,41 @@ def _known_names(schema_name: str) -> frozenset[str]:
     return frozenset((*schema.feature_names, *schema.entity_names, *OPTIONAL_FIELDS))
 
 
-def passes_luhn(digits: str) -> bool:
-    """The check digit test of ISO/IEC 7812-1, annex B.
+def refuse_card_data(body: dict[str, Any], headers: Mapping[str, str | None]) -> None:
+    """Look for card data in a decoded body and in what the headers of these names say.
 
-    >>> passes_luhn("4111111111111111"), passes_luhn("4111111111111112")
-    (True, False)
+    Raises:
+        UnacceptableValues: there is some. It was never stored, and is not repeated.
     """
-    doubled = [sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2]]
-    return (sum(doubled) + sum(map(int, digits[-1::-2]))) % 10 == 0
-
-
-def _refuse_card_data(body: dict[str, Any], known_names: frozenset[str], idempotency_key: str | None) -> None:
-    errors = []
-    if idempotency_key is not None and _holds_card_number(idempotency_key):
-        errors.append(FieldError("", "card_number", "Idempotency-Key: never send a card number."))
+    errors = [
+        FieldError("", "card_number", f"{name}: never send a card number.")
+        for name, value in headers.items()
+        if value is not None and any(map(holds_card_number, _readings(value)))
+    ]
+    known_names = _all_names()
     for name, value in body.items():
         if type(value) is float and name in known_names:
             continue  # the usual case, and no place to hide a card number
-        shown = "" if _holds_card_number(name) else f"/{name[:TRANSACTION_ID_LIMIT]}"
+        shown = "" if holds_card_number(name) else f"/{name[:TRANSACTION_ID_LIMIT]}"
         if re.sub(r"[^a-z0-9_]", "_", name.lower()) in VERIFICATION_CODES:
             errors.append(FieldError(shown, "card_verification_code", "Never send a card verification code."))
-        elif not shown or _holds_card_number(value):
+        elif not shown or any(map(holds_card_number, texts(value))):
             errors.append(FieldError(shown, "card_number", "Never send a card number: send a token of it."))
     if errors:
-        raise UnacceptableValues("The body holds card data. Nothing of it was stored or logged.", errors=errors)
+        raise UnacceptableValues("The request holds card data. Nothing of it was stored or logged.", errors=errors)
 
 
-def _holds_card_number(value: Any) -> bool:
-    if type(value) is float:
-        return False
-    texts = [str(value)] if type(value) is int and abs(value) < 10**20 else strings(value)
-    return any(
-        passes_luhn(re.sub(r"\D", "", found[0]))
-        for text in texts
-        for found in CARD_NUMBER.finditer(LONG_IDENTIFIER.sub("", text))
-    )
+def _readings(header: str) -> Iterator[str]:
+    """What a header says, read as the server does, and as a client means it who sends other than ASCII."""
+    yield header
+    if not header.isascii():
+        with suppress(UnicodeError):
+            yield header.encode("latin-1").decode()
+
+
+@cache
+def _all_names() -> frozenset[str]:
+    return frozenset().union(*map(_known_names, _schemas()))
 
 
 def _wrong_type(field: Field, *, present: bool) -> FieldError:

@@ -149,19 +149,59 @@ def test_it_refuses_a_compressed_body(post):
 CARD = "4111111111111111"
 
 
-@pytest.mark.parametrize("value", [CARD, "4111 1111 1111 1111", "order 4111-1111-1111-1111 of today", int(CARD)])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(CARD, "4111 1111 1111 1111", "order 4111-1111-1111-1111 of today", int(CARD)),
+        *(f"{CARD} 12/27", f"12/27 {CARD}", f"{CARD}123", "4111__1111__1111__1111 737", f"99{CARD}99"),
+        *("４１１１１１１１１１１１１１１１", "4111–1111–1111–1111"),
+    ],
+)
 @pytest.mark.parametrize("field", ["transaction_id", "Amount", "note"])
 def test_it_refuses_a_card_number_anywhere_and_neither_keeps_nor_repeats_it(post, caplog, field, value):
     caplog.set_level(logging.DEBUG)
     problem = refused(post(seed_payload(**{field: value})), 422, f"/{field}")
     assert problem["errors"][0]["code"] == "card_number"
-    assert "1111" not in json.dumps(problem)
-    assert "1111" not in caplog.text
+    for told in (json.dumps(problem), json.dumps(problem, ensure_ascii=False), caplog.text):
+        assert "1111" not in told
+        assert "１１１１" not in told
+
+
+@pytest.mark.parametrize("header", ["Idempotency-Key", "X-Request-ID"])
+@pytest.mark.parametrize(
+    "value",
+    [CARD, f"{CARD}-12-27", f"123.{CARD}", "4111-1111-1111-1111", "٤١١١١١١١١١١١١١١١".encode().decode("latin-1")],
+)
+def test_it_refuses_a_card_number_in_a_header(post, caplog, header, value):
+    caplog.set_level(logging.DEBUG)
+    response = post(seed_payload(), **{header: value})
+    problem = refused(response, 422, "")
+    assert problem["errors"][0]["code"] == "card_number"
+    assert header in problem["errors"][0]["detail"]
+    for told in (response.content.decode(), response["X-Request-ID"], caplog.text):
+        assert "1111" not in told
+
+
+def test_it_repeats_no_card_number_that_stands_in_an_address_or_in_a_request_id(acme_api, caplog):
+    caplog.set_level(logging.DEBUG)
+    for path in (f"/predict/{CARD}", f"/api/v1/predictions/{CARD}", "/api/v1/4111 1111 1111 1111"):
+        response = acme_api.get(path, headers={"X-Request-ID": CARD})
+        assert response.status_code == 404
+        assert "1111" not in response.content.decode() + response["X-Request-ID"]
+    assert CARD not in "".join(record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR)
 
 
 def test_it_refuses_a_card_number_as_a_key_or_deep_inside(post):
     assert CARD not in json.dumps(refused(post(seed_payload(**{CARD: 1})), 422, ""))
-    refused(post(seed_payload(card={"number": [CARD]})), 422, "/card")
+    for inside in (
+        {"number": [CARD]},
+        [[int(CARD)]],
+        {f"of {CARD}": None},
+        float(CARD),
+        {"exp": "12/27", "n": f"{CARD}/1"},
+    ):
+        refused(post(seed_payload(card=inside)), 422, "/card")
+    refused(post(seed_payload(schema=CARD)), 422, "/schema")
 
 
 @pytest.mark.parametrize("field", ["cvv", "CVC2", "card-verification-value"])

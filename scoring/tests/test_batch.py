@@ -81,3 +81,13 @@ def test_it_never_keeps_or_repeats_a_card_number(post):
     assert result["status"] == 422
     assert b"1111" not in response.content
     assert not Transaction.objects.exists()
+
+
+@pytest.mark.django_db
+def test_it_refuses_a_card_number_as_request_id(acme_api):
+    headers = {"X-Request-ID": "4111-1111-1111-1111"}
+    response = acme_api.post(
+        "/api/v1/predict/batch", data='{"transactions": [{}]}', content_type="application/json", headers=headers
+    )
+    assert response.status_code == 422
+    assert b"1111" not in response.content

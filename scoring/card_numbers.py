@@ -1,0 +1,119 @@
+"""Finds payment card numbers in what a client sends, however they are written.
+
+A card number begins as one of an issuer does, has one of the lengths that this issuer gives, and ends with the check
+digit of Luhn. Much that is no card number has all three by chance, so UUIDs, digests and times are recognised as what
+they are and left alone, and digits that stand in groups count only as groups in which cards are written.
+"""
+
+import re
+import unicodedata
+from bisect import bisect_left, bisect_right
+from itertools import accumulate, cycle, pairwise
+from operator import getitem
+from uuid import RFC_4122, UUID
+
+SHORTEST = 12
+# First digits of an issuer's numbers, and how many digits these have. Where two would do, the first holds.
+ISSUERS = {
+    "visa": (r"4", (13, 16, 19)),
+    "mastercard": (r"5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720", (16,)),
+    "american_express": (r"3[47]", (15,)),
+    "discover": (r"6011|64[4-9]|65", (16, 19)),
+    "diners_club": (r"30[0-5]|309|3[689]", (14, 16, 19)),
+    "jcb": (r"352[89]|35[3-8]", (16, 17, 18, 19)),
+    "jcb_of_old": (r"2131|1800", (15,)),
+    "unionpay": (r"62|81", (16, 17, 18, 19)),
+    "maestro": (r"50(?:18|20|38)|5893|6304|6390|6759|676[1-3]", (12, 13, 14, 15, 16, 17, 18, 19)),
+    "mir": (r"220[0-4]", (16, 17, 18, 19)),
+    "further_maestro": (r"5[678]", (16, 18, 19)),
+    "rupay_elo_and_verve": (r"60|82|353|356|50[6-9]|63", (16, 18, 19)),
+    "humo_and_uzcard": (r"8600|9860", (16,)),
+    "troy": (r"9792", (16,)),
+}
+_BEGINNING = re.compile("(?=" + "|".join(f"(?P<{name}>{first})" for name, (first, _) in ISSUERS.items()) + ")")
+# Groups of digits in which cards are written; also even groups, the last of which may be shorter.
+GROUPINGS = {(4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4), (4, 3, 3, 3), (4, 4, 5)}
+# In other groups only these lengths are believed, and no two groups of 7, in which order numbers are written.
+LENGTHS_IN_ANY_GROUPS = (14, 15, 16, 19)
+# Among further digits a number of 12 or 13 would be found everywhere.
+SHORTEST_AMONG_DIGITS = 14
+
+# ISO/IEC 7812-1, annex B: every other digit counts double, as the sum of its own digits, and the last one once.
+_ONCE, _DOUBLE = range(10), (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_LUHN = (_DOUBLE, _ONCE), (_ONCE, _DOUBLE)  # for numbers that end at an even place, and at an odd one
+_NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
+_JOINED = re.compile(r"[0-9](?:[\W_]*[0-9])*")
+_RUN = re.compile(r"[0-9]+")
+_UUID_AS_NUMBER = re.compile(r"(?<![0-9])[0-9]{37,39}(?![0-9])")
+_MONTH, _DAY = "(?:0[1-9]|1[0-2])", "(?:0[1-9]|[12][0-9]|3[01])"
+_NO_CARD = re.compile(
+    # A UUID. It and a digest have letters: digits alone could be cards.
+    r"(?=[0-9_-]{0,35}[a-f])[0-9a-f]{8}(?:[_-][0-9a-f]{4}){3}[_-][0-9a-f]{12}"
+    # A digest, or a UUID without its dashes.
+    r"|(?<![0-9a-f])(?=(?:[0-9]*[a-f]){4})[0-9a-f]{32,}"
+    # A day, but for one at the end of what may be a card's groups.
+    rf"|(?<![0-9])(?<![0-9][-/._ ])(?:19|20)[0-9]{{2}}(?P<between>[-/._ ]){_MONTH}(?P=between){_DAY}"
+    # A day without dashes, and as many digits after it as a time or a counter has.
+    rf"|(?<![0-9])(?:19|20)[0-9]{{2}}{_MONTH}{_DAY}[0-9]{{0,12}}(?![0-9])"
+    # A time of day, with its offset.
+    r"|(?<![0-9:])[012][0-9]:[0-5][0-9](?::[0-5][0-9](?:[.,][0-9]+)?)?(?: ?[+-][0-9]{2}:?[0-9]{2})?(?![0-9:])"
+    # Micro- or nanoseconds since 1970, in the years 2017 to 2030.
+    r"|(?<![0-9])1[5-8][0-9]{14}(?:[0-9]{3})?(?![0-9])",
+    re.IGNORECASE,
+)
+
+
+def holds_card_number(text: str) -> bool:
+    """Whether a card number stands anywhere in the text: bare, in groups, beside or among other digits.
+
+    >>> list(map(holds_card_number, ["4111111111111111 12/27", "１２３-4111__1111·1111–1111", "99411111111111111100"]))
+    [True, True, True]
+    >>> list(map(holds_card_number, ["order-20261101-000123", "2026-11-01T22:30:00.123456+00:00"]))
+    [False, False]
+    """
+    if not text.isascii():
+        text = "".join(map(_plain, unicodedata.normalize("NFKC", text)))
+    if len(text) < SHORTEST or len(text.encode("utf-8", "replace").translate(None, _NO_DIGITS)) < SHORTEST:
+        return False
+    text = _NO_CARD.sub("x", _UUID_AS_NUMBER.sub(lambda found: "x" if _is_uuid(found[0]) else found[0], text))
+    return any(_holds_one(_RUN.findall(joined[0])) for joined in _JOINED.finditer(text))
+
+
+def _plain(character: str) -> str:
+    """The ASCII digit that another script's digit stands for, or the character as it is."""
+    digit = unicodedata.digit(character, None)
+    return character if digit is None else str(digit)
+
+
+def _is_uuid(digits: str) -> bool:
+    number = int(digits)
+    return number < 1 << 128 and UUID(int=number).variant == RFC_4122 and UUID(int=number).version in range(1, 9)
+
+
+def _holds_one(groups: list[str]) -> bool:
+    """Whether digits that stand in these groups, with no letter between them, hold a card number."""
+    digits = "".join(groups)
+    bounds = list(accumulate(map(len, groups), initial=0))
+    sums = [list(accumulate(map(getitem, cycle(values), map(int, digits)), initial=0)) for values in _LUHN]
+    for found in _BEGINNING.finditer(digits):
+        start = found.start()
+        for length in ISSUERS[str(found.lastgroup)][1]:
+            end = start + length
+            if end <= len(digits):
+                upto = sums[end % 2]
+                if (upto[end] - upto[start]) % 10 == 0 and _stand_as_in_cards(bounds, start, end):
+                    return True
+    return False
+
+
+def _stand_as_in_cards(bounds: list[int], start: int, end: int) -> bool:
+    """Whether the digits from `start` to `end` are grouped like a card's. `bounds` are where groups begin and end."""
+    first, last = bisect_right(bounds, start) - 1, bisect_left(bounds, end)
+    sizes = tuple(after - before for before, after in pairwise([start, *bounds[first + 1 : last], end]))
+    is_whole = bounds[first] == start and bounds[last] == end
+    if len(sizes) == 1:
+        return is_whole or end - start >= SHORTEST_AMONG_DIGITS
+    if sizes in GROUPINGS:
+        return True
+    is_even = set(sizes[:-1]) == {sizes[0]} and sizes[-1] <= sizes[0] < 7
+    return is_whole and (is_even or (end - start in LENGTHS_IN_ANY_GROUPS and sizes != (7, 7)))
