@@ -70,7 +70,7 @@ class Predictor:
     def reasons(self, features: np.ndarray) -> list[list[dict[str, float | str]]]:
         """What pushed each row's score up most, strongest first; [n, f] float32 in.
 
-        A contribution is in logits, against what the model takes for ordinary: see `families.Scorer.explain`.
+        A contribution is in logits of the answered score, above the baseline: see `families.Calibrated.explain`.
         """
         names = self.schema.input_names
         reasons = []

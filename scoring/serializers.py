@@ -70,7 +70,7 @@ class Answer(msgspec.Struct):
 
 class ReasonSerializer(serializers.Serializer):
     feature = serializers.CharField()
-    contribution = serializers.FloatField(help_text="Logits added to the score of an average transaction.")
+    contribution = serializers.FloatField(help_text="Logits that the feature adds, above an ordinary transaction.")
 
 
 class PredictionSerializer(serializers.Serializer):

@@ -38,12 +38,13 @@ class Calibration:
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """Probabilities [n] float64 of scores [n] in [0, 1]; what is not a number stays so."""
-        scores = scores.astype(np.float64)
-        if self.method == "none":
-            return scores
-        above, below = _terms(scores)
+        return scores.astype(np.float64) if self.method == "none" else expit(self.logits(scores))
+
+    def logits(self, scores: np.ndarray) -> np.ndarray:
+        """Logits [n] float64, all finite, of the probabilities of scores [n] in [0, 1]."""
+        above, below = _terms(scores.astype(np.float64))
         # Row by row: a product of matrices would round otherwise in another batch.
-        return expit(self.a * above + self.b * below + self.c)
+        return self.a * above + self.b * below + self.c
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
+from scipy.special import expit
 
 from training.bundle import Bundle
 from training.calibration import Calibration
@@ -17,6 +18,8 @@ from training.exceptions import BundleRefused, ConfigurationError
 from training.schema import load_schema
 
 Rows = tuple[np.ndarray, np.ndarray]
+# Contributions whose sum is closer to 0, in logits, are not stretched: see `Calibrated.explain`.
+SMALLEST_TOTAL = 0.01
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 
@@ -31,7 +34,10 @@ class Fitted:
 
 
 class Scorer(Protocol):
-    """A trained model in memory."""
+    """A trained model in memory. `baseline` is the logit of what the family takes for ordinary."""
+
+    @property
+    def baseline(self) -> float: ...
 
     def warm(self) -> None:
         """Run everything once, so that the first transaction meets a warm model."""
@@ -41,8 +47,7 @@ class Scorer(Protocol):
         the same score to the last bit in whatever company it comes."""
 
     def explain(self, features: np.ndarray) -> np.ndarray:
-        """What each feature adds to a row's logit, against what the family takes for ordinary; [n, f] float32 in and
-        [n, f] float32 out."""
+        """What each feature adds to a row's logit, above the baseline; [n, f] float32 in and [n, f] floats out."""
 
 
 class Family(Protocol):
@@ -182,10 +187,11 @@ def effective_hyperparameters(bundle: Bundle) -> dict[str, Any]:
 
 
 class Calibrated:
-    """A family's scorer whose scores are calibrated. Reasons are in logits from before that: the order is the same."""
+    """A family's scorer whose scores are calibrated, and its reasons with them."""
 
     def __init__(self, scorer: Scorer, calibration: Calibration) -> None:
         self._scorer, self._calibration = scorer, calibration
+        self.baseline = float(calibration.logits(expit(np.array([scorer.baseline])))[0])
 
     def warm(self) -> None:
         self._scorer.warm()
@@ -195,7 +201,20 @@ class Calibrated:
         return self._calibration(self._scorer.score(features))
 
     def explain(self, features: np.ndarray) -> np.ndarray:
-        return self._scorer.explain(features)
+        """See `Scorer`. [n, f] float64.
+
+        The contributions to the logit from before calibration, all of a row stretched by one factor: so they add up to
+        the logit of the answered score minus the baseline, and keep their order and shares.
+        """
+        if not len(features):
+            return np.empty(features.shape)
+        contributions = self._scorer.explain(features).astype(np.float64)
+        total = contributions.sum(axis=1)
+        wanted = self._calibration.logits(self._scorer.score(features)) - self.baseline
+        # Close to the baseline, rounding would decide about the factor, and even about its sign.
+        stretched = (np.abs(total) > SMALLEST_TOTAL) & (wanted * total > 0)
+        factor = np.divide(wanted, total, out=np.ones_like(total), where=stretched)
+        return contributions * factor[:, None]
 
 
 def scorer_of(bundle: Bundle) -> Scorer:

@@ -439,6 +439,7 @@ class Scorer:
         except (KeyError, ValueError) as error:
             raise BundleRefused(f"The weights do not fit the architecture {architecture}: {error}.") from error
         average = encoder(weights["standardise/mean"][None], training=False)
+        self.baseline = float(tf.reduce_mean(head(average, training=False)))
 
         def score(rows: tf.Tensor) -> tf.Tensor:
             return tf.sigmoid(tf.reduce_mean(head(encoder(rows, training=False), training=False), axis=1))

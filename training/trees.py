@@ -99,6 +99,7 @@ class Scorer:
         self._booster = booster
         # A batch is small: threads would only wait for each other.
         self._booster.set_param({"nthread": 1})
+        self.baseline = float(self._contributions(np.zeros((1, booster.num_features()), np.float32))[0, -1])
 
     @classmethod
     def read(cls, files: Mapping[str, bytes]) -> Self:
@@ -129,5 +130,8 @@ class Scorer:
         minus the mean over the training rows."""
         if not len(features):
             return np.empty((0, self._booster.num_features()), np.float32)
-        rows = xgboost.DMatrix(features, nthread=1)
-        return self._booster.predict(rows, pred_contribs=True)[:, :-1]
+        return self._contributions(features)[:, :-1]
+
+    def _contributions(self, features: np.ndarray) -> np.ndarray:
+        """Of each feature, and in the last column the baseline, [n, f + 1] float32."""
+        return self._booster.predict(xgboost.DMatrix(features, nthread=1), pred_contribs=True)

@@ -7,11 +7,13 @@ import pytest
 from django.conf import settings as django_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.special import logit
 
 from training import configuration, families
 from training.bundle import load_bundle
+from training.calibration import Calibration
 from training.exceptions import BundleRefused, ConfigurationError
-from training.families import FAMILIES, scorer_of
+from training.families import FAMILIES, Calibrated, scorer_of
 from training.tests.support import made_up_rows, tiny_bundle
 
 KEY = django_settings.BUNDLE_SIGNING_KEY
@@ -90,6 +92,40 @@ def test_the_reasons_of_a_fraud_are_the_features_that_make_frauds(bundle, scorer
     assert contributions.shape == (labels.sum(), len(bundle.feature_names))
     strongest = contributions.mean(axis=0).argsort()[::-1][:3]
     assert {bundle.feature_names[i] for i in strongest} <= {"V3", "V4", "V10", "V12", "V14", "V17"}
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        Calibration(),
+        Calibration("platt", a=0.6, b=0.6, c=-2.5),
+        Calibration("beta", a=0.4, b=1.7, c=-4.0),
+        Calibration("beta", a=2.0, b=0.0, c=1.0),
+    ],
+)
+def test_reasons_add_up_to_the_logit_of_the_score_that_is_answered(scorer, rows, calibration):
+    calibrated = Calibrated(scorer._scorer, calibration)
+    scores, contributions = calibrated.score(rows), calibrated.explain(rows)
+    inside = (scores > 1e-9) & (scores < 1 - 1e-9)  # beyond, float64 itself rounds the score
+    far = np.abs(logit(scores[inside]) - calibrated.baseline) > 0.5
+    assert far.mean() > 0.5
+    np.testing.assert_allclose(
+        contributions[inside][far].sum(axis=1) + calibrated.baseline, logit(scores[inside][far]), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_calibration_changes_neither_the_order_of_reasons_nor_their_shares(scorer, rows):
+    calibrated = Calibrated(scorer._scorer, Calibration("beta", a=0.4, b=1.7, c=-4.0))
+    plain, stretched = scorer._scorer.explain(rows), calibrated.explain(rows)
+    before, after = (contributions.argsort(axis=1, kind="stable") for contributions in (plain, stretched))
+    np.testing.assert_array_equal(before, after)
+    largest = plain.argmax(axis=1)[:, None]
+    np.testing.assert_allclose(
+        plain / np.take_along_axis(plain, largest, axis=1),
+        stretched / np.take_along_axis(stretched, largest, axis=1),
+        rtol=1e-4,
+        atol=1e-4,
+    )
 
 
 def test_nothing_has_no_reasons(scorer, rows):
