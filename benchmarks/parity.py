@@ -165,7 +165,7 @@ def labeller(ours: Deployment, frauds: set[str]) -> Iterator[SimpleQueue]:
     django.setup()
     from django.db import connection
 
-    from scoring import histories, services
+    from scoring import histories, labelling
     from training.schema import load_schema
 
     histories.get_ready(load_schema("handbook"))  # it compiles, and this process has answers to wait for
@@ -178,7 +178,7 @@ def labeller(ours: Deployment, frauds: set[str]) -> Iterator[SimpleQueue]:
             if is_fraud or random.integers(100) < LABELLED:
                 words = [not is_fraud, is_fraud] if random.integers(100) < REVERSED else [is_fraud]
                 for word in words:
-                    services.add_label(transaction_id=answer["id"], is_fraud=word, source="import")
+                    labelling.add_label(transaction_id=answer["id"], is_fraud=word, source="import")
         connection.close()
 
     thread = Thread(target=label)

@@ -260,6 +260,8 @@ SPECTACULAR_SETTINGS = {
 
 # --- pages and their safety ------------------------------------------------------------------------------------------
 LOGIN_URL = "admin:login"
+# For so long whoever labelled by mistake can undo it without a reason.
+UNDO_S = integer("UNDO_S", 10, 0, 3_600)
 # "Select all" stands for so many rows at most, whose keys the page carries; confirmed, each is a field of its own.
 MASS_ACTION_LIMIT = integer("MASS_ACTION_LIMIT", 1_000, 1, 10_000)
 DATA_UPLOAD_MAX_NUMBER_FIELDS = MASS_ACTION_LIMIT + 1_000

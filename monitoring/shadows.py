@@ -67,7 +67,7 @@ class Comparison:
 def compare(version: ModelVersion) -> Comparison | None:
     """Compare what a version said as a shadow with what was decided, under the thresholds that it has now; None while
     it has said nothing."""
-    label = Label.objects.filter(transaction=OuterRef("transaction")).order_by("-created_at")
+    label = Label.objects.filter(transaction=OuterRef("transaction")).order_by("-created_at", "-pk")
     found = (
         ShadowScore.objects.filter(model_version=version)
         .order_by("-created_at")

@@ -21,12 +21,13 @@ from scoring.cells import (
     waiting,
 )
 from scoring.exceptions import TooManyKeys
+from scoring.label_admin import CorrectableAdmin
 from scoring.models import ApiKey, Client, Fallback, Pending, Prediction, Transaction
 from scoring.read_only import ReadOnlyAdmin
 
 
 @admin.register(Transaction)
-class TransactionAdmin(ReadOnlyAdmin):
+class TransactionAdmin(CorrectableAdmin):
     list_display = ["received", "transaction_id", "client", "money", "decision", "id"]
     list_filter = ["client", "schema", "received_at"]
     list_select_related = ["client", "prediction", "fallback", "pending"]
@@ -44,12 +45,21 @@ class TransactionAdmin(ReadOnlyAdmin):
         "decision",
         "fallback_link",
         "prediction_link",
+        "labels_shown",
         "values",
     ]
 
     def get_fields(self, request: HttpRequest, obj: Transaction | None = None) -> list[Any]:
         skipped = set() if hasattr(obj, "fallback") else {"fallback_link"}
+        if obj and not obj.labels.exists():
+            skipped.add("labels_shown")
         return [field for field in self.fields if field not in skipped]
+
+    save_on_top = True  # the place where the template puts the buttons
+    change_form_template = "admin/scoring/transaction/change_form.html"
+
+    def transaction_of(self, obj: Transaction) -> Transaction:
+        return obj
 
     @admin.display(description="Received", ordering="received_at")
     def received(self, transaction: Transaction) -> str:

@@ -17,7 +17,7 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 
 from scoring import storage
-from scoring.histories import microseconds
+from scoring.histories import label_code, microseconds
 from scoring.models import History, Label, Prediction, Transaction
 from training import registry
 from training.features.replay import Events, Labels, replay, version
@@ -141,7 +141,7 @@ def _read(schema: Schema, entity: str, chosen: Q) -> tuple[dict[UUID, int], Even
     said = list(words.values_list("transaction__sequence", "is_fraud", "sequence", "token").iterator())
     labels = Labels(
         key=np.array([row[0] for row in said], np.int64),
-        fraud=np.array([row[1] for row in said], np.int8),
+        fraud=np.array([label_code(row[1]) for row in said], np.int8),
         sequence=np.array([row[2] for row in said], np.int64),
         tokens={entity: [row[3] for row in said]},
     )

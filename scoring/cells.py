@@ -13,8 +13,10 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from scoring import selectors
-from scoring.models import Pending, Prediction, Review, Transaction
+from scoring.models import Label, Pending, Prediction, Review, Transaction
 from training.schema import load_schema, schema_names
+
+LABEL_COLUMNS = ("Time", "Label", "Source", "By", "Reason")
 
 
 def score_meter(prediction: Prediction) -> SafeString:
@@ -54,6 +56,27 @@ def label_badge(is_fraud: bool | None) -> SafeString | str:
         return "-"
     kind, word = ("fraud", "Fraud") if is_fraud else ("legitimate", "Legitimate")
     return format_html('<span class="badge {}">{}</span>', kind, word)
+
+
+def said_badge(label: Label) -> SafeString:
+    """What a label says, which may be that an earlier one is taken back."""
+    return format_html("{}", "taken back" if label.is_fraud is None else label_badge(label.is_fraud))
+
+
+def said_table(transaction: Transaction) -> SafeString | str:
+    """Everything that was ever said of a transaction, the latest first; empty if nothing was."""
+    labels = transaction.labels.select_related("author").order_by("-created_at", "-pk")
+    rows = format_html_join(
+        "",
+        "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+        (
+            (at(label.created_at), said_badge(label), label.get_source_display(), label.author or "-", label.reason)
+            for label in labels
+        ),
+    )
+    heads = format_html_join("", '<th scope="col">{}</th>', ((name,) for name in LABEL_COLUMNS))
+    table = '<table class="said"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>'
+    return format_html(table, heads, rows) if rows else ""
 
 
 def state_badge(review: Review) -> SafeString | str:

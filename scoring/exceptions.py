@@ -101,5 +101,17 @@ class Overloaded(RequestRefused):
     retry_after = True
 
 
+class ReasonMissing(FraudsiteError):
+    """Give a reason, of at most 1,000 characters. Nothing was changed."""
+
+
+class LabelledMeanwhile(FraudsiteError):
+    """Somebody labelled it meanwhile. Nothing was changed: look at what was said, and decide again."""
+
+
+class UndoRefused(FraudsiteError):
+    """It is too late to undo that. Relabel the transaction or reopen its review, with a reason."""
+
+
 class TooManyKeys(FraudsiteError):
     """A client has at most two active keys, enough to change over. Revoke one first."""

@@ -61,8 +61,8 @@ class Locked:
         )
         return sequences, self._replay(events=arrived)
 
-    def label_arrives(self, row: Transaction, *, is_fraud: bool) -> int:
-        """Let a label of a transaction arrive. Returns its sequence.
+    def label_arrives(self, row: Transaction, *, is_fraud: bool | None) -> int:
+        """Let a label of a transaction arrive; None takes back what was said before. Returns its sequence.
 
         Raises:
             StaleHistory: as above.
@@ -72,7 +72,7 @@ class Locked:
         self._replay(
             labels=Labels(
                 key=np.array([row.sequence], np.int64),
-                fraud=np.array([is_fraud], np.int8),
+                fraud=np.array([label_code(is_fraud)], np.int8),
                 sequence=np.array(sequences, np.int64),
                 tokens=by_entity(self.schema, tokens),
             )
@@ -108,6 +108,11 @@ class Locked:
             raise StaleHistory(f"{error} {remedy(self.schema)}") from error
         self._new = replayed.histories
         return replayed.features
+
+
+def label_code(is_fraud: bool | None) -> int:
+    """A label as `training.features.replay` has it."""
+    return -1 if is_fraud is None else int(is_fraud)
 
 
 def lock(schema: Schema, tokens: Iterable[Sequence[str]]) -> Locked:

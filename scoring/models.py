@@ -234,10 +234,12 @@ class Review(models.Model):
 
 
 class Label(models.Model):
-    """Somebody's word on whether a transaction was fraud. Never changed: a later word is a new row.
+    """Somebody's word on whether a transaction was fraud. Never changed: a later word is a new row, and the latest
+    counts. One whose `is_fraud` is null takes back what was said before.
 
     `sequence` is its place in the order of arrival, where the transaction has one: from there on, computed features
-    of later transactions know of it.
+    of later transactions know of it. `act` is shared by what one click labelled, and `review_before` is what the
+    review was before it: with them it can be undone.
     """
 
     class Source(models.TextChoices):
@@ -247,19 +249,24 @@ class Label(models.Model):
 
     transaction = models.ForeignKey(Transaction, on_delete=models.CASCADE, related_name="labels")
     # Words for the filter and every place that shows the value: fraud is no success, so a tick would mislead.
-    is_fraud = models.BooleanField("label", choices=[(True, "Fraud"), (False, "Legitimate")])
+    is_fraud = models.BooleanField(
+        "label", null=True, choices=[(True, "Fraud"), (False, "Legitimate"), (None, "Taken back")]
+    )
     sequence = models.BigIntegerField(null=True, editable=False)
     source = models.CharField(max_length=12, choices=Source.choices)
     author = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="labels"
     )
+    reason = models.TextField(blank=True, db_default="")
+    act = models.UUIDField(null=True, editable=False, db_index=True)
+    review_before = models.JSONField(null=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         indexes = [models.Index(fields=["transaction", "-created_at"], name="label_latest")]
 
     def __str__(self) -> str:
-        return f"{'fraud' if self.is_fraud else 'legitimate'} by {self.get_source_display().lower()}"
+        return f"{self.get_is_fraud_display().lower()} by {self.get_source_display().lower()}"
 
 
 class ShadowScore(models.Model):

@@ -1,6 +1,7 @@
 """The queue of the analysts, and the labels that come of it."""
 
 from typing import Any
+from uuid import uuid4
 
 from django.contrib import admin, messages
 from django.db.models import Count, QuerySet, Sum
@@ -9,7 +10,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
-from scoring import services
+from scoring import labelling
 from scoring.cells import (
     amount_of,
     at,
@@ -22,8 +23,8 @@ from scoring.cells import (
     state_badge,
     told_badge,
 )
-from scoring.models import Client, Label, Review
-from scoring.read_only import ReadOnlyAdmin
+from scoring.label_admin import CorrectableAdmin, may_decide, with_undo
+from scoring.models import Client, Review, Transaction
 from training.exceptions import StaleHistory
 
 
@@ -50,7 +51,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(Review)
-class ReviewAdmin(ReadOnlyAdmin):
+class ReviewAdmin(CorrectableAdmin):
     """The queue of the analysts: highest score first, closed from the list or, one after the other, from the page."""
 
     list_display = ["score", "badge", "amount", "reasons_shown", "client", "opened", "state_shown", "reviewer"]
@@ -68,10 +69,14 @@ class ReviewAdmin(ReadOnlyAdmin):
         "transaction_link",
         ("opened", "state_shown"),
         ("closed_at", "reviewer_name"),
+        "labels_shown",
         "values",
     ]
     save_on_top = True  # the place where the template puts the two buttons
     change_form_template = "admin/scoring/review/change_form.html"
+
+    def transaction_of(self, obj: Review) -> Transaction:
+        return obj.prediction.transaction
 
     @admin.display(description="Score", ordering="fraud_score")
     def score(self, review: Review) -> SafeString:
@@ -121,14 +126,18 @@ class ReviewAdmin(ReadOnlyAdmin):
         ]
 
     def get_fields(self, request: HttpRequest, obj: Review | None = None) -> list[Any]:
-        is_open = obj is not None and obj.state == Review.State.OPEN
-        return [field for field in self.fields if not (is_open and field == ("closed_at", "reviewer_name"))]
+        skipped: set[Any] = set()
+        if obj and obj.state == Review.State.OPEN:
+            skipped.add(("closed_at", "reviewer_name"))
+        if obj and not obj.prediction.transaction.labels.exists():
+            skipped.add("labels_shown")
+        return [field for field in self.fields if field not in skipped]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return super().changelist_view(request, {"title": "Review queue"} | (extra_context or {}))
 
     def has_decide_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("scoring.change_review")
+        return may_decide(request)
 
     @admin.action(description="Confirm fraud", permissions=["decide"])
     def confirm_fraud(self, request: HttpRequest, queryset: QuerySet[Review]) -> HttpResponse | None:
@@ -164,10 +173,10 @@ class ReviewAdmin(ReadOnlyAdmin):
 
     def _close(self, request: HttpRequest, reviews: QuerySet[Review] | list[Review], *, is_fraud: bool) -> None:
         word = "fraud" if is_fraud else "legitimate"
-        closed = late = 0
+        closed, late, act = 0, 0, uuid4()
         for review in reviews:
             try:
-                won = services.close_review(review=review, is_fraud=is_fraud, reviewer=request.user)  # type: ignore[arg-type]
+                won = labelling.close_review(review=review, is_fraud=is_fraud, reviewer=request.user, act=act)  # type: ignore[arg-type]
             except StaleHistory as error:
                 messages.error(request, f"Nothing more was labelled: {error}")
                 return
@@ -178,7 +187,7 @@ class ReviewAdmin(ReadOnlyAdmin):
             else:
                 late += 1
         if closed:
-            messages.success(request, f"{closed} labelled {word}.")
+            messages.success(request, with_undo(request, f"{closed} labelled {word}.", act))
         if late:
             messages.warning(request, self.gone_message.format(late))
 
@@ -199,25 +208,3 @@ class ReviewAdmin(ReadOnlyAdmin):
         if following is None:
             return reverse("admin:scoring_review_changelist")
         return reverse("admin:scoring_review_change", args=[following.pk])
-
-
-@admin.register(Label)
-class LabelAdmin(ReadOnlyAdmin):
-    list_display = ["created_at", "badge", "source", "author", "transaction"]
-    list_filter = ["is_fraud", "source", "author", "created_at"]
-    list_select_related = ["author", "transaction"]
-    date_hierarchy = "created_at"
-    ordering = ["-created_at"]
-    fields = ["transaction_link", "badge", "source", "author_name", "created_at"]
-
-    @admin.display(description="Label", ordering="is_fraud")
-    def badge(self, label: Label) -> SafeString | str:
-        return label_badge(label.is_fraud)
-
-    @admin.display(description="Transaction")
-    def transaction_link(self, label: Label) -> SafeString:
-        return link(label.transaction, str(label.transaction))
-
-    @admin.display(description="Author")
-    def author_name(self, label: Label) -> str:
-        return str(label.author or "-")  # not a link: analysts may not see accounts

@@ -1,4 +1,4 @@
-"""Every write of the scoring app."""
+"""Every write of the scoring app, but for labels: those are in `scoring.labelling`."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,6 @@ from uuid import UUID
 
 import numpy as np
 from django.conf import settings
-from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
@@ -17,7 +16,7 @@ from django.utils import timezone
 from scoring import selectors, storage
 from scoring.decisions import FallbackRules
 from scoring.exceptions import TooManyKeys
-from scoring.models import ApiKey, Client, Decision, Fallback, Label, Pending, Prediction, Review, Transaction
+from scoring.models import ApiKey, Client, Decision, Fallback, Pending, Prediction, Review, Transaction
 from scoring.predictor import Predictor
 from scoring.replies import Kind, Outcome, Stages
 from scoring.serializers import Answer
@@ -373,61 +372,6 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
         Prediction.objects.bulk_create(predictions, ignore_conflicts=True)
         Review.objects.bulk_create(reviews, ignore_conflicts=True)
     return done
-
-
-def close_review(*, review: Review, is_fraud: bool, reviewer: User) -> bool:
-    """Record an analyst's word. Returns False, and changes nothing, when somebody else closed the review first.
-
-    Raises:
-        StaleHistory: nothing was changed; the schema's histories have to be rebuilt.
-    """
-    row = Transaction.objects.get(pk=review.pk)
-    _get_histories_ready(row)
-    now = timezone.now()
-    state = Review.State.FRAUD if is_fraud else Review.State.LEGITIMATE
-    with transaction.atomic():
-        claimed = Review.objects.filter(pk=review.pk, state=Review.State.OPEN).update(
-            state=state, closed_at=now, reviewer=reviewer
-        )
-        if claimed:
-            _label(row, is_fraud=is_fraud, source=Label.Source.ANALYST, author=reviewer, now=now)
-    return bool(claimed)
-
-
-def add_label(*, transaction_id: UUID, is_fraud: bool, source: str, author: User | None = None) -> Label:
-    """Record somebody's word on a transaction. From its commit on, computed features know of it; a later word on the
-    same transaction takes its place there.
-
-    Raises:
-        StaleHistory: nothing was changed; the schema's histories have to be rebuilt.
-    """
-    row = Transaction.objects.get(pk=transaction_id)
-    _get_histories_ready(row)
-    with transaction.atomic():
-        return _label(row, is_fraud=is_fraud, source=source, author=author, now=timezone.now())
-
-
-def _get_histories_ready(row: Transaction) -> None:
-    if row.sequence is not None:
-        from scoring import histories
-
-        histories.get_ready(load_schema(row.schema))
-
-
-def _label(row: Transaction, *, is_fraud: bool, source: str, author: User | None, now: datetime) -> Label:
-    """Store a label, and have the histories of its transaction know it."""
-    sequence = None
-    # Without a place in the order its schema has no histories, or it waits for its score and is in none yet.
-    if row.sequence is not None:
-        from scoring import histories
-
-        schema = load_schema(row.schema)
-        locked = histories.lock(schema, [histories.tokens_of(schema, row)])
-        sequence = locked.label_arrives(row, is_fraud=is_fraud)
-        storage.save_histories(locked.changed())
-    return Label.objects.create(
-        transaction=row, is_fraud=is_fraud, sequence=sequence, source=source, author=author, created_at=now
-    )
 
 
 @transaction.atomic

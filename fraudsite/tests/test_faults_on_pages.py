@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from fraudsite.testing import seed_payload
-from scoring import services
+from scoring import labelling
 from scoring.models import Prediction, Review, Transaction
 from scoring.problems import failed
 
@@ -140,6 +140,6 @@ def alert_of():
                 latency_ms=4.0,
             )
             review = Review.objects.create(prediction=prediction, fraud_score=0.9)
-        services.close_review(review=review, is_fraud=True, reviewer=reviewer)
+        labelling.close_review(review=review, is_fraud=True, reviewer=reviewer)
 
     return make

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from monitoring import shadows
 from monitoring.tests.support import predict
-from scoring import services, workers
+from scoring import labelling, workers
 from scoring.models import Decision, Label, ShadowScore
 from training.models import ModelVersion
 
@@ -32,7 +32,7 @@ def beside(champion, shadow, acme, pairs, *, labels=()):
             transaction=made[-1].transaction, model_version=shadow, fraud_score=said, created_at=now
         )
     for prediction, is_fraud in zip(made, labels, strict=False):
-        services.add_label(transaction_id=prediction.pk, is_fraud=is_fraud, source=Label.Source.CHARGEBACK)
+        labelling.add_label(transaction_id=prediction.pk, is_fraud=is_fraud, source=Label.Source.CHARGEBACK)
     return made
 
 

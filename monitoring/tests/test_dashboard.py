@@ -18,7 +18,7 @@ from monitoring.dashboard import NAME, REFRESH_S, WINDOWS
 from monitoring.models import LATENCY_EDGES_MS, SCORE_BINS, DriftReport, TrafficRollup
 from monitoring.rollups import update_rollups
 from monitoring.tests.support import fall_back, moments, predict
-from scoring import services
+from scoring import labelling
 from scoring.models import Decision, Prediction, Review
 
 pytestmark = pytest.mark.django_db
@@ -177,7 +177,7 @@ def test_while_all_is_scored_that_tile_is_quiet(refresh, champion, acme):
 def test_it_shows_how_alerts_turned_out(refresh, champion, acme, alice):
     predict(champion, acme, [ago(minutes=1)] * 4, decision=Decision.REVIEW)
     for review, is_fraud in zip(Review.objects.all()[:3], (True, True, False), strict=True):
-        services.close_review(review=review, is_fraud=is_fraud, reviewer=alice)
+        labelling.close_review(review=review, is_fraud=is_fraud, reviewer=alice)
     update_rollups()
     shown = tiles(refresh())
     assert shown["Alert precision"] == ("67%", "2 of 3 reviewed confirmed")

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fraudsite.testing import fraudulent_payload, seed_payload, suspended, web_server, worker_environment
 from monitoring.rollups import update_rollups
 from monitoring.tests.support import fall_back, predict
-from scoring import services, workers
+from scoring import labelling, services, workers
 from scoring.models import Decision, Review
 
 pytestmark = pytest.mark.django_db
@@ -54,7 +54,7 @@ def risen(before, after, *key):
 def test_it_tells_what_waits_for_people_and_workers(scrape, champion, acme, alice, settings):
     now = timezone.now()
     predict(champion, acme, [now] * 3, decision=Decision.REVIEW)
-    services.close_review(review=Review.objects.all()[0], is_fraud=True, reviewer=alice)
+    labelling.close_review(review=Review.objects.all()[0], is_fraud=True, reviewer=alice)
     fall_back(acme, [now] * 2)
     fall_back(acme, [now], attempts=settings.PENDING_ATTEMPTS_LIMIT)
     told = scrape()

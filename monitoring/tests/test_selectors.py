@@ -9,7 +9,7 @@ from monitoring import selectors
 from monitoring.models import DriftReport
 from monitoring.rollups import update_rollups
 from monitoring.tests.support import NOON, fall_back, moments, predict
-from scoring import services
+from scoring import labelling
 from scoring.models import Decision, Review
 
 pytestmark = pytest.mark.django_db
@@ -96,7 +96,7 @@ def test_outcomes_are_of_the_reviews_closed_within_the_window(champion, acme, al
     predict(champion, acme, [NOON] * 4, decision=Decision.REVIEW)
     first, second, third, _ = Review.objects.all()
     for review, is_fraud in ((first, True), (second, False), (third, True)):
-        services.close_review(review=review, is_fraud=is_fraud, reviewer=alice)
+        labelling.close_review(review=review, is_fraud=is_fraud, reviewer=alice)
     Review.objects.filter(pk=third.pk).update(closed_at=timezone.now() - HOUR)
     assert selectors.review_outcomes(HOUR / 2) == {"fraud": 1, "legitimate": 1, "open": 1}
 
@@ -135,7 +135,7 @@ def test_each_schema_is_counted_for_itself_and_all_together(champion, handbook_c
     fall_back(acme, [NOON])
     update_rollups(now=NOON)
     for review in Review.objects.filter(prediction__model_version=champion)[:2]:
-        services.close_review(review=review, is_fraud=True, reviewer=alice)
+        labelling.close_review(review=review, is_fraud=True, reviewer=alice)
     for schema, transactions, blocked, closed, waiting in (
         ("ulb", 3, 0, 2, 1),
         ("handbook", 1, 1, 0, 0),

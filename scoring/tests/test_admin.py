@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from fraudsite.testing import api_of
-from scoring import services
+from scoring import labelling, services
 from scoring.models import ApiKey, Client, Decision, Fallback, Label, Pending, Prediction, Review
 
 pytestmark = pytest.mark.django_db
@@ -50,7 +50,7 @@ def shown_scores(response):
 
 def test_the_queue_shows_open_alerts_riskiest_first(client, alice, alert):
     low, high, closed = alert(0.61), alert(0.97), alert(0.8)
-    services.close_review(review=closed, is_fraud=True, reviewer=alice)
+    labelling.close_review(review=closed, is_fraud=True, reviewer=alice)
     client.force_login(alice)
     response = client.get(QUEUE)
     assert shown_scores(response) == [high.fraud_score, low.fraud_score]
@@ -81,7 +81,7 @@ def test_an_analyst_labels_alerts_and_the_label_names_her_and_the_time(client, a
 
 def test_a_closed_review_keeps_its_first_label(client, alice, ada, alert):
     review = alert(0.9)
-    services.close_review(review=review, is_fraud=True, reviewer=ada)
+    labelling.close_review(review=review, is_fraud=True, reviewer=ada)
     client.force_login(alice)
     response = decide(client, "mark_legitimate", review)
     assert "had been closed already" in response.content.decode()
@@ -116,7 +116,7 @@ def test_every_page_says_how_many_reviews_are_open(client, alice, alert):
     assert 'class="count"' not in client.get(QUEUE).content.decode()
     alert(0.9)
     alert(0.8)
-    services.close_review(review=alert(0.7), is_fraud=True, reviewer=alice)
+    labelling.close_review(review=alert(0.7), is_fraud=True, reviewer=alice)
     start = client.get(reverse("admin:index")).content.decode()
     assert "2 open reviews" in start
     assert reverse("dashboard") in start

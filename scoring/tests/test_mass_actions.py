@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils import timezone
 
-from scoring import services
+from scoring import labelling, services
 from scoring.models import ApiKey, Label, Pending, Review
 
 pytestmark = pytest.mark.django_db
@@ -68,11 +68,11 @@ def test_what_left_the_list_meanwhile_keeps_its_label_and_is_told_of(client, ali
     reviews = [alert(score / 10) for score in range(1, 6)]
     client.force_login(alice)
     pressed = select_all(client, QUEUE, "mark_legitimate")
-    services.close_review(review=reviews[0], is_fraud=True, reviewer=ada)
+    labelling.close_review(review=reviews[0], is_fraud=True, reviewer=ada)
     asked = client.post(QUEUE, pressed)
     assert "4 alerts will be labelled" in asked.content.decode()
     assert "1 had been closed already and kept their label." in asked.content.decode()
-    services.close_review(review=reviews[1], is_fraud=True, reviewer=ada)
+    labelling.close_review(review=reviews[1], is_fraud=True, reviewer=ada)
     done = confirm(client, QUEUE, asked).content.decode()
     assert "3 labelled legitimate" in done
     assert "1 had been closed already and kept their label." in done

@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.conf import settings as django_settings
@@ -17,7 +18,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from fraudsite.testing import seed_payload, submission
-from scoring import predictor, services, tasks
+from scoring import labelling, predictor, services, tasks
 from scoring.models import History, Label, Pending, Prediction, Review, Transaction
 from scoring.replies import Kind
 from training import registry
@@ -72,7 +73,7 @@ def check_parity(sample=0):
 
 
 def close(prediction, reviewer, *, is_fraud):
-    assert services.close_review(review=prediction.review, is_fraud=is_fraud, reviewer=reviewer)
+    assert labelling.close_review(review=prediction.review, is_fraud=is_fraud, reviewer=reviewer)
 
 
 def histories():
@@ -92,7 +93,7 @@ def make_traffic(api, reviewer):
     for prediction in frauds:
         close(prediction, reviewer, is_fraud=True)
     pay(api, "ada", "shop", hours_ago=24, amount=20.0)
-    services.add_label(transaction_id=frauds[1].pk, is_fraud=False, source=Label.Source.CHARGEBACK)
+    labelling.add_label(transaction_id=frauds[1].pk, is_fraud=False, source=Label.Source.CHARGEBACK)
     pay(api, "ada", "shop", hours_ago=23, amount=0.07)
     pay(api, "ada", "fuel", hours_ago=24 * 10, amount=33.33)  # late
     for amount in (1.1, 2.2, 3.3):  # in the same second
@@ -188,10 +189,23 @@ def test_a_reversed_label_is_forgotten_by_later_transactions(api, alice):
     fraud = pay(api, "ada", "shop", hours_ago=24 * 8, amount=900.0)
     close(fraud, alice, is_fraud=True)
     assert pay(api, "ada", "shop").derived["terminal_risk_7d"] == 1.0
-    services.add_label(transaction_id=fraud.pk, is_fraud=False, source=Label.Source.CHARGEBACK)
+    labelling.add_label(transaction_id=fraud.pk, is_fraud=False, source=Label.Source.CHARGEBACK)
     assert pay(api, "ada", "shop").derived["terminal_risk_7d"] == 0.0
     first, second = Label.objects.order_by("sequence")
     assert fraud.transaction.sequence < first.sequence < second.sequence
+
+
+def test_a_label_that_was_undone_is_forgotten_by_later_transactions(api, alice):
+    fraud = pay(api, "ada", "shop", hours_ago=24 * 8, amount=900.0)
+    act = uuid4()
+    assert labelling.close_review(review=fraud.review, is_fraud=True, reviewer=alice, act=act)
+    assert pay(api, "ada", "shop").derived["terminal_risk_7d"] == 1.0
+    labelling.undo(act=act, author=alice)
+    assert pay(api, "ada", "shop").derived["terminal_risk_7d"] == 0.0
+    check_parity()
+    known = histories()
+    call_command("rebuild_histories", "--schema", "handbook")
+    assert histories() == known
 
 
 def test_a_repeated_transaction_counts_once(api):

@@ -11,7 +11,7 @@ from django.utils import timezone
 from rich.console import Console
 from rich.live import Live
 
-from scoring import services
+from scoring import labelling
 from scoring.models import Label, Transaction
 from training import registry
 from training.exceptions import FraudsiteError
@@ -126,7 +126,7 @@ def _refuse(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
 def report(key: str, is_fraud: bool) -> str:
     """Report the label of a transaction by its id. Returns what went wrong, or ""."""
     try:
-        services.add_label(transaction_id=UUID(key), is_fraud=is_fraud, source=Label.Source.IMPORT)
+        labelling.add_label(transaction_id=UUID(key), is_fraud=is_fraud, source=Label.Source.IMPORT)
     except (Transaction.DoesNotExist, FraudsiteError) as error:
         return f"label not reported: {error}"
     return ""
