@@ -81,7 +81,7 @@ MACHINE_MIDDLEWARE = [
     "fraudsite.middleware.HostMiddleware",
 ]
 MACHINE_PATHS = ("/predict", "/api/v1/predict")
-PROMPT_PATHS = ("/predict", "/api/v1/predict")
+PROMPT_PATHS = ("/predict", "/predict/", "/api/v1/predict", "/api/v1/predict/")
 # Whoever watches this process calls it by its address, and without TLS: these alone are answered whatever the Host.
 PROBE_PATHS = ("/healthz", "/readyz", "/metrics")
 
@@ -256,6 +256,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "SERVE_INCLUDE_SCHEMA": False,
+    "PREPROCESSING_HOOKS": ["scoring.urls.without_slash"],
 }
 
 # --- pages and their safety ------------------------------------------------------------------------------------------

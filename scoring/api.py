@@ -2,9 +2,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from datetime import datetime
-from http import HTTPStatus
 from inspect import iscoroutine
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
@@ -23,7 +21,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schem
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from scoring import gateway, metrics, selectors, services, tasks
+from scoring import gateway, metrics, problems, selectors, services, tasks
 from scoring.authentication import needs_database
 from scoring.decoding import read_object
 from scoring.exceptions import (
@@ -77,7 +75,10 @@ class PredictView(APIView):
                 "with the address of the result, and scores it afterwards (RFC 7240).",
             ),
             OpenApiParameter(
-                "Idempotency-Key", str, OpenApiParameter.HEADER, description="Another way to send `transaction_id`."
+                "Idempotency-Key",
+                str,
+                OpenApiParameter.HEADER,
+                description='Another way to send `transaction_id`, as `order-1` or `"order-1"`.',
             ),
         ],
         request={"application/json": request_document(SCHEMAS)},
@@ -135,7 +136,8 @@ class BatchView(APIView):
         operation_id="predict_batch",
         summary="Score many transactions",
         description=f"Scores up to {settings.BATCH_LIMIT:,} transactions and answers for each, in order. A transaction "
-        "that is refused does not keep the others from their scores: its result has the problem document.",
+        "that is refused does not keep the others from their scores: its result has the problem document. A list has "
+        "no `Idempotency-Key`: each transaction has its own `transaction_id`.",
         request={"application/json": batch_document(SCHEMAS, settings.BATCH_LIMIT)},
         responses={200: BatchAnswerSerializer} | PROBLEMS | UNAVAILABLE,
         examples=[
@@ -145,6 +147,9 @@ class BatchView(APIView):
     def post(self, request: Request) -> HttpResponse:
         received_at = timezone.now()
         refuse_card_data({}, {"X-Request-ID": request.META.get("HTTP_X_REQUEST_ID")})
+        if "HTTP_IDEMPOTENCY_KEY" in request.META:
+            each = "Idempotency-Key: a list has none. Send a transaction_id in each of its transactions."
+            raise InvalidFields(errors=[FieldError("", "idempotency_key_of_a_list", each)])
         results: dict[int, bytes] = {}
         submissions: dict[int, Submission] = {}
         rows = _rows(read_object(request._request, limit_bytes=settings.BATCH_BODY_LIMIT_BYTES))
@@ -154,8 +159,8 @@ class BatchView(APIView):
                     raise InvalidFields("A transaction must be a JSON object.")
                 submissions[index] = _validated(row, request, received_at, deadline_ms=settings.BATCH_DEADLINE_MS)
             except RequestRefused as refusal:
-                results[index] = _refused(refusal)
-        results |= zip(submissions, _ask_in_chunks(list(submissions.values())), strict=True)
+                results[index] = _refused(refusal, request)
+        results |= zip(submissions, _ask_in_chunks(list(submissions.values()), request), strict=True)
         body = b'{"results":[%b]}' % b",".join(results[index] for index in range(len(rows)))
         return HttpResponse(body, content_type="application/json")
 
@@ -163,6 +168,7 @@ class BatchView(APIView):
 class PredictionView(APIView):
     @extend_schema(
         operation_id="prediction",
+        parameters=[OpenApiParameter("prediction_id", UUID, OpenApiParameter.PATH)],
         summary="Read a stored prediction",
         description="The answer that was given. Of a degraded answer, `rescored` has what the model said later.",
         responses={
@@ -268,7 +274,7 @@ def _in_thread(call: Callable[..., T]) -> Callable[..., Awaitable[T]]:
     return awaited
 
 
-def _ask_in_chunks(submissions: list[Submission]) -> Iterator[bytes]:
+def _ask_in_chunks(submissions: list[Submission], request: Request) -> Iterator[bytes]:
     """The result of each, in order. All chunks are under way before the first is waited for."""
     line: list[tuple[list[Submission], Waiting | RequestRefused]] = []
     for start in range(0, len(submissions), settings.BATCH_CHUNK):
@@ -285,9 +291,9 @@ def _ask_in_chunks(submissions: list[Submission]) -> Iterator[bytes]:
                 raise waiting
             outcomes = waiting.wait()
         except RequestRefused as refusal:
-            yield from [_refused(refusal)] * len(chunk)
+            yield from [_refused(refusal, request)] * len(chunk)
         else:
-            yield from map(_result, outcomes)
+            yield from (_result(outcome, request) for outcome in outcomes)
 
 
 def _rows(body: dict[str, Any]) -> list[Any]:
@@ -330,23 +336,15 @@ def _refusal_of(outcome: Outcome) -> RequestRefused:
     return ScorerUnavailable(reason=Fallback.Reason.DEADLINE)
 
 
-def _result(outcome: Outcome) -> bytes:
+def _result(outcome: Outcome, request: Request) -> bytes:
     match outcome.kind:
         case Kind.SCORED | Kind.REPLAYED:
             return b'{"status":200,"prediction":%b}' % outcome.answer
         case Kind.PENDING:
             return b'{"status":202,"id":"%b"}' % outcome.answer
-    return _refused(_refusal_of(outcome))
+    return _refused(_refusal_of(outcome), request)
 
 
-def _refused(refusal: RequestRefused) -> bytes:
-    return msgspec.json.encode(
-        {
-            "status": int(HTTPStatus(refusal.status)),
-            "problem": {
-                "title": refusal.title,
-                "detail": str(refusal),
-                "errors": [asdict(error) for error in refusal.errors],
-            },
-        }
-    )
+def _refused(refusal: RequestRefused, request: Request) -> bytes:
+    problem = problems.document_of(request._request, refusal)
+    return msgspec.json.encode({"status": problem["status"], "problem": problem})

@@ -1,6 +1,7 @@
 """From the bytes of a request to a JSON object, refusing whatever two readers could understand differently."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from email.message import Message
 from functools import lru_cache
@@ -9,7 +10,12 @@ from typing import Any
 import msgspec
 from django.http import HttpRequest
 
+from scoring.card_numbers import holds_card_number
 from scoring.exceptions import BodyTooLarge, FieldError, InvalidFields, MalformedBody, UnsupportedMedia
+
+# Of UTF-8 and of UTF-16.
+BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+NAME_SHOWN = 64
 
 
 def read_object(request: HttpRequest, *, limit_bytes: int) -> dict[str, Any]:
@@ -18,8 +24,9 @@ def read_object(request: HttpRequest, *, limit_bytes: int) -> dict[str, Any]:
     Raises:
         UnsupportedMedia: not `application/json`, not UTF-8, or compressed.
         BodyTooLarge: more than `limit_bytes`, whether or not the length was announced.
-        MalformedBody: not JSON, not an object, or a string that is no Unicode text.
-        InvalidFields: a key that appears twice.
+        MalformedBody: not JSON, with a byte-order mark, NaN or Infinity, not an object, or a string that is no Unicode
+            text.
+        InvalidFields: a name that stands twice in an object.
     """
     _check_media(request)
     raw = _read(request, limit_bytes)
@@ -42,19 +49,30 @@ def _read_plain(raw: bytes) -> dict[str, Any] | None:
 
 
 def _read_strictly(raw: bytes) -> dict[str, Any]:
+    if raw.startswith(BYTE_ORDER_MARKS):
+        raise _malformed("byte_order_mark", "The body begins with a byte-order mark. Send UTF-8 without one.")
     try:
         written = raw.decode("utf-8")
         decoded = _decoder.decode(written)
     except RecursionError:
         raise MalformedBody("The body is nested too deeply.") from None
-    except ValueError:  # bytes that are not UTF-8, text that is not JSON, a number of thousands of digits
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise _malformed("not_json", f"The body is not JSON: look at {place}.") from None
+    except UnicodeDecodeError:
+        raise _malformed("not_utf_8", "The body is not UTF-8.") from None
+    except ValueError:  # a number of thousands of digits
         raise MalformedBody from None
     if not isinstance(decoded, dict):
-        raise MalformedBody
+        raise _malformed("not_an_object", "The body must be one JSON object.")
     # JSON has no other way to write NUL or half a character, and hardly anybody writes this one.
     if "\\u" in written and any("\0" in text or _has_lone_surrogate(text) for text in texts(decoded)):
         raise MalformedBody("The body has a string that is not Unicode text.")
     return decoded
+
+
+def _malformed(code: str, detail: str) -> MalformedBody:
+    return MalformedBody(detail, errors=[FieldError("", code, detail)])
 
 
 def texts(decoded: Any) -> Iterator[str]:
@@ -76,7 +94,10 @@ def texts(decoded: Any) -> Iterator[str]:
 
 
 def _check_media(request: HttpRequest) -> None:
-    if request.META.get("HTTP_CONTENT_ENCODING") or not _is_json(request.META.get("CONTENT_TYPE", "")):
+    encodings = request.META.get("HTTP_CONTENT_ENCODING", "").lower().split(",")
+    if {encoding.strip() for encoding in encodings} - {"", "identity"} or not _is_json(
+        request.META.get("CONTENT_TYPE", "")
+    ):
         raise UnsupportedMedia
 
 
@@ -107,14 +128,15 @@ def _read(request: HttpRequest, limit_bytes: int) -> bytes:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     decoded = dict(pairs)
     if len(decoded) < len(pairs):
-        raise InvalidFields(
-            "A key appears more than once.", errors=[FieldError("", "duplicate_key", "Send each key once.")]
-        )
+        [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+        said = "A name" if holds_card_number(name) else f'The name "{name[:NAME_SHOWN]}"'
+        twice = f"{said} stands more than once in one object. Send each name once."
+        raise InvalidFields(twice, errors=[FieldError("", "duplicate_key", twice)])
     return decoded
 
 
-def _refuse_constant(_: str) -> None:
-    raise ValueError("NaN and Infinity are not JSON")
+def _refuse_constant(literal: str) -> None:
+    raise _malformed("not_finite", f"{literal} is not JSON. Send a finite number.")
 
 
 _plain = msgspec.json.Decoder(dict[str, float | int | str | None])

@@ -53,7 +53,7 @@ class BodyTooLarge(RequestRefused):
 
 
 class UnsupportedMedia(RequestRefused):
-    """Send the body as `application/json` in UTF-8, without a Content-Encoding."""
+    """Send the body as `application/json` in UTF-8, without a Content-Encoding but `identity`."""
 
     status = 415
     title = "Unsupported media type"

@@ -20,11 +20,11 @@ CONTENT_TYPE = "application/problem+json"
 API_PATHS = ("/api/", "/predict")
 
 
-def problem(
+def document(
     request: HttpRequest, *, status: int, title: str, detail: str, errors: list[dict[str, str]] | None = None
-) -> JsonResponse:
+) -> dict[str, Any]:
     """One problem document. `type` is a stable name of the kind of problem, made from its title."""
-    document: dict[str, Any] = {
+    return {
         "type": "urn:fraudsite:problem:" + title.lower().replace(" ", "-"),
         "title": title,
         "status": status,
@@ -33,16 +33,23 @@ def problem(
         "request_id": request.request_id,  # type: ignore[attr-defined]
         "errors": errors or [],
     }
-    return JsonResponse(document, status=status, content_type=CONTENT_TYPE)
+
+
+def document_of(request: HttpRequest, refusal: RequestRefused) -> dict[str, Any]:
+    errors = [asdict(error) for error in refusal.errors]
+    return document(request, status=refusal.status, title=refusal.title, detail=str(refusal), errors=errors)
+
+
+def problem(request: HttpRequest, *, status: int, title: str, detail: str) -> JsonResponse:
+    told = document(request, status=status, title=title, detail=detail)
+    return JsonResponse(told, status=status, content_type=CONTENT_TYPE)
 
 
 def problem_response(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:
     """DRF's exception handler. An exception that is nobody's answer returns None and becomes a logged 500."""
     request = context["request"]._request
     if isinstance(exc, RequestRefused):
-        response = problem(
-            request, status=exc.status, title=exc.title, detail=str(exc), errors=[asdict(error) for error in exc.errors]
-        )
+        response = JsonResponse(document_of(request, exc), status=exc.status, content_type=CONTENT_TYPE)
         if exc.retry_after:
             response["Retry-After"] = str(settings.RETRY_AFTER_S)
         return response

@@ -123,18 +123,12 @@ class ProblemSerializer(serializers.Serializer):
     errors = FieldErrorSerializer(many=True)  # type: ignore[assignment]  # the base class has a property of that name
 
 
-class RowProblemSerializer(serializers.Serializer):
-    title = serializers.CharField()
-    detail = serializers.CharField()
-    errors = FieldErrorSerializer(many=True)  # type: ignore[assignment]  # as above
-
-
 class ResultSerializer(serializers.Serializer):
     """What became of one transaction of a batch."""
 
     status = serializers.IntegerField(help_text="The status that a call of its own would have had.")
     prediction = PredictionSerializer(required=False)
-    problem = RowProblemSerializer(required=False)
+    problem = ProblemSerializer(required=False)
     id = serializers.UUIDField(required=False, help_text="Of a transaction that waits for its score (202).")
 
 

@@ -26,6 +26,8 @@ USABLE_ID = f"Send a string of 1 to {TRANSACTION_ID_LIMIT} printable characters.
 ENTITY_LIMIT = 64
 USABLE_ENTITY = f"Send a string of 1 to {ENTITY_LIMIT} printable characters."
 OPTIONAL_FIELDS = ("transaction_id", "event_time", "deadline_ms", "schema")
+# RFC 9651, with parameters, which mean nothing to us.
+STRUCTURED_STRING = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)" *(?:;.*)?')
 VERIFICATION_CODES = {"cvv", "cvc", "cvv2", "cvc2", "cid", "csc", "card_verification_value", "security_code"}
 
 
@@ -100,12 +102,13 @@ def validate(
     if transaction_id is not None and not _is_transaction_id(transaction_id):
         malformed.append(FieldError("/transaction_id", "invalid_id", f"{USABLE_ID} Or leave it out."))
     if idempotency_key is not None:
-        if not _is_transaction_id(idempotency_key):
+        named = _unquoted(idempotency_key)
+        if not _is_transaction_id(named):
             malformed.append(FieldError("", "invalid_idempotency_key", f"Idempotency-Key: {USABLE_ID}"))
-        elif transaction_id not in (None, idempotency_key):
+        elif transaction_id not in (None, named):
             same = "Idempotency-Key is another way to send transaction_id: send one of them, or the same value in both."
             malformed.append(FieldError("/transaction_id", "differs_from_idempotency_key", same))
-        transaction_id = idempotency_key
+        transaction_id = named
 
     event_time = received_at
     if "event_time" in body:
@@ -133,7 +136,8 @@ def validate(
     if unacceptable:
         raise UnacceptableValues(errors=unacceptable)
     identity = (schema.name, transaction_id, event_time.isoformat() if "event_time" in body else None, *tokens)
-    said = struct.pack(f"<{len(features)}d", *features) + repr(identity).encode()
+    # Adding 0.0 makes of -0.0, which is the same value, the same bytes.
+    said = struct.pack(f"<{len(features)}d", *(number + 0.0 for number in features)) + repr(identity).encode()
     return Submission(
         id=str(uuid_utils.uuid7()),
         client_id=client_id,
@@ -263,8 +267,24 @@ def _is_transaction_id(value: Any) -> bool:
     return isinstance(value, str) and 1 <= len(value) <= TRANSACTION_ID_LIMIT and value.isprintable()
 
 
+def _unquoted(key: str) -> str | None:
+    """What an `Idempotency-Key` says, bare or as the IETF's draft writes it, a string of RFC 9651: `"order-1"`.
+
+    None where there is an opening quote and what follows is no such string.
+
+    >>> _unquoted("order-1"), _unquoted('"order-1"'), _unquoted(r'"a\\"b"'), _unquoted('"order-1')
+    ('order-1', 'order-1', 'a"b', None)
+    """
+    if not key.startswith('"'):
+        return key
+    found = STRUCTURED_STRING.fullmatch(key)
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else None
+
+
 def _rfc3339(value: Any) -> datetime:
-    moment = datetime.fromisoformat(value)
-    if moment.tzinfo is None or "T" not in value:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    moment = datetime.fromisoformat(value.upper())
+    if moment.tzinfo is None or "T" not in value.upper():
         raise ValueError("no offset")
     return moment.astimezone(UTC)

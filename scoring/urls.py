@@ -1,4 +1,5 @@
-from django.urls import path
+from django.urls import path, register_converter
+from django.urls.converters import UUIDConverter
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
@@ -15,14 +16,30 @@ class ShortPredictView(PredictView):
     """The same endpoint under the seed system's address; OpenAPI wants no name twice."""
 
 
-urlpatterns = [
+class AnyUuid(UUIDConverter):
+    """A UUID as people and programs write it: in capitals, too, and without its dashes."""
+
+    regex = "[0-9a-fA-F-]{32,36}"
+
+
+register_converter(AnyUuid, "any_uuid")
+
+_addresses = [
     path("predict", ShortPredictView.as_view(), name="predict-short"),
     path("api/v1/predict", PredictView.as_view(), name="predict"),
     path("api/v1/predict/batch", BatchView.as_view(), name="predict-batch"),
-    path("api/v1/predictions/<uuid:prediction_id>", PredictionView.as_view(), name="prediction"),
+    path("api/v1/predictions/<any_uuid:prediction_id>", PredictionView.as_view(), name="prediction"),
     path("api/v1/schema", SpectacularAPIView.as_view(**PUBLIC), name="schema"),
     path("api/v1/docs", SpectacularSwaggerSplitView.as_view(**DOCS, **PUBLIC), name="docs"),
 ]
+# Each is answered with a slash at its end, too: a redirect would lose the body.
+urlpatterns = [*_addresses, *(path(f"{address.pattern}/", address.callback) for address in _addresses)]
+
+
+def without_slash(endpoints: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The addresses that the OpenAPI document lists."""
+    return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
+
 
 # fraudsite/wsgi.py serves calls by these addresses alone.
 handler400 = "scoring.problems.not_understood"

@@ -38,25 +38,32 @@ def refused(response, status, *pointers):
 
 
 @pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        *((body, "not_json") for body in (b" ", b"Time=1", b"{", b'{"a": nan}', b"{'a': 1}", b'{"a": 1,}')),
+        *((body, "not_an_object") for body in (b"[]", b'"text"', b"17", b"null")),
+        (b'{"transaction_id": "a\x00b"}', "not_json"),
+        (b'{"transaction_id": "\xff"}', "not_utf_8"),
+        *(('{"Time": 1}'.encode(encoding), "byte_order_mark") for encoding in ("utf-8-sig", "utf-16")),
+        ('{"Time": 1}'.encode("utf-32"), "byte_order_mark"),
+    ],
+)
+def test_it_says_why_a_body_is_not_one_json_object(post, body, code):
+    problem = refused(post(body), 400, "")
+    assert problem["title"] == "Malformed body"
+    assert problem["errors"][0]["code"] == code
+
+
+@pytest.mark.parametrize(
     "body",
     [
-        b" ",
-        b"Time=1",
-        b"{",
-        b"[]",
-        b'"text"',
-        b"17",
-        b"null",
-        b'{"transaction_id": "\xff"}',
         b'{"transaction_id": "\\ud800"}',
         b'{"\\udfff": 1}',
         b'{"transaction_id": "a\\u0000b"}',
-        b'{"transaction_id": "a\x00b"}',
-        b"\xef\xbb\xbf{}",
         b'{"Time": ' + b"9" * 5000 + b"}",
     ],
 )
-def test_it_refuses_what_is_not_one_json_object_of_unicode_text(post, body):
+def test_it_refuses_what_is_not_unicode_text_or_a_number_without_end(post, body):
     refused(post(body), 400)
 
 
@@ -66,9 +73,10 @@ def test_it_refuses_a_body_nested_a_hundred_thousand_deep(post, settings):
 
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
-def test_it_refuses_numbers_that_json_does_not_have(post, literal):
-    body = json.dumps(seed_payload()).replace("12.5", literal)
-    refused(post(body), 400)
+def test_it_refuses_numbers_that_json_does_not_have_by_their_name(post, literal):
+    problem = refused(post(json.dumps(seed_payload()).replace("12.5", literal)), 400, "")
+    assert problem["errors"][0]["code"] == "not_finite"
+    assert problem["detail"].startswith(f"{literal} is not JSON")
 
 
 @pytest.mark.parametrize(
@@ -79,9 +87,11 @@ def test_it_refuses_what_is_not_a_finite_number_and_names_the_field(post, litera
     refused(post(body), 400, "/Amount")
 
 
-def test_it_refuses_a_key_sent_twice(post):
-    body = json.dumps(seed_payload())[:-1] + ', "Amount": 1.0}'
-    refused(post(body), 400, "")
+@pytest.mark.parametrize("more", ['"Amount": 1.0', '"Amount": 12.5', '"note": {"Amount": 1, "Amount": 1}'])
+def test_it_refuses_a_name_sent_twice_and_says_which(post, more):
+    problem = refused(post(f"{json.dumps(seed_payload())[:-1]}, {more}}}"), 400, "")
+    assert problem["errors"][0]["code"] == "duplicate_key"
+    assert '"Amount" stands more than once' in problem["detail"]
 
 
 @pytest.mark.parametrize("field", ["surprise", "Class", "fraud_score", "decision", "model_version", "id"])
@@ -117,6 +127,12 @@ def test_it_refuses_an_event_time_that_is_no_rfc_3339_time(post, value):
     refused(post(seed_payload(event_time=value)), 400, "/event_time")
 
 
+@pytest.mark.parametrize("value", ['""', '"', '"order', '"a" "b"', '"a","b"', r'"a\b"', '"caf\xe9"', "x" * 65, ""])
+def test_it_refuses_an_unusable_idempotency_key(post, value):
+    problem = refused(post(seed_payload(), Idempotency_Key=value), 400, "")
+    assert problem["errors"][0]["code"] == "invalid_idempotency_key"
+
+
 @pytest.mark.parametrize("value", ["", "x" * 65, 7, ["a"], "line\nbreak", "tab\t", "\u202e"])
 def test_it_refuses_an_unusable_transaction_id(post, value):
     refused(post(seed_payload(transaction_id=value)), 400, "/transaction_id")
@@ -142,8 +158,14 @@ def test_it_refuses_other_media_types_and_charsets(post, content_type):
     refused(post(json.dumps(seed_payload()), content_type=content_type), 415)
 
 
-def test_it_refuses_a_compressed_body(post):
-    refused(post(seed_payload(), Content_Encoding="gzip"), 415)
+@pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "x"])
+def test_it_refuses_a_compressed_body(post, encoding):
+    refused(post(seed_payload(), Content_Encoding=encoding), 415)
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", "", "identity, identity"])
+def test_it_takes_identity_for_no_encoding(post, encoding):
+    refused(post({"schema": 1}, Content_Encoding=encoding), 400, "/schema")
 
 
 CARD = "4111111111111111"
@@ -193,6 +215,7 @@ def test_it_repeats_no_card_number_that_stands_in_an_address_or_in_a_request_id(
 
 def test_it_refuses_a_card_number_as_a_key_or_deep_inside(post):
     assert CARD not in json.dumps(refused(post(seed_payload(**{CARD: 1})), 422, ""))
+    assert CARD not in json.dumps(refused(post(f'{{"{CARD}": 1, "{CARD}": 1}}'), 400, ""))
     for inside in (
         {"number": [CARD]},
         [[int(CARD)]],

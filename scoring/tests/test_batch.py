@@ -40,9 +40,16 @@ def test_it_answers_as_a_call_for_each_would(worker, acme_api, post):
 
 def test_it_reports_bad_rows_by_their_place_and_scores_the_others(worker, post):
     rows = [seed_payload(), seed_payload(V1="x"), 7, seed_payload(Amount=-1), seed_payload()]
-    results = post({"transactions": rows}).json()["results"]
+    response = post({"transactions": rows})
+    results = response.json()["results"]
     assert [result["status"] for result in results] == [200, 400, 400, 422, 200]
     assert results[1]["problem"]["errors"][0]["pointer"] == "/V1"
+    for result in results:
+        if problem := result.get("problem"):
+            assert problem.keys() == {"type", "title", "status", "detail", "instance", "request_id", "errors"}
+            assert problem["status"] == result["status"]
+            assert problem["type"].startswith("urn:fraudsite:problem:")
+            assert problem["request_id"] == response["X-Request-ID"]
     assert Prediction.objects.count() == 2
 
 
@@ -81,6 +88,18 @@ def test_it_never_keeps_or_repeats_a_card_number(post):
     assert result["status"] == 422
     assert b"1111" not in response.content
     assert not Transaction.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("key", ["order-1", '"order-1"', ""])
+def test_it_refuses_an_idempotency_key_and_says_what_to_send(acme_api, key):
+    body = json.dumps({"transactions": [seed_payload()]})
+    headers = {"Idempotency-Key": key}
+    response = acme_api.post("/api/v1/predict/batch", data=body, content_type="application/json", headers=headers)
+    assert response.status_code == 400
+    [error] = response.json()["errors"]
+    assert error["code"] == "idempotency_key_of_a_list"
+    assert "transaction_id" in error["detail"]
 
 
 @pytest.mark.django_db

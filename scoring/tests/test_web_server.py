@@ -56,6 +56,8 @@ def test_predict_calls_say_the_same_of_safety_as_other_calls(worker, acme, schem
         assert prompt.status_code == other.status_code == (200 if scheme == "https" else 301)
         assert safety_of(prompt) == safety_of(other)
         assert prompt.headers["X-Request-ID"] == "call-1"
+        slashed = [http.post(f"{path}/", json={}).status_code for path in ("/predict", "/api/v1/predict", LIST)]
+        assert set(slashed) == {400 if scheme == "https" else 301}
         assert ("Strict-Transport-Security" in prompt.headers) == (scheme == "https")
         del http.headers["X-Forwarded-Proto"]
         told_by_client = {"X_Forwarded_Proto": "https"}
