@@ -7,7 +7,6 @@ import hashlib
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
@@ -138,6 +137,15 @@ def _declared(declaration: Any) -> dict[str, Any]:
     return said
 
 
+# The tables of a schema's file that may stand there many times: what they are called in `Schema`, and what they make.
+LISTS: dict[str, tuple[str, type]] = {
+    "feature": ("features", Field),
+    "entity": ("entities", Entity),
+    "calendar": ("calendar", Calendar),
+    "velocity": ("velocity", Velocity),
+}
+
+
 @cache
 def schema_names() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in SCHEMAS_DIR.glob("*.toml")))
@@ -168,29 +176,31 @@ def parse_schema(name: str, text: str) -> Schema:
     """
     try:
         declared = tomllib.loads(text)
-        schema = Schema(
-            name=name,
-            features=_all(Field, declared.pop("feature", [])),
-            entities=_all(Entity, declared.pop("entity", [])),
-            calendar=_all(Calendar, declared.pop("calendar", [])),
-            velocity=_all(Velocity, declared.pop("velocity", [])),
-            **declared,
-        )
+        lists: dict[str, Any] = {
+            field_name: tuple(_made(kind, table, f"[[{key}]] ") for table in declared.pop(key, []))
+            for key, (field_name, kind) in LISTS.items()
+        }
+        schema = _made(Schema, {"name": name} | lists | declared)
         _check(schema)
     except (tomllib.TOMLDecodeError, TypeError, SchemaInvalid) as error:
-        # A TypeError of a dataclass names what is missing or unknown.
+        # A TypeError is of a value of another type, such as a number where a list is due.
         raise SchemaInvalid(f"Schema {name}: {error}") from error
     return schema
 
 
-def _all(kind: type[Declared], tables: Iterable[dict[str, Any]]) -> tuple[Declared, ...]:
-    made = []
-    for table in tables:
-        try:
-            made.append(kind(**table))
-        except TypeError as error:
-            raise SchemaInvalid(f"{table.get('name', table)}: {error}") from error
-    return tuple(made)
+def _made(kind: type[Declared], table: dict[str, Any], where: str = "") -> Declared:
+    parts = {part.name: part for part in fields(kind)}  # type: ignore[arg-type]  # mypy cannot bound it to dataclasses
+    where = f"{where}{table['name']}: " if where and "name" in table else where
+    for name in table.keys() - parts:
+        raise SchemaInvalid(f"{where}there is no {name}.{did_you_mean(name, parts)}")
+    missing = [
+        name
+        for name, part in parts.items()
+        if name not in table and part.default is MISSING and part.default_factory is MISSING
+    ]
+    if missing:
+        raise SchemaInvalid(f"{where}{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing")
+    return kind(**table)
 
 
 def _check(schema: Schema) -> None:

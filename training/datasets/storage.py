@@ -211,7 +211,9 @@ def read(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray, Report]:
     report = _report_of(path, schema)
     table = pq.read_table(path)
     features = np.column_stack([table[name].to_numpy().astype(np.float64) for name in schema.feature_names])
-    if schema.derived:
+    if not schema.derived:
+        features = features[:, [index for index, feature in enumerate(schema.features) if feature.model]]
+    else:
         # It compiles, and whoever reads only numbers need not wait for that.
         from training.features.replay import model_inputs, replay
 

@@ -20,11 +20,11 @@ label = "fraud"
 card = "plate"
 past_days = 30
 {declared}
-
 [source]
 event_time = "passed_at"
 transaction_id = "id"
 
+{further}
 [[feature]]
 name = "toll"
 unit = "EUR"
@@ -62,8 +62,8 @@ def toll(tmp_path, settings, monkeypatch):
     monkeypatch.setattr(schemas, "SCHEMAS_DIR", directory)
     target = parquet_path(settings.DATASETS_DIR, "toll")
 
-    def ingest(frame, *, declared="", suffix=".csv"):
-        (directory / "toll.toml").write_text(DECLARATION.format(declared=declared))
+    def ingest(frame, *, declared="", further="", suffix=".csv"):
+        (directory / "toll.toml").write_text(DECLARATION.format(declared=declared, further=further))
         load_schema.cache_clear()
         path = tmp_path / f"raw{suffix}"
         if suffix == ".csv":
@@ -201,7 +201,7 @@ def test_a_unit_that_does_not_exist_is_refused_by_the_schema(toll, declared, sai
 
 def test_what_is_said_of_the_raw_file_changes_no_model():
     plain, declared = (
-        parse_schema("toll", DECLARATION.format(declared=line)) for line in ("", 'event_time_unit = "s"')
+        parse_schema("toll", DECLARATION.format(declared=line, further="")) for line in ("", 'event_time_unit = "s"')
     )
     assert plain.hash == declared.hash
 
@@ -246,6 +246,16 @@ def test_different_transactions_of_equal_values_are_all_trained_on(toll, tmp_pat
     split = split_rows(config, schema, features, labels, None)
     assert sum(map(len, vars(split).values())) == rows
     assert (report.rows, report.duplicates) == (rows, 0)
+
+
+def test_a_number_that_is_no_model_input_is_stored_and_not_trained_on(toll, target):
+    axles = '[[feature]]\nname = "axles"\nunit = "1"\nminimum = 0\nmaximum = 9\ndescription = "Axles."\nmodel = false\n'
+    times = ["2026-11-01", "2026-11-02"]
+    stored = toll(toll_rows(times, axles=[2, 3]), further=axles)
+    features, labels, _ = storage.read(target, load_schema("toll"))
+    assert list(stored["axles"]) == [2, 3]
+    assert features.tolist() == [[3.2], [3.2]]
+    assert labels.tolist() == [1, 0]
 
 
 GOOD = toll_rows(["2026-11-01", "2026-11-02"])
