@@ -9,6 +9,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.functional import cached_property
 
 from scoring import selectors
 
@@ -31,15 +32,12 @@ class CarefulChangeList(ChangeList):
         except (OverflowError, ValueError) as error:
             raise IncorrectLookupParameters from error
 
-    def get_results(self, request: HttpRequest) -> None:
-        """Note the rows that "Select all" stands for, in the order of the list, for the page to send back.
-
-        Only pages that offer it, of lists with more than one page, pay for the query.
-        """
-        super().get_results(request)
-        offered = self.multi_page and request.method == "GET" and self.model_admin.get_actions(request)
+    @cached_property
+    def shown(self) -> list[str]:
+        """The rows that "Select all" stands for, in the order of the list, for the page to send back. Only pages that
+        offer it, of lists with more than one page, pay for the query."""
         keys = self.queryset.values_list("pk", flat=True)
-        self.shown = [str(key) for key in keys[: settings.MASS_ACTION_LIMIT]] if offered else []
+        return [str(key) for key in keys[: settings.MASS_ACTION_LIMIT]] if self.multi_page else []
 
 
 class CarefulAdmin(ModelAdmin):

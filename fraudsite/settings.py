@@ -261,6 +261,8 @@ SPECTACULAR_SETTINGS = {
 
 # --- pages and their safety ------------------------------------------------------------------------------------------
 LOGIN_URL = "admin:login"
+# Whoever opens a review is left alone with it for so long.
+REVIEW_CLAIM_S = integer("REVIEW_CLAIM_S", 300, 0, 86_400)
 # For so long whoever labelled by mistake can undo it without a reason.
 UNDO_S = integer("UNDO_S", 10, 0, 3_600)
 # "Select all" stands for so many rows at most, whose keys the page carries; confirmed, each is a field of its own.

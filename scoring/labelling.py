@@ -209,7 +209,11 @@ def _say(
         label.review_before = _as_it_is(row)
         closed = state != Review.State.OPEN
         Review.objects.filter(pk=row.pk).update(
-            state=state, closed_at=label.created_at if closed else None, reviewer=author if closed else None
+            state=state,
+            closed_at=label.created_at if closed else None,
+            reviewer=author if closed else None,
+            claimed_by=None,
+            claimed_until=None,
         )
     label.save()
     return label

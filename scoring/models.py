@@ -222,6 +222,11 @@ class Review(models.Model):
     reviewer = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="reviews"
     )
+    # Who is at it: `scoring.claims`.
+    claimed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, editable=False, on_delete=models.SET_NULL, related_name="+", db_index=False
+    )
+    claimed_until = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         indexes = [
@@ -231,6 +236,10 @@ class Review(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_state_display()}, score {self.fraud_score:.4f}"
+
+    @property
+    def is_claimed(self) -> bool:
+        return self.claimed_by_id is not None and self.claimed_until is not None and self.claimed_until > timezone.now()
 
 
 class Label(models.Model):

@@ -1,16 +1,21 @@
 """The queue of the analysts, and the labels that come of it."""
 
+from copy import copy
 from typing import Any
-from uuid import uuid4
+from urllib.parse import urlencode
+from uuid import UUID, uuid4
 
 from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet, Sum
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from scoring import labelling
+from scoring import claims, labelling
 from scoring.cells import (
     amount_of,
     at,
@@ -26,6 +31,11 @@ from scoring.cells import (
 from scoring.label_admin import CorrectableAdmin, may_decide, with_undo
 from scoring.models import Client, Review, Transaction
 from training.exceptions import StaleHistory
+
+# Where Django's links keep the filter of the list that they are in.
+FILTERS = "_changelist_filters"
+# Where the session keeps what somebody skipped, and how much of it.
+SKIPPED, SKIPPED_LIMIT = "skipped_reviews", 500
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -56,7 +66,12 @@ class ReviewAdmin(CorrectableAdmin):
 
     list_display = ["score", "badge", "amount", "reasons_shown", "client", "opened", "state_shown", "reviewer"]
     list_filter = [StateFilter, "prediction__decision", "prediction__transaction__client", "opened_at", "reviewer"]
-    list_select_related = ["prediction__transaction__client", "prediction__transaction__fallback", "reviewer"]
+    list_select_related = [
+        "prediction__transaction__client",
+        "prediction__transaction__fallback",
+        "reviewer",
+        "claimed_by",
+    ]
     search_fields = ["prediction__transaction__id", "prediction__transaction__transaction_id__exact"]
     search_help_text = "Fraudsite's id, or the client's own transaction id."
     ordering = ["-fraud_score"]
@@ -92,7 +107,10 @@ class ReviewAdmin(CorrectableAdmin):
 
     @admin.display(description="Decision", ordering="prediction__decision")
     def badge(self, review: Review) -> SafeString | str:
-        return told_badge(review.prediction.transaction)
+        told = told_badge(review.prediction.transaction)
+        if review.is_claimed:
+            return format_html('{} <span class="quiet">{} is at it</span>', told, review.claimed_by)
+        return told
 
     @admin.display(description="Amount", ordering="prediction__transaction__amount")
     def amount(self, review: Review) -> str:
@@ -134,7 +152,8 @@ class ReviewAdmin(CorrectableAdmin):
         return [field for field in self.fields if field not in skipped]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        return super().changelist_view(request, {"title": "Review queue"} | (extra_context or {}))
+        context = {"title": "Review queue", "may_decide": may_decide(request)} | (extra_context or {})
+        return super().changelist_view(request, context)
 
     def has_decide_permission(self, request: HttpRequest) -> bool:
         return may_decide(request)
@@ -194,17 +213,54 @@ class ReviewAdmin(CorrectableAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        if request.method == "POST" and self.has_decide_permission(request) and "decide" in request.POST:
-            review = self.get_object(request, object_id)
-            if review is not None:
-                self._close(request, [review], is_fraud=request.POST["decide"] == "fraud")
-                return HttpResponseRedirect(self._next_address())
-        context = {"title": "Review", "may_decide": self.has_decide_permission(request)} | (extra_context or {})
-        return super().change_view(request, object_id, form_url, context)
+        context: dict[str, Any] = {"title": "Review", "may_decide": may_decide(request)}
+        review = self.get_object(request, object_id) if may_decide(request) else None
+        if review and "decide" in request.POST:
+            self._decide(request, review, request.POST["decide"])
+            return self._go_on(request, request.GET.get(FILTERS, ""), [review.pk])
+        if review and request.method == "GET" and not claims.claim(review.pk, request.user) and review.is_claimed:  # type: ignore[arg-type]
+            context |= {"claimed_by": review.claimed_by, "claimed_until": at(review.claimed_until)}
+        return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
-    def _next_address(self) -> str:
-        """Where the work goes on: the riskiest open review, or the empty queue."""
-        following = Review.objects.filter(state=Review.State.OPEN).order_by("-fraud_score").first()
-        if following is None:
-            return reverse("admin:scoring_review_changelist")
-        return reverse("admin:scoring_review_change", args=[following.pk])
+    def _decide(self, request: HttpRequest, review: Review, word: str) -> None:
+        if word in ("fraud", "legitimate"):
+            self._close(request, [review], is_fraud=word == "fraud")
+        elif word == "skip":
+            request.session[SKIPPED] = [*request.session.get(SKIPPED, []), str(review.pk)][-SKIPPED_LIMIT:]
+            claims.release(review.pk, request.user)  # type: ignore[arg-type]
+
+    def get_urls(self) -> list[URLPattern]:
+        following = path("next/", self.admin_site.admin_view(self.next_view), name="scoring_review_next")
+        return [following, *super().get_urls()]
+
+    def next_view(self, request: HttpRequest) -> HttpResponse:
+        """Where the work on a list begins: its first alert that nobody is at."""
+        if not may_decide(request):
+            raise PermissionDenied
+        return self._go_on(request, request.GET.urlencode(), [])
+
+    def _go_on(self, request: HttpRequest, filters: str, passed: list[UUID]) -> HttpResponse:
+        """Lead to the next alert of the list that the person came from, or back to the list when there is none.
+
+        What she skipped does not come back before she is through.
+        """
+        skipped = request.session.get(SKIPPED, [])
+        queue = self._list_of(request, filters)
+        following = claims.claim_next(queue, request.user, [*passed, *skipped])  # type: ignore[arg-type]
+        if following is not None:
+            address = reverse("admin:scoring_review_change", args=[following])
+            return HttpResponseRedirect(f"{address}?{urlencode({FILTERS: filters})}" if filters else address)
+        request.session.pop(SKIPPED, None)
+        if left := queue.filter(state=Review.State.OPEN).count():
+            messages.info(request, f"You are through: the {left:,} still open here are skipped, or with others.")
+        address = reverse("admin:scoring_review_changelist")
+        return HttpResponseRedirect(f"{address}?{filters}" if filters else address)
+
+    def _list_of(self, request: HttpRequest, filters: str) -> QuerySet[Review]:
+        """The rows of the list under these filters, in its order."""
+        asked = copy(request)
+        asked.GET = QueryDict(filters)
+        try:
+            return self.get_changelist_instance(asked).queryset
+        except IncorrectLookupParameters:
+            return self.get_queryset(request).order_by(*self.ordering)

@@ -1,0 +1,176 @@
+"""How the queue is worked through: what follows what, and that two people are not led to one alert."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client as HttpClient
+from django.urls import reverse
+from django.utils import timezone
+
+from scoring import claims, labelling
+from scoring.models import Decision, Review
+
+pytestmark = pytest.mark.django_db
+
+QUEUE = reverse("admin:scoring_review_changelist")
+NEXT = reverse("admin:scoring_review_next")
+BLOCKED = "prediction__decision__exact=block"
+
+
+def address_of(review):
+    return reverse("admin:scoring_review_change", args=[review.pk])
+
+
+def at_work(user):
+    """A browser in which somebody is logged in."""
+    http = HttpClient()
+    http.force_login(user)
+    return http
+
+
+def follow(http, address, word):
+    return http.post(address, {"decide": word})["Location"]
+
+
+@pytest.fixture
+def bob(alice):
+    user = User.objects.create_user("bob", is_staff=True)
+    user.groups.set(alice.groups.all())
+    return user
+
+
+def test_skip_leads_to_the_next_and_does_not_come_back_to_what_was_skipped(client, alice, alert):
+    first, second, third, fourth = (alert(score) for score in (0.9, 0.8, 0.7, 0.6))
+    client.force_login(alice)
+    assert follow(client, address_of(first), "skip") == address_of(second)
+    assert follow(client, address_of(second), "fraud") == address_of(third)
+    assert follow(client, address_of(third), "skip") == address_of(fourth)
+    assert follow(client, address_of(fourth), "legitimate") == QUEUE
+    assert "the 2 still open here are skipped" in client.get(QUEUE).content.decode()
+    assert set(Review.objects.filter(state="open")) == {first, third}
+    assert client.get(NEXT)["Location"] == address_of(first), "who begins anew sees them again"
+
+
+def test_a_riskier_alert_that_arrives_meanwhile_is_next(client, alice, alert):
+    first, _second = alert(0.9), alert(0.8)
+    client.force_login(alice)
+    arrived = alert(0.95)
+    assert follow(client, address_of(first), "skip") == address_of(arrived)
+
+
+@pytest.mark.parametrize("word", ["skip", "fraud", "legitimate"])
+def test_the_filter_of_the_list_is_kept(client, alice, alert, word):
+    first, _other, last = alert(0.9, Decision.BLOCK), alert(0.8), alert(0.7, Decision.BLOCK)
+    client.force_login(alice)
+    kept = f"?_changelist_filters={BLOCKED.replace('=', '%3D')}"
+    assert f'href="{address_of(first)}{kept}"' in client.get(f"{QUEUE}?{BLOCKED}").content.decode()
+    assert follow(client, address_of(first) + kept, word) == address_of(last) + kept
+    assert follow(client, address_of(last) + kept, word) == f"{QUEUE}?{BLOCKED}"
+
+
+def test_the_order_of_the_list_is_kept(client, alice, alert):
+    small, large, middle = alert(0.9, amount=1), alert(0.8, amount=100), alert(0.7, amount=10)
+    client.force_login(alice)
+    by_amount = "o=-3"  # the third column, from the largest
+    assert client.get(f"{NEXT}?{by_amount}")["Location"].startswith(address_of(large))
+    following = follow(client, f"{address_of(large)}?_changelist_filters=o%3D-3", "skip")
+    assert following.startswith(address_of(middle))
+    assert follow(client, following, "fraud").startswith(address_of(small))
+
+
+@pytest.mark.parametrize("filters", ["nonsense=1", "state=perhaps", "p=99", "opened_at__year=9999", "%00"])
+def test_a_filter_that_is_none_leads_on_all_the_same(client, alice, alert, filters):
+    first, second = alert(0.9), alert(0.8)
+    client.force_login(alice)
+    response = client.post(f"{address_of(first)}?_changelist_filters={filters}", {"decide": "fraud"})
+    assert response.status_code == 302
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.state, second.state) == ("fraud", "open")
+
+
+def test_two_analysts_who_work_at_once_are_led_to_different_alerts(alice, bob, alert):
+    first, second, third, fourth = (alert(score) for score in (0.9, 0.8, 0.7, 0.6))
+    one, other = at_work(alice), at_work(bob)
+    assert one.get(NEXT)["Location"] == address_of(first)
+    assert other.get(NEXT)["Location"] == address_of(second)
+    assert follow(one, address_of(first), "fraud") == address_of(third)
+    assert follow(other, address_of(second), "skip") == address_of(fourth)
+    assert follow(one, address_of(third), "skip") == address_of(second), "what Bob skipped is free for Alice"
+
+
+def test_opening_a_review_claims_it_and_others_see_who_is_at_it(alice, bob, alert):
+    first, second = alert(0.9), alert(0.8)
+    one, other = at_work(alice), at_work(bob)
+    one.get(address_of(first))
+    assert "alice is at it" in other.get(QUEUE).content.decode()
+    assert "alice is at this alert, until" in other.get(address_of(first)).content.decode()
+    assert "is at this alert" not in one.get(address_of(first)).content.decode()
+    assert other.get(NEXT)["Location"] == address_of(second)
+
+
+def test_a_claim_expires(alice, bob, alert, settings):
+    review = alert(0.9)
+    assert claims.claim(review.pk, alice)
+    assert not claims.claim(review.pk, bob)
+    late = timezone.now() - timedelta(seconds=1)
+    Review.objects.update(claimed_until=late)
+    assert "is at it" not in at_work(bob).get(QUEUE).content.decode()
+    assert claims.claim(review.pk, bob)
+    settings.REVIEW_CLAIM_S = 0
+    Review.objects.update(claimed_by=None)
+    assert claims.claim(review.pk, alice)
+    assert claims.claim(review.pk, bob), "without a time nobody is kept from anything"
+
+
+def test_a_claim_keeps_nobody_from_deciding_and_ends_with_the_decision(alice, bob, alert):
+    review = alert(0.9)
+    at_work(alice).get(address_of(review))
+    follow(at_work(bob), address_of(review), "fraud")
+    review.refresh_from_db()
+    assert (review.state, review.reviewer, review.claimed_by) == ("fraud", bob, None)
+    late = at_work(alice).post(address_of(review), {"decide": "legitimate"}, follow=True).content.decode()
+    assert "had been closed already" in late
+    labelling.reopen_review(review=review, author=alice, reason="Look again.")
+    assert claims.claim(review.pk, bob)
+
+
+def test_who_finds_everything_with_others_is_told(alice, bob, alert):
+    review = alert(0.9)
+    at_work(alice).get(address_of(review))
+    page = at_work(bob).get(NEXT, follow=True).content.decode()
+    assert "the 1 still open here are skipped, or with others" in page
+
+
+def test_an_ml_engineer_claims_and_skips_nothing(client, mel, alert):
+    review = alert(0.9)
+    client.force_login(mel)
+    assert "Review the next" not in client.get(QUEUE).content.decode()
+    client.get(address_of(review))
+    client.post(address_of(review), {"decide": "skip"})
+    assert client.get(NEXT).status_code == 403
+    review.refresh_from_db()
+    assert review.claimed_by is None
+
+
+def test_many_who_ask_at_the_same_moment_get_an_alert_each(transactional_db, alice, alert):
+    for score in (0.9, 0.8, 0.7, 0.6):
+        alert(score)
+    people = [User.objects.create_user(f"analyst-{number}") for number in range(4)]
+    start, led = threading.Barrier(4), []
+
+    def ask(user):
+        start.wait()
+        led.append(claims.claim_next(Review.objects.order_by("-fraud_score"), user, []))
+        connection.close()
+
+    threads = [threading.Thread(target=ask, args=[user]) for user in people]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(led) == 4
+    assert set(led) == set(Review.objects.values_list("pk", flat=True))
