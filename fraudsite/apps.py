@@ -1,6 +1,18 @@
+import os
+from typing import Any
+
 from django.apps import AppConfig, apps
 from django.contrib.admin import apps as admin
+from django.core import checks
 from django.db.models.signals import post_migrate
+
+from fraudsite import env
+
+
+@checks.register
+def misspelt_settings(**_: Any) -> list[checks.CheckMessage]:
+    """Variables of the environment that look like one of ours and are none."""
+    return [checks.Warning(said, id="fraudsite.W001") for said in env.misspelt(os.environ)]
 
 
 class FraudsiteConfig(AppConfig):

@@ -1,14 +1,16 @@
 import os
+import sys
 from typing import Any
 
 from celery import Celery
 from celery.signals import task_prerun
 from django import db
 
-from fraudsite import broker
+from fraudsite import broker, command_line
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fraudsite.settings")
 
+sys.excepthook = command_line.excepthook
 broker.install()
 app = Celery("fraudsite")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -3,7 +3,7 @@
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,21 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
+from training.exceptions import did_you_mean
+
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off"}
 SECRET_LENGTH = 32
+# Further variables, each of a command or a file of ours.
+OF_COMMANDS = (
+    *("DEMO_PORT", "DEMO_REDIS_PORT", "DEMO_RATE", "DEMO_FRAUD_RATE", "FRAUDSITE_API_KEY", "TEST_DATABASE_URL"),
+    *("SITE_HOST", "POSTGRES_PASSWORD", "REDIS_PASSWORD", "WEB_PROCESSES"),
+)
+# How like one of ours, from 0 to 1, another's variable must be to count as misspelt: REDIS_URI, PREDICT_DEADLINE.
+LIKENESS = 0.85
+
+read: set[str] = set()
+read_from_file: set[str] = set()
 
 # A line of a file of settings, and a value in it: in quotes, or plain. What could be meant in two ways is neither.
 LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)")
@@ -23,7 +35,7 @@ QUOTED = re.compile(r"""'([^']*)'(?:\s+#.*)?|"([^"\\]*)"(?:\s+#.*)?""")
 PLAIN = re.compile(r"(?!['\"])(?:(?!\s#).)*")
 # An address: in user and password, what has a meaning in addresses must be percent-encoded. Celery splits at ; too.
 ADDRESS = re.compile(
-    r"(?P<scheme>[a-z]+)://(?:[^/?#\[\]@;\s]*@)?(?:\[[^/?#\[\]@\s]*\])?(?P<host>[^/?#\[\]@\s]*)(?:[/?][^#@\s]*)?"
+    r"(?P<scheme>[a-z]+)://(?:[^/?#\[\]@;\s]*@)?(?:\[[^/?#\[\]@\s]*\])?(?P<host>[^/?#\[\]@;\s]*)(?:[/?][^#@\s]*)?"
 )
 ADDRESS_REMEDY = "In its user and password, percent-encode all but letters and digits: @ is %40, / is %2F, % is %25"
 
@@ -47,6 +59,8 @@ def read_file(name: str, default: Path) -> None:
         raise ImproperlyConfigured(f"{name}: {path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise ImproperlyConfigured(f"{name}: {path} is not written in UTF-8.") from None
+    read_from_file.clear()
+    read_from_file.update(found)
     for variable, value in found.items():
         os.environ.setdefault(variable, value)
 
@@ -74,8 +88,26 @@ def _lines(file: str, content: str) -> Iterator[tuple[str, str]]:
             raise ImproperlyConfigured(f"{file}, line {number}: {name} could be read in two ways: {remedy}.")
 
 
+def misspelt(names: Iterable[str]) -> list[str]:
+    """A sentence for each variable that is none of ours and looks as if it were meant to be one, once all are read."""
+    known = read.union(OF_COMMANDS)
+    hints = ((name, did_you_mean(name, known, LIKENESS)) for name in sorted(set(names) - known))
+    return [f"There is no setting {name}.{hint}" for name, hint in hints if hint]
+
+
+def refuse_misspelt() -> None:
+    """Call when all settings are read. Of the environment, where others put theirs, a check warns: fraudsite/apps.py.
+
+    Raises:
+        ImproperlyConfigured: the file of settings has a name that is misspelt.
+    """
+    if found := misspelt(read_from_file):
+        raise ImproperlyConfigured(f"ENV_FILE: {' '.join(found)}")
+
+
 def text(name: str, default: str) -> str:
     """Read words as they stand. Here as everywhere below, an empty variable counts as not set."""
+    read.add(name)
     value = os.environ.get(name, "").strip()
     try:
         value.encode()
@@ -163,7 +195,7 @@ def choice(name: str, default: str, known: tuple[str, ...]) -> str:
     """Read one of a few words."""
     value = text(name, default)
     if value not in known:
-        raise ImproperlyConfigured(f"{name} must be one of {', '.join(known)}.")
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(known)}.{did_you_mean(value, known)}")
     return value
 
 
@@ -199,6 +231,7 @@ def secret(name: str, path: Path | None) -> str:
     path for the file, the secret is empty unless it is set. What is set is used as it stands, or refused: one that is
     empty by mistake must not be replaced by the machine's own.
     """
+    read.add(name)
     value = os.environ.get(name)
     if value is None or (not value and path is None):
         return _kept(name, path) if path else ""

@@ -15,6 +15,7 @@ from fraudsite.env import (
     number,
     read_file,
     redis_url,
+    refuse_misspelt,
     secret,
     texts,
 )
@@ -340,3 +341,5 @@ LOGGING = {
         "matplotlib": {"level": "WARNING"},
     },
 }
+
+refuse_misspelt()

@@ -56,11 +56,12 @@ class NoThreshold(DatasetError):
     """No threshold attains what the policy asks of the validation rows."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A sentence that names the known word most like a misspelt one, after a space; empty if none is like it.
+def did_you_mean(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """A sentence that names the known word most like a misspelt one, after a space; empty if none is as like it, from 0
+    to 1.
 
     >>> did_you_mean("model.dropuot", ["model.dropout", "split.seed"])
     ' Did you mean model.dropout?'
     """
-    close = difflib.get_close_matches(word, list(known), n=1)
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=likeness)
     return f" Did you mean {close[0]}?" if close else ""

@@ -165,7 +165,10 @@ def load_schema(name: str) -> Schema:
         raise SchemaNotFound(
             f"There is no schema {name!r}.{did_you_mean(name, known)} Known schemas: {', '.join(known)}."
         )
-    return parse_schema(name, path.read_text())
+    try:
+        return parse_schema(name, path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise SchemaInvalid(f"Schema {name}: {path} is not written in UTF-8.") from error
 
 
 def parse_schema(name: str, text: str) -> Schema:
@@ -192,7 +195,9 @@ def _made(kind: type[Declared], table: dict[str, Any], where: str = "") -> Decla
     parts = {part.name: part for part in fields(kind)}  # type: ignore[arg-type]  # mypy cannot bound it to dataclasses
     where = f"{where}{table['name']}: " if where and "name" in table else where
     for name in table.keys() - parts:
-        raise SchemaInvalid(f"{where}there is no {name}.{did_you_mean(name, parts)}")
+        written = {part: key for key, (part, _) in LISTS.items()}
+        hint = did_you_mean(name, [written.get(part, part) for part in parts])
+        raise SchemaInvalid(f"{where}there is no {name}.{hint}")
     missing = [
         name
         for name, part in parts.items()
@@ -211,11 +216,14 @@ def _check(schema: Schema) -> None:
         if count > 1 or name in reserved:
             raise SchemaInvalid(f"the name {name!r} is {'taken twice' if count > 1 else 'reserved'}")
     if schema.amount not in schema.feature_names:
-        raise SchemaInvalid(f"amount names no feature: {schema.amount!r}")
+        hint = did_you_mean(schema.amount, schema.feature_names)
+        raise SchemaInvalid(f"amount names no feature: {schema.amount!r}.{hint}")
     if schema.card and schema.card not in schema.entity_names:
-        raise SchemaInvalid(f"card names no entity: {schema.card!r}")
+        hint = did_you_mean(schema.card, schema.entity_names)
+        raise SchemaInvalid(f"card names no entity: {schema.card!r}.{hint}")
     if schema.time not in (*schema.feature_names, EVENT_TIME):
-        raise SchemaInvalid(f"time is a feature or event_time, not {schema.time!r}")
+        hint = did_you_mean(schema.time, (*schema.feature_names, EVENT_TIME))
+        raise SchemaInvalid(f"time is a feature or event_time, not {schema.time!r}.{hint}")
     if not schema.input_names:
         raise SchemaInvalid("it declares nothing that a model could take")
     for feature in schema.features:
@@ -224,7 +232,8 @@ def _check(schema: Schema) -> None:
     if schema.derived and schema.time != EVENT_TIME:
         raise SchemaInvalid('computed features need time = "event_time"')
     if unknown := schema.source.keys() - {*requested, schema.label, TRANSACTION_ID, EVENT_TIME}:
-        raise SchemaInvalid(f"source: no such column of ours: {', '.join(sorted(unknown))}")
+        hint = did_you_mean(min(unknown), {*names, TRANSACTION_ID, EVENT_TIME})
+        raise SchemaInvalid(f"source: no such column of ours: {', '.join(sorted(unknown))}.{hint}")
     if schema.event_time_unit and schema.event_time_unit not in EVENT_TIME_UNITS:
         raise SchemaInvalid(f"event_time_unit is one of {', '.join(EVENT_TIME_UNITS)}, not {schema.event_time_unit!r}")
     if schema.event_time_unit and schema.event_time_format:

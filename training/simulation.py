@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import uuid_utils
 
+from training.exceptions import FraudsiteError
 from training.schema import EVENT_TIME, Schema
 
 RETRY_LIMIT = 3
@@ -141,14 +142,19 @@ class Simulator:
         )
 
     def await_ready(self, *, timeout_s: float) -> None:
-        """Wait until the site says it is ready, for `timeout_s` seconds at most."""
+        """Wait until the site says it is ready, for `timeout_s` seconds at most.
+
+        Raises:
+            FraudsiteError: nobody answers there.
+        """
         give_up = time.monotonic() + timeout_s
-        while time.monotonic() < give_up:
+        while True:
             try:
-                if self._http.get("/readyz").status_code == 200:
+                if self._http.get("/readyz").status_code == 200 or time.monotonic() >= give_up:
                     return
-            except httpx.HTTPError:
-                pass
+            except httpx.HTTPError as error:
+                if time.monotonic() >= give_up:
+                    raise FraudsiteError(f"{self._http.base_url} does not answer: {error}") from error
             time.sleep(0.5)
 
     def run(self, calls: Iterable[Call], *, count: int | None, duration_s: float | None) -> Iterator[float]:

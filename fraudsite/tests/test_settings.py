@@ -15,6 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from kombu import Connection as BrokerConnection
 from redis import Redis
 
+from fraudsite import env
+
 SETTINGS = settings.BASE_DIR / "fraudsite" / "settings.py"
 NUMBERS = {"integer": int, "number": float}
 OTHERS = {"boolean", "choice", "database_url", "day", "directory", "read_file", "redis_url", "secret", "texts"}
@@ -97,7 +99,8 @@ def test_the_variables_of_single_commands_are_documented():
     sources = [*settings.BASE_DIR.glob("*/management/commands/*.py"), Path(__file__).with_name("__main__.py")]
     names = {name for path in sources for name in reading.findall(path.read_text())} - {"CI"}
     assert names >= {"DEMO_PORT", "FRAUDSITE_API_KEY", "TEST_DATABASE_URL"}
-    assert [name for name in names if f"`{name}`" not in page] == []
+    assert [name for name in (*names, *env.OF_COMMANDS) if f"`{name}`" not in page] == []
+    assert names <= {*env.OF_COMMANDS, *documented()}
 
 
 @pytest.mark.parametrize("name", BOUNDS)
@@ -329,6 +332,14 @@ def test_a_line_that_cannot_be_read_is_refused_by_its_number_and_not_repeated(mo
     with pytest.raises(ImproperlyConfigured, match=r"ENV_FILE: .*, line 2") as refusal:
         read(monkeypatch)
     assert "hunter2" not in str(refusal.value)
+
+
+def test_a_misspelt_name_in_a_file_is_refused_and_the_names_of_others_are_not(monkeypatch, file):
+    file.write_text("SITE_HOST=localhost\nPOSTGRES_PASSWORD=hunter2\nDEMO_PORT=8001\nRETRY_AFTERS_S=7\n")
+    with pytest.raises(ImproperlyConfigured, match="no setting RETRY_AFTERS_S") as refusal:
+        read(monkeypatch)
+    assert str(refusal.value).count("There is no setting") == 1
+    assert "Did you mean RETRY_AFTER_S?" in str(refusal.value)
 
 
 @pytest.mark.parametrize("content", [None, "directory", "RETRY_AFTER_S=7\n".encode("utf-16"), b"SITE_HOST=\xfc\n"])

@@ -61,3 +61,8 @@ def test_a_replay_begins_in_the_past_and_goes_forward(options, said):
 
 def test_an_unknown_schema_is_told():
     assert "Known schemas: handbook, ulb" in refusal(schema="moon")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://127.0.0.1:port", "nowhere"])
+def test_an_address_where_nobody_answers_is_named(champion, url):
+    assert refusal(url=url).startswith("--url: ")

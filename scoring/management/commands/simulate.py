@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+import httpx
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
@@ -69,13 +70,16 @@ class Command(BaseCommand):
             calls = self._replay(schema, options) if is_replay else self._draw(schema, options)
         except FraudsiteError as error:
             raise CommandError(str(error)) from error
-        simulator = Simulator(
-            url=options["url"],
-            api_key=options["api_key"],
-            concurrency=options["concurrency"],
-            report=report if is_replay else None,
-        )
-        simulator.await_ready(timeout_s=options["await_ready"])
+        try:
+            simulator = Simulator(
+                url=options["url"],
+                api_key=options["api_key"],
+                concurrency=options["concurrency"],
+                report=report if is_replay else None,
+            )
+            simulator.await_ready(timeout_s=options["await_ready"])
+        except (FraudsiteError, httpx.InvalidURL) as error:
+            raise CommandError(f"--url: {error}") from error
         elapsed_s = 0.0
         console = Console()
         said_at = time.monotonic()

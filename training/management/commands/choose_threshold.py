@@ -12,7 +12,7 @@ from rich.table import Table
 from training import configuration, policy, registry
 from training.bundle import Scored
 from training.evaluation import COST_METRIC_NAMES, METRIC_NAMES
-from training.exceptions import FraudsiteError
+from training.exceptions import FraudsiteError, did_you_mean
 from training.models import ModelVersion
 
 
@@ -40,10 +40,9 @@ class Command(BaseCommand):
     def _choose(self, options: dict[str, Any]) -> None:
         version = ModelVersion.objects.filter(pk=options["version"]).first()
         if version is None:
-            raise CommandError(f"There is no model version {options['version']}.")
-        user = get_user_model().objects.filter(username=options["user"]).first()
-        if user is None and not options["dry_run"]:
-            raise CommandError("Name the account whose change it is: --user NAME.")
+            hint = did_you_mean(options["version"], ModelVersion.objects.values_list("version", flat=True))
+            raise CommandError(f"There is no model version {options['version']}.{hint}")
+        user = self._user(options)
         bundle = registry.load(version)
         validation = bundle.scored.get("validation")
         if validation is None:
@@ -54,6 +53,16 @@ class Command(BaseCommand):
         Console().print(_table(version, threshold, chosen, validation, days))
         if not options["dry_run"]:
             self._store(version, threshold, f"{how}, on validation rows", user)
+
+    def _user(self, options: dict[str, Any]) -> Any:
+        accounts = get_user_model().objects
+        user = accounts.filter(username=options["user"]).first()
+        if user is None and options["user"]:
+            hint = did_you_mean(options["user"], accounts.values_list("username", flat=True))
+            raise CommandError(f"--user: there is no account {options['user']}.{hint}")
+        if user is None and not options["dry_run"]:
+            raise CommandError("Name the account whose change it is: --user NAME.")
+        return user
 
     @transaction.atomic
     def _store(self, version: ModelVersion, threshold: float, how: str, user: Any) -> None:

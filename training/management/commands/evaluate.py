@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from training import configuration, report
 from training.comparison import PROTOCOLS, Case, Comparison, Contender, Dataset, contenders
 from training.datasets import storage
-from training.exceptions import ConfigurationError, FraudsiteError
+from training.exceptions import ConfigurationError, FraudsiteError, did_you_mean
 from training.schema import load_schema
 from training.standings import standings
 
@@ -74,7 +74,10 @@ class Command(BaseCommand):
     def _chosen(self, schema: str, options: dict[str, Any]) -> list[Contender]:
         known = contenders(schema, trials=options["trials"], seeds=options["seeds"])
         if unknown := set(options["models"] or ()) - known.keys():
-            raise ConfigurationError(f"There is no model {', '.join(sorted(unknown))}. Known: {', '.join(known)}.")
+            hint = did_you_mean(min(unknown), known)
+            raise ConfigurationError(
+                f"There is no model {', '.join(sorted(unknown))}.{hint} Known: {', '.join(known)}."
+            )
         return [one for name, one in known.items() if name in (options["models"] or known)]
 
     def _make(self, comparison: Comparison, plan: list[tuple[Case, Contender, int]], console: Console) -> None:

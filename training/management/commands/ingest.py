@@ -9,7 +9,7 @@ from rich.console import Console
 
 from training.datasets import parquet_path, storage, ulb
 from training.datasets.download import Progress, copy, verify
-from training.exceptions import DatasetError, FraudsiteError
+from training.exceptions import DatasetError, FraudsiteError, did_you_mean
 from training.schema import EVENT_TIME, Schema, load_schema
 
 
@@ -85,7 +85,8 @@ class Command(BaseCommand):
             if only == "file" and not file:
                 raise CommandError("--source file needs --file.")
             if only not in sources:
-                raise CommandError(f"--source is one of {', '.join(['file', *ulb.SOURCES])}, not {only}.")
+                known = ["file", *ulb.SOURCES]
+                raise CommandError(f"--source is one of {', '.join(known)}, not {only}.{did_you_mean(only, known)}")
             sources = {only: sources[only]}
         failures = []
         for name, fetch in sources.items():

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training import registry
-from training.exceptions import FraudsiteError
+from training.exceptions import FraudsiteError, did_you_mean
 from training.models import ModelVersion, StageChange
 from training.schema import load_schema
 
@@ -110,7 +110,8 @@ def _version(options: dict[str, Any]) -> ModelVersion:
     try:
         return ModelVersion.objects.get(pk=options["version"])
     except ModelVersion.DoesNotExist as error:
-        raise CommandError(f"There is no version {options['version']}: see `manage.py models list`.") from error
+        hint = did_you_mean(options["version"], ModelVersion.objects.values_list("version", flat=True))
+        raise CommandError(f"There is no version {options['version']}: see `manage.py models list`.{hint}") from error
 
 
 def _said(options: dict[str, Any]) -> dict[str, str]:

@@ -45,6 +45,10 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _tune(self, options: dict[str, Any]) -> None:
+        if options["trials"] < 1:
+            raise CommandError("--trials must be 1 or more.")
+        if options["out"] and not options["out"].parent.is_dir():
+            raise CommandError(f"--out: there is no directory {options['out'].parent}.")
         overrides = dict(configuration.parse_override(text) for text in options["set"])
         config = configuration.chosen(options["schema"], options["config"], overrides)
         chosen = config["data"]["schema"], config["model"]["architecture"], config["split"]["protocol"]

@@ -1,0 +1,91 @@
+"""How a program of ours ends when what it was told cannot work: with a line or two that name the cause.
+
+`--traceback` shows where it arose, as with every command of Django.
+"""
+
+import re
+import sys
+from types import TracebackType
+from typing import NoReturn
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, CommandParser, execute_from_command_line
+
+from training.exceptions import FraudsiteError, did_you_mean
+
+TRACEBACK = "--traceback"
+# As the databases say that a table or a column is not there.
+UNMIGRATED = re.compile(r"no such (table|column)|has no column named|(relation|column) .* does not exist")
+
+
+def main(arguments: list[str]) -> None:
+    """Run a command of `manage.py`."""
+    CommandParser.error = _refuse  # type: ignore[assignment, method-assign]
+    try:
+        execute_from_command_line(arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        said = None if TRACEBACK in arguments else explained(error)
+        if said is None:
+            raise
+        sys.exit(said)
+
+
+def explained(error: BaseException) -> str | None:
+    """What an error means for whoever started the program; None if it is a fault of the program."""
+    if isinstance(error, FraudsiteError | ImproperlyConfigured):
+        return str(error)
+    return _of_the_database(error) or _of_redis(error) or _of_a_file(error)
+
+
+def _of_the_database(error: BaseException) -> str | None:
+    from django.db import DatabaseError, OperationalError, ProgrammingError
+
+    if isinstance(error, OperationalError | ProgrammingError) and UNMIGRATED.search(str(error)):
+        return f"{_line(error)} The database is not up to date: run `manage.py migrate`."
+    if isinstance(error, OperationalError) or type(error) is DatabaseError:
+        database = settings.DATABASES["default"]
+        file = f" The file is {database['NAME']}." if "sqlite3" in database["ENGINE"] else ""
+        return f"DATABASE_URL: {_line(error)}{file}"
+    return None
+
+
+def _of_redis(error: BaseException) -> str | None:
+    from kombu.exceptions import OperationalError
+    from redis import RedisError
+
+    return f"REDIS_URL: {_line(error)}" if isinstance(error, RedisError | OperationalError) else None
+
+
+def _of_a_file(error: BaseException) -> str | None:
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    is_ours = str(error.filename).startswith(str(settings.VAR_DIR))
+    return f"{error.filename}: {error.strerror}.{' VAR_DIR names the directory.' if is_ours else ''}"
+
+
+def _line(error: BaseException) -> str:
+    said = " ".join(str(error).split())
+    return said if said.endswith((".", "?")) else f"{said}."
+
+
+def _refuse(parser: CommandParser, message: str) -> NoReturn:
+    """In the place of argparse's own refusal, which begins with all that would be right."""
+    if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+        word, known = choice[1], re.findall("'(.*?)'", choice[2])
+        message += f".{did_you_mean(word, known)}"
+    elif option := re.match(r"unrecognized arguments: (--[^\s=]+)", message):
+        message += f".{did_you_mean(option[1], parser._option_string_actions)}"
+    if not parser.called_from_command_line:
+        raise CommandError(f"Error: {message}")
+    parser.exit(2, f"{parser.prog}: {message}\n")
+
+
+def excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Say in a line what is wrong with a setting, in programs that are not started by `main`, such as Celery."""
+    if isinstance(error, ImproperlyConfigured):
+        print(error, file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
