@@ -257,7 +257,11 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "SERVE_INCLUDE_SCHEMA": False,
-    "PREPROCESSING_HOOKS": ["scoring.urls.without_slash"],
+    "PREPROCESSING_HOOKS": ["scoring.openapi.without_slash"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "scoring.openapi.working_examples_first",
+    ],
 }
 
 # --- pages and their safety ------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from django.urls import reverse
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -29,6 +29,7 @@ from scoring.exceptions import (
     FieldError,
     InvalidFields,
     RequestRefused,
+    SchemaWithoutChampion,
     ScorerUnavailable,
     TransactionConflict,
     Unscorable,
@@ -52,7 +53,14 @@ from training.schema import load_schema, schema_names
 T = TypeVar("T")
 SCHEMAS = [load_schema(name) for name in schema_names()]
 PROBLEMS = {(status, "application/problem+json"): ProblemSerializer for status in (400, 401, 406, 409, 413, 415, 422)}
-UNAVAILABLE = {(status, "application/problem+json"): ProblemSerializer for status in (429, 503)}
+UNAVAILABLE = {
+    (429, "application/problem+json"): ProblemSerializer,
+    (503, "application/problem+json"): OpenApiResponse(
+        ProblemSerializer,
+        "Nothing was acknowledged. `urn:fraudsite:problem:scorer-unavailable` and `...:database-unavailable` have a "
+        "`Retry-After`. `urn:fraudsite:problem:schema-without-a-champion` has none: an operator has to promote one.",
+    ),
+}
 EXAMPLES = {schema.name: example(schema) for schema in SCHEMAS}
 
 
@@ -215,7 +223,7 @@ async def _ask(submission: Submission) -> Outcome:
     """Have it scored, or decided by rules where the settings say so and no worker answers."""
     try:
         [outcome] = await gateway.realtime().ask([submission])
-        if outcome.kind not in (Kind.EXPIRED, Kind.FAILED):
+        if outcome.kind not in (Kind.EXPIRED, Kind.FAILED, Kind.NO_CHAMPION):
             return outcome
         raise _refusal_of(outcome)
     except ScorerUnavailable as refusal:
@@ -331,6 +339,8 @@ def _refusal_of(outcome: Outcome) -> RequestRefused:
             return TransactionConflict()
         case Kind.UNSCORABLE:
             return Unscorable()
+        case Kind.NO_CHAMPION:
+            return SchemaWithoutChampion()
         case Kind.FAILED:
             return ScorerUnavailable(outcome.answer.decode(), reason=Fallback.Reason.WORKER)
     return ScorerUnavailable(reason=Fallback.Reason.DEADLINE)

@@ -85,6 +85,19 @@ class ScorerUnavailable(RequestRefused):
         self.reason = reason
 
 
+class SchemaWithoutChampion(ScorerUnavailable):
+    """No model has been promoted for this schema, and sending again changes nothing until an operator promotes one."""
+
+    title = "Schema without a champion"
+    retry_after = False
+
+    def __init__(self) -> None:
+        told = (
+            "This schema has no champion, the model that decides; nothing was acknowledged. An operator promotes one."
+        )
+        super().__init__(told, reason="worker")
+
+
 class DatabaseUnavailable(RequestRefused):
     """The database does not answer; nothing was acknowledged. Send the same request again."""
 

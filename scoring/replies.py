@@ -24,6 +24,7 @@ class Kind(StrEnum):
     PENDING = "pending"  # the id and the content were known, and the score is still to come
     UNSCORABLE = "unscorable"  # the model has no finite score for these values; nothing was stored
     FAILED = "failed"  # its schema's part of the batch failed; nothing of that was stored
+    NO_CHAMPION = "no_champion"  # no model decides for its schema; nothing was stored
     EXPIRED = "expired"  # nobody waited any more when a worker came to it; nothing was stored
 
 

@@ -18,7 +18,7 @@ from scoring import predictor, replies, selectors, services, shadows
 from scoring.replies import Kind, Outcome, Reply
 from scoring.submissions import Submission
 from training import registry
-from training.exceptions import FraudsiteError
+from training.exceptions import BundleRefused, FraudsiteError, NoChampion, StaleHistory
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,13 @@ def _score_each(
 
 
 def _score_batch(submissions: list[Submission], schema: str, started_at: float) -> tuple[list[Outcome], replies.Stages]:
-    champion = predictor.current(schema)
+    try:
+        champion = predictor.current(schema)
+    except NoChampion as error:
+        if not submissions:  # who asks for a sign of life asks for a model
+            raise
+        logger.warning("%d transactions of %s were not scored: %s", len(submissions), schema, error)
+        return [Outcome(Kind.NO_CHAMPION)] * len(submissions), replies.Stages()
     try:
         return services.score_batch(submissions=submissions, predictor=champion, started_at=started_at)
     except (InterfaceError, OperationalError):
@@ -74,8 +80,21 @@ def _score_batch(submissions: list[Submission], schema: str, started_at: float) 
 def _report(error: Exception) -> str:
     """Log why a batch was not scored. Returns what its clients are told."""
     logger.error("A batch was not scored.", exc_info=error)
-    detail = str(error) if isinstance(error, FraudsiteError) else "The database does not answer."
-    return f"{detail} Nothing was acknowledged."
+    return f"{_told(error)} Nothing was acknowledged."
+
+
+def _told(error: Exception) -> str:
+    """What a client hears of what is the matter. How it is mended is an operator's to know, and in the log."""
+    match error:
+        case NoChampion():
+            return "The schema has no champion, the model that decides. An operator has to promote one."
+        case StaleHistory():
+            return "The schema's histories have to be rebuilt by an operator."
+        case BundleRefused():
+            return "The schema's champion cannot be loaded. An operator has to look into it."
+        case FraudsiteError():
+            return str(error)
+    return "The database does not answer."
 
 
 @shared_task
@@ -96,7 +115,7 @@ def _score_pending(schema: str, keys: list[UUID]) -> None:
         model = predictor.current(schema)
     except FraudsiteError as error:
         logger.warning("Pending transactions of %s were not scored: %s", schema, error)
-        services.postpone(keys, str(error), counted=False)
+        services.postpone(keys, _told(error), counted=False)
         return
     suspects = selectors.suspects(keys)
     for part in services.begin_pending(keys, suspects):
@@ -106,11 +125,10 @@ def _score_pending(schema: str, keys: list[UUID]) -> None:
         try:
             services.score_pending(transaction_ids=part, predictor=model)
         except (FraudsiteError, InterfaceError, OperationalError) as error:
-            fault = str(error) if isinstance(error, FraudsiteError) else "The database did not answer."
             logger.warning("Pending transactions of %s were not scored: %s", schema, error)
             if isinstance(error, (InterfaceError, OperationalError)) and not connection.in_atomic_block:
                 connection.close()  # it may have died; the next statement opens another
-            services.postpone(part, fault, counted=alone)
+            services.postpone(part, _told(error), counted=alone)
         except Exception as error:
             logger.exception("%d pending transactions of %s were not scored.", len(part), schema)
             services.tell_fault(part, f"{type(error).__name__} while it was scored; the worker's log has more.")

@@ -35,12 +35,6 @@ _addresses = [
 # Each is answered with a slash at its end, too: a redirect would lose the body.
 urlpatterns = [*_addresses, *(path(f"{address.pattern}/", address.callback) for address in _addresses)]
 
-
-def without_slash(endpoints: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """The addresses that the OpenAPI document lists."""
-    return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
-
-
 # fraudsite/wsgi.py serves calls by these addresses alone.
 handler400 = "scoring.problems.not_understood"
 handler403 = "scoring.problems.not_allowed"

@@ -5,6 +5,8 @@ from django.urls import reverse
 
 from training.schema import load_schema
 
+pytestmark = pytest.mark.django_db
+
 
 @pytest.fixture
 def document(client):
@@ -44,6 +46,37 @@ def _bodies(document):
     """The bodies that the predict call takes, by schema."""
     body = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     return {one["properties"]["schema"]["enum"][0]: one for one in body["oneOf"]}
+
+
+def examples(client, path="/predict"):
+    response = client.get("/api/v1/schema", headers={"Accept": "application/json"})
+    body = json.loads(response.content)["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    return list(body["examples"].values())
+
+
+def test_the_first_example_works_on_this_installation(worker, client, acme_api):
+    for path in ("/predict", "/api/v1/predict", "/api/v1/predict/batch"):
+        first = json.dumps(examples(client, path)[0]["value"])
+        response = acme_api.post(path, data=first, content_type="application/json")
+        assert response.status_code == 200, response.content
+        assert all(result["status"] == 200 for result in response.json().get("results", []))
+
+
+def test_the_first_example_is_of_a_schema_with_a_champion(handbook_champion, client):
+    first, second = examples(client)
+    assert first["value"]["schema"] == "handbook"
+    assert "no champion" in second["summary"]
+    [several] = examples(client, "/api/v1/predict/batch")
+    assert {row["schema"] for row in several["value"]["transactions"]} == {"handbook"}
+
+
+def test_without_any_champion_the_first_example_is_of_the_schema_that_may_be_left_out(client):
+    assert ["schema" in example["value"] for example in examples(client)] == [False, True]
+
+
+def test_it_says_what_a_schema_without_a_champion_is_answered(document):
+    said = document["paths"]["/api/v1/predict"]["post"]["responses"]["503"]["description"]
+    assert "schema-without-a-champion" in said
 
 
 def test_the_page_for_people_loads_nothing_from_elsewhere(client):

@@ -54,7 +54,8 @@ def test_it_waits_for_a_champion_however_long_and_is_scored_when_there_is_one(ac
     assert Pending.objects.get().attempts == 0
     response = acme_api.get(f"/api/v1/predictions/{key}")
     assert response.status_code == 202
-    assert "manage.py train" in response.json()["detail"]
+    assert "no champion" in response.json()["detail"]
+    assert "manage.py" not in response.json()["detail"]
     registry.register(bundle, promote=True)
     sweep()
     assert acme_api.get(f"/api/v1/predictions/{key}").status_code == 200

@@ -54,8 +54,20 @@ def test_it_answers_503_while_there_is_no_champion_and_says_so(worker, champion,
     champion.stage = Stage.RETIRED
     champion.save()
     time.sleep(settings.MODEL_REFRESH_S + 0.1)
-    assert "champion" in refused(predict(acme_api), 503)["detail"]
+    response = predict(acme_api, transaction_id="order-1")
+    assert response.status_code == 503
+    assert response["Content-Type"] == "application/problem+json"
+    assert "Retry-After" not in response
+    problem = response.json()
+    assert problem["type"] == "urn:fraudsite:problem:schema-without-a-champion"
+    assert "champion" in problem["detail"]
+    assert "manage.py" not in response.content.decode()
+    assert "manage.py train" in (settings.VAR_DIR / "worker.log").read_text()
     assert not Transaction.objects.exists()
+    champion.stage = Stage.CHAMPION
+    champion.save()
+    time.sleep(settings.MODEL_REFRESH_S + 0.1)
+    assert predict(acme_api, transaction_id="order-1").status_code == 200
 
 
 def test_a_key_that_grows_too_old_while_a_call_is_let_in_is_good_for_that_call(acme_api, monkeypatch):
