@@ -232,6 +232,7 @@ class Review(models.Model):
         indexes = [
             models.Index(fields=["state", "-fraud_score"], name="review_queue"),
             models.Index(fields=["closed_at"], name="review_closed"),
+            models.Index(fields=["-opened_at"], name="review_newest", condition=models.Q(state="open")),
         ]
 
     def __str__(self) -> str:

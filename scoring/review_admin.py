@@ -1,6 +1,8 @@
 """The queue of the analysts, and the labels that come of it."""
 
+from contextlib import suppress
 from copy import copy
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
@@ -9,13 +11,13 @@ from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet, Sum
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from scoring import claims, labelling
+from scoring import claims, labelling, selectors
 from scoring.cells import (
     amount_of,
     at,
@@ -34,6 +36,8 @@ from training.exceptions import StaleHistory
 
 # Where Django's links keep the filter of the list that they are in.
 FILTERS = "_changelist_filters"
+# New reviews are counted so far.
+NEW_LIMIT = 1_000
 # Where the session keeps what somebody skipped, and how much of it.
 SKIPPED, SKIPPED_LIMIT = "skipped_reviews", 500
 
@@ -78,7 +82,7 @@ class ReviewAdmin(CorrectableAdmin):
     actions = ["confirm_fraud", "mark_legitimate"]
     gone_message = "{} had been closed already and kept their label."
     fields = [
-        ("score", "badge"),
+        ("score", "decision"),
         "reasons_shown",
         ("amount", "client"),
         "transaction_link",
@@ -105,12 +109,17 @@ class ReviewAdmin(CorrectableAdmin):
     def state_shown(self, review: Review) -> SafeString | str:
         return state_badge(review)
 
+    @admin.display(description="Decision")
+    def decision(self, review: Review) -> SafeString | str:
+        return told_badge(review.prediction.transaction)
+
     @admin.display(description="Decision", ordering="prediction__decision")
     def badge(self, review: Review) -> SafeString | str:
-        told = told_badge(review.prediction.transaction)
+        """In the list also who is at it."""
         if review.is_claimed:
-            return format_html('{} <span class="quiet">{} is at it</span>', told, review.claimed_by)
-        return told
+            at_it = format_html(' <span class="quiet">{} is at it</span>', review.claimed_by)
+            return format_html("{}{}", self.decision(review), at_it)
+        return self.decision(review)
 
     @admin.display(description="Amount", ordering="prediction__transaction__amount")
     def amount(self, review: Review) -> str:
@@ -152,8 +161,9 @@ class ReviewAdmin(CorrectableAdmin):
         return [field for field in self.fields if field not in skipped]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        context = {"title": "Review queue", "may_decide": may_decide(request)} | (extra_context or {})
-        return super().changelist_view(request, context)
+        since = selectors.newest_opening()  # before the rows are read: what comes in between counts as new
+        context = {"title": "Review queue", "may_decide": may_decide(request), "since": since}
+        return super().changelist_view(request, context | (extra_context or {}))
 
     def has_decide_permission(self, request: HttpRequest) -> bool:
         return may_decide(request)
@@ -198,7 +208,7 @@ class ReviewAdmin(CorrectableAdmin):
                 won = labelling.close_review(review=review, is_fraud=is_fraud, reviewer=request.user, act=act)  # type: ignore[arg-type]
             except StaleHistory as error:
                 messages.error(request, f"Nothing more was labelled: {error}")
-                return
+                break
             if won:
                 review.refresh_from_db()  # or the history would go on calling it open
                 self.log_change(request, review, f"Labelled {word}.")
@@ -231,7 +241,21 @@ class ReviewAdmin(CorrectableAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         following = path("next/", self.admin_site.admin_view(self.next_view), name="scoring_review_next")
-        return [following, *super().get_urls()]
+        count = path("open.json", self.admin_site.admin_view(self.open_view), name="scoring_review_open")
+        return [following, count, *super().get_urls()]
+
+    def open_view(self, request: HttpRequest) -> HttpResponse:
+        """What pages ask for again and again: how many reviews are open, and of a list how many came `since`."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        told = {"open": self.admin_site.each_context(request)["open_reviews"]}
+        filters = request.GET.copy()
+        given = filters.pop("since", [""])[-1]
+        with suppress(ValueError, OverflowError):
+            queue = self._list_of(request, filters.urlencode())
+            new = queue.filter(state=Review.State.OPEN, opened_at__gt=datetime.fromisoformat(given).astimezone(UTC))
+            told["new"] = new[:NEW_LIMIT].count()
+        return JsonResponse(told, headers={"Cache-Control": "no-store"})
 
     def next_view(self, request: HttpRequest) -> HttpResponse:
         """Where the work on a list begins: its first alert that nobody is at."""

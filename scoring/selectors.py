@@ -1,9 +1,11 @@
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 from django.conf import settings
 from django.db.models import Q, QuerySet
+from django.utils import timezone
 
 from scoring.models import Client, Fallback, Pending, Review, Transaction
 from scoring.replies import Kind, Outcome
@@ -23,6 +25,12 @@ def fallback(transaction: UUID) -> Fallback:
 def open_reviews(limit: int) -> int:
     """How many reviews are open, counted up to `limit`."""
     return Review.objects.filter(state=Review.State.OPEN)[:limit].count()
+
+
+def newest_opening() -> datetime:
+    """When the newest of the open reviews was opened; now, if none is. The clock is that of the workers."""
+    newest = Review.objects.filter(state=Review.State.OPEN).order_by("-opened_at").values_list("opened_at", flat=True)
+    return newest.first() or timezone.now()
 
 
 def pending_by_schema(transactions: Sequence[UUID]) -> dict[str, list[UUID]]:

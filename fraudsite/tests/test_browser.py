@@ -125,6 +125,24 @@ def test_an_analyst_marks_many_reviews_at_once(visit, post):
     assert visitor.complaints == []
 
 
+def test_the_queue_says_what_is_new_without_moving_a_row(visit, post):
+    post(fraudulent_payload(Amount=10))
+    visitor = visit()
+    page = visitor.page
+    page.goto(QUEUE)
+    row = page.locator("#result_list tbody tr")
+    before = row.bounding_box()
+    post(fraudulent_payload(Amount=20))
+    expect(page.locator("#new-reviews")).to_contain_text("1 new since this page was shown.")
+    expect(page.locator(".work .count")).to_have_text("2")
+    expect(row).to_have_count(1)
+    assert row.bounding_box() == before
+    page.get_by_role("link", name="Show them").click()
+    expect(row).to_have_count(2)
+    expect(page.locator("#new-reviews")).to_be_hidden()
+    assert visitor.complaints == []
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_pages_of_an_analyst_fit_the_window_and_break_no_rule(visit, post, width):
     post(seed_payload(transaction_id="order-1"))

@@ -1,5 +1,6 @@
 """How the queue is worked through: what follows what, and that two people are not led to one alert."""
 
+import re
 import threading
 from datetime import timedelta
 
@@ -174,3 +175,51 @@ def test_many_who_ask_at_the_same_moment_get_an_alert_each(transactional_db, ali
         thread.join()
     assert len(led) == 4
     assert set(led) == set(Review.objects.values_list("pk", flat=True))
+
+
+def told(client, **asked):
+    return client.get(reverse("admin:scoring_review_open"), asked).json()
+
+
+def since_of(client, address=QUEUE):
+    return re.search(r'data-since="([^"]+)"', client.get(address).content.decode())[1]
+
+
+def test_the_number_of_open_reviews_can_be_asked_for(client, alice, alert):
+    client.force_login(alice)
+    assert told(client) == {"open": 0}
+    alert(0.9)
+    assert told(client) == {"open": 1}
+
+
+def test_a_list_is_told_how_many_are_new_since_it_was_shown_under_its_filter(client, alice, alert):
+    alert(0.9, Decision.BLOCK)
+    client.force_login(alice)
+    since = since_of(client)
+    assert told(client, since=since) == {"open": 1, "new": 0}
+    alert(0.8)
+    alert(0.7, Decision.BLOCK)
+    assert told(client, since=since) == {"open": 3, "new": 2}
+    assert told(client, since=since, prediction__decision__exact="block") == {"open": 3, "new": 1}
+    assert told(client, since=since, state="fraud") == {"open": 3, "new": 0}
+    assert told(client, since=since_of(client))["new"] == 0
+    assert told(client, since="2026-01-01T00:00:00")["new"] == 3
+
+
+def test_a_list_that_was_empty_hears_of_the_first(client, alice, alert):
+    client.force_login(alice)
+    since = since_of(client)
+    alert(0.9)
+    assert told(client, since=since)["new"] == 1
+
+
+@pytest.mark.parametrize("since", ["", "yesterday", "2026-13-01", "\0", "9999-12-31T23:59:59-23:00"])
+def test_a_time_that_is_none_counts_nothing_new(client, alice, since):
+    client.force_login(alice)
+    assert told(client, since=since) == {"open": 0}
+
+
+def test_who_may_not_see_reviews_is_not_told_how_many_are_open(client, alice):
+    alice.groups.clear()
+    client.force_login(alice)
+    assert client.get(reverse("admin:scoring_review_open")).status_code == 403

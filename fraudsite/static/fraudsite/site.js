@@ -2,3 +2,39 @@
 for (const undo of document.querySelectorAll(".undo")) {
   setTimeout(() => undo.remove(), undo.dataset.seconds * 1000);
 }
+
+// How many reviews are open, and in the queue how many are new, is asked for while somebody looks.
+const INTERVAL_MS = 5000;
+const queue = document.querySelector("[data-open-reviews]");
+const news = document.getElementById("new-reviews");
+
+const show = (told) => {
+  const count = queue.querySelector(".count") || queue.appendChild(document.createElement("span"));
+  count.className = "count";
+  count.textContent = told.open;
+  count.hidden = told.open === 0;
+  if (!news) return;
+  news.hidden = told.new === 0;
+  news.querySelector("strong").textContent = `${told.new} new`;
+};
+
+const follow = async () => {
+  await new Promise((resolve) => setTimeout(resolve, INTERVAL_MS));
+  try {
+    if (!document.hidden) {
+      const address = new URL(queue.dataset.openReviews, location);
+      if (news) {
+        address.search = location.search; // what is new under the filter of this list
+        address.searchParams.set("since", news.dataset.since);
+      }
+      const response = await fetch(address);
+      if (response.redirected || response.status === 403) return; // logged out
+      if (response.ok) show(await response.json());
+    }
+  } catch {
+    // The site is away for a moment: ask again.
+  }
+  follow();
+};
+
+if (queue) follow();
