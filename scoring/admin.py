@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 
-from scoring import review_admin, services  # noqa: F401  # its admin is registered by its import
+from scoring import pending, review_admin, services  # noqa: F401  # its admin is registered by its import
 from scoring.cells import (
     at,
     decision_badge,
@@ -217,7 +217,7 @@ class PendingAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Try again", permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Pending]) -> None:
-        tried = services.retry_pending(queryset)
+        tried = pending.retry(queryset)
         messages.success(request, f"{tried} will be tried again within {settings.PENDING_SWEEP_S:g} s.")
 
     @admin.display(description="Amount")

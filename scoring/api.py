@@ -21,7 +21,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from scoring import gateway, metrics, problems, selectors, services, tasks
+from scoring import gateway, metrics, pending, problems, selectors, tasks
 from scoring.authentication import needs_database
 from scoring.decoding import read_object
 from scoring.exceptions import (
@@ -230,11 +230,11 @@ async def _ask(submission: Submission) -> Outcome:
         if settings.FALLBACK_POLICY == "refuse":
             raise
         metrics.FALLBACKS.labels(refusal.reason).inc()
-        return await _in_thread(services.fall_back)(submission=submission, reason=refusal.reason)
+        return await _in_thread(pending.fall_back)(submission=submission, reason=refusal.reason)
 
 
 async def _accept(submission: Submission) -> Outcome:
-    outcome = await _in_thread(services.accept)(submission=submission)
+    outcome = await _in_thread(pending.accept)(submission=submission)
     if outcome == Outcome(Kind.PENDING, submission.id.encode()):
         _send_soon(submission.id)
     return outcome

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from scoring import scorer
 from scoring.models import Prediction, ShadowProgress, ShadowScore
 from scoring.predictor import Predictor
 from training.exceptions import BundleRefused
@@ -101,9 +102,7 @@ def _is_whole(predictor: Predictor, row: Prediction) -> bool:
 
 def _inputs(schema: Schema, rows: list[Prediction]) -> np.ndarray:
     """What the champion was given, [n, f] float32."""
-    from training.features.replay import model_inputs
-
     given = np.array([[row.transaction.fields[name] for name in schema.feature_names] for row in rows], np.float64)
     computed = [row.derived or {} for row in rows]
     derived = np.array([[values[feature.name] for feature in schema.derived] for values in computed], np.float64)
-    return model_inputs(schema, given, derived).astype(np.float32)
+    return scorer.inputs_of(schema, given, derived)

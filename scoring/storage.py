@@ -7,7 +7,7 @@ parallel repeats and redelivered messages all end in one row.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 import msgspec
@@ -15,7 +15,10 @@ import psycopg
 from django.db import connection, transaction
 from django.utils import timezone
 
-from scoring.models import Decision, Prediction, Review, Transaction
+from scoring.models import Decision, Pending, Prediction, Review, Transaction
+from scoring.predictor import Predictor
+from scoring.replies import Stages
+from scoring.scorer import Scored
 from scoring.submissions import Submission
 from training.schema import Schema
 
@@ -68,24 +71,6 @@ STORE_PLAIN = "".join(line for line in STATEMENT.splitlines(keepends=True) if no
 STORE_COMPUTED = "".join(line.removeprefix("+") for line in STATEMENT.splitlines(keepends=True))
 
 
-@dataclass(slots=True)
-class Scored:
-    """A submission and what the model and the policy made of it.
-
-    `derived` are in the order of `schema.derived`; plain schemas have neither them nor a `sequence`.
-    """
-
-    submission: Submission
-    amount: float
-    fraud_score: float
-    decision: Decision
-    reasons: list[dict[str, Any]]
-    latency_ms: float
-    queue_ms: float
-    sequence: int | None = None
-    derived: Sequence[float] = ()
-
-
 class Remembered(NamedTuple):
     """A history as it is to be stored; its row is there, and locked by whoever stores it."""
 
@@ -96,18 +81,48 @@ class Remembered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What the predictions of a batch have in common."""
+    """What the predictions of a batch have in common. A worker took the batch at `started_at`, and it is stored at
+    `created_at`."""
 
     schema: Schema
     model_version: str
     threshold: float
     features_ms: float
     model_ms: float
+    started_at: float
     created_at: datetime
 
+    @classmethod
+    def of(cls, predictor: Predictor, stages: Stages, started_at: float) -> Self:
+        """Those of a batch that has been scored and is about to be stored."""
+        return cls(
+            schema=predictor.schema,
+            model_version=predictor.version.pk,
+            threshold=predictor.policy.review_threshold,
+            features_ms=stages.features_s * 1000,
+            model_ms=stages.model_s * 1000,
+            started_at=started_at,
+            created_at=timezone.now(),
+        )
 
-def store(batch: Sequence[Scored], circumstances: Circumstances, histories: Sequence[Remembered] = ()) -> set[str]:
-    """Store what is new, and the histories as they are now, which the caller has locked if there are any.
+    def latency_ms(self, received_at: float) -> float:
+        return round(max(0.0, (self.created_at.timestamp() - received_at) * 1000), 3)
+
+    def queue_ms(self, received_at: float) -> float:
+        return max(0.0, (self.started_at - received_at) * 1000)
+
+
+Batch = Sequence[tuple[Submission, Scored]]
+
+
+def store(
+    batch: Batch,
+    circumstances: Circumstances,
+    sequences: Sequence[int | None] = (),
+    histories: Sequence[Remembered] = (),
+) -> set[str]:
+    """Store what is new. Where histories take part, each transaction has its sequence, and the histories are stored as
+    they are now; the caller has locked them.
 
     Returns the ids of the submissions that landed; the others were known by id or content.
 
@@ -115,18 +130,21 @@ def store(batch: Sequence[Scored], circumstances: Circumstances, histories: Sequ
         django.db.DatabaseError: nothing was stored.
     """
     if connection.vendor == "postgresql":
-        return _store_on_postgresql(batch, circumstances, histories)
-    return _store_elsewhere(batch, circumstances, histories)
+        return _store_on_postgresql(batch, circumstances, sequences, histories)
+    return _store_elsewhere(batch, circumstances, sequences or [None] * len(batch), histories)
 
 
-def _store_on_postgresql(batch: Sequence[Scored], common: Circumstances, histories: Sequence[Remembered]) -> set[str]:
+def _store_on_postgresql(
+    batch: Batch, common: Circumstances, sequences: Sequence[int | None], histories: Sequence[Remembered]
+) -> set[str]:
     schema = common.schema
-    sent = [scored.submission for scored in batch]
+    sent = [submission for submission, _ in batch]
+    scores = [scored for _, scored in batch]
     values: list[Any] = [
         [submission.id for submission in sent],
         [submission.client_id for submission in sent],
         [submission.transaction_id for submission in sent],
-        [scored.amount for scored in batch],
+        [submission.features[schema.amount_index] for submission in sent],
         [
             msgspec.json.encode(dict(zip(schema.feature_names, submission.features, strict=True))).decode()
             for submission in sent
@@ -134,12 +152,12 @@ def _store_on_postgresql(batch: Sequence[Scored], common: Circumstances, histori
         [submission.body_sha256 for submission in sent],
         [submission.event_time for submission in sent],
         [submission.received_at for submission in sent],
-        [scored.fraud_score for scored in batch],
-        [str(scored.decision) for scored in batch],
-        [msgspec.json.encode(scored.reasons).decode() for scored in batch],
-        [scored.latency_ms for scored in batch],
-        [scored.queue_ms for scored in batch],
-        *([] if schema.is_plain else _computed_columns(batch, schema)),
+        [scored.fraud_score for scored in scores],
+        [str(scored.decision) for scored in scores],
+        [msgspec.json.encode(scored.reasons).decode() for scored in scores],
+        [common.latency_ms(submission.received_at) for submission in sent],
+        [common.queue_ms(submission.received_at) for submission in sent],
+        *([] if schema.is_plain else _computed_columns(batch, schema, sequences)),
         schema.name,
         common.model_version,
         common.threshold,
@@ -163,49 +181,75 @@ def _store_on_postgresql(batch: Sequence[Scored], common: Circumstances, histori
         return {row[0] for row in cursor.fetchall()}
 
 
-def _computed_columns(batch: Sequence[Scored], schema: Schema) -> list[list[Any]]:
-    rows = [
-        (tokens_by_name(schema, scored.submission.tokens), scored.sequence, derived_by_name(schema, scored.derived))
-        for scored in batch
-    ]
+def _computed_columns(batch: Batch, schema: Schema, sequences: Sequence[int | None]) -> list[list[Any]]:
+    tokens = [tokens_by_name(schema, submission.tokens) for submission, _ in batch]
+    derived = [derived_by_name(schema, scored.derived) for _, scored in batch]
     return [
-        [msgspec.json.encode(tokens).decode() if tokens else None for tokens, _, _ in rows],
-        [sequence for _, sequence, _ in rows],
-        [msgspec.json.encode(derived).decode() if derived else None for _, _, derived in rows],
+        [msgspec.json.encode(row).decode() if row else None for row in tokens],
+        list(sequences),
+        [msgspec.json.encode(row).decode() if row else None for row in derived],
     ]
 
 
 @transaction.atomic
-def _store_elsewhere(batch: Sequence[Scored], common: Circumstances, histories: Sequence[Remembered]) -> set[str]:
+def _store_elsewhere(
+    batch: Batch, common: Circumstances, sequences: Sequence[int | None], histories: Sequence[Remembered]
+) -> set[str]:
     landed = insert_new(
-        [transaction_of(scored.submission, common.schema, scored.amount, scored.sequence) for scored in batch]
+        [
+            transaction_of(submission, common.schema, sequence)
+            for (submission, _), sequence in zip(batch, sequences, strict=True)
+        ]
     )
     predictions = [
-        Prediction(
-            transaction_id=scored.submission.id,
-            model_version_id=common.model_version,
-            fraud_score=scored.fraud_score,
-            decision=scored.decision,
-            threshold=common.threshold,
-            reasons=scored.reasons,
-            derived=derived_by_name(common.schema, scored.derived),
-            latency_ms=scored.latency_ms,
-            queue_ms=scored.queue_ms,
-            features_ms=common.features_ms,
-            model_ms=common.model_ms,
-            created_at=common.created_at,
-        )
-        for scored in batch
-        if scored.submission.id in landed
+        _prediction_of(submission.id, submission.received_at, scored, common)
+        for submission, scored in batch
+        if submission.id in landed
     ]
     Prediction.objects.bulk_create(predictions)
-    Review.objects.bulk_create(
-        Review(prediction=prediction, fraud_score=prediction.fraud_score, opened_at=common.created_at)
-        for prediction in predictions
-        if prediction.is_alert
-    )
+    Review.objects.bulk_create(_review_of(prediction) for prediction in predictions if prediction.is_alert)
     save_histories(histories)
     return landed
+
+
+@transaction.atomic
+def store_waiting(
+    batch: Sequence[tuple[Transaction, Scored]], common: Circumstances, histories: Sequence[Remembered] | None
+) -> int:
+    """Store what stored transactions, with their fallbacks, have been waiting for. With `histories`, which the caller
+    has locked, also the transactions' sequences. Returns how many were waiting still."""
+    predictions = [_prediction_of(row.pk, row.received_at.timestamp(), scored, common) for row, scored in batch]
+    # A fallback that asked for a review has it with its score, whatever that is.
+    asked_for = {row.pk for row, _ in batch if hasattr(row, "fallback") and row.fallback.is_alert}
+    reviews = [_review_of(said) for said in predictions if said.is_alert or said.pk in asked_for]
+    done, _ = Pending.objects.filter(pk__in=[row.pk for row, _ in batch]).delete()
+    if histories is not None:
+        Transaction.objects.bulk_update([row for row, _ in batch], ["sequence"])
+        save_histories(histories)
+    Prediction.objects.bulk_create(predictions, ignore_conflicts=True)
+    Review.objects.bulk_create(reviews, ignore_conflicts=True)
+    return done
+
+
+def _prediction_of(key: UUID | str, received_at: float, scored: Scored, common: Circumstances) -> Prediction:
+    return Prediction(
+        transaction_id=key,
+        model_version_id=common.model_version,
+        fraud_score=scored.fraud_score,
+        decision=scored.decision,
+        threshold=common.threshold,
+        reasons=scored.reasons,
+        derived=derived_by_name(common.schema, scored.derived),
+        latency_ms=common.latency_ms(received_at),
+        queue_ms=common.queue_ms(received_at),
+        features_ms=common.features_ms,
+        model_ms=common.model_ms,
+        created_at=common.created_at,
+    )
+
+
+def _review_of(prediction: Prediction) -> Review:
+    return Review(prediction=prediction, fraud_score=prediction.fraud_score, opened_at=prediction.created_at)
 
 
 def save_histories(histories: Sequence[Remembered]) -> None:
@@ -227,13 +271,13 @@ def derived_by_name(schema: Schema, derived: Sequence[float]) -> dict[str, float
     return {feature.name: value for feature, value in zip(schema.derived, derived, strict=True)} or None
 
 
-def transaction_of(submission: Submission, schema: Schema, amount: float, sequence: int | None = None) -> Transaction:
+def transaction_of(submission: Submission, schema: Schema, sequence: int | None = None) -> Transaction:
     return Transaction(
         id=UUID(submission.id),
         client_id=submission.client_id,
         transaction_id=submission.transaction_id,
         schema=schema.name,
-        amount=amount,
+        amount=submission.features[schema.amount_index],
         fields=dict(zip(schema.feature_names, submission.features, strict=True)),
         tokens=tokens_by_name(schema, submission.tokens),
         sequence=sequence,

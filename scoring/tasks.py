@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, connection
 from kombu.exceptions import OperationalError as BrokerError
 
-from scoring import predictor, replies, selectors, services, shadows
+from scoring import batches, pending, predictor, replies, selectors, shadows
 from scoring.replies import Kind, Outcome, Reply
 from scoring.submissions import Submission
 from training import registry
@@ -70,11 +70,11 @@ def _score_batch(submissions: list[Submission], schema: str, started_at: float) 
         logger.warning("%d transactions of %s were not scored: %s", len(submissions), schema, error)
         return [Outcome(Kind.NO_CHAMPION)] * len(submissions), replies.Stages()
     try:
-        return services.score_batch(submissions=submissions, predictor=champion, started_at=started_at)
+        return batches.score_batch(submissions=submissions, predictor=champion, started_at=started_at)
     except (InterfaceError, OperationalError):
         # A connection may have died since it was last used; a database that is there answers the second try.
         connection.close()
-        return services.score_batch(submissions=submissions, predictor=champion, started_at=started_at)
+        return batches.score_batch(submissions=submissions, predictor=champion, started_at=started_at)
 
 
 def _report(error: Exception) -> str:
@@ -115,23 +115,23 @@ def _score_pending(schema: str, keys: list[UUID]) -> None:
         model = predictor.current(schema)
     except FraudsiteError as error:
         logger.warning("Pending transactions of %s were not scored: %s", schema, error)
-        services.postpone(keys, _told(error), counted=False)
+        pending.postpone(keys, _told(error), counted=False)
         return
     suspects = selectors.suspects(keys)
-    for part in services.begin_pending(keys, suspects):
+    for part in pending.begin(keys, suspects):
         alone = part[0] in suspects
         if alone:
-            services.count_attempt(part[0])
+            pending.count_attempt(part[0])
         try:
-            services.score_pending(transaction_ids=part, predictor=model)
+            pending.score(transaction_ids=part, predictor=model)
         except (FraudsiteError, InterfaceError, OperationalError) as error:
             logger.warning("Pending transactions of %s were not scored: %s", schema, error)
             if isinstance(error, (InterfaceError, OperationalError)) and not connection.in_atomic_block:
                 connection.close()  # it may have died; the next statement opens another
-            services.postpone(part, _told(error), counted=alone)
+            pending.postpone(part, _told(error), counted=alone)
         except Exception as error:
             logger.exception("%d pending transactions of %s were not scored.", len(part), schema)
-            services.tell_fault(part, f"{type(error).__name__} while it was scored; the worker's log has more.")
+            pending.tell_fault(part, f"{type(error).__name__} while it was scored; the worker's log has more.")
 
 
 def send_pending(transaction_id: str) -> None:
@@ -145,7 +145,7 @@ def send_pending(transaction_id: str) -> None:
 @shared_task
 def resend_pending() -> None:
     """The reconciler: whatever the broker or a worker lost on the way is sent once more."""
-    due = services.claim_due(limit=settings.PENDING_RESEND_LIMIT)
+    due = pending.claim_due(limit=settings.PENDING_RESEND_LIMIT)
     suspects = selectors.suspects(due)
     fine = [key for key in due if key not in suspects]
     parts = [

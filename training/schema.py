@@ -104,10 +104,15 @@ class Schema:
         """Whether each stored row is a transaction of its own, by its id, however much it is like others."""
         return self.time == EVENT_TIME
 
+    @cached_property
+    def amount_index(self) -> int:
+        """Where the amount stands among the numbers of a request."""
+        return self.feature_names.index(self.amount)
+
     @property
     def currency(self) -> str:
         """The unit of the amount."""
-        return next(feature.unit for feature in self.features if feature.name == self.amount)
+        return self.features[self.amount_index].unit
 
     @property
     def hash(self) -> str:

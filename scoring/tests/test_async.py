@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from fraudsite.testing import fraudulent_payload, seed_payload, suspended
-from scoring import predictor, services, tasks
+from scoring import pending, predictor, tasks
 from scoring.models import Pending, Prediction, Review, Transaction
 
 
@@ -74,12 +74,12 @@ def test_a_message_that_was_lost_is_sent_again(worker, acme_api, post, monkeypat
 def test_one_of_two_reconcilers_claims_a_transaction_and_waits_longer_each_time(acme_api, post, monkeypatch, settings):
     lose_message(monkeypatch)
     post(seed_payload())
-    assert services.claim_due(limit=10) == []
+    assert pending.claim_due(limit=10) == []
     waits = []
     for _ in range(3):
         Pending.objects.update(due_at=timezone.now())
-        assert len(services.claim_due(limit=10)) == 1
-        assert services.claim_due(limit=10) == []
+        assert len(pending.claim_due(limit=10)) == 1
+        assert pending.claim_due(limit=10) == []
         waits.append(Pending.objects.get().due_at - timezone.now())
     assert waits[0] < waits[1] < waits[2]
 
@@ -89,7 +89,7 @@ def test_a_transaction_that_always_fails_is_left_to_a_person(acme_api, post, mon
     lose_message(monkeypatch)
     key = post(seed_payload()).json()["id"]
     Pending.objects.update(attempts=settings.PENDING_ATTEMPTS_LIMIT, due_at=timezone.now() - timedelta(days=1))
-    assert services.claim_due(limit=10) == []
+    assert pending.claim_due(limit=10) == []
     response = acme_api.get(f"/api/v1/predictions/{key}")
     assert response.status_code == 422
     assert response["Content-Type"] == "application/problem+json"
@@ -100,8 +100,11 @@ def test_a_message_that_comes_twice_scores_once(champion, acme_api, post, monkey
     lose_message(monkeypatch)
     key = post(fraudulent_payload()).json()["id"]
     model = predictor.current("ulb")
-    assert services.score_pending(transaction_ids=[key], predictor=model) == 1
-    assert services.score_pending(transaction_ids=[key], predictor=model) == 0
+    assert pending.score(transaction_ids=[key], predictor=model) == 1
+    prediction = Prediction.objects.get()
+    assert min(prediction.features_ms, prediction.model_ms, prediction.queue_ms) > 0
+    assert prediction.latency_ms > prediction.queue_ms + prediction.features_ms + prediction.model_ms
+    assert pending.score(transaction_ids=[key], predictor=model) == 0
     assert Prediction.objects.count() == Review.objects.count() == 1
 
 

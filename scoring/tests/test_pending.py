@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from fraudsite.testing import seed_payload
-from scoring import predictor, services, tasks
+from scoring import pending, predictor, tasks
 from scoring.models import Pending, Prediction
 from training import registry
 from training.exceptions import StaleHistory
@@ -42,7 +42,7 @@ def accept(acme_api):
 def sweep():
     """What the reconciler sends, taken by a worker at once."""
     Pending.objects.update(due_at=timezone.now() - timedelta(seconds=1))
-    due = services.claim_due(limit=100)
+    due = pending.claim_due(limit=100)
     tasks.score_pending([str(key) for key in due])
     return due
 
@@ -70,7 +70,7 @@ def test_a_cause_outside_counts_no_attempt(champion, accept, acme_api, monkeypat
     accept()
     Pending.objects.update(suspect=suspect)
     with monkeypatch.context() as patched:
-        patched.setattr(services, "score_pending", fail)
+        patched.setattr(pending, "score", fail)
         sweep()
     waiting = Pending.objects.get()
     assert (waiting.attempts, waiting.suspect) == (0, False)
@@ -83,20 +83,20 @@ def test_a_row_that_kills_its_worker_is_set_aside_and_the_others_of_its_batch_ar
     champion, accept, settings, monkeypatch
 ):
     poison, *others = (accept() for _ in range(4))
-    score = services.score_pending
+    score = pending.score
 
     def score_or_die(*, transaction_ids, predictor):
         if poison in map(str, transaction_ids):
             raise SystemExit
         return score(transaction_ids=transaction_ids, predictor=predictor)
 
-    monkeypatch.setattr(services, "score_pending", score_or_die)
+    monkeypatch.setattr(pending, "score", score_or_die)
     for _ in range(settings.PENDING_ATTEMPTS_LIMIT + 1):
         Pending.objects.update(due_at=timezone.now() - timedelta(seconds=1))
-        for key in services.claim_due(limit=100) if Pending.objects.filter(suspect=True).exists() else [None]:
+        for key in pending.claim_due(limit=100) if Pending.objects.filter(suspect=True).exists() else [None]:
             with suppress(SystemExit):
                 tasks.score_pending([str(key)] if key else [poison, *others])
-    assert services.claim_due(limit=100) == []
+    assert pending.claim_due(limit=100) == []
     left = Pending.objects.get()
     assert (str(left.pk), left.attempts) == (poison, settings.PENDING_ATTEMPTS_LIMIT)
     assert "worker was lost" in left.fault

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fraudsite.testing import seed_payload, submission
-from scoring import services
+from scoring import batches
 from scoring.models import Prediction, Transaction
 from scoring.predictor import Predictor
 from scoring.replies import Kind
@@ -32,7 +32,7 @@ def test_the_others_of_its_batch_are_scored_and_stored(predictor, bundle, acme):
         submission(acme.pk, seed_payload(V1=mean, transaction_id="good")),
         submission(acme.pk, seed_payload(V1=200.0, transaction_id="bad")),
     ]
-    outcomes, _ = services.score_batch(submissions=batch, predictor=predictor, started_at=time.time())
+    outcomes, _ = batches.score_batch(submissions=batch, predictor=predictor, started_at=time.time())
     assert [outcome.kind for outcome in outcomes] == [Kind.SCORED, Kind.UNSCORABLE]
     assert [row.transaction_id for row in Transaction.objects.all()] == ["good"]
     assert Prediction.objects.count() == 1

@@ -18,7 +18,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from fraudsite.testing import seed_payload, submission
-from scoring import labelling, predictor, services, tasks
+from scoring import batches, labelling, predictor, services, tasks
 from scoring.models import History, Label, Pending, Prediction, Review, Transaction
 from scoring.replies import Kind
 from training import registry
@@ -245,10 +245,10 @@ def test_parallel_batches_on_the_same_entities_keep_parity(transactional_db, han
                     )
                     for place in range(6)
                 ]
-                outcomes, _ = services.score_batch(submissions=batch, predictor=champion, started_at=time.time())
+                outcomes, _ = batches.score_batch(submissions=batch, predictor=champion, started_at=time.time())
                 assert {outcome.kind for outcome in outcomes} <= {Kind.SCORED, Kind.REPLAYED, Kind.CONFLICT}
                 batch = [submission(acme.pk, payment(terminal=f"terminal {number % 2}")) for _ in range(4)]
-                outcomes, _ = services.score_batch(submissions=batch, predictor=champion, started_at=time.time())
+                outcomes, _ = batches.score_batch(submissions=batch, predictor=champion, started_at=time.time())
                 assert {outcome.kind for outcome in outcomes} == {Kind.SCORED}
         finally:
             connections.close_all()

@@ -5,8 +5,8 @@ from uuid import UUID
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from scoring import services
 from scoring.models import Pending
+from scoring.pending import retry
 
 
 class Command(BaseCommand):
@@ -25,6 +25,4 @@ class Command(BaseCommand):
             pending = pending.filter(pk__in=ids)
         if schema:
             pending = pending.filter(transaction__schema=schema)
-        self.stdout.write(
-            f"{services.retry_pending(pending)} will be tried again within {settings.PENDING_SWEEP_S:g} s."
-        )
+        self.stdout.write(f"{retry(pending)} will be tried again within {settings.PENDING_SWEEP_S:g} s.")
