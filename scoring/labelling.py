@@ -15,6 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from scoring import storage
+from scoring.card_numbers import holds_card_number
 from scoring.exceptions import LabelledMeanwhile, ReasonMissing, UndoRefused
 from scoring.models import Label, Review, Transaction
 from training.schema import load_schema
@@ -119,6 +120,8 @@ def undo(*, act: UUID, author: User) -> tuple[list[Label], int]:
         raise UndoRefused
     undone = [_undo(label, author) for label in given]
     restored = [label for label in undone if label]
+    if not restored:
+        raise UndoRefused("There is nothing to undo: it is undone already, or was labelled again since.")
     return restored, len(undone) - len(restored)
 
 
@@ -163,6 +166,8 @@ def _checked(reason: str, *, needed: bool) -> str:
     reason = reason.strip()
     if (needed and not reason) or len(reason) > REASON_LENGTH or "\0" in reason:
         raise ReasonMissing
+    if holds_card_number(reason):
+        raise ReasonMissing("The reason holds a card number. Leave that out; nothing was changed.")
     return reason
 
 

@@ -102,7 +102,15 @@ def test_an_analyst_works_through_the_queue_from_one_review_to_the_next(visit, p
     page.get_by_role("button", name="Mark legitimate").click()
     expect(page.locator(".messagelist")).to_contain_text("1 labelled legitimate.")
     assert visitor.path == QUEUE
-    assert dict(Label.objects.values_list("transaction_id", "is_fraud")) == {first.pk: True, second.pk: False}
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".messagelist")).to_contain_text("1 undone: as before.")
+    assert visitor.path == review_page(second)
+    page.get_by_role("button", name="Mark legitimate").click()
+    expect(page.locator(".messagelist")).to_contain_text("1 labelled legitimate.")
+    assert dict(Label.objects.order_by("pk").values_list("transaction_id", "is_fraud")) == {
+        first.pk: True,
+        second.pk: False,
+    }
     assert {label.author for label in Label.objects.all()} == {alice}
     assert visitor.complaints == []
 

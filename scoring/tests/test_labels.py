@@ -158,6 +158,15 @@ def test_nobody_undoes_the_click_of_a_colleague(client, alice, ada, mel, alert):
     assert words(review) == [True]
 
 
+def test_undo_pressed_twice_undoes_once(client, alice, alert):
+    review = alert(0.9)
+    client.force_login(alice)
+    page = decide(client, review)
+    press_undo(client, page)
+    assert "nothing to undo" in press_undo(client, page)
+    assert words(review) == [True, None]
+
+
 def test_undo_leaves_what_was_labelled_again_since(client, alice, ada, alert):
     first, second = alert(0.9), alert(0.8)
     client.force_login(alice)
@@ -220,6 +229,13 @@ def test_nothing_is_corrected_without_a_proper_reason(client, ada, closed, word,
     client.force_login(ada)
     assert "Give a reason" in say(client, review, word, reason=reason)
     assert (state_of(review), words(review)) == (before, [False])
+
+
+def test_no_card_number_is_kept_in_a_reason(client, ada, closed):
+    review = closed(is_fraud=False)
+    client.force_login(ada)
+    assert "holds a card number" in say(client, review, "fraud", reason="Stolen: 4111 1111 1111 1111, 12/27")
+    assert words(review) == [False]
 
 
 @pytest.mark.parametrize("word", ["reopen", "fraud"])
