@@ -3,10 +3,11 @@ import sys
 from typing import Any
 
 from celery import Celery
-from celery.signals import task_prerun
+from celery.signals import before_task_publish, task_postrun, task_prerun
 from django import db
 
 from fraudsite import broker, command_line
+from scoring import request_ids
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fraudsite.settings")
 
@@ -15,6 +16,23 @@ broker.install()
 app = Celery("fraudsite")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@before_task_publish.connect
+def send_request_ids(headers: dict[str, Any], **_: Any) -> None:
+    """A task works for the request that sent it."""
+    if ids := request_ids.current():
+        headers["request_ids"] = list(ids)
+
+
+@task_prerun.connect
+def take_request_ids(task: Any, **_: Any) -> None:
+    request_ids.begin(getattr(task.request, "request_ids", None) or ())
+
+
+@task_postrun.connect
+def drop_request_ids(**_: Any) -> None:
+    request_ids.begin(())
 
 
 @task_prerun.connect

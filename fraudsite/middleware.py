@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.middleware.common import CommonMiddleware
 from django.utils.deprecation import MiddlewareMixin
 
+from scoring import request_ids
 from scoring.card_numbers import holds_card_number
 
 # A caller's own id is taken over so that logs on both sides meet; anything longer or stranger is replaced, and so is a
@@ -23,12 +24,14 @@ class No503(logging.Filter):
 
 
 class RequestIdMiddleware(MiddlewareMixin):
-    """Give each request an id (`request.request_id`) and say it in the `X-Request-ID` header of the answer."""
+    """Give each request an id (`request.request_id`), say it in the `X-Request-ID` header of the answer, and have it on
+    every log line of the request."""
 
     def process_request(self, request: HttpRequest) -> None:
         offered = request.META.get("HTTP_X_REQUEST_ID", "")
         is_usable = ACCEPTABLE.fullmatch(offered) and not holds_card_number(offered)
         request.request_id = offered if is_usable else str(uuid_utils.uuid7())  # type: ignore[attr-defined]
+        request_ids.begin([request.request_id])  # type: ignore[attr-defined]
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]

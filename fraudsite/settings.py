@@ -328,10 +328,15 @@ LOG_LEVEL = choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "C
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s [%(request_ids)s] %(message)s"}},
     # A 503 is an answer that we give on purpose; its cause is logged where it arose.
-    "filters": {"no_503": {"()": "fraudsite.middleware.No503"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_503"]}},
+    "filters": {
+        "no_503": {"()": "fraudsite.middleware.No503"},
+        "request_ids": {"()": "scoring.request_ids.RequestIds"},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_503", "request_ids"]}
+    },
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "django.request": {"level": "ERROR"},

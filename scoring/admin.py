@@ -208,7 +208,7 @@ class PendingAdmin(ReadOnlyAdmin):
     search_fields = ["transaction__id", "transaction__transaction_id__exact"]
     search_help_text = "Fraudsite's id, or the client's own transaction id."
     ordering = ["-attempts", "due_at"]
-    fields = ["transaction_link", "client", "amount", "standing", "attempts", "sent", "due", "fault"]
+    fields = ["transaction_link", "client", "amount", "standing", "attempts", "sent", "due", "fault", "request_id"]
     actions = ["retry"]
     gone_message = "{} had their score already."
 

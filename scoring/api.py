@@ -2,6 +2,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import datetime
 from inspect import iscoroutine
 from threading import BoundedSemaphore
@@ -210,6 +211,7 @@ def _validated(
         deadline_ms=deadline_ms,
         clock_skew_s=settings.PREDICT_CLOCK_SKEW_S,
         idempotency_key=key,
+        request_id=request._request.request_id,  # type: ignore[attr-defined]
     )
 
 
@@ -247,7 +249,7 @@ _sendable = BoundedSemaphore(settings.GATEWAY_QUEUE_LIMIT)
 def _send_soon(transaction_id: str) -> None:
     """The client's answer does not wait for the broker: what cannot be sent is the reconciler's to send."""
     if _sendable.acquire(blocking=False):
-        sending = _senders.submit(tasks.send_pending, transaction_id)
+        sending = _senders.submit(copy_context().run, tasks.send_pending, transaction_id)
         sending.add_done_callback(lambda _: _sendable.release())
 
 

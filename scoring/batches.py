@@ -54,7 +54,7 @@ def _score_plain(
     live: Sequence[Submission], predictor: Predictor, started_at: float, stages: Stages
 ) -> dict[str, Outcome]:
     given = np.array([submission.features for submission in live], np.float64)
-    scored = scorer.score(predictor, given, scorer.nothing_derived(len(live)), stages)
+    scored = scorer.score(predictor, given, scorer.nothing_derived(len(live)), stages, _requests(live))
     outcomes = {submission.id: Outcome(Kind.UNSCORABLE) for submission in _unscorable(live, scored)}
     batch = [(submission, said) for submission, said in zip(live, scored, strict=True) if submission.id not in outcomes]
     if batch:
@@ -100,7 +100,7 @@ def _score_under_lock(
             [submission.tokens for submission in new],
         )
         stages.features_s += time.perf_counter() - began
-        scored = scorer.score(predictor, given, derived, stages)
+        scored = scorer.score(predictor, given, derived, stages, _requests(new))
         if unscorable := _unscorable(new, scored):  # what is not stored must not have been seen either
             raise _OnceMore([submission.id for submission in unscorable])
         circumstances = Circumstances.of(predictor, stages, started_at)
@@ -119,6 +119,10 @@ def _first_copies(submissions: Iterable[Submission]) -> list[Submission]:
         named = (submission.client_id, submission.transaction_id)
         first.setdefault(submission.id if submission.transaction_id is None else named, submission)
     return list(first.values())
+
+
+def _requests(live: Sequence[Submission]) -> list[str]:
+    return [submission.request_id for submission in live]
 
 
 def _unscorable(live: Sequence[Submission], scored: Sequence[Scored]) -> list[Submission]:

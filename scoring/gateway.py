@@ -22,7 +22,7 @@ import uuid_utils
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
-from scoring import metrics, replies, tasks
+from scoring import metrics, replies, request_ids, tasks
 from scoring.exceptions import Overloaded, ScorerUnavailable
 from scoring.models import Fallback
 from scoring.replies import Outcome, Reply
@@ -237,7 +237,8 @@ class Gateway:
             )
         except Exception as error:  # this thread serves every request of the process: it must outlive any fault
             expected = isinstance(error, OperationalError | redis.RedisError | OSError)
-            logger.warning("A batch of %d could not be sent: %s", len(line), error, exc_info=not expected)
+            with request_ids.working_for(submission.request_id for submission in submissions):
+                logger.warning("A batch of %d could not be sent: %s", len(line), error, exc_info=not expected)
             self._refuse(batch_id, Fallback.Reason.BROKER, "The message broker does not answer; nothing was stored.")
 
     def _receive_forever(self) -> None:

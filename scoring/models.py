@@ -197,6 +197,9 @@ class Pending(models.Model):
     suspect = models.BooleanField(default=False)
     due_at = models.DateTimeField(db_index=True)
     fault = models.CharField(max_length=200, blank=True, help_text="Why the last attempt failed, where that is known.")
+    request_id = models.CharField(
+        max_length=64, blank=True, db_default="", help_text="Of the request that it came with, for the logs."
+    )
 
     class Meta:
         verbose_name_plural = "pending"

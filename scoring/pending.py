@@ -66,7 +66,7 @@ def _keep(submission: Submission) -> Outcome | None:
     if not storage.insert_new([storage.transaction_of(submission, load_schema(submission.schema))]):
         return None
     due_at = timezone.now() + timedelta(seconds=settings.PENDING_RETRY_S)
-    Pending.objects.create(transaction_id=UUID(submission.id), due_at=due_at)
+    Pending.objects.create(transaction_id=UUID(submission.id), due_at=due_at, request_id=submission.request_id)
     return Outcome(Kind.PENDING, submission.id.encode())
 
 
@@ -163,7 +163,7 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
         for row, sequence in zip(rows, sequences, strict=True):
             row.sequence = sequence
     stages.features_s += time.perf_counter() - began
-    scored = scorer.score(predictor, given, derived, stages)
+    scored = scorer.score(predictor, given, derived, stages, [row.pending.request_id for row in rows])
     if unscorable := [row.pk for row, said in zip(rows, scored, strict=True) if not math.isfinite(said.fraud_score)]:
         raise _Unscorable(unscorable)
     circumstances = Circumstances.of(predictor, stages, started_at)

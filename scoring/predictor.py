@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
@@ -18,7 +18,7 @@ import numpy as np
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
-from scoring import workers
+from scoring import request_ids, workers
 from scoring.decisions import Policy
 from training import families, registry
 from training.exceptions import BundleRefused, FraudsiteError, NoChampion
@@ -57,15 +57,19 @@ class Predictor:
         other._set(version)
         return other
 
-    def score(self, features: np.ndarray) -> np.ndarray:
-        """Score rows of the schema's inputs, [n, f] float32. Returns [n] float64 in [0, 1]; NaN where it fails."""
+    def score(self, features: np.ndarray, requests: Sequence[str] = ()) -> np.ndarray:
+        """Score rows of the schema's inputs, [n, f] float32. Returns [n] float64 in [0, 1]; NaN where it fails.
+
+        `requests` are the ids of the rows' requests, for the log.
+        """
         try:
             return self.scorer.score(features).astype(np.float64)
         except Exception:  # whatever a model may raise: one bad row must not cost the others their score
             if len(features) == 1:
-                logger.exception("The model cannot score a transaction.")
+                with request_ids.working_for(requests):
+                    logger.exception("The model cannot score a transaction.")
                 return np.array([np.nan])
-            return np.concatenate([self.score(row[None]) for row in features])
+            return np.concatenate([self.score(row[None], requests[i : i + 1]) for i, row in enumerate(features)])
 
     def reasons(self, features: np.ndarray) -> list[list[dict[str, float | str]]]:
         """What pushed each row's score up most, strongest first; [n, f] float32 in.

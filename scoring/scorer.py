@@ -32,16 +32,19 @@ class Scored:
         return self.decision != Decision.APPROVE
 
 
-def score(predictor: Predictor, given: np.ndarray, derived: np.ndarray, stages: Stages) -> list[Scored]:
+def score(
+    predictor: Predictor, given: np.ndarray, derived: np.ndarray, stages: Stages, requests: Sequence[str] = ()
+) -> list[Scored]:
     """Score, decide on and explain `n` transactions; those that are no alerts have no reasons.
 
     `given` are the numbers that were sent, [n, len(schema.features)] float64, `derived` the computed features
-    [n, len(schema.derived)] float64. The time that it takes is added to `stages`.
+    [n, len(schema.derived)] float64. The time that it takes is added to `stages`. `requests` are the ids of the
+    requests that the transactions came with, for the log.
     """
     began = time.perf_counter()
     inputs = inputs_of(predictor.schema, given, derived)
     prepared = time.perf_counter()
-    scores = predictor.score(inputs).tolist()
+    scores = predictor.score(inputs, requests).tolist()
     decisions = [predictor.policy.decide(fraud_score) for fraud_score in scores]
     alerts = [index for index, decision in enumerate(decisions) if decision != Decision.APPROVE]
     reasons = dict(zip(alerts, predictor.reasons(inputs[alerts]), strict=True)) if alerts else {}

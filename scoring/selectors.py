@@ -44,6 +44,11 @@ def pending_by_schema(transactions: Sequence[UUID]) -> dict[str, list[UUID]]:
     return found
 
 
+def request_ids_of(transactions: Sequence[UUID]) -> dict[UUID, str]:
+    """The ids of the requests that pending transactions came with, by transaction."""
+    return dict(Pending.objects.filter(pk__in=transactions).values_list("pk", "request_id"))
+
+
 def suspects(transactions: Sequence[UUID]) -> set[UUID]:
     """Those that a worker began to score and has not come back from."""
     return set(Pending.objects.filter(pk__in=transactions, suspect=True).values_list("pk", flat=True))

@@ -36,7 +36,8 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `features` are floats in the schema's order. `received_at`, `event_time` and `deadline` are seconds since the epoch,
     UTC; after the deadline nobody waits for the score. `body_sha256` is the same for two bodies that say the same,
-    however they are spaced or ordered. `tokens` stand for the entities, in the schema's order.
+    however they are spaced or ordered. `tokens` stand for the entities, in the schema's order. `request_id` is for the
+    logs.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
     deadline: float
     body_sha256: str
     tokens: tuple[str, ...] = ()
+    request_id: str = ""
 
 
 def schema_of(body: dict[str, Any]) -> Schema:
@@ -79,6 +81,7 @@ def validate(
     deadline_ms: int,
     clock_skew_s: int,
     idempotency_key: str | None = None,
+    request_id: str = "",
 ) -> Submission:
     """Check a decoded body, in which `refuse_card_data` found nothing, against its schema. A `deadline_ms` in the body
     lowers the given one, never raises it.
@@ -149,6 +152,7 @@ def validate(
         deadline=received_at.timestamp() + deadline_ms / 1000,
         body_sha256=hashlib.sha256(said).hexdigest(),
         tokens=tokens,
+        request_id=request_id,
     )
 
 

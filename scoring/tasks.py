@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, connection
 from kombu.exceptions import OperationalError as BrokerError
 
-from scoring import batches, pending, predictor, replies, selectors, shadows
+from scoring import batches, pending, predictor, replies, request_ids, selectors, shadows
 from scoring.replies import Kind, Outcome, Reply
 from scoring.submissions import Submission
 from training import registry
@@ -31,6 +31,7 @@ def score_batch(reply_to: str, batch_id: str, message: bytes) -> None:
     started_at = time.time()
     try:
         submissions = _decoder.decode(message)
+        request_ids.begin(submission.request_id for submission in submissions)
         schemas = {submission.schema for submission in submissions} or {settings.DEFAULT_SCHEMA}
         if len(schemas) == 1:
             outcomes, stages = _score_batch(submissions, schemas.pop(), started_at)
@@ -50,10 +51,11 @@ def _score_each(
     stages = replies.Stages()
     for schema in sorted(schemas):
         part = [submission for submission in submissions if submission.schema == schema]
-        try:
-            scored, took = _score_batch(part, schema, started_at)
-        except (FraudsiteError, Error) as error:
-            scored, took = [Outcome(Kind.FAILED, _report(error).encode())] * len(part), replies.Stages()
+        with request_ids.working_for(submission.request_id for submission in part):
+            try:
+                scored, took = _score_batch(part, schema, started_at)
+            except (FraudsiteError, Error) as error:
+                scored, took = [Outcome(Kind.FAILED, _report(error).encode())] * len(part), replies.Stages()
         outcomes |= zip([submission.id for submission in part], scored, strict=True)
         stages.features_s += took.features_s
         stages.model_s += took.model_s
@@ -111,27 +113,33 @@ def score_pending(transaction_ids: list[str]) -> None:
 def _score_pending(schema: str, keys: list[UUID]) -> None:
     """What is no fault of a row never counts against it. A batch that fails for another reason, or kills this process,
     leaves its rows suspect: they come again one by one."""
+    requests = selectors.request_ids_of(keys)
     try:
         model = predictor.current(schema)
     except FraudsiteError as error:
-        logger.warning("Pending transactions of %s were not scored: %s", schema, error)
+        with request_ids.working_for(requests.values()):
+            logger.warning("Pending transactions of %s were not scored: %s", schema, error)
         pending.postpone(keys, _told(error), counted=False)
         return
     suspects = selectors.suspects(keys)
     for part in pending.begin(keys, suspects):
-        alone = part[0] in suspects
-        if alone:
-            pending.count_attempt(part[0])
-        try:
-            pending.score(transaction_ids=part, predictor=model)
-        except (FraudsiteError, InterfaceError, OperationalError) as error:
-            logger.warning("Pending transactions of %s were not scored: %s", schema, error)
-            if isinstance(error, (InterfaceError, OperationalError)) and not connection.in_atomic_block:
-                connection.close()  # it may have died; the next statement opens another
-            pending.postpone(part, _told(error), counted=alone)
-        except Exception as error:
-            logger.exception("%d pending transactions of %s were not scored.", len(part), schema)
-            pending.tell_fault(part, f"{type(error).__name__} while it was scored; the worker's log has more.")
+        with request_ids.working_for(requests.get(key, "") for key in part):
+            _score_part(part, model, alone=part[0] in suspects)
+
+
+def _score_part(part: list[UUID], model: predictor.Predictor, *, alone: bool) -> None:
+    if alone:
+        pending.count_attempt(part[0])
+    try:
+        pending.score(transaction_ids=part, predictor=model)
+    except (FraudsiteError, InterfaceError, OperationalError) as error:
+        logger.warning("Pending transactions of %s were not scored: %s", model.schema.name, error)
+        if isinstance(error, (InterfaceError, OperationalError)) and not connection.in_atomic_block:
+            connection.close()  # it may have died; the next statement opens another
+        pending.postpone(part, _told(error), counted=alone)
+    except Exception as error:
+        logger.exception("%d pending transactions of %s were not scored.", len(part), model.schema.name)
+        pending.tell_fault(part, f"{type(error).__name__} while it was scored; the worker's log has more.")
 
 
 def send_pending(transaction_id: str) -> None:

@@ -37,15 +37,18 @@ def test_nothing_else_is_answered_to_an_unknown_host(client, path):
         assert client.get(path, headers={"Host": host}).status_code == 400, host
 
 
-def test_a_web_server_answers_probes_by_any_name_without_tls_and_nothing_else(db):
+def test_a_web_server_answers_probes_by_any_name_without_tls_and_nothing_else(db, capfd):
     environment = worker_environment() | {"HTTPS": "true", "BEHIND_PROXY": "true", "READY_TIMEOUT_MS": "50"}
     with web_server(environment) as url, httpx.Client(base_url=url, headers={"Host": "10.1.2.3"}) as http:
         assert [http.get(path).status_code for path in PROBES] == [200, 503, 401]
-        for path in NO_PROBES:
-            assert http.get(path, headers={"X-Forwarded-Proto": "https"}).status_code == 400, path
+        for number, path in enumerate(NO_PROBES):
+            headers = {"X-Forwarded-Proto": "https", "X-Request-ID": f"call-{number}"}
+            assert http.get(path, headers=headers).status_code == 400, path
         refusal = http.post(reverse("predict"), json={}, headers={"X-Forwarded-Proto": "https"})
         assert refusal.headers["Content-Type"] == "application/problem+json"
         assert "ALLOWED_HOSTS" in refusal.json()["detail"]
+    log = capfd.readouterr().err
+    assert all(f"[call-{number}]" in log for number in range(len(NO_PROBES)))
 
 
 def test_it_is_alive_but_not_ready_while_everything_behind_it_is_down(db):
