@@ -117,8 +117,8 @@ def main() -> None:
     start = TEST_START - WEEK * options.weeks_back
     schema = load_schema("handbook")
     path = parquet_path(settings.DATASETS_DIR, schema.name)
-    features, labels, _ = storage.read(path, schema)
-    timeline = storage.read_timeline(path, schema)
+    dataset = storage.read(path, schema)
+    features, labels, timeline = dataset.features, dataset.labels, dataset.timeline
     assert timeline is not None
     test = splits.rows_of_unknown_cards(timeline, labels, start, WEEK, delay_days=DELAY, known_card_days=WEEK)
     days, cards = timeline.day[test], timeline.card[test]

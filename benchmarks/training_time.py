@@ -84,17 +84,12 @@ def run(command: list[str]) -> Run:
 def ours(parquet: Path, seed: int) -> float:
     from training.pipeline import train
 
-    schema = load_schema("ulb")
     overrides = {"split.protocol": "seed", "model.architecture": "mlp", "model.seed": seed}
     config = configuration.read(overrides=overrides | {"evaluation.bootstrap_resamples": 0})
-    features, labels, report = storage.read(parquet, schema)
     with tempfile.TemporaryDirectory() as directory:
         bundle = train(
             config=config,
-            schema=schema,
-            features=features,
-            labels=labels,
-            report=report,
+            dataset=storage.read(parquet, load_schema("ulb")),
             bundles_dir=Path(directory),
             signing_key="benchmark",
             on_epoch=lambda epoch, logs: None,

@@ -28,10 +28,10 @@ from sklearn.metrics import average_precision_score
 from training import configuration, families
 from training.baselines import BASELINES, Parameters, Score
 from training.bundle import Scored
+from training.datasets.storage import Dataset
 from training.families import Rows
-from training.pipeline import Config, amounts_of, split_rows
-from training.schema import Schema
-from training.splits import Split, Timeline
+from training.pipeline import Config, split_rows
+from training.splits import Split
 
 SEED_MLP = "seed-mlp"
 # The seed system's network, whatever the shipped configuration has become.
@@ -89,20 +89,6 @@ class Cell:
     @property
     def case(self) -> Case:
         return Case(self.said["protocol"], self.said["split"])
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Model inputs [n, f] float64, labels [n] of 0 and 1, when and by whom, and the SHA-256 of where they are from."""
-
-    schema: Schema
-    features: np.ndarray
-    labels: np.ndarray
-    timeline: Timeline | None
-    sha256: str
-
-    def rows(self, part: np.ndarray) -> Rows:
-        return self.features[part], self.labels[part]
 
 
 def contenders(schema: str, *, trials: int | None = None, seeds: int | None = None) -> dict[str, Contender]:
@@ -180,7 +166,7 @@ class Comparison:
             if average_precision_score(validation[1], scores) >= candidates[0]["value"] - COLLAPSE:
                 break
         seconds = time.monotonic() - started
-        amounts = amounts_of(data.schema, data.features)
+        amounts = data.amounts
         parts = {"validation": (split.validation, scores), "test": (split.test, score(data.features[split.test]))}
         scored = {
             f"{part}/{name}": array
@@ -253,7 +239,7 @@ class Comparison:
     def _split(self, case: Case) -> Split:
         if case not in self._splits:
             data, chosen = self._dataset, {"protocol": case.protocol, "seed": case.number}
-            split = split_rows(self._config["split"] | chosen, data.schema, data.features, data.labels, data.timeline)
+            split = split_rows(self._config["split"] | chosen, data)
             self._splits[case] = split
         return self._splits[case]
 
@@ -264,7 +250,7 @@ class Comparison:
         """Of what decides about a cell, apart from its case and seed, which its name says."""
         rows = {part: hashlib.sha256(rows.tobytes()).hexdigest() for part, rows in vars(self._split(case)).items()}
         decides = {
-            "data": self._dataset.sha256,
+            "data": self._dataset.report.source_sha256,
             "schema": self._dataset.schema.hash,
             "split": rows,
             "contender": one.name,

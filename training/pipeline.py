@@ -13,10 +13,9 @@ import numpy as np
 from training import calibration, evaluation, families, plots, policy, preprocessing, splits
 from training.bundle import Bundle, Scored, write_bundle
 from training.calibration import Calibration
-from training.datasets.storage import Report
+from training.datasets.storage import Dataset
 from training.exceptions import ConfigurationError, DatasetError
 from training.importance import permutation_importance
-from training.schema import Schema
 
 PACKAGES = (
     "keras",
@@ -30,18 +29,13 @@ PACKAGES = (
     "pandas",
 )
 SEED_PROTOCOL_THRESHOLD = 0.5
-DAY_S = 86_400
 Config = dict[str, dict[str, Any]]
 
 
 def train(
     *,
     config: Config,
-    schema: Schema,
-    features: np.ndarray,
-    labels: np.ndarray,
-    timeline: splits.Timeline | None = None,
-    report: Report,
+    dataset: Dataset,
     bundles_dir: Path,
     signing_key: str,
     on_epoch: Callable[[int, dict[str, float]], None],
@@ -49,8 +43,7 @@ def train(
 ) -> Bundle:
     """Split, fit, choose thresholds on validation rows, judge on test rows, and write a bundle.
 
-    `features` are [n, f] in the order of `schema.input_names`, `labels` [n] of 0 and 1. The protocol "time"
-    needs a `timeline` of the same rows. `parent` is the version that decides now, for the bundle's lineage.
+    `parent` is the version that decides now, for the bundle's lineage.
 
     Raises:
         ConfigurationError: an unknown protocol or architecture, or one that does not suit the schema.
@@ -59,18 +52,19 @@ def train(
     hyperparameters = families.hyperparameters(config)
     architecture, seed = hyperparameters["architecture"], hyperparameters["seed"]
     family = families.family_of(architecture)
-    split = split_rows(config["split"], schema, features, labels, timeline)
+    schema, features, labels, timeline = dataset.schema, dataset.features, dataset.labels, dataset.timeline
+    split = split_rows(config["split"], dataset)
     training_rows = features[split.train]
     fitted = family.fit(
         architecture=architecture,
         hyperparameters=hyperparameters,
-        train=(training_rows, labels[split.train]),
-        validation=(features[split.validation], labels[split.validation]),
+        train=dataset.rows(split.train),
+        validation=dataset.rows(split.validation),
         seed=seed,
         on_epoch=on_epoch,
     )
     scorer = family.restore(architecture, hyperparameters, fitted.files)
-    amounts = amounts_of(schema, features)
+    amounts = dataset.amounts
     parts = {"validation": split.validation, "test": split.test}
     raw = {
         name: Scored(
@@ -82,7 +76,7 @@ def train(
     }
     calibrate, losses = _calibrated(config, raw["validation"])
     scored = {name: rows._replace(scores=calibrate(rows.scores)) for name, rows in raw.items()}
-    days = {name: _days(schema, features, timeline, part) for name, part in parts.items()}
+    days = {name: dataset.days_of(part) for name, part in parts.items()}
     review, block = _thresholds(config, scored["validation"], days["validation"])
     metrics = {
         name: policy.judged(
@@ -111,7 +105,11 @@ def train(
         "days": days,
         "history": fitted.history,
         "kept_epoch": fitted.kept_epoch,
-        "data": {"sha256": report.source_sha256, "rows": report.rows, "frauds": report.frauds},
+        "data": {
+            "sha256": dataset.report.source_sha256,
+            "rows": dataset.report.rows,
+            "frauds": dataset.report.frauds,
+        },
         "split": config["split"] | {name: len(part) for name, part in vars(split).items()},
         "device": family.device(),
         "packages": _package_versions(),
@@ -138,21 +136,16 @@ def train(
     )
 
 
-def split_rows(
-    config: dict[str, Any],
-    schema: Schema,
-    features: np.ndarray,
-    labels: np.ndarray,
-    timeline: splits.Timeline | None,
-) -> splits.Split:
+def split_rows(config: dict[str, Any], dataset: Dataset) -> splits.Split:
     """Which rows train, choose and judge. See `train`."""
+    labels = dataset.labels
     match config["protocol"]:
         case "stratified":
             try:
                 split = splits.stratified(
-                    features,
+                    dataset.features,
                     labels,
-                    has_ids=schema.has_ids,
+                    has_ids=dataset.schema.has_ids,
                     **{name: config[name] for name in ("test", "validation", "seed")},
                 )
             except ValueError as error:
@@ -160,7 +153,7 @@ def split_rows(
         case "seed":
             split = splits.seed_system(labels)
         case "time":
-            split = _split_by_time(config, schema, features, labels, timeline)
+            split = _split_by_time(config, dataset)
         case other:
             raise ConfigurationError(f"split.protocol must be stratified, seed or time, not {other}.")
     for name, part in vars(split).items():
@@ -169,16 +162,11 @@ def split_rows(
     return split
 
 
-def _split_by_time(
-    config: dict[str, Any],
-    schema: Schema,
-    features: np.ndarray,
-    labels: np.ndarray,
-    timeline: splits.Timeline | None,
-) -> splits.Split:
+def _split_by_time(config: dict[str, Any], dataset: Dataset) -> splits.Split:
     """By days where rows have a day and a card; where time is a feature, by shares of the rows."""
+    schema, timeline = dataset.schema, dataset.timeline
     if timeline is None and schema.time in schema.input_names:
-        return splits.past_and_future(features[:, schema.input_names.index(schema.time)])
+        return splits.past_and_future(dataset.features[:, schema.input_names.index(schema.time)])
     if timeline is None:
         raise ConfigurationError(f"{schema.name} has no card, and its time is no feature: not for split.protocol time.")
     try:
@@ -187,18 +175,11 @@ def _split_by_time(
         raise ConfigurationError(f"split.test_start: {error}") from error
     return splits.by_time(
         timeline,
-        labels,
+        dataset.labels,
         test_start=test_start,
         delay_days=math.ceil(schema.label_delay_days),
         **{name: config[name] for name in ("test_days", "validation_days", "train_days", "known_card_days")},
     )
-
-
-def amounts_of(schema: Schema, features: np.ndarray) -> np.ndarray:
-    """The amount of each row, [n] float32; NaN where the model is not given it."""
-    if schema.amount not in schema.input_names:
-        return np.full(len(features), np.nan, np.float32)
-    return features[:, schema.input_names.index(schema.amount)].astype(np.float32)
 
 
 def _calibrated(config: Config, validation: Scored) -> tuple[Calibration, dict[str, float]]:
@@ -206,17 +187,6 @@ def _calibrated(config: Config, validation: Scored) -> tuple[Calibration, dict[s
     if config["split"]["protocol"] == "seed":
         return Calibration(), {}
     return calibration.choose(validation.labels, validation.scores)
-
-
-def _days(schema: Schema, features: np.ndarray, timeline: splits.Timeline | None, part: np.ndarray) -> float | None:
-    """How many days of traffic a part's rows are. Where time is a feature, in seconds, the part has its share of the
-    days that all rows span."""
-    if timeline is not None:
-        return float(len(np.unique(timeline.day[part])))
-    if schema.time not in schema.input_names:
-        return None
-    span_s = np.ptp(features[:, schema.input_names.index(schema.time)])
-    return float(span_s / DAY_S * len(part) / len(features))
 
 
 def _thresholds(config: Config, validation: Scored, days: float | None) -> tuple[float, float | None]:

@@ -75,9 +75,9 @@ def test_rows(version: ModelVersion) -> tuple[np.ndarray, np.ndarray]:
         DatasetError: the dataset is not here, or not the one that the version was trained on.
     """
     bundle, schema = load(version), load_schema(version.schema)
-    features, labels, report = storage.read(parquet_path(settings.DATASETS_DIR, schema.name), schema)
-    _check_origin(bundle, report)
-    return features[bundle.test_rows], labels[bundle.test_rows]
+    dataset = storage.read(parquet_path(settings.DATASETS_DIR, schema.name), schema)
+    _check_origin(bundle, dataset.report)
+    return dataset.rows(bundle.test_rows)
 
 
 def later_traffic(version: ModelVersion) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from training import configuration, families, runs
+from training import configuration, families, run_queue
 from training.exceptions import ConfigurationError, TrainingRefused
 from training.models import TrainingRun
 
@@ -85,7 +85,7 @@ class TrainingRunAdmin(admin.ModelAdmin):
         return format_html('<span class="stage {}">{}</span>', run.state, run.get_state_display())
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TrainingRun]:
-        runs.give_up_the_lost()
+        run_queue.give_up_the_lost()
         return super().get_queryset(request)
 
     def add_view(
@@ -98,7 +98,7 @@ class TrainingRunAdmin(admin.ModelAdmin):
             try:
                 with transaction.atomic():
                     promote = form.cleaned_data["promote"]
-                    run = runs.start(form.configuration, promote=promote, by=request.user.get_username())
+                    run = run_queue.start(form.configuration, promote=promote, by=request.user.get_username())
                     self.log_addition(request, run, "Started.")
                 return HttpResponseRedirect(self._page_of(run))
             except TrainingRefused as refusal:
@@ -118,7 +118,7 @@ class TrainingRunAdmin(admin.ModelAdmin):
         if request.method == "POST":
             if not may_cancel:
                 raise PermissionDenied
-            if runs.cancel(run):
+            if run_queue.cancel(run):
                 self.log_change(request, run, "Cancelled.")
                 messages.success(request, "The run is cancelled: its worker stops at the end of the epoch.")
             return HttpResponseRedirect(self._page_of(run))

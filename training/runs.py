@@ -9,24 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import redis
 from django.conf import settings
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import DatabaseError, connection
 from django.utils import timezone
-from kombu.exceptions import OperationalError as BrokerError
 
-from training import families, registry
+from training import registry
 from training.bundle import Bundle
 from training.datasets import storage
-from training.exceptions import FraudsiteError, TrainingRefused
+from training.exceptions import FraudsiteError
 from training.models import ModelVersion, TrainingRun
-from training.schema import Schema, load_schema
-from training.splits import Timeline
 
 if TYPE_CHECKING:
     from training.pipeline import Config
@@ -43,32 +36,9 @@ class _Cancelled(Exception):
     """Somebody has cancelled the run."""
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """What `pipeline.train` takes of a dataset."""
-
-    schema: Schema
-    features: np.ndarray
-    labels: np.ndarray
-    timeline: Timeline | None
-    report: storage.Report
-
-
-def read_dataset(config: "Config") -> Dataset:
-    """Read what a configuration names.
-
-    Raises:
-        DatasetError, SchemaNotFound: it is not here, or is not of its schema.
-    """
-    schema = load_schema(config["data"]["schema"])
-    path = settings.DATASETS_DIR / config["data"]["parquet"]
-    features, labels, report = storage.read(path, schema)
-    return Dataset(schema, features, labels, storage.read_timeline(path, schema), report)
-
-
 def train_and_register(
     config: "Config",
-    dataset: Dataset,
+    dataset: storage.Dataset,
     *,
     promote: str,
     by: str | None = None,
@@ -84,11 +54,7 @@ def train_and_register(
 
     bundle = train(
         config=config,
-        schema=dataset.schema,
-        features=dataset.features,
-        labels=dataset.labels,
-        timeline=dataset.timeline,
-        report=dataset.report,
+        dataset=dataset,
         bundles_dir=settings.BUNDLES_DIR,
         signing_key=settings.BUNDLE_SIGNING_KEY,
         on_epoch=on_epoch,
@@ -98,63 +64,6 @@ def train_and_register(
         promote == TrainingRun.Promote.FIRST and registry.parent_of(dataset.schema.name) is None
     )
     return bundle, registry.register(bundle, promote=promotes, by=by, reason=f"train --promote {promote}")
-
-
-def start(config: "Config", *, promote: str, by: str) -> TrainingRun:
-    """Have a worker of the queue `training` train this.
-
-    Raises:
-        TrainingRefused: another run of the same schema waits or is under way.
-    """
-    from training.tasks import train as task
-
-    give_up_the_lost()
-    schema = config["data"]["schema"]
-    try:
-        with transaction.atomic():
-            run = TrainingRun.objects.create(
-                schema=schema,
-                configuration=config,
-                epochs=families.hyperparameters(config)["epochs"],
-                promote=promote,
-                by=by,
-            )
-    except IntegrityError as error:
-        raise TrainingRefused(f"A model of {schema} is being trained already: wait for it, or cancel it.") from error
-    transaction.on_commit(lambda: _send(task, run))
-    return run
-
-
-def _send(task: Any, run: TrainingRun) -> None:
-    """Have a worker take the run; what cannot be sent must not keep the next one from being started."""
-    try:
-        task.apply_async((run.pk,), retry=False)
-    except (BrokerError, redis.RedisError, OSError) as error:
-        logger.warning("Training run %s was not sent: %s", run.pk, error)
-        TrainingRun.objects.filter(pk=run.pk, state=State.QUEUED).update(
-            state=State.FAILED,
-            finished_at=timezone.now(),
-            failure="The message broker does not answer. Start it again.",
-        )
-
-
-def cancel(run: TrainingRun) -> bool:
-    """Stop a run at the end of its epoch. Returns False when it had ended before."""
-    return bool(
-        TrainingRun.objects.filter(pk=run.pk, state__in=TrainingRun.ACTIVE).update(
-            state=State.CANCELLED, finished_at=timezone.now()
-        )
-    )
-
-
-def give_up_the_lost() -> None:
-    """Say of runs whose worker was killed that they have failed. Called by whoever looks at runs or starts one."""
-    now, silence_s = timezone.now(), settings.TRAINING_SILENCE_S
-    TrainingRun.objects.filter(state=State.RUNNING, heard_at__lt=now - timedelta(seconds=silence_s)).update(
-        state=State.FAILED,
-        finished_at=now,
-        failure=f"Its worker has said nothing for {silence_s} s: it was stopped, or killed for memory.",
-    )
 
 
 def perform(run_id: int) -> None:
@@ -179,7 +88,7 @@ def perform(run_id: int) -> None:
 
 
 def _train(run: TrainingRun) -> ModelVersion:
-    dataset = read_dataset(run.configuration)
+    dataset = storage.read_chosen(settings.DATASETS_DIR, run.configuration)
     history: dict[str, list[float]] = {}
     written_at = 0.0
 

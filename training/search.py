@@ -18,9 +18,8 @@ from optuna.trial import TrialState
 from sklearn.metrics import average_precision_score
 
 from training import configuration, families, pipeline
+from training.datasets.storage import Dataset
 from training.exceptions import ConfigurationError
-from training.schema import Schema
-from training.splits import Timeline
 
 Overrides = dict[str, Any]
 # How often a trial says how far it has come, at most; each time is a line in the study.
@@ -96,11 +95,8 @@ def open_study(path: Path, config: pipeline.Config | None = None) -> optuna.Stud
 
 def run_trial(
     study: optuna.Study,
+    dataset: Dataset,
     *,
-    schema: Schema,
-    features: np.ndarray,
-    labels: np.ndarray,
-    timeline: Timeline | None,
     on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, logs: None,
 ) -> optuna.trial.FrozenTrial:
     """Draw hyperparameters, train with them, and judge them by the AUPRC of validation rows. Test rows are put away
@@ -110,8 +106,8 @@ def run_trial(
         ConfigurationError, DatasetError: see `pipeline.train`.
     """
     config: pipeline.Config = study.user_attrs["configuration"]
-    split = pipeline.split_rows(config["split"], schema, features, labels, timeline)
-    train, validation = ((features[part], labels[part]) for part in (split.train, split.validation))
+    split = pipeline.split_rows(config["split"], dataset)
+    train, validation = dataset.rows(split.train), dataset.rows(split.validation)
     trial = study.ask()
     try:
         chosen = with_overrides(config, draw(trial, config["model"]["architecture"]))

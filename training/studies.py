@@ -3,12 +3,11 @@
 import re
 from pathlib import Path
 
-import optuna
 from django.conf import settings
 
 from training import search
+from training.datasets import storage
 from training.exceptions import ConfigurationError
-from training.runs import Dataset, read_dataset
 
 
 def path_of(name: str) -> Path:
@@ -25,15 +24,4 @@ def path_of(name: str) -> Path:
 def take_part(name: str) -> None:
     """Do one trial of a study that exists."""
     study = search.open_study(path_of(name))
-    try_one(study, read_dataset(study.user_attrs["configuration"]))
-
-
-def try_one(study: optuna.Study, dataset: Dataset) -> None:
-    """Do one trial; see `search.run_trial`."""
-    search.run_trial(
-        study,
-        schema=dataset.schema,
-        features=dataset.features,
-        labels=dataset.labels,
-        timeline=dataset.timeline,
-    )
+    search.run_trial(study, storage.read_chosen(settings.DATASETS_DIR, study.user_attrs["configuration"]))

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from training.datasets.event_times import read_event_times
 from training.exceptions import DatasetError
-from training.schema import EVENT_TIME, TRANSACTION_ID, Schema
+from training.schema import EVENT_TIME, TRANSACTION_ID, Schema, load_schema
 from training.splits import Timeline
 from training.tokens import token_of
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from training.features.replay import Events, Labels
 
 REPORT_KEY = b"fraudsite"
+DAY_S = 86_400
 SHOWN = 5  # ids, and rows of each, that a refusal names
 
 
@@ -46,6 +47,42 @@ class Report:
             *copies,
             f"{self.nulls:,} missing values, {self.out_of_range:,} values outside their declared range",
         ]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A stored dataset in memory.
+
+    `features` are the model's inputs [n, f] float64 in the order of `schema.input_names`, `labels` [n] int8 of 0 and 1.
+    `timeline` says when each row happened and who paid; None where the schema has no event time or no card.
+    """
+
+    schema: Schema
+    features: np.ndarray
+    labels: np.ndarray
+    timeline: Timeline | None
+    report: Report
+
+    def rows(self, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Features and labels of the rows with these numbers."""
+        return self.features[part], self.labels[part]
+
+    @property
+    def amounts(self) -> np.ndarray:
+        """The amount of each row, [n] float32; NaN where the model is not given it."""
+        if self.schema.amount not in self.schema.input_names:
+            return np.full(len(self.features), np.nan, np.float32)
+        return self.features[:, self.schema.input_names.index(self.schema.amount)].astype(np.float32)
+
+    def days_of(self, part: np.ndarray) -> float | None:
+        """How many days of traffic the rows with these numbers are; None where nothing tells. Where time is a feature,
+        in seconds, they have their share of the days that all rows span."""
+        if self.timeline is not None:
+            return float(len(np.unique(self.timeline.day[part])))
+        if self.schema.time not in self.schema.input_names:
+            return None
+        span_s = np.ptp(self.features[:, self.schema.input_names.index(self.schema.time)])
+        return float(span_s / DAY_S * len(part) / len(self.features))
 
 
 def read_csv(path: Path, schema: Schema) -> pd.DataFrame:
@@ -201,9 +238,17 @@ def read_report(path: Path) -> Report | None:
         return None
 
 
-def read(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray, Report]:
-    """Read a stored dataset: model inputs [n, f] float64 in the order of `schema.input_names`, labels [n] int8, and
-    its report. Computed features are computed here, each row's from what had arrived before it.
+def read_chosen(datasets_dir: Path, config: dict[str, dict[str, Any]]) -> Dataset:
+    """Read the dataset that a configuration names.
+
+    Raises:
+        DatasetError, SchemaNotFound: it is not here, or is not of its schema.
+    """
+    return read(datasets_dir / config["data"]["parquet"], load_schema(config["data"]["schema"]))
+
+
+def read(path: Path, schema: Schema) -> Dataset:
+    """Read a stored dataset. Computed features are computed here, each row's from what had arrived before it.
 
     Raises:
         DatasetError: it has not been ingested.
@@ -219,7 +264,7 @@ def read(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray, Report]:
 
         derived = replay(schema, *_arrivals(table, schema), keep_histories=False).features
         features = model_inputs(schema, features, derived)
-    return features, table[schema.label].to_numpy(), report
+    return Dataset(schema, features, table[schema.label].to_numpy(), _timeline(table, schema), report)
 
 
 def read_rows(path: Path, schema: Schema) -> tuple[pd.DataFrame, Report]:
@@ -239,11 +284,9 @@ def _report_of(path: Path, schema: Schema) -> Report:
     return report
 
 
-def read_timeline(path: Path, schema: Schema) -> Timeline | None:
-    """When each stored row happened and who paid; None where the schema has no event time or no card."""
+def _timeline(table: pa.Table, schema: Schema) -> Timeline | None:
     if schema.time != EVENT_TIME or not schema.card:
         return None
-    table = pq.read_table(path, columns=[EVENT_TIME, schema.card])
     days = table[EVENT_TIME].to_numpy().astype("datetime64[D]").astype(np.int64)
     return Timeline(days, pd.factorize(table[schema.card].to_pandas())[0].astype(np.int64))
 

@@ -9,7 +9,7 @@ import pandas as pd
 from training import configuration
 from training.bundle import Bundle
 from training.datasets import parquet_path, storage
-from training.datasets.storage import Report
+from training.datasets.storage import Dataset, Report
 from training.pipeline import Config, train
 from training.schema import load_schema
 from training.splits import Timeline
@@ -108,11 +108,7 @@ def bundle_of(
 ) -> Bundle:
     return train(
         config=small_config(**overrides),
-        schema=load_schema(schema),
-        features=features,
-        labels=labels,
-        timeline=timeline,
-        report=made_up_report(labels),
+        dataset=Dataset(load_schema(schema), features, labels, timeline, made_up_report(labels)),
         bundles_dir=directory,
         signing_key=signing_key,
         on_epoch=lambda epoch, logs: None,

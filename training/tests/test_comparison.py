@@ -9,10 +9,11 @@ from django.core.management import CommandError, call_command
 from scipy.special import expit
 
 from training import configuration
-from training.comparison import Case, Comparison, Contender, Dataset, contenders
+from training.comparison import Case, Comparison, Contender, contenders
+from training.datasets.storage import Dataset
 from training.schema import load_schema
 from training.standings import standings
-from training.tests.support import made_up_rows, store_made_up_dataset
+from training.tests.support import made_up_report, made_up_rows, store_made_up_dataset
 
 CONFIG = configuration.read(overrides={"evaluation.bootstrap_resamples": 20})
 STRATIFIED, TIME = Case("stratified", 0), Case("time", 0)
@@ -21,7 +22,9 @@ STRATIFIED, TIME = Case("stratified", 0), Case("time", 0)
 def comparison(directory, features=None, labels=None, sha256="0" * 64):
     known, known_labels = made_up_rows()
     features, labels = (known if features is None else features), (known_labels if labels is None else labels)
-    return Comparison(Dataset(load_schema("ulb"), features, labels, None, sha256), CONFIG, directory)
+    return Comparison(
+        Dataset(load_schema("ulb"), features, labels, None, made_up_report(labels, sha256)), CONFIG, directory
+    )
 
 
 def quiet(said):

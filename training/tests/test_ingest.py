@@ -141,7 +141,8 @@ def arff_of(content):
 
 def test_it_stores_the_file_that_the_user_names_as_typed_parquet(published, content, stored, capsys):
     call_command("ingest", file=published(content))
-    features, labels, report = storage.read(stored(), SCHEMA)
+    dataset = storage.read(stored(), SCHEMA)
+    features, labels, report = dataset.features, dataset.labels, dataset.report
     original = pd.read_csv(io.BytesIO(content))
     exact = [SCHEMA.feature_names.index(name) for name in ("Time", "Amount")]
     np.testing.assert_array_equal(features[:, exact], original[["Time", "Amount"]])

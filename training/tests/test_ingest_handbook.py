@@ -49,7 +49,8 @@ def ingest(tmp_path, settings):
         else:
             frame.to_csv(path, index=False)
         call_command("ingest", schema="handbook", source=str(path))
-        return storage.read(parquet_path(settings.DATASETS_DIR, "handbook"), SCHEMA)
+        dataset = storage.read(parquet_path(settings.DATASETS_DIR, "handbook"), SCHEMA)
+        return dataset.features, dataset.labels, dataset.report
 
     return run
 

@@ -240,22 +240,21 @@ def test_different_transactions_of_equal_values_are_all_trained_on(toll, tmp_pat
         fraud=(random.random(rows) < 0.1).astype(int),
     )
     toll(frame, suffix=".parquet")
-    schema = load_schema("toll")
-    features, labels, report = storage.read(target, schema)
+    dataset = storage.read(target, load_schema("toll"))
     config = {"protocol": "stratified", "test": 0.2, "validation": 0.2, "seed": 0}
-    split = split_rows(config, schema, features, labels, None)
+    split = split_rows(config, dataset)
     assert sum(map(len, vars(split).values())) == rows
-    assert (report.rows, report.duplicates) == (rows, 0)
+    assert (dataset.report.rows, dataset.report.duplicates) == (rows, 0)
 
 
 def test_a_number_that_is_no_model_input_is_stored_and_not_trained_on(toll, target):
     axles = '[[feature]]\nname = "axles"\nunit = "1"\nminimum = 0\nmaximum = 9\ndescription = "Axles."\nmodel = false\n'
     times = ["2026-11-01", "2026-11-02"]
     stored = toll(toll_rows(times, axles=[2, 3]), further=axles)
-    features, labels, _ = storage.read(target, load_schema("toll"))
+    dataset = storage.read(target, load_schema("toll"))
     assert list(stored["axles"]) == [2, 3]
-    assert features.tolist() == [[3.2], [3.2]]
-    assert labels.tolist() == [1, 0]
+    assert dataset.features.tolist() == [[3.2], [3.2]]
+    assert dataset.labels.tolist() == [1, 0]
 
 
 GOOD = toll_rows(["2026-11-01", "2026-11-02"])

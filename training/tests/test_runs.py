@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from fraudsite.celery import app
 from fraudsite.testing import suspended, worker_environment
-from training import configuration, runs
+from training import configuration, run_queue, runs
 from training.exceptions import TrainingRefused
 from training.models import TrainingRun
 
@@ -90,7 +90,7 @@ def test_one_run_of_a_schema_is_under_way_at_a_time(client, mel, sent):
     client.force_login(mel)
     run = waiting()
     assert "is being trained already" in client.post(START, answers()).content.decode()
-    runs.cancel(run)
+    run_queue.cancel(run)
     assert client.post(START, answers()).status_code == 302
 
 
@@ -142,23 +142,23 @@ def test_a_cancelled_run_ends_with_its_epoch_and_registers_nothing(bundle, clien
     monkeypatch.setattr(runs, "WRITTEN_EVERY_S", 0.0)
     run = waiting(**{"model.epochs": 1000, "model.patience": 1000})
     client.force_login(mel)
-    monkeypatch.setattr(runs, "read_dataset", cancelling(client, run, runs.read_dataset))
+    monkeypatch.setattr(runs.storage, "read_chosen", cancelling(client, run, runs.storage.read_chosen))
     runs.perform(run.pk)
     run.refresh_from_db()
     assert (run.state, run.version) == (State.CANCELLED, None)
 
 
 def cancelling(client, run, then):
-    def read(config):
+    def read(directory, config):
         assert client.post(page_of(run)).status_code == 302
-        return then(config)
+        return then(directory, config)
 
     return read
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_run_whose_worker_was_killed_says_so(bundle, redis_server, client, mel, settings, tmp_path):
-    run = runs.start(quick(**{"model.epochs": 100_000, "model.patience": 100_000}), promote="never", by="mel")
+    run = run_queue.start(quick(**{"model.epochs": 100_000, "model.patience": 100_000}), promote="never", by="mel")
     command = [sys.executable, "-m", "celery", "-A", "fraudsite", "worker", "-Q", "training", "--pool", "solo"]
     with (tmp_path / "worker.log").open("wb") as log:
         process = subprocess.Popen(command, env=worker_environment(), stdout=log, stderr=subprocess.STDOUT)
@@ -176,7 +176,7 @@ def test_a_run_whose_worker_was_killed_says_so(bundle, redis_server, client, mel
     told = progress_of(client, run)
     assert told["state"] == "failed"
     assert "killed for memory" in told["failure"]
-    runs.start(quick(), promote="never", by="mel")  # and another can be started
+    run_queue.start(quick(), promote="never", by="mel")  # and another can be started
 
 
 @pytest.mark.django_db(transaction=True)
@@ -184,11 +184,11 @@ def test_a_run_that_could_not_be_sent_says_so_and_keeps_no_other_from_being_star
     with redis.Redis.from_url(settings.REDIS_URL) as connection:
         process_id = connection.info("server")["process_id"]
     with suspended(process_id):
-        run = runs.start(quick(), promote="never", by="mel")
+        run = run_queue.start(quick(), promote="never", by="mel")
     run.refresh_from_db()
     assert run.state == State.FAILED
     assert "broker" in run.failure
-    again = runs.start(quick(), promote="never", by="mel")
+    again = run_queue.start(quick(), promote="never", by="mel")
     assert TrainingRun.objects.get(pk=again.pk).state == State.QUEUED
 
 
@@ -197,11 +197,11 @@ def test_a_run_that_is_heard_of_is_not_given_up(bundle):
     run = waiting()
     now = timezone.now()
     TrainingRun.objects.update(state=State.RUNNING, started_at=now - timedelta(hours=5), heard_at=now)
-    runs.give_up_the_lost()
+    run_queue.give_up_the_lost()
     run.refresh_from_db()
     assert run.state == State.RUNNING
     with pytest.raises(TrainingRefused):
-        runs.start(quick(), promote="never", by="mel")
+        run_queue.start(quick(), promote="never", by="mel")
 
 
 def test_it_goes_to_a_queue_of_its_own_and_is_not_begun_twice():

@@ -124,8 +124,9 @@ def test_the_seed_protocol_prints_the_published_figures_beside_ours(train):
 def test_it_says_what_became_of_duplicates(train, settings):
     made_up = parquet_path(settings.DATASETS_DIR, "ulb")
     schema = load_schema("ulb")
-    features, labels, report = storage.read(made_up, schema)
-    frame = pd.DataFrame(features, columns=schema.feature_names).assign(**{schema.label: labels})
+    dataset = storage.read(made_up, schema)
+    frame = pd.DataFrame(dataset.features, columns=schema.feature_names).assign(**{schema.label: dataset.labels})
+    report = dataset.report
     doubled = pd.concat([frame, frame[:25]])
     storage.write(doubled, schema, storage.validate(doubled, schema, source_sha256=report.source_sha256), made_up)
     _, said = train()

@@ -10,7 +10,8 @@ from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
 
 from fraudsite.testing import worker_environment
-from training import configuration, runs, search, studies
+from training import configuration, search, studies
+from training.datasets import storage
 from training.models import ModelVersion
 
 QUICK = ["model.architecture=mlp", "model.epochs=2", "evaluation.bootstrap_resamples=5"]
@@ -63,15 +64,15 @@ def test_a_study_is_a_file_of_its_directory(wrong):
 def test_test_rows_are_never_seen(name, monkeypatch):
     """The values of test rows could not matter less: they are not numbers."""
     study = tune(name, trials=1)
-    dataset = runs.read_dataset(study.user_attrs["configuration"])
+    dataset = storage.read_chosen(django_settings.DATASETS_DIR, study.user_attrs["configuration"])
     config = study.user_attrs["configuration"]["split"]
-    split = search.pipeline.split_rows(config, dataset.schema, dataset.features, dataset.labels, None)
+    split = search.pipeline.split_rows(config, dataset)
     monkeypatch.setattr(search.pipeline, "split_rows", lambda *_: split)
     spoilt = dataset.features.copy()
     spoilt[split.test] = np.nan
     for features in (dataset.features, spoilt):
         study.enqueue_trial(study.best_params)
-        studies.try_one(study, dataclasses.replace(dataset, features=features))
+        search.run_trial(study, dataclasses.replace(dataset, features=features))
     assert study.trials[-1].value == study.trials[-2].value == study.best_value
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from training import configuration, report
-from training.comparison import PROTOCOLS, Case, Comparison, Contender, Dataset, contenders
+from training.comparison import PROTOCOLS, Case, Comparison, Contender, contenders
 from training.datasets import storage
 from training.exceptions import ConfigurationError, FraudsiteError, did_you_mean
 from training.schema import load_schema
@@ -43,9 +43,7 @@ class Command(BaseCommand):
                 raise ConfigurationError(f"--{name} must be 1 or more.")
         schema = load_schema(options["schema"])
         config = configuration.chosen(schema.name, None, {})
-        path = settings.DATASETS_DIR / config["data"]["parquet"]
-        features, labels, stored = storage.read(path, schema)
-        dataset = Dataset(schema, features, labels, storage.read_timeline(path, schema), stored.source_sha256)
+        dataset = storage.read_chosen(settings.DATASETS_DIR, config)
         directory = settings.VAR_DIR / "evaluation" / schema.name
         comparison = Comparison(dataset, config, directory)
         cases = [
@@ -64,8 +62,8 @@ class Command(BaseCommand):
             found = standings(cells, config, say=status.update)
         facts = {
             "schema": schema.name,
-            "rows": f"{stored.rows:,}, of which {stored.frauds:,} fraud",
-            "SHA-256": stored.source_sha256,
+            "rows": f"{dataset.report.rows:,}, of which {dataset.report.frauds:,} fraud",
+            "SHA-256": dataset.report.source_sha256,
             "results": f"{len(cells)} of {len(plan)} planned",
         }
         page, text = report.write(found, config, facts, options["output"] or directory)

@@ -2,6 +2,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.box import SIMPLE
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from training import configuration, families, runs
 from training.bundle import Bundle
+from training.datasets import storage
 from training.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, METRIC_NAMES, PUBLISHED
 from training.exceptions import FraudsiteError
 
@@ -45,7 +47,7 @@ class Command(BaseCommand):
         if options["seed"] is not None:
             overrides["model.seed"] = options["seed"]
         config = configuration.chosen(options["schema"], options["config"], overrides)
-        dataset = runs.read_dataset(config)
+        dataset = storage.read_chosen(settings.DATASETS_DIR, config)
         console = Console()
         console.print(f"{dataset.report.rows:,} rows, {dataset.report.frauds:,} frauds. Loading the model's library …")
         columns = (TextColumn("Training"), BarColumn(12), MofNCompleteColumn(), TextColumn("epochs"))

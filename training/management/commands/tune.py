@@ -10,7 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from training import configuration, runs, search, studies
+from training import configuration, search, studies
+from training.datasets import storage
 from training.exceptions import FraudsiteError
 from training.tasks import tune
 
@@ -71,9 +72,9 @@ class Command(BaseCommand):
         )
 
     def _here(self, study: optuna.Study, config: dict[str, Any], trials: int) -> Any:
-        dataset = runs.read_dataset(config)
+        dataset = storage.read_chosen(settings.DATASETS_DIR, config)
         while search.done(study) < trials:
-            studies.try_one(study, dataset)
+            search.run_trial(study, dataset)
             yield _best(study)
 
     def _by_workers(self, study: optuna.Study, config: dict[str, Any], trials: int) -> Any:

@@ -1,0 +1,78 @@
+"""Training runs that wait for a worker: started, cancelled, and given up when their worker is lost."""
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import redis
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerError
+
+from training import families
+from training.exceptions import TrainingRefused
+from training.models import TrainingRun
+from training.tasks import train
+
+if TYPE_CHECKING:
+    from training.pipeline import Config
+
+logger = logging.getLogger(__name__)
+
+State = TrainingRun.State
+
+
+def start(config: "Config", *, promote: str, by: str) -> TrainingRun:
+    """Have a worker of the queue `training` train this.
+
+    Raises:
+        TrainingRefused: another run of the same schema waits or is under way.
+    """
+    give_up_the_lost()
+    schema = config["data"]["schema"]
+    try:
+        with transaction.atomic():
+            run = TrainingRun.objects.create(
+                schema=schema,
+                configuration=config,
+                epochs=families.hyperparameters(config)["epochs"],
+                promote=promote,
+                by=by,
+            )
+    except IntegrityError as error:
+        raise TrainingRefused(f"A model of {schema} is being trained already: wait for it, or cancel it.") from error
+    transaction.on_commit(lambda: _send(run))
+    return run
+
+
+def _send(run: TrainingRun) -> None:
+    """Have a worker take the run; what cannot be sent must not keep the next one from being started."""
+    try:
+        train.apply_async((run.pk,), retry=False)
+    except (BrokerError, redis.RedisError, OSError) as error:
+        logger.warning("Training run %s was not sent: %s", run.pk, error)
+        TrainingRun.objects.filter(pk=run.pk, state=State.QUEUED).update(
+            state=State.FAILED,
+            finished_at=timezone.now(),
+            failure="The message broker does not answer. Start it again.",
+        )
+
+
+def cancel(run: TrainingRun) -> bool:
+    """Stop a run at the end of its epoch. Returns False when it had ended before."""
+    return bool(
+        TrainingRun.objects.filter(pk=run.pk, state__in=TrainingRun.ACTIVE).update(
+            state=State.CANCELLED, finished_at=timezone.now()
+        )
+    )
+
+
+def give_up_the_lost() -> None:
+    """Say of runs whose worker was killed that they have failed. Called by whoever looks at runs or starts one."""
+    now, silence_s = timezone.now(), settings.TRAINING_SILENCE_S
+    TrainingRun.objects.filter(state=State.RUNNING, heard_at__lt=now - timedelta(seconds=silence_s)).update(
+        state=State.FAILED,
+        finished_at=now,
+        failure=f"Its worker has said nothing for {silence_s} s: it was stopped, or killed for memory.",
+    )
