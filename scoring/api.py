@@ -155,8 +155,9 @@ class BatchView(APIView):
     )
     def post(self, request: Request) -> HttpResponse:
         received_at = timezone.now()
-        refuse_card_data({}, {"X-Request-ID": request.META.get("HTTP_X_REQUEST_ID")})
-        if "HTTP_IDEMPOTENCY_KEY" in request.META:
+        key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+        refuse_card_data({}, {"X-Request-ID": request.META.get("HTTP_X_REQUEST_ID"), "Idempotency-Key": key})
+        if key is not None:
             each = "Idempotency-Key: a list has none. Send a transaction_id in each of its transactions."
             raise InvalidFields(errors=[FieldError("", "idempotency_key_of_a_list", each)])
         results: dict[int, bytes] = {}

@@ -35,6 +35,7 @@ _BEGINNING = re.compile("(?=" + "|".join(f"(?P<{name}>{first})" for name, (first
 GROUPINGS = {(4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4), (4, 3, 3, 3), (4, 4, 5)}
 # In other groups only these lengths are believed, and no two groups of 7, in which order numbers are written.
 LENGTHS_IN_ANY_GROUPS = (14, 15, 16, 19)
+DASHES_AMONG_LETTERS = "ーㅡ一"  # of Japanese, Korean and Chinese
 # Among further digits a number of 12 or 13 would be found everywhere.
 SHORTEST_AMONG_DIGITS = 14
 
@@ -80,9 +81,12 @@ def holds_card_number(text: str) -> bool:
 
 
 def _plain(character: str) -> str:
-    """The ASCII digit that another script's digit stands for, or the character as it is."""
+    """The ASCII digit that another script's digit stands for, a dash for a letter that is written as one, or the
+    character as it is."""
     digit = unicodedata.digit(character, None)
-    return character if digit is None else str(digit)
+    if digit is not None:
+        return str(digit)
+    return "-" if character in DASHES_AMONG_LETTERS else character
 
 
 def _is_uuid(digits: str) -> bool:

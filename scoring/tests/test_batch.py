@@ -103,8 +103,9 @@ def test_it_refuses_an_idempotency_key_and_says_what_to_send(acme_api, key):
 
 
 @pytest.mark.django_db
-def test_it_refuses_a_card_number_as_request_id(acme_api):
-    headers = {"X-Request-ID": "4111-1111-1111-1111"}
+@pytest.mark.parametrize("header", ["X-Request-ID", "Idempotency-Key"])
+def test_it_refuses_a_card_number_in_a_header(acme_api, header):
+    headers = {header: "4111-1111-1111-1111"}
     response = acme_api.post(
         "/api/v1/predict/batch", data='{"transactions": [{}]}', content_type="application/json", headers=headers
     )

@@ -1,6 +1,7 @@
 """Card numbers are found however they are written, and ordinary ids and times are not taken for them: both measured."""
 
 import random
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -187,6 +188,17 @@ def test_it_takes_bare_digits_for_a_card_as_often_as_the_documentation_says():
 )
 def test_it_finds_a_card_in_disguise(text):
     assert holds_card_number(text)
+
+
+def test_it_finds_a_card_whatever_unicode_has_for_digits_dashes_and_spaces():
+    characters = list(map(chr, range(0x20000)))
+    zeros = [one for one in characters if unicodedata.decimal(one, None) == 0]
+    assert len(zeros) > 50
+    assert [zero for zero in zeros if not holds_card_number(in_script("4111111111111111", zero))] == []
+    kinds = {"Pd", "Zs", "Zl", "Zp", "Cf", "Cc", "Pc", "Po", "Ps", "Pe", "Sm", "Sk", "So", "Mn"}
+    between = [one for one in characters if unicodedata.category(one) in kinds and one != "\N{DIGIT ZERO}"]
+    missed = [one for one in [*between, *"ーｰㅡ一"] if not holds_card_number(grouped("4111111111111111", one))]
+    assert [hex(ord(one)) for one in missed if not any(map(str.isalnum, unicodedata.normalize("NFKC", one)))] == []
 
 
 @pytest.mark.parametrize("text", ["", "4" * 11, "4111111111111112", "9" * 60, "4111 1111 a 1111 1111", "1" * 16])
