@@ -272,6 +272,8 @@ REVIEW_CLAIM_S = integer("REVIEW_CLAIM_S", 300, 0, 86_400)
 UNDO_S = integer("UNDO_S", 10, 0, 3_600)
 # "Select all" stands for so many rows at most, whose keys the page carries; confirmed, each is a field of its own.
 MASS_ACTION_LIMIT = integer("MASS_ACTION_LIMIT", 1_000, 1, 10_000)
+SEARCH_RECENT_ROWS = integer("SEARCH_RECENT_ROWS", 100_000, 1, 10_000_000)
+SEARCH_RESULTS_LIMIT = integer("SEARCH_RESULTS_LIMIT", 1_000, 1, 10_000)
 DATA_UPLOAD_MAX_NUMBER_FIELDS = MASS_ACTION_LIMIT + 1_000
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 AUTH_PASSWORD_VALIDATORS = [

@@ -24,15 +24,28 @@ from scoring.exceptions import TooManyKeys
 from scoring.label_admin import CorrectableAdmin
 from scoring.models import ApiKey, Client, Fallback, Pending, Prediction, Transaction
 from scoring.read_only import ReadOnlyAdmin
+from scoring.search import TransactionSearch
+from training.schema import schema_names
+
+
+class SchemaFilter(admin.SimpleListFilter):
+    """Offers the schemas that there are: to look for those of the rows, Django would read the whole table."""
+
+    title = parameter_name = "schema"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
+        return [(name, name) for name in schema_names()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Transaction]) -> QuerySet[Transaction]:
+        return queryset.filter(schema=self.value()) if self.value() else queryset
 
 
 @admin.register(Transaction)
-class TransactionAdmin(CorrectableAdmin):
+class TransactionAdmin(TransactionSearch, CorrectableAdmin):
     list_display = ["received", "transaction_id", "client", "money", "decision", "id"]
-    list_filter = ["client", "schema", "received_at"]
+    list_filter = ["client", SchemaFilter, "received_at"]
     list_select_related = ["client", "prediction", "fallback", "pending"]
-    search_fields = ["id", "transaction_id__exact"]
-    search_help_text = "Fraudsite's id, or the client's own transaction id."
+    transaction_path = "pk"
     date_hierarchy = "received_at"
     ordering = ["-received_at"]
     fields = [
@@ -91,12 +104,10 @@ class TransactionAdmin(CorrectableAdmin):
 
 
 @admin.register(Prediction)
-class PredictionAdmin(ReadOnlyAdmin):
+class PredictionAdmin(TransactionSearch, ReadOnlyAdmin):
     list_display = ["created", "score", "badge", "amount", "latency", "client", "version"]
     list_filter = ["decision", "model_version", "transaction__client", "created_at"]
     list_select_related = ["transaction__client"]
-    search_fields = ["transaction__id", "transaction__transaction_id__exact"]
-    search_help_text = "Fraudsite's id, or the client's own transaction id."
     date_hierarchy = "created_at"
     ordering = ["-created_at"]
     fields = [
@@ -159,12 +170,10 @@ class PredictionAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Fallback)
-class FallbackAdmin(ReadOnlyAdmin):
+class FallbackAdmin(TransactionSearch, ReadOnlyAdmin):
     list_display = ["created", "badge", "reason", "amount", "client", "score"]
     list_filter = ["decision", "reason", "transaction__client", "created_at"]
     list_select_related = ["transaction__client", "transaction__prediction", "transaction__pending"]
-    search_fields = ["transaction__id", "transaction__transaction_id__exact"]
-    search_help_text = "Fraudsite's id, or the client's own transaction id."
     date_hierarchy = "created_at"
     ordering = ["-created_at"]
     fields = ["transaction_link", "client", "amount", "badge", "reason", "latency", "created", "score"]
@@ -201,12 +210,10 @@ class FallbackAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Pending)
-class PendingAdmin(ReadOnlyAdmin):
+class PendingAdmin(TransactionSearch, ReadOnlyAdmin):
     list_display = ["due", "standing", "attempts", "amount", "client", "fault"]
     list_filter = ["attempts", "transaction__client", "due_at"]
     list_select_related = ["transaction__client"]
-    search_fields = ["transaction__id", "transaction__transaction_id__exact"]
-    search_help_text = "Fraudsite's id, or the client's own transaction id."
     ordering = ["-attempts", "due_at"]
     fields = ["transaction_link", "client", "amount", "standing", "attempts", "sent", "due", "fault", "request_id"]
     actions = ["retry"]

@@ -17,6 +17,7 @@ from scoring import labelling
 from scoring.cells import at, link, said_badge, said_table
 from scoring.models import Label, Review, Transaction
 from scoring.read_only import ReadOnlyAdmin
+from scoring.search import TransactionSearch
 from training.exceptions import FraudsiteError
 
 
@@ -97,7 +98,7 @@ def _corrections(latest: Label | None, review: Review | None) -> list[tuple[str,
 
 
 @admin.register(Label)
-class LabelAdmin(ReadOnlyAdmin):
+class LabelAdmin(TransactionSearch, ReadOnlyAdmin):
     list_display = ["recorded", "badge", "source", "author", "reason", "transaction"]
     list_filter = ["is_fraud", "source", "author", "created_at"]
     list_select_related = ["author", "transaction"]

@@ -84,6 +84,8 @@ class Transaction(models.Model):
                 fields=["client", "transaction_id"],
                 condition=models.Q(transaction_id__isnull=False),
                 name="one_row_per_client_transaction_id",
+                # Byte by byte, so that the index that keeps the rule also finds ids by their beginning.
+                opclasses=["int8_ops", "varchar_pattern_ops"],
             )
         ]
         indexes = [models.Index(fields=["-received_at"], name="transaction_received")]

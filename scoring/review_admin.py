@@ -32,6 +32,7 @@ from scoring.cells import (
 )
 from scoring.label_admin import CorrectableAdmin, may_decide, with_undo
 from scoring.models import Client, Review, Transaction
+from scoring.search import TransactionSearch
 from training.exceptions import StaleHistory
 
 # Where Django's links keep the filter of the list that they are in.
@@ -65,7 +66,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(Review)
-class ReviewAdmin(CorrectableAdmin):
+class ReviewAdmin(TransactionSearch, CorrectableAdmin):
     """The queue of the analysts: highest score first, closed from the list or, one after the other, from the page."""
 
     list_display = ["score", "badge", "amount", "reasons_shown", "client", "opened", "state_shown", "reviewer"]
@@ -76,8 +77,7 @@ class ReviewAdmin(CorrectableAdmin):
         "reviewer",
         "claimed_by",
     ]
-    search_fields = ["prediction__transaction__id", "prediction__transaction__transaction_id__exact"]
-    search_help_text = "Fraudsite's id, or the client's own transaction id."
+    transaction_path = "prediction__transaction"
     ordering = ["-fraud_score"]
     actions = ["confirm_fraud", "mark_legitimate"]
     gone_message = "{} had been closed already and kept their label."
