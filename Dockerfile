@@ -18,5 +18,5 @@ EXPOSE 8000
 # Of the web server; the other processes have checks of their own in docker-compose.yml.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
-CMD ["granian", "--interface", "asgi", "--host", "0.0.0.0", "--port", "8000", \
-     "--respawn-failed-workers", "--workers-kill-timeout", "30", "fraudsite.asgi:application"]
+CMD ["python", "-m", "fraudsite.web", "--host", "0.0.0.0", "--port", "8000", \
+     "--respawn-failed-workers", "--workers-kill-timeout", "30"]

@@ -6,6 +6,7 @@ ASGI hands each call to a thread; so the calls that come by the thousand are giv
 
 import asyncio
 import gc
+import multiprocessing
 from collections.abc import Iterable
 from io import BytesIO
 from typing import Any, cast
@@ -18,7 +19,7 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.security import SecurityMiddleware
 from django.urls import resolve
 
-from fraudsite import wsgi
+from fraudsite import lifeline, wsgi
 from fraudsite.middleware import RequestIdMiddleware
 
 
@@ -136,6 +137,9 @@ async def _lifespan(receive: Any, send: Any) -> None:
         await asyncio.wait(_in_threads)
     await send({"type": "lifespan.shutdown.complete"})
 
+
+if server := multiprocessing.parent_process():  # whose worker this is: alone, it would listen on for nobody
+    lifeline.follow_parent(server.pid)
 
 # What is loaded by now stays for good: the collector need not walk through it again and again.
 gc.collect()

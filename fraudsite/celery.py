@@ -2,11 +2,12 @@ import os
 import sys
 from typing import Any
 
+from billiard import current_process
 from celery import Celery
-from celery.signals import before_task_publish, task_postrun, task_prerun
+from celery.signals import before_task_publish, task_postrun, task_prerun, worker_process_init
 from django import db
 
-from fraudsite import broker, command_line
+from fraudsite import broker, command_line, lifeline
 from scoring import request_ids
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fraudsite.settings")
@@ -39,3 +40,10 @@ def drop_request_ids(**_: Any) -> None:
 def close_old_connections(**_: Any) -> None:
     """What Django does before a request: close database connections that are broken or too old."""
     db.close_old_connections()
+
+
+@worker_process_init.connect
+def follow_worker(**_: Any) -> None:
+    """Of a worker with several processes, none goes on alone. The first one is nobody's."""
+    if current_process().name != "MainProcess":  # the solo pool sends this signal in the first one
+        lifeline.follow_parent()

