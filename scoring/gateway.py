@@ -249,6 +249,9 @@ class Gateway:
                 if not self._closed.wait(0.5):
                     logger.warning("Waiting for Redis: %s", error)
                 continue
+            except msgspec.MsgspecError as error:  # of a worker of another version; who waits for it is told in time
+                logger.error("A worker's reply cannot be read: %s", error)
+                continue
             if reply:
                 self._settle(reply)
 
