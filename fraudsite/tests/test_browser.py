@@ -1,5 +1,6 @@
 """What people see and do, in a real browser in front of a real web server and worker."""
 
+import io
 import re
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -9,12 +10,14 @@ import pytest
 from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
+from PIL import Image, ImageStat
 from playwright.sync_api import expect
 
 from fraudsite.testing import fraudulent_payload, seed_payload
 from monitoring import services as monitoring_services
+from monitoring.models import DriftReport
 from monitoring.rollups import update_rollups
-from monitoring.tests.support import made_up_fields, predict
+from monitoring.tests.support import fall_back, made_up_fields, predict
 from scoring import services
 from scoring.models import Label, Prediction, Review
 
@@ -276,4 +279,70 @@ def test_the_page_about_the_api_shows_every_call_and_breaks_no_rule(browser, sit
     visitor.page.goto("/api/v1/docs")
     expect(visitor.page.locator(".opblock-summary-path").filter(has_text=re.compile("predict"))).to_have_count(4)
     assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert visitor.complaints == []
+
+
+def brightness(place):
+    """Of what is seen, from 0 to 255."""
+    return ImageStat.Stat(Image.open(io.BytesIO(place.screenshot())).convert("L")).mean[0]
+
+
+@pytest.mark.parametrize("how", ["system", "toggle"])
+def test_plots_and_the_page_about_the_api_are_dark_where_that_is_wanted(browser, site, mel, champion, how):
+    visitor = Visitor(browser, site).log_in(mel)
+    page = visitor.page
+    page.goto(reverse("admin:training_modelversion_change", args=[champion.pk]), wait_until="networkidle")
+    assert brightness(page.locator(".plots img").first) > 180
+    if how == "system":
+        page.emulate_media(color_scheme="dark")
+    else:
+        while page.locator("html").get_attribute("data-theme") != "dark":
+            page.locator(".theme-toggle:visible").click()
+    for plot in page.locator(".plots img").all():
+        assert brightness(plot) < 80
+    page.goto("/api/v1/docs")
+    expect(page.locator(".opblock-summary-path").first).to_be_visible()
+    assert brightness(page) < 80
+    expect(page.locator(".opblock-summary-description").first).to_have_css("color", re.compile(r"rgb\(2\d\d"))
+    assert visitor.complaints == []
+
+
+@pytest.mark.parametrize("width", [390])
+def test_every_page_fits_a_phone(browser, site, post, ada, champion, acme, width):
+    some = settings.DRIFT_MIN_SAMPLES
+    predict(champion, acme, [timezone.now() - timedelta(minutes=2)] * some, fields=made_up_fields(some))
+    fall_back(acme, [timezone.now()])
+    monitoring_services.measure_drift(schema="ulb")
+    alert = post(fraudulent_payload(transaction_id="order-1"))["id"]
+    visitor = Visitor(browser, site, width)
+    page = visitor.page
+    page.goto(reverse("admin:login"))
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    visitor.log_in(ada)
+    changed = [("scoring_review", alert), ("scoring_transaction", alert), ("scoring_prediction", alert)]
+    changed += [("training_modelversion", champion.pk), ("monitoring_driftreport", DriftReport.objects.get().pk)]
+    listed = ("review", "transaction", "prediction", "label", "fallback", "pending", "client", "apikey")
+    addresses = [reverse(f"admin:{name}_change", args=[pk]) for name, pk in changed]
+    addresses += [reverse(f"admin:scoring_{name}_changelist") for name in listed]
+    addresses += [reverse(f"admin:{name}_changelist") for name, _ in changed[-2:]]
+    addresses += [
+        reverse("admin:training_trainingrun_add"),
+        reverse("at_work", args=[champion.pk]),
+        reverse("admin:index"),
+    ]
+    for address in addresses:
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+        cut_off = (
+            "cells => cells.filter(cell => cell.getBoundingClientRect().right > innerWidth).map(cell => cell.className)"
+        )
+        assert page.locator("#result_list tbody td, .model-report td").evaluate_all(cut_off) == [], address
+    page.goto(QUEUE)
+    box = page.locator("#result_list .field-reasons_shown").bounding_box()
+    assert box["x"] + box["width"] <= width
+    visitor.open_dashboard()
+    expect(visitor.frame.locator("#alerts tbody tr").first).to_contain_text("12.50")
+    assert visitor.frame.locator("html").evaluate("page => page.scrollWidth") <= width
+    wider = "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.textContent)"
+    assert visitor.frame.locator(".tile, .tile strong, .rows").evaluate_all(wider) == []
     assert visitor.complaints == []

@@ -1,3 +1,9 @@
+// On a narrow window each cell of a list stands by itself: it says what its column is called.
+const titles = [...document.querySelectorAll("#result_list thead th")].map((head) => head.textContent.trim());
+for (const row of document.querySelectorAll("#result_list tbody tr")) {
+  [...row.cells].forEach((cell, place) => (cell.dataset.title = titles[place] || ""));
+}
+
 // What is offered for some seconds is gone when they have passed.
 for (const undo of document.querySelectorAll(".undo")) {
   setTimeout(() => undo.remove(), undo.dataset.seconds * 1000);
