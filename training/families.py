@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 from scipy.special import expit
 
+from training import stages
 from training.bundle import Bundle
 from training.calibration import Calibration
 from training.exceptions import BundleRefused, ConfigurationError
@@ -136,8 +137,10 @@ def family_of(architecture: str) -> Family:
     return cast(Family, importlib.import_module(FAMILIES[architecture].module))
 
 
-def trained(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, *, seed: int) -> Scorer:
-    """Train a model of `hyperparameters["architecture"]` that nobody keeps. See `Family.fit`."""
+def trained(
+    hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, *, seed: int, who: str = "model"
+) -> Scorer:
+    """Train a model of `hyperparameters["architecture"]` that nobody keeps. See `Family.fit`. `who` it is, is told."""
     architecture = hyperparameters["architecture"]
     family = family_of(architecture)
     fitted = family.fit(
@@ -146,7 +149,9 @@ def trained(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, *
         train=train,
         validation=validation,
         seed=seed,
-        on_epoch=lambda epoch, said: None,
+        on_epoch=lambda epoch, said: stages.enter(
+            f"Training the {who} ({architecture}), epoch {epoch} of {hyperparameters['epochs']}"
+        ),
     )
     return family.restore(architecture, hyperparameters, fitted.files)
 

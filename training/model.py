@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from sklearn.metrics import average_precision_score, log_loss
 
-from training import families, preprocessing
+from training import families, preprocessing, stages
 from training.distillation import Lessons
 from training.exceptions import BundleRefused
 from training.families import Fitted, OnEpoch, Rows
@@ -249,7 +249,8 @@ def _lessons(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows) 
         train, validation = ((rows.copy(), labels) for rows, labels in (train, validation))
         for rows, _ in (train, validation):
             rows[:, time] %= DAY_S
-    teacher = families.trained(hyperparameters["teacher"], train, validation, seed=seed)
+    teacher = families.trained(hyperparameters["teacher"], train, validation, seed=seed, who="teacher")
+    stages.enter("Asking the teacher about the training rows")
     return Lessons(*train, teacher, np.random.default_rng(seed))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from training import calibration, evaluation, families, plots, policy, preprocessing, splits
+from training import calibration, evaluation, families, plots, policy, preprocessing, splits, stages
 from training.bundle import Bundle, Scored, write_bundle
 from training.calibration import Calibration
 from training.datasets.storage import Dataset
@@ -55,6 +55,7 @@ def train(
     schema, features, labels, timeline = dataset.schema, dataset.features, dataset.labels, dataset.timeline
     split = split_rows(config["split"], dataset)
     training_rows = features[split.train]
+    stages.enter(f"Training the model ({architecture})")
     fitted = family.fit(
         architecture=architecture,
         hyperparameters=hyperparameters,
@@ -63,6 +64,7 @@ def train(
         seed=seed,
         on_epoch=on_epoch,
     )
+    stages.enter("Scoring the validation and test rows")
     scorer = family.restore(architecture, hyperparameters, fitted.files)
     amounts = dataset.amounts
     parts = {"validation": split.validation, "test": split.test}
@@ -74,10 +76,12 @@ def train(
         )
         for name, part in parts.items()
     }
+    stages.enter("Calibrating, and choosing the thresholds")
     calibrate, losses = _calibrated(config, raw["validation"])
     scored = {name: rows._replace(scores=calibrate(rows.scores)) for name, rows in raw.items()}
     days = {name: dataset.days_of(part) for name, part in parts.items()}
     review, block = _thresholds(config, scored["validation"], days["validation"])
+    stages.enter(f"Judging, on {config['evaluation']['bootstrap_resamples']} resamples of the validation and test rows")
     metrics = {
         name: policy.judged(
             config["policy"],
@@ -93,6 +97,7 @@ def train(
             rows, when, cards = scored[name], timeline.day[part], timeline.card[part]
             precision = evaluation.card_precision(rows.labels, rows.scores, when, cards, top=100)
             metrics[name]["card_precision_100"] = precision
+    stages.enter("Measuring what each feature is worth")
     now = datetime.now(UTC)
     description = {
         "created_at": now.isoformat(),
@@ -124,6 +129,7 @@ def train(
             seed=seed,
         ),
     }
+    stages.enter("Drawing the plots and writing the bundle")
     return write_bundle(
         bundles_dir / f"{now:%Y%m%d-%H%M%S}-{schema.name}-{config['split']['protocol']}-{seed}",
         description=description,

@@ -111,7 +111,7 @@ def _scores(scored: Scored, threshold: float) -> bytes:
     axes.hist(scores[labels == 1], bins, color="#b3261e", alpha=0.7, label="fraud", log=True)
     axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.3f}")
     _plain_numbers(axes.yaxis)
-    axes.legend()
+    axes.legend(loc="upper right")
     return _png(figure)
 
 
@@ -125,7 +125,7 @@ def _training(history: dict[str, list[float]], kept_epoch: int) -> bytes:
     axes.set_yscale("log")
     _plain_numbers(axes.yaxis)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend()
+    axes.legend(loc="upper right")
     return _png(figure)
 
 

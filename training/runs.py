@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from training import registry
+from training import registry, stages
 from training.bundle import Bundle
 from training.datasets import storage
 from training.exceptions import FraudsiteError
@@ -49,6 +49,7 @@ def train_and_register(
     Raises:
         FraudsiteError: see `pipeline.train`.
     """
+    stages.enter("Loading the model's library")
     # Here, as the web process, which starts runs and does none, has no use for the libraries that train.
     from training.pipeline import train
 

@@ -17,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sklearn.metrics import average_precision_score
 
-from training import configuration, families, pipeline
+from training import configuration, families, pipeline, stages
 from training.datasets.storage import Dataset
 from training.exceptions import ConfigurationError
 
@@ -109,6 +109,7 @@ def run_trial(
     split = pipeline.split_rows(config["split"], dataset)
     train, validation = dataset.rows(split.train), dataset.rows(split.validation)
     trial = study.ask()
+    stages.enter(f"Trial {trial.number}: loading the model's library")
     try:
         chosen = with_overrides(config, draw(trial, config["model"]["architecture"]))
         hyperparameters = families.hyperparameters(chosen)
@@ -116,6 +117,7 @@ def run_trial(
 
         def report(epoch: int, logs: dict[str, float]) -> None:
             on_epoch(epoch, logs)
+            stages.enter(f"Trial {trial.number}: epoch {epoch}, AUPRC {logs['val_auprc']:.4f}")
             if epoch % every == 0:
                 trial.report(logs["val_auprc"], epoch)
                 if trial.should_prune():

@@ -37,6 +37,7 @@ CORE = (
     "search",
     "simulation",
     "splits",
+    "stages",
     "standings",
     "tokens",
     "trees",

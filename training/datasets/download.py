@@ -7,9 +7,10 @@ from pathlib import Path
 
 import httpx
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
 
+from training import stages
 from training.exceptions import DatasetError
 
 CHUNK_BYTES = 1 << 20
@@ -26,15 +27,17 @@ class Progress:
     def step(self, title: str, total_bytes: int | None, done_bytes: int = 0) -> "Iterator[Step]":
         columns = [TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()]
         with Bars(*columns, TimeRemainingColumn(), console=self._console) as bars:
-            yield Step(bars, bars.add_task(title, total=total_bytes, completed=done_bytes))
+            yield Step(title, bars, bars.add_task(title, total=total_bytes, completed=done_bytes))
 
 
 class Step:
-    def __init__(self, bars: Bars, task: int) -> None:
-        self._bars, self._task = bars, task
+    def __init__(self, title: str, bars: Bars, task: TaskID) -> None:
+        self._title, self._bars, self._task = title, bars, task
+        self.advance(0)
 
     def advance(self, count_bytes: int) -> None:
-        self._bars.advance(self._task, count_bytes)  # type: ignore[arg-type]
+        self._bars.advance(self._task, count_bytes)
+        stages.enter(f"{self._title}: {self._bars.tasks[0].completed / 1e6:,.0f} MB")
 
 
 def download(url: str, target: Path, progress: Progress) -> None:

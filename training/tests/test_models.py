@@ -22,9 +22,13 @@ def models(capsys, *arguments):
 
 
 def test_a_version_is_promoted_and_rolled_back(capsys, versions):
-    assert models(capsys, "promote", "old") == "old: candidate → champion\n"
+    said = models(capsys, "promote", "old")
+    assert said.startswith("old: candidate → champion\n")
+    assert "old decides from now on: workers take it up within" in said
     said = models(capsys, "promote", "new", "--reason", "More recall.", "--by", "mel")
     assert said.startswith("old: champion → retired\nnew: candidate → champion\nAUPRC on 800 test rows is +0.0000")
+    assert "new decides from now on" in said
+    assert "old scores nothing any more; its bundle is kept" in said
     assert models(capsys, "live") == "new\n"
     models(capsys, "rollback")
     assert registry.champion("ulb").pk == "old"

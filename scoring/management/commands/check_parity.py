@@ -3,6 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from training import stages
 from training.exceptions import FraudsiteError
 from training.schema import load_schema
 
@@ -26,14 +27,15 @@ class Command(BaseCommand):
         count = 0
         try:
             schema = load_schema(options["schema"])
-            for difference in arrivals.differences(schema, options["sample"], self._progress):
-                differing.add(difference.transaction)
-                count += 1
-                if count <= SHOWN:
-                    self.stdout.write(
-                        f"{difference.transaction} {difference.feature}: "
-                        f"stored {difference.stored!r}, computed {difference.computed!r}"
-                    )
+            with stages.printed(self.stdout):
+                for difference in arrivals.differences(schema, options["sample"], self._progress):
+                    differing.add(difference.transaction)
+                    count += 1
+                    if count <= SHOWN:
+                        self.stdout.write(
+                            f"{difference.transaction} {difference.feature}: "
+                            f"stored {difference.stored!r}, computed {difference.computed!r}"
+                        )
             left_out = arrivals.of_another_declaration(schema)
         except FraudsiteError as error:
             raise CommandError(str(error)) from error
@@ -45,3 +47,4 @@ class Command(BaseCommand):
 
     def _progress(self, entity: str, share: float) -> None:
         self.stdout.write(f"{entity}: {share:.0%}")
+        stages.enter(f"{entity}: {share:.0%}")

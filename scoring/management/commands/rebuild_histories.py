@@ -3,6 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from training import stages
 from training.exceptions import FraudsiteError
 from training.schema import load_schema
 
@@ -21,7 +22,12 @@ class Command(BaseCommand):
 
         try:
             schema = load_schema(options["schema"])
-            done = arrivals.rebuild(schema, lambda entity, share: self.stdout.write(f"{entity}: {share:.0%}"))
+            with stages.printed(self.stdout):
+                done = arrivals.rebuild(schema, self._progress)
         except FraudsiteError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{done} histories of {schema.name} are rebuilt.")
+
+    def _progress(self, entity: str, share: float) -> None:
+        self.stdout.write(f"{entity}: {share:.0%}")
+        stages.enter(f"{entity}: {share:.0%}")

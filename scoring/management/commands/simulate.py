@@ -14,12 +14,12 @@ from rich.live import Live
 
 from scoring import labelling
 from scoring.models import Label, Transaction
-from training import registry
+from training import registry, stages
 from training.exceptions import FraudsiteError
 from training.schema import EVENT_TIME, Schema, load_schema
 from training.simulation import Call, Simulator, drawn, replayed
 
-PLAIN_LINE_EVERY_S = 10
+PLAIN_LINE_EVERY_S = 1
 RATE_PER_S, DAYS, SPEED = 5.0, 0.0, 1.0
 OF_DRAWN_ROWS = ("rate", "fraud_rate", "seed")
 OF_A_REPLAY = ("days", "speed", "labels")
@@ -64,6 +64,10 @@ class Command(BaseCommand):
             raise CommandError("Give --api-key or set FRAUDSITE_API_KEY; `manage.py create_api_key` makes one.")
         if options["concurrency"] < 1:
             raise CommandError("--concurrency must be positive.")
+        with stages.printed(self.stdout):
+            self._simulate(options)
+
+    def _simulate(self, options: dict[str, Any]) -> None:
         try:
             schema = load_schema(options["schema"])
             is_replay = schema.time == EVENT_TIME
@@ -77,6 +81,7 @@ class Command(BaseCommand):
                 concurrency=options["concurrency"],
                 report=report if is_replay else None,
             )
+            stages.enter(f"Waiting for {options['url']} to be ready")
             simulator.await_ready(timeout_s=options["await_ready"])
         except (FraudsiteError, httpx.InvalidURL) as error:
             raise CommandError(f"--url: {error}") from error
@@ -90,7 +95,7 @@ class Command(BaseCommand):
                         live.update(simulator.tally.line(elapsed_s))
                     elif time.monotonic() - said_at > PLAIN_LINE_EVERY_S:
                         said_at = time.monotonic()
-                        self.stdout.write(simulator.tally.line(elapsed_s))
+                        stages.enter(simulator.tally.line(elapsed_s))
         except KeyboardInterrupt:
             pass
         self.stdout.write(simulator.tally.line(elapsed_s))

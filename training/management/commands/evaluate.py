@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from training import configuration, report
+from training import configuration, report, stages
 from training.comparison import PROTOCOLS, Case, Comparison, Contender, contenders
 from training.datasets import storage
 from training.exceptions import ConfigurationError, FraudsiteError, did_you_mean
@@ -33,7 +33,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            self._compare(options)
+            with stages.printed(self.stdout):
+                self._compare(options)
         except FraudsiteError as error:
             raise CommandError(str(error)) from error
 
@@ -59,7 +60,12 @@ class Command(BaseCommand):
         if not cells:
             raise ConfigurationError("Nothing of this is finished yet: run it without --report-only.")
         with console.status("Judging") as status:
-            found = standings(cells, config, say=status.update)
+
+            def judging(what: str) -> None:
+                status.update(what)
+                stages.enter(what)
+
+            found = standings(cells, config, say=judging)
         facts = {
             "schema": schema.name,
             "rows": f"{dataset.report.rows:,}, of which {dataset.report.frauds:,} fraud",
@@ -81,8 +87,13 @@ class Command(BaseCommand):
     def _make(self, comparison: Comparison, plan: list[tuple[Case, Contender, int]], console: Console) -> None:
         columns = (TextColumn("Models"), BarColumn(12), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TextColumn("{task.description}"), console=console) as progress:
+
+            def say(what: str) -> None:
+                progress.update(task, description=what)
+                stages.enter(what)
+
             missing = [step for step in plan if not comparison.is_finished(*step)]
             task = progress.add_task("", total=len(plan), completed=len(plan) - len(missing))
             for step in missing:
-                comparison.make(*step, say=lambda what: progress.update(task, description=what))
+                comparison.make(*step, say=say)
                 progress.advance(task)

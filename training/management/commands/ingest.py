@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
+from training import stages
 from training.datasets import parquet_path, storage, ulb
 from training.datasets.download import Progress, copy, verify
 from training.exceptions import DatasetError, FraudsiteError, did_you_mean
@@ -31,24 +32,29 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            schema = load_schema(options["schema"])
-            target = parquet_path(settings.DATASETS_DIR, schema.name)
-            if schema.name == "ulb":
-                report = self._ingest_ulb(schema, target, options)
-            else:
-                report = self._ingest_file(schema, target, options)
+            with stages.printed(self.stdout):
+                schema = load_schema(options["schema"])
+                target = parquet_path(settings.DATASETS_DIR, schema.name)
+                if schema.name == "ulb":
+                    report = self._ingest_ulb(schema, target, options)
+                else:
+                    report = self._ingest_file(schema, target, options)
         except FraudsiteError as error:
             raise CommandError(str(error)) from error
         for line in report.lines():
             self.stdout.write(f"  {line}")
         self.stdout.write(f"  {target} ({target.stat().st_size / 1e6:.0f} MB)")
 
+    def _say(self, stage: str) -> None:
+        self.stdout.write(stage)
+        stages.enter(stage)
+
     def _ingest_ulb(self, schema: Schema, target: Path, options: dict[str, Any]) -> storage.Report:
         report = storage.read_report(target)
         if report is None or report.source_sha256 != ulb.SHA256 or options["force"]:
             target.parent.mkdir(parents=True, exist_ok=True)
             csv = self._fetch(target.with_name(ulb.FILE_NAME), options["file"], options["source"])
-            self.stdout.write("Validating and storing …")
+            self._say("Validating and storing …")
             frame = storage.read_csv(csv, schema)
             report = storage.validate(frame, schema, source_sha256=ulb.SHA256)
             storage.write(frame, schema, report, target)
@@ -68,7 +74,7 @@ class Command(BaseCommand):
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise CommandError(f"{source} cannot be read: {error}") from error
-        self.stdout.write("Validating and storing …")
+        self._say("Validating and storing …")
         frame, left_out = storage.read_raw(source, schema, earliest=settings.EVENT_TIME_EARLIEST)
         report = storage.validate(frame, schema, source_sha256=sha256, left_out=left_out)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +97,7 @@ class Command(BaseCommand):
         failures = []
         for name, fetch in sources.items():
             part = csv.with_name(f"{csv.name}.{name}")
-            self.stdout.write(f"Source {name} …")
+            self._say(f"Source {name} …")
             try:
                 fetch(part, progress)
                 verify(part, size_bytes=ulb.SIZE_BYTES, sha256=ulb.SHA256, progress=progress)

@@ -11,10 +11,17 @@ from rich.table import Table
 
 from training import registry
 from training.exceptions import FraudsiteError, did_you_mean
-from training.models import ModelVersion, StageChange
+from training.models import ModelVersion, Stage, StageChange
 from training.schema import load_schema
 
 PIPE_WIDTH = 1000
+# What a version does in the stage that it has come to.
+MEANINGS = {
+    Stage.CHAMPION: "{0} decides from now on: workers take it up within {1:g} s, without a restart.",
+    Stage.SHADOW: "{0} scores live transactions along, and decides about none.",
+    Stage.RETIRED: "{0} scores nothing any more; its bundle is kept, and it can be promoted again.",
+    Stage.CANDIDATE: "{0} waits to be promoted.",
+}
 
 
 class Command(BaseCommand):
@@ -84,6 +91,7 @@ class Command(BaseCommand):
 
     def _promote(self, options: dict[str, Any]) -> None:
         by, reason = options["by"], options["reason"]
+        self.stderr.write(f"Comparing {options['version']} with the champion, if there is one …")
         self._report(registry.promote(_version(options), by=by, reason=reason, force=options["force"]))
 
     def _rollback(self, options: dict[str, Any]) -> None:
@@ -100,6 +108,8 @@ class Command(BaseCommand):
             self.stdout.write(f"{change.version_id}: {change.before} → {change.after}")
         if changes[-1].evidence:
             self.stdout.write(changes[-1].evidence)
+        for change in changes:
+            self.stdout.write(MEANINGS[Stage(change.after)].format(change.version_id, settings.MODEL_REFRESH_S))
 
     def _print(self, table: Table) -> None:
         # A pipe has no width, and gets whole lines.

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from training import configuration, families, runs
+from training import configuration, families, runs, stages
 from training.bundle import Bundle
 from training.datasets import storage
 from training.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, METRIC_NAMES, PUBLISHED
@@ -36,7 +36,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            self._train(options)
+            with stages.printed(self.stdout):
+                self._train(options)
         except FraudsiteError as error:
             raise CommandError(str(error)) from error
 
@@ -57,6 +58,7 @@ class Command(BaseCommand):
             def on_epoch(epoch: int, logs: dict[str, float]) -> None:
                 said = f"validation loss {logs['val_loss']:.5f}, AUPRC {logs['val_auprc']:.4f}"
                 progress.update(task, completed=epoch, description=said)
+                stages.enter(f"Training, epoch {epoch}, {said}")
 
             bundle, version = runs.train_and_register(config, dataset, promote=options["promote"], on_epoch=on_epoch)
         console.print(_table(bundle))

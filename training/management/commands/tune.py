@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from training import configuration, search, studies
+from training import configuration, search, stages, studies
 from training.datasets import storage
 from training.exceptions import FraudsiteError
 from training.tasks import tune
@@ -41,7 +41,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            self._tune(options)
+            with stages.printed(self.stdout):
+                self._tune(options)
         except FraudsiteError as error:
             raise CommandError(str(error)) from error
 
@@ -63,6 +64,7 @@ class Command(BaseCommand):
             do = self._by_workers if options["workers"] else self._here
             for said in do(study, config, options["trials"]):
                 progress.update(bar, completed=search.done(study), description=said)
+                stages.enter(f"{search.done(study)} of {options['trials']} trials are done, {said}")
         out = options["out"] or path.with_suffix(".toml")
         out.write_text(search.as_toml(search.best(study)))
         console.print(
