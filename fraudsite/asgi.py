@@ -21,6 +21,7 @@ from django.urls import resolve
 
 from fraudsite import lifeline, wsgi
 from fraudsite.middleware import RequestIdMiddleware
+from scoring import refusals
 
 
 class PromptHandler:
@@ -129,12 +130,16 @@ async def _in_thread(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 async def _lifespan(receive: Any, send: Any) -> None:
-    """Have the loop outlive the threads that speak through it: one left behind would keep the process from ending."""
+    """Have the loop outlive the threads that speak through it: one left behind would keep the process from ending.
+
+    What was refused and is not stored yet is stored at the end.
+    """
     await receive()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     if _in_threads:
         await asyncio.wait(_in_threads)
+    await asyncio.to_thread(refusals.flush)
     await send({"type": "lifespan.shutdown.complete"})
 
 

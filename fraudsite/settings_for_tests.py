@@ -15,6 +15,9 @@ if "REDIS_URL" not in os.environ:
         free.bind(("127.0.0.1", 0))
         os.environ["REDIS_URL"] = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
 
+# No thread of the tests' own process writes into their databases.
+os.environ.setdefault("REFUSALS_INTERVAL_S", "3600")
+
 from fraudsite.settings import *  # noqa: F403
 from fraudsite.settings import DATABASES, VAR_DIR
 

@@ -17,7 +17,7 @@ from monitoring import selectors
 from monitoring.drift.psi import PopulationStabilityIndex
 from monitoring.models import SCORE_BINS
 from monitoring.selectors import Traffic
-from scoring.cells import money
+from scoring.cells import at, money
 from scoring.models import Decision, Prediction
 from training.models import ModelVersion
 
@@ -34,6 +34,7 @@ REFRESH_S = {"1 s": 1, "2 s": 2, "5 s": 5, "30 s": 30, "Paused": 0}
 COLOURS = {Decision.APPROVE: "#2e7d5b", Decision.REVIEW: "#d98a00", Decision.BLOCK: "#c4362b"}
 NEUTRAL, ACCENT = "#7d8590", "#2f74d0"
 FEATURES_SHOWN = 10
+REFUSALS_SHOWN = 4
 NOTHING = "–"
 
 
@@ -105,7 +106,7 @@ def refresh(_tick: int | None, window: str, schema: str, **_: Any) -> list[Any]:
     feed = selectors.latest_predictions(schema)
     note, drift = drift_panel(schema, champion)
     return [
-        f"Updated {now:%H:%M:%S} UTC",
+        f"Updated {at(now)}",
         None if feed else empty_state(schema),
         tiles(traffic, schema, champion, now),
         note,
@@ -128,7 +129,7 @@ def tiles(traffic: Traffic, schema: str, champion: ModelVersion | None, now: dat
             f"{traffic.transactions:,}",
             f"{traffic.transactions / seconds:.1f} per second" if seconds else "none in this window",
         ),
-        ("Alerts", f"{traffic.alerts:,}", f"{sum(traffic.blocked):,} blocked, {outcomes['open']:,} open reviews"),
+        ("Alerts", f"{traffic.alerts:,}", f"{sum(traffic.blocked):,} blocked, {sum(traffic.reviewed):,} to review"),
         (
             "Alert rate",
             f"{traffic.alerts / traffic.transactions:.2%}" if traffic.transactions else NOTHING,
@@ -137,8 +138,11 @@ def tiles(traffic: Traffic, schema: str, champion: ModelVersion | None, now: dat
         (
             "Alert precision",
             f"{outcomes['fraud'] / reviewed:.0%}" if reviewed else NOTHING,
-            f"{outcomes['fraud']:,} of {reviewed:,} reviewed confirmed" if reviewed else "no review closed yet",
+            f"{outcomes['fraud']:,} of {reviewed:,} reviewed confirmed"
+            if reviewed
+            else "no review closed in this window",
         ),
+        ("Open reviews", f"{outcomes['open']:,}", "now, of any age"),
         ("Latency, average", milliseconds(traffic.mean_ms), "arrival to commit"),
         ("Latency, p95", milliseconds(traffic.p95_ms), "19 of 20 are faster"),
         (
@@ -147,7 +151,8 @@ def tiles(traffic: Traffic, schema: str, champion: ModelVersion | None, now: dat
             champion.version if champion else "run manage.py train",
         ),
     ]
-    return [tile(title, value, detail) for title, value, detail in shown] + [unscored_tile(traffic.window, schema, now)]
+    tiles = [tile(title, value, detail) for title, value, detail in shown]
+    return [*tiles, refused_tile(traffic.window, now), *unscored_tiles(traffic.window, schema, now)]
 
 
 def tile(title: str, value: str, detail: str, *, calm: bool = False) -> html.Div:
@@ -155,13 +160,23 @@ def tile(title: str, value: str, detail: str, *, calm: bool = False) -> html.Div
     return html.Div(parts, className="tile calm" if calm else "tile")
 
 
-def unscored_tile(window: timedelta, schema: str, now: datetime) -> html.Div:
-    """Answers that rules gave while no worker could score, and what still waits for its score."""
+def refused_tile(window: timedelta, now: datetime) -> html.Div:
+    """Calls that got no decision. A call that is refused need not say its schema, so they are of all."""
+    refused = selectors.refusals(window, now=now)
+    kinds = [f"{calls:,} × {status} {kind.lower()}" for (status, kind), calls in refused.items()]
+    more = [f"{len(kinds) - REFUSALS_SHOWN} other kinds"] if len(kinds) > REFUSALS_SHOWN else []
+    detail = ", ".join([*kinds[:REFUSALS_SHOWN], *more]) or "of all schemas"
+    return tile("Refused calls", f"{sum(refused.values()):,}", detail, calm=not refused)
+
+
+def unscored_tiles(window: timedelta, schema: str, now: datetime) -> list[html.Div]:
+    """Answers that rules gave while no worker could score; and, whenever it came, what waits for its score now."""
     fallbacks, rows = selectors.fallbacks(window, schema=schema, now=now), selectors.unscored(schema)
-    details = [f"{rows.waiting:,} waiting"] if rows.waiting else []
-    details += [f"{rows.set_aside:,} set aside"] if rows.set_aside else []
-    calm = not (fallbacks or rows.set_aside)
-    return tile("Without a score", f"{fallbacks:,}", ", ".join(details) or "none waiting", calm=calm)
+    waiting = f"now; {rows.set_aside:,} set aside"
+    return [
+        tile("Without a score", f"{fallbacks:,}", "answered by rules", calm=not fallbacks),
+        tile("Waiting for a score", f"{rows.waiting:,}", waiting, calm=not (rows.waiting or rows.set_aside)),
+    ]
 
 
 def milliseconds(value: float | None) -> str:
@@ -239,7 +254,7 @@ def drift_panel(schema: str, champion: ModelVersion | None) -> tuple[Any, go.Fig
     figure.update_yaxes(tickfont_size=10, nticks=len(names))
     note = (
         f"{report.get_status_display()}: the latest {report.samples:,} transactions, "
-        f"up to {report.window_end:%Y-%m-%d %H:%M} UTC. "
+        f"up to {at(report.window_end)}. "
         f"Below {PopulationStabilityIndex.MODERATE} is stable, above {PopulationStabilityIndex.STRONG} strong."
     )
     return html.P(note, className=f"quiet drift-{report.status}"), figure
@@ -329,4 +344,4 @@ def _badge(prediction: Prediction) -> html.Span:
 def _link(prediction: Prediction) -> html.A:
     page = "review" if prediction.is_alert else "prediction"
     address = reverse(f"admin:scoring_{page}_change", args=[prediction.pk])
-    return html.A(f"{prediction.created_at:%H:%M:%S}", href=address, target="_top")
+    return html.A(f"{prediction.created_at:%Y-%m-%d %H:%M:%S}", href=address, target="_top")

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from django.conf import settings
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
 from monitoring.models import LATENCY_EDGES_MS, SCORE_BINS, DriftReport, TrafficRollup
-from scoring.models import Decision, Fallback, Pending, Prediction, Review
+from scoring.models import Decision, Fallback, Pending, Prediction, RefusalCount, Review
 from training.models import ModelVersion, Stage
 
 LATEST = 12
@@ -134,6 +134,15 @@ def fallbacks(window: timedelta, *, schema: str | None = None, now: datetime | N
     rows = Fallback.objects.filter(created_at__gt=now - window, created_at__lte=now)
     rows = rows.filter(transaction__schema=schema) if schema else rows
     return rows[:COUNT_LIMIT].count()
+
+
+def refusals(window: timedelta, *, now: datetime | None = None) -> dict[tuple[int, str], int]:
+    """Refused calls of all schemas in the minutes that began within the window before `now`, by status and kind, the
+    most frequent first."""
+    now = now or timezone.now()
+    rows = RefusalCount.objects.filter(minute__gt=now - window, minute__lte=now)
+    counted = rows.values_list("status", "kind").annotate(calls=Sum("count")).order_by("-calls", "status", "kind")
+    return {(status, kind): calls for status, kind, calls in counted}
 
 
 @dataclass(frozen=True)

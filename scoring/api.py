@@ -22,7 +22,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from scoring import gateway, metrics, pending, problems, selectors, tasks
+from scoring import gateway, metrics, pending, problems, refusals, selectors, tasks
 from scoring.authentication import needs_database
 from scoring.decoding import read_object
 from scoring.exceptions import (
@@ -302,7 +302,7 @@ def _ask_in_chunks(submissions: list[Submission], request: Request) -> Iterator[
                 raise waiting
             outcomes = waiting.wait()
         except RequestRefused as refusal:
-            yield from [_refused(refusal, request)] * len(chunk)
+            yield from (_refused(refusal, request) for _ in chunk)
         else:
             yield from (_result(outcome, request) for outcome in outcomes)
 
@@ -359,5 +359,6 @@ def _result(outcome: Outcome, request: Request) -> bytes:
 
 
 def _refused(refusal: RequestRefused, request: Request) -> bytes:
+    refusals.count(refusal.status, refusal.title)
     problem = problems.document_of(request._request, refusal)
     return msgspec.json.encode({"status": problem["status"], "problem": problem})

@@ -284,6 +284,23 @@ class Label(models.Model):
         return f"{self.get_is_fraud_display().lower()} by {self.get_source_display().lower()}"
 
 
+class RefusalCount(models.Model):
+    """Calls of one minute that were refused in one way, and rows of lists. `kind` is the title of the problem."""
+
+    minute = models.DateTimeField()
+    status = models.PositiveSmallIntegerField()
+    kind = models.CharField(max_length=64)
+    count = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["minute", "status", "kind"], name="one_refusal_count_per_minute_and_kind")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.minute:%Y-%m-%d %H:%M}: {self.count} {self.status} {self.kind}"
+
+
 class ShadowScore(models.Model):
     """What a shadow would have said of a transaction. Insert-only, written some seconds after the answer.
 

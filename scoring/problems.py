@@ -13,6 +13,7 @@ from django.shortcuts import render
 from django.views.defaults import bad_request, page_not_found, permission_denied, server_error
 from rest_framework.exceptions import APIException
 
+from scoring import refusals
 from scoring.card_numbers import holds_card_number
 from scoring.exceptions import RequestRefused
 
@@ -41,6 +42,7 @@ def document_of(request: HttpRequest, refusal: RequestRefused) -> dict[str, Any]
 
 
 def problem(request: HttpRequest, *, status: int, title: str, detail: str) -> JsonResponse:
+    refusals.count(status, title)
     told = document(request, status=status, title=title, detail=detail)
     return JsonResponse(told, status=status, content_type=CONTENT_TYPE)
 
@@ -49,6 +51,7 @@ def problem_response(exc: Exception, context: dict[str, Any]) -> HttpResponse | 
     """DRF's exception handler. An exception that is nobody's answer returns None and becomes a logged 500."""
     request = context["request"]._request
     if isinstance(exc, RequestRefused):
+        refusals.count(exc.status, exc.title)
         response = JsonResponse(document_of(request, exc), status=exc.status, content_type=CONTENT_TYPE)
         if exc.retry_after:
             response["Retry-After"] = str(settings.RETRY_AFTER_S)

@@ -19,7 +19,7 @@ from monitoring.models import LATENCY_EDGES_MS, SCORE_BINS, DriftReport, Traffic
 from monitoring.rollups import update_rollups
 from monitoring.tests.support import fall_back, moments, predict
 from scoring import labelling
-from scoring.models import Decision, Prediction, Review
+from scoring.models import Decision, Prediction, RefusalCount, Review
 
 pytestmark = pytest.mark.django_db
 
@@ -101,13 +101,16 @@ def test_without_any_transaction_it_says_how_to_post_one(refresh):
     assert "No transaction has been scored yet" in words(answer["empty"]["children"])
     assert tiles(answer) == {
         "Transactions": ("0", "none in this window"),
-        "Alerts": ("0", "0 blocked, 0 open reviews"),
+        "Alerts": ("0", "0 blocked, 0 to review"),
         "Alert rate": ("–", "alerts among transactions"),
-        "Alert precision": ("–", "no review closed yet"),
+        "Alert precision": ("–", "no review closed in this window"),
+        "Open reviews": ("0", "now, of any age"),
         "Latency, average": ("–", "arrival to commit"),
         "Latency, p95": ("–", "19 of 20 are faster"),
         "Model": ("None", "run manage.py train"),
-        "Without a score": ("0", "none waiting"),
+        "Refused calls": ("0", "of all schemas"),
+        "Without a score": ("0", "answered by rules"),
+        "Waiting for a score": ("0", "now; 0 set aside"),
     }
     assert words(answer["feed"]["children"]) == ["Waiting for the first transaction."]
     assert words(answer["alerts"]["children"]) == ["No alert so far."]
@@ -164,14 +167,35 @@ def test_it_says_what_was_answered_without_a_score_and_what_waits(refresh, acme,
     fall_back(acme, [ago(minutes=1)] * 3)
     fall_back(acme, [ago(hours=1)] * 2, attempts=settings.PENDING_ATTEMPTS_LIMIT)
     answer = refresh(SHORT_WINDOW)
-    assert tiles(answer)["Without a score"] == ("3", "3 waiting, 2 set aside")
+    assert tiles(answer)["Without a score"][0] == "3"
     assert tiles(refresh(LONG_WINDOW))["Without a score"][0] == "5"
+    for window in (SHORT_WINDOW, LONG_WINDOW):
+        assert tiles(refresh(window))["Waiting for a score"] == ("3", "now; 2 set aside")
     assert answer["tiles"]["children"][-1]["props"]["className"] == "tile"
 
 
 def test_while_all_is_scored_that_tile_is_quiet(refresh, champion, acme):
     predict(champion, acme, [ago(minutes=1)])
-    assert refresh()["tiles"]["children"][-1]["props"]["className"] == "tile calm"
+    for tile in refresh()["tiles"]["children"][-3:]:
+        assert tile["props"]["className"] == "tile calm"
+
+
+def test_it_counts_refused_calls_of_the_window_by_kind(refresh):
+    for minutes, status, kind, count in (
+        (2, 503, "No worker", 7),
+        (1, 503, "No worker", 5),
+        (1, 422, "Unacceptable values", 3),
+        (90, 429, "Too many requests", 40),
+    ):
+        RefusalCount.objects.create(minute=ago(minutes=minutes), status=status, kind=kind, count=count)
+    assert tiles(refresh())["Refused calls"] == ("15", "12 × 503 no worker, 3 × 422 unacceptable values")
+    assert tiles(refresh(LONG_WINDOW))["Refused calls"][0] == "55"
+
+
+def test_open_reviews_are_those_of_now_whatever_the_window(refresh, champion, acme):
+    predict(champion, acme, [ago(hours=3)] * 2, decision=Decision.REVIEW)
+    for window in (SHORT_WINDOW, LONG_WINDOW):
+        assert tiles(refresh(window))["Open reviews"] == ("2", "now, of any age")
 
 
 def test_it_shows_how_alerts_turned_out(refresh, champion, acme, alice):
@@ -181,7 +205,8 @@ def test_it_shows_how_alerts_turned_out(refresh, champion, acme, alice):
     update_rollups()
     shown = tiles(refresh())
     assert shown["Alert precision"] == ("67%", "2 of 3 reviewed confirmed")
-    assert shown["Alerts"] == ("4", "0 blocked, 1 open reviews")
+    assert shown["Alerts"] == ("4", "0 blocked, 4 to review")
+    assert shown["Open reviews"][0] == "1"
 
 
 def test_rows_lead_to_where_an_analyst_works_on_them(analyst, refresh, champion, acme):
