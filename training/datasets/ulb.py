@@ -20,7 +20,7 @@ FILE_NAME = "creditcard.csv"
 SIZE_BYTES = 150_828_752
 SHA256 = "76274b691b16a6c49d3f159c883398e03ccd6d1ee12d9d8ee38f4b4b98551a89"
 
-KAGGLE_ADDRESS = ("www.kaggle.com", 443)
+KAGGLE_ADDRESS = ("api.kaggle.com", 443)
 KAGGLE_HANDLE = "mlg-ulb/creditcardfraud"
 TENSORFLOW_URL = "https://storage.googleapis.com/download.tensorflow.org/data/creditcard.csv"
 OPENML_URL = "https://www.openml.org/data/download/1673544/phpKo8OWT"
@@ -41,9 +41,10 @@ def from_kaggle(target: Path, progress: Progress) -> None:
 
     stages.enter(f"Downloading {KAGGLE_HANDLE} from Kaggle")
     try:
-        directory = Path(kagglehub.dataset_download(KAGGLE_HANDLE))
+        # What it keeps of another time was wrong, or this would not be asked for; half a download it takes up again.
+        directory = Path(kagglehub.dataset_download(KAGGLE_HANDLE, force_download=True))
     except Exception as error:  # whatever kagglehub and what it uses may raise, the next source is tried
-        raise DatasetError(f"Kaggle: {error}") from error
+        raise DatasetError(f"Kaggle: {' '.join(str(error).split())}") from error
     copy(directory / FILE_NAME, target, progress)
 
 
