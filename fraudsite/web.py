@@ -17,7 +17,7 @@ APPLICATION = ["--interface", "asgi", "fraudsite.asgi:application"]
 
 
 def main(arguments: list[str]) -> None:
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = ArgumentParser("fraudsite.web", add_help=False, allow_abbrev=False)
     parser.add_argument("--host", default=os.environ.get("GRANIAN_HOST", "127.0.0.1"))
     parser.add_argument("--port", type=int, default=os.environ.get("GRANIAN_PORT", "8000"))
     options, _ = parser.parse_known_args(arguments)
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
         settings.VAR_DIR  # noqa: B018  # which reads them all
     except ImproperlyConfigured as error:
         sys.exit(str(error))
-    if held := ports.refusal(options.host, options.port):
+    if "--help" not in arguments and (held := ports.refusal(options.host, options.port)):
         sys.exit(f"{held} End that program, or choose another with --port or GRANIAN_PORT.")
     cli([*arguments, *APPLICATION], prog_name="fraudsite.web", auto_envvar_prefix="GRANIAN")
 
