@@ -17,8 +17,9 @@ from monitoring import selectors
 from monitoring.drift.psi import PopulationStabilityIndex
 from monitoring.models import SCORE_BINS
 from monitoring.selectors import Traffic
-from scoring.cells import at, money
+from scoring.cells import money
 from scoring.models import Decision, Prediction
+from training.figures import at
 from training.models import ModelVersion
 
 NAME = "monitoring"
@@ -36,6 +37,7 @@ NEUTRAL, ACCENT = "#7d8590", "#2f74d0"
 FEATURES_SHOWN = 10
 REFUSALS_SHOWN = 4
 NOTHING = "–"
+HOVER_TIME = "%Y-%m-%d %H:%M UTC"
 
 
 def layout() -> html.Div:
@@ -208,7 +210,7 @@ def alert_rows(alerts: list[Prediction]) -> html.Table | html.P:
         html.Tr(
             [
                 html.Td(_link(prediction)),
-                html.Td(f"{prediction.fraud_score:.3f}"),
+                html.Td(f"{prediction.fraud_score:.4f}"),
                 html.Td(_badge(prediction)),
                 html.Td(money(prediction.transaction)),
                 html.Td(", ".join(reason["feature"] for reason in prediction.reasons) or NOTHING),
@@ -228,7 +230,7 @@ def feed_rows(predictions: list[Prediction]) -> html.Table | html.P:
             [
                 html.Td(_link(prediction)),
                 html.Td(money(prediction.transaction)),
-                html.Td(f"{prediction.fraud_score:.3f}"),
+                html.Td(f"{prediction.fraud_score:.4f}"),
                 html.Td(_badge(prediction)),
             ]
         )
@@ -251,6 +253,7 @@ def drift_panel(schema: str, champion: ModelVersion | None) -> tuple[Any, go.Fig
     )
     for edge in (PopulationStabilityIndex.MODERATE, PopulationStabilityIndex.STRONG):
         figure.add_vline(edge, line_dash="dot", line_color=NEUTRAL, line_width=1)
+    figure.update_xaxes(hoverformat=".3f")
     figure.update_yaxes(tickfont_size=10, nticks=len(names))
     note = (
         f"{report.get_status_display()}: the latest {report.samples:,} transactions, "
@@ -274,7 +277,7 @@ def traffic_figure(traffic: Traffic, now: datetime) -> go.Figure:
     ]
     minutes = traffic.step // selectors.MINUTE
     figure = _figure(*bars, barmode="stack", yaxis_title="per minute" if minutes == 1 else f"per {minutes} min")
-    figure.update_xaxes(range=[now - traffic.window, now])
+    figure.update_xaxes(range=[now - traffic.window, now], hoverformat=HOVER_TIME)
     return figure
 
 
@@ -284,7 +287,7 @@ def score_figure(traffic: Traffic, champion: ModelVersion | None) -> go.Figure:
     figure = _figure(bar, xaxis_title="score")
     # From below one: on a log scale a single transaction has no height otherwise.
     figure.update_yaxes(type="log", dtick=1, range=[-0.4, log10(max(10, *traffic.score_histogram)) + 0.2])
-    figure.update_xaxes(range=[0, 1])
+    figure.update_xaxes(range=[0, 1], hoverformat=".3f")
     if champion:
         thresholds = {Decision.REVIEW: champion.review_threshold, Decision.BLOCK: champion.block_threshold}
         for decision, threshold in thresholds.items():
@@ -304,8 +307,8 @@ def latency_figure(traffic: Traffic, now: datetime) -> go.Figure:
         )
     ]
     figure = _figure(*lines, yaxis_title="ms")
-    figure.update_xaxes(range=[now - traffic.window, now])
-    figure.update_yaxes(rangemode="tozero")
+    figure.update_xaxes(range=[now - traffic.window, now], hoverformat=HOVER_TIME)
+    figure.update_yaxes(rangemode="tozero", hoverformat=".1f")
     return figure
 
 

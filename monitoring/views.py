@@ -17,6 +17,7 @@ from monitoring.dashboard import NAME
 from monitoring.metrics import exposition
 from scoring import workers
 from scoring.cells import amount_of, label_badge
+from training.figures import threshold
 from training.models import ModelVersion, Stage
 
 
@@ -47,6 +48,7 @@ def at_work(request: HttpRequest, version: str) -> HttpResponse:
         "version": row,
         "champion": ModelVersion.objects.filter(schema=row.schema, stage=Stage.CHAMPION).first(),
         "processes": processes,
+        "review_threshold": threshold(row.review_threshold),
         "redis_is_away": redis_is_away,
         "comparison": comparison,
         "share": f"{settings.SHADOW_SHARE:.0%}",

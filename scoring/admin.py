@@ -9,12 +9,10 @@ from django.utils.safestring import SafeString
 
 from scoring import pending, review_admin, services  # noqa: F401  # its admin is registered by its import
 from scoring.cells import (
-    at,
     decision_badge,
     field_table,
     link,
     money,
-    number,
     reason_list,
     score_meter,
     told_badge,
@@ -25,6 +23,7 @@ from scoring.label_admin import CorrectableAdmin
 from scoring.models import ApiKey, Client, Fallback, Pending, Prediction, Transaction
 from scoring.read_only import ReadOnlyAdmin
 from scoring.search import TransactionSearch
+from training.figures import at, threshold
 from training.schema import schema_names
 
 
@@ -150,7 +149,7 @@ class PredictionAdmin(TransactionSearch, ReadOnlyAdmin):
 
     @admin.display(description="Threshold")
     def threshold_shown(self, prediction: Prediction) -> str:
-        return number(prediction.threshold)
+        return threshold(prediction.threshold)
 
     @admin.display(description="Model version", ordering="model_version")
     def version(self, prediction: Prediction) -> str:

@@ -1,6 +1,5 @@
 """What the pages of the admin show of a row: badges, meters, tables of values."""
 
-from datetime import datetime
 from functools import cache
 from math import floor, log10
 from typing import Any
@@ -8,12 +7,12 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Model
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from scoring import selectors
 from scoring.models import Label, Pending, Prediction, Review, Transaction
+from training.figures import at
 from training.schema import load_schema, schema_names
 
 LABEL_COLUMNS = ("Time", "Label", "Source", "By", "Reason")
@@ -26,11 +25,6 @@ def score_meter(prediction: Prediction) -> SafeString:
         f"{prediction.fraud_score:.4f}",
         f"{prediction.fraud_score:.4f}",
     )
-
-
-def at(time: datetime) -> str:
-    """A time to the second, in UTC: in a live list, the minute alone tells no two rows apart."""
-    return f"{timezone.localtime(time):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def money(transaction: Transaction) -> str:

@@ -14,11 +14,12 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 
 from scoring import labelling
-from scoring.cells import at, link, said_badge, said_table
+from scoring.cells import link, said_badge, said_table
 from scoring.models import Label, Review, Transaction
 from scoring.read_only import ReadOnlyAdmin
 from scoring.search import TransactionSearch
 from training.exceptions import FraudsiteError
+from training.figures import at
 
 
 def may_decide(request: HttpRequest) -> bool:

@@ -20,7 +20,6 @@ from django.utils.safestring import SafeString
 from scoring import claims, labelling, selectors
 from scoring.cells import (
     amount_of,
-    at,
     field_table,
     label_badge,
     link,
@@ -34,6 +33,7 @@ from scoring.label_admin import CorrectableAdmin, may_decide, with_undo
 from scoring.models import Client, Review, Transaction
 from scoring.search import TransactionSearch
 from training.exceptions import StaleHistory
+from training.figures import at
 
 # Where Django's links keep the filter of the list that they are in.
 FILTERS = "_changelist_filters"

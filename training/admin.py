@@ -1,16 +1,16 @@
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import FloatField, QuerySet
 from django.forms import Form, ModelForm
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from training import registry, run_admin  # noqa: F401  # its admin is registered by its import
+from training import figures, registry, run_admin  # noqa: F401  # its admin is registered by its import
 from training.bundle import Bundle
 from training.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, LOWER_IS_BETTER, METRIC_NAMES
 from training.exceptions import BundleRefused, FraudsiteError, NoChampion
@@ -43,13 +43,25 @@ def metric(version: ModelVersion, part: str, name: str) -> dict[str, float | Non
     return {"value": found, "low": None, "high": None} if isinstance(found, float) else found
 
 
-def cell(found: dict[str, float | None] | None, *, drawn: bool = True) -> dict[str, str] | None:
+def cell(name: str, found: dict[str, float | None] | None) -> dict[str, str] | None:
     """What the page shows of a metric: figures, and for the drawing, places on a scale of 0 to 100."""
     if found is None:
         return None
-    known = {name: number for name, number in found.items() if number is not None}
-    figures = {name: f"{number:.4f}" for name, number in known.items()}
-    return figures | ({f"{name}_at": f"{100 * number:.2f}" for name, number in known.items()} if drawn else {})
+    known = {part: number for part, number in found.items() if number is not None}
+    # Money has no place on a scale of 0 to 1.
+    drawn = {} if name in COST_METRIC_NAMES else known
+    written = {part: figures.figure(name, number) for part, number in known.items()}
+    return written | {f"{part}_at": f"{100 * number:.2f}" for part, number in drawn.items()}
+
+
+class ThresholdField(forms.FloatField):
+    """Shows six digits of a threshold; what is sent back as it was shown is no change."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return float(f"{value:.6g}") if isinstance(value, float) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(initial, data) and super().has_changed(self.prepare_value(initial), data)
 
 
 @admin.register(ModelVersion)
@@ -70,6 +82,7 @@ class ModelVersionAdmin(admin.ModelAdmin):
     search_fields = ["version"]
     ordering = ["-created_at"]
     actions = ["promote", "shadow", "retire"]
+    formfield_overrides = {FloatField: {"form_class": ThresholdField}}
     fields = [
         "stage_badge",
         ("schema", "protocol"),
@@ -107,12 +120,12 @@ class ModelVersionAdmin(admin.ModelAdmin):
 
     @admin.display(description="Thresholds", ordering="review_threshold")
     def thresholds(self, version: ModelVersion) -> SafeString:
-        block = "none" if version.block_threshold is None else f"{version.block_threshold:.4f}"
-        return format_html("review {}<br>block {}", f"{version.review_threshold:.4f}", block)
+        block = figures.threshold(version.block_threshold)
+        return format_html("review {}<br>block {}", figures.threshold(version.review_threshold), block)
 
     @admin.display(description="Created", ordering="created_at")
     def created(self, version: ModelVersion) -> str:
-        return f"{timezone.localtime(version.created_at):%Y-%m-%d %H:%M %Z}"
+        return figures.at(version.created_at)
 
     def _listed(self, version: ModelVersion, name: str) -> SafeString | None:
         found = metric(version, "test", name)
@@ -274,14 +287,13 @@ def report(version: ModelVersion) -> dict[str, Any]:
             (
                 title,
                 name in LOWER_IS_BETTER,
-                # Money has no place on a scale of 0 to 1.
-                [cell(metric(of, part, name), drawn=name not in COST_METRIC_NAMES) for of, part, _ in columns],
+                [cell(name, metric(of, part, name)) for of, part, _ in columns],
             )
             for name, title in (METRIC_NAMES | COST_METRIC_NAMES | CARD_METRIC_NAMES).items()
             if name in version.metrics.get("test", {})
         ],
         "confusions": [_confusion(part, version.metrics[part]) for part in PARTS if part in version.metrics],
-        "judged_at": judged_at,
+        "judged_at": None if judged_at is None else figures.threshold(judged_at),
         "threshold_was_moved": judged_at is not None and judged_at != version.review_threshold,
         "refusal": refusal,
         "plots": [(name, PLOT_TITLES.get(name, name)) for name in sorted(bundle.plots)] if bundle else [],

@@ -6,6 +6,7 @@ from typing import Any
 from training.bundle import Bundle
 from training.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, LOWER_IS_BETTER, METRIC_NAMES
 from training.families import effective_hyperparameters
+from training.figures import figure, threshold
 from training.schema import load_schema
 
 PARTS = ("validation", "test")
@@ -80,7 +81,7 @@ def model_card(bundle: Bundle, *, stage: str, review_threshold: float, block_thr
         "",
         *_table(["", *PARTS], [[title, *cells] for title, *cells in _metric_rows(bundle)]),
         "",
-        f"At the bundle's review threshold of {bundle.review_threshold:.4f}:",
+        f"At the bundle's review threshold of {threshold(bundle.review_threshold)}:",
         "",
         *_table(["", *PARTS], _confusion_rows(bundle)),
         "",
@@ -90,8 +91,8 @@ def model_card(bundle: Bundle, *, stage: str, review_threshold: float, block_thr
         *_table(
             ["", "chosen in training", "now"],
             [
-                ["review", _threshold(bundle.review_threshold), _threshold(review_threshold)],
-                ["block", _threshold(bundle.block_threshold), _threshold(block_threshold)],
+                ["review", threshold(bundle.review_threshold), threshold(review_threshold)],
+                ["block", threshold(bundle.block_threshold), threshold(block_threshold)],
             ],
         ),
         "",
@@ -117,20 +118,21 @@ def _metric_rows(bundle: Bundle) -> list[list[str]]:
     return [
         [
             f"{title}, lower is better" if name in LOWER_IS_BETTER else title,
-            *(_figure(bundle.metrics[part].get(name)) for part in PARTS),
+            *(_figure(name, bundle.metrics[part].get(name)) for part in PARTS),
         ]
         for name, title in titles.items()
         if name in bundle.metrics["test"]
     ]
 
 
-def _figure(metric: Any) -> str:
+def _figure(name: str, metric: Any) -> str:
     if metric is None:
         return "-"
     if isinstance(metric, float):
-        return f"{metric:.4f}"
-    interval = "" if metric["low"] is None else f" ({metric['low']:.4f} to {metric['high']:.4f})"
-    return f"{metric['value']:.4f}{interval}"
+        return figure(name, metric)
+    low, high = metric["low"], metric["high"]
+    interval = "" if low is None else f" ({figure(name, low)} to {figure(name, high)})"
+    return f"{figure(name, metric['value'])}{interval}"
 
 
 def _policy(bundle: Bundle) -> list[str]:
@@ -172,7 +174,3 @@ def _leans_on(bundle: Bundle) -> list[str]:
 def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
     lines = [titles, ["---"] * len(titles), *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]
-
-
-def _threshold(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"

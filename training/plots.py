@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from training import figures
 from training.bundle import Scored
 
 matplotlib.use("Agg")
@@ -109,7 +110,7 @@ def _scores(scored: Scored, threshold: float) -> bytes:
     bins = np.linspace(0, 1, 41)
     axes.hist(scores[labels == 0], bins, color="#2e7d5b", alpha=0.7, label="legitimate", log=True)
     axes.hist(scores[labels == 1], bins, color="#b3261e", alpha=0.7, label="fraud", log=True)
-    axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.3f}")
+    axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {figures.threshold(threshold)}")
     _plain_numbers(axes.yaxis)
     axes.legend(loc="upper right")
     return _png(figure)

@@ -24,6 +24,7 @@ CORE = (
     "exceptions",
     "families",
     "features",
+    "figures",
     "importance",
     "model",
     "model_card",

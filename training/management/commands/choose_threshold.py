@@ -13,6 +13,8 @@ from training import configuration, policy, registry
 from training.bundle import Scored
 from training.evaluation import COST_METRIC_NAMES, METRIC_NAMES
 from training.exceptions import FraudsiteError, did_you_mean
+from training.figures import figure
+from training.figures import threshold as shown
 from training.models import ModelVersion
 
 
@@ -101,10 +103,10 @@ def _table(
         policy.judged(chosen, validation, threshold=cut, resamples=0, seed=0)
         for cut in (version.review_threshold, threshold)
     ]
-    table.add_row("review threshold", *(f"{cut:.6f}" for cut in (version.review_threshold, threshold)))
+    table.add_row("review threshold", *(shown(cut) for cut in (version.review_threshold, threshold)))
     for name, title in (METRIC_NAMES | COST_METRIC_NAMES).items():
         if name in ("precision", "recall", "f1", *COST_METRIC_NAMES) and name in columns[0]:
-            table.add_row(title, *(f"{column[name]['value']:.4f}" for column in columns))
+            table.add_row(title, *(figure(name, column[name]["value"]) for column in columns))
     if days is not None:
         alerts = [sum(row[1] for row in column["confusion"]) for column in columns]
         table.add_row("alerts per day", *(f"{count / days:.1f}" for count in alerts))

@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from training import registry
+from training import figures, registry
 from training.exceptions import FraudsiteError, did_you_mean
 from training.models import ModelVersion, Stage, StageChange
 from training.schema import load_schema
@@ -69,18 +69,18 @@ class Command(BaseCommand):
             table.add_row(
                 version.version,
                 version.stage,
-                f"{version.created_at:%Y-%m-%d %H:%M}",
+                figures.at(version.created_at),
                 f"{auprc['value']:.4f}" if auprc else "",
-                f"{version.review_threshold:.4f}",
-                "none" if version.block_threshold is None else f"{version.block_threshold:.4f}",
+                figures.threshold(version.review_threshold),
+                figures.threshold(version.block_threshold),
             )
         self._print(table)
 
     def _history(self, options: dict[str, Any]) -> None:
-        table = _table("when (UTC)", "version", "from", "to", "who", "why")
+        table = _table("when", "version", "from", "to", "who", "why")
         for change in StageChange.objects.filter(version__schema=options["schema"]):
             why = " ".join(filter(None, [str(change), change.evidence]))
-            row = (f"{change.at:%Y-%m-%d %H:%M:%S}", change.version_id, change.before, change.after, change.by, why)
+            row = (figures.at(change.at), change.version_id, change.before, change.after, change.by, why)
             table.add_row(*row)
         self._print(table)
 

@@ -14,6 +14,7 @@ from training.bundle import Bundle
 from training.datasets import storage
 from training.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, METRIC_NAMES, PUBLISHED
 from training.exceptions import FraudsiteError
+from training.figures import figure, threshold
 
 
 class Command(BaseCommand):
@@ -65,7 +66,8 @@ class Command(BaseCommand):
         console.print(
             f"{_parts(bundle)}\n"
             f"{version} is registered as {version.stage}. Trained on {bundle.description['device']}; "
-            f"review threshold {bundle.review_threshold:.4f}, block threshold {_threshold(bundle.block_threshold)}.\n"
+            f"review threshold {threshold(bundle.review_threshold)}, "
+            f"block threshold {threshold(bundle.block_threshold)}.\n"
             f"{bundle.path}",
             soft_wrap=True,
         )
@@ -75,14 +77,14 @@ def _table(bundle: Bundle) -> Table:
     """Metrics of validation and test rows; under the seed protocol beside what the seed system published of its own."""
     compares = bundle.description["split"]["protocol"] == "seed"
     table = Table(
-        title=f"{bundle.version}, alerts at a score of {bundle.review_threshold:.4f}", box=SIMPLE, pad_edge=False
+        title=f"{bundle.version}, alerts at a score of {threshold(bundle.review_threshold)}", box=SIMPLE, pad_edge=False
     )
     for title in ("", "validation", "test", *(["published"] if compares else [])):
         table.add_column(title, justify="right" if title else "left")
     for key, name in (METRIC_NAMES | COST_METRIC_NAMES | CARD_METRIC_NAMES).items():
         if key not in bundle.metrics["test"]:
             continue
-        cells = [_cell(bundle.metrics[part][key]) for part in ("validation", "test")]
+        cells = [_cell(key, bundle.metrics[part][key]) for part in ("validation", "test")]
         if compares:
             cells.append(f"{PUBLISHED[key]:.4f}" if key in PUBLISHED else "")
         table.add_row(name, *cells)
@@ -104,12 +106,9 @@ def _parts(bundle: Bundle) -> str:
     return f"Rows: {counts}; {f'{duplicates:,} duplicates left out' if duplicates else kept}."
 
 
-def _cell(metric: float | dict[str, float | None]) -> str:
+def _cell(name: str, metric: Any) -> str:
     if isinstance(metric, float):
-        return f"{metric:.4f}"
-    interval = "" if metric["low"] is None else f" {metric['low']:.4f}–{metric['high']:.4f}"
-    return f"{metric['value']:.4f}{interval}"
-
-
-def _threshold(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"
+        return figure(name, metric)
+    low, high = metric["low"], metric["high"]
+    interval = "" if low is None else f" {figure(name, low)}–{figure(name, high)}"
+    return f"{figure(name, metric['value'])}{interval}"
