@@ -7,10 +7,12 @@ import socket
 import tempfile
 
 os.environ["ENV_FILE"] = os.devnull  # the machine's own settings are not the tests'
-if "VAR_DIR" not in os.environ:
+# Each process of pytest has a directory and a Redis of its own; what its tests start finds them in its environment.
+mine = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+if os.environ.get("TESTS_OF") != mine:
+    os.environ["TESTS_OF"] = mine
     os.environ["VAR_DIR"] = tempfile.mkdtemp(prefix="fraudsite-test-")
     atexit.register(shutil.rmtree, os.environ["VAR_DIR"], ignore_errors=True)
-if "REDIS_URL" not in os.environ:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         os.environ["REDIS_URL"] = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
@@ -18,8 +20,8 @@ if "REDIS_URL" not in os.environ:
 # No thread of the tests' own process writes into their databases.
 os.environ.setdefault("REFUSALS_INTERVAL_S", "3600")
 
-from fraudsite.settings import *  # noqa: F403
-from fraudsite.settings import DATABASES, VAR_DIR
+from fraudsite.settings import *  # noqa: E402, F403
+from fraudsite.settings import DATABASES, VAR_DIR  # noqa: E402
 
 # In a file, because the worker under test is another process.
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":

@@ -43,11 +43,19 @@ BROWSER_ARGUMENTS = [
 ]
 
 
+# Whoever uses one of these has servers and workers running, which want the machine for themselves.
+LIVE = {"redis_server", "worker_process", "system"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL leave out what took minutes on SQLite and cannot differ: what trains or computes and touches no
-    database, and how pages fit windows of several widths."""
+    """Mark the live tests. On PostgreSQL leave out what took minutes on SQLite and cannot differ: what trains or
+    computes and touches no database, and how pages fit windows of several widths."""
     from django.conf import settings
 
+    for item in items:
+        if LIVE & _fixtures(item):
+            item.add_marker(pytest.mark.live)
     if "postgresql" in settings.DATABASES["default"]["ENGINE"]:
         once = [
             item
@@ -294,12 +302,21 @@ def api_of(client: "Client") -> "HttpClient":
 
 
 @pytest.fixture
-def acme_api(acme: "Client") -> "HttpClient":
+def keys_of_the_test(db: None, settings: Any) -> None:
+    """Where a test commits nothing, the thread that reads keys anew would not find those of the test."""
+    from django.db import connection
+
+    if connection.in_atomic_block:
+        settings.API_KEY_CACHE_S = 0.0
+
+
+@pytest.fixture
+def acme_api(acme: "Client", keys_of_the_test: None) -> "HttpClient":
     return api_of(acme)
 
 
 @pytest.fixture
-def globex_api(globex: "Client") -> "HttpClient":
+def globex_api(globex: "Client", keys_of_the_test: None) -> "HttpClient":
     return api_of(globex)
 
 

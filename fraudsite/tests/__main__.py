@@ -1,5 +1,6 @@
 """The whole suite on SQLite, and again on PostgreSQL where it can be had: `make test`, with pytest's arguments. What
-cannot differ there runs once: see `fraudsite.testing`.
+cannot differ there runs once: see `fraudsite.testing`. Tests that have servers and workers running come one by one; the
+others come first, as many at a time as there are cores.
 
 `TEST_DATABASE_URL` names a server to use, whose user may create databases; without it, a server of our own is started
 if its programs are here. Where `CI=true`, being without one is a failure.
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,20 +53,29 @@ def without_server() -> tuple[int, str]:
 
 
 def run(database: str, environment: dict[str, str], arguments: list[str]) -> tuple[int, str]:
-    """Run pytest. Returns its code and a line about it."""
-    print(f"\nThe tests on {database}", flush=True)
-    ours = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"} | environment
-    with tempfile.TemporaryDirectory(prefix="fraudsite-report-") as directory:
-        report = Path(directory) / "report.xml"
-        command = [sys.executable, "-m", "pytest", f"--junit-xml={report}", *arguments]
-        code = subprocess.run(command, env=ours).returncode
-        if not report.exists():
-            return code, f"{database}: pytest ended with code {code}"
-        suite = ElementTree.parse(report).getroot()[0].attrib  # noqa: S314, this file is of our own making
-    bad = int(suite["failures"]) + int(suite["errors"])
-    passed = int(suite["tests"]) - bad - int(suite["skipped"])
-    counts = f"{passed} passed, {bad} failed, {suite['skipped']} skipped"
-    return code, f"{database}: {counts}{', interrupted' * (code == pytest.ExitCode.INTERRUPTED)}"
+    """Run pytest, in two parts. Returns its code, the first that is not 0, and a line about both."""
+    cores = os.cpu_count() or 1
+    parts = {f"{cores} at a time": ["-m", "not live", "-n", str(cores)], "with servers": ["-m", "live"]}
+    codes, counts = [], Counter[str]()
+    for name, selection in parts.items():
+        print(f"\nThe tests on {database}, {name}", flush=True)
+        ours = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"} | environment
+        with tempfile.TemporaryDirectory(prefix="fraudsite-report-") as directory:
+            report = Path(directory) / "report.xml"
+            command = [sys.executable, "-m", "pytest", f"--junit-xml={report}", *selection, *arguments]
+            codes.append(subprocess.run(command, env=ours).returncode)
+            if report.exists():
+                suite = ElementTree.parse(report).getroot()[0].attrib  # noqa: S314, this file is of our own making
+                counts += Counter({kind: int(suite[kind]) for kind in ("tests", "failures", "errors", "skipped")})
+        if codes[-1] == pytest.ExitCode.INTERRUPTED:
+            break
+    # What was asked for may be all of one part.
+    ran = [code for code in codes if code != pytest.ExitCode.NO_TESTS_COLLECTED] or codes
+    code = next((code for code in ran if code), 0)
+    bad = counts["failures"] + counts["errors"]
+    passed = counts["tests"] - bad - counts["skipped"]
+    summary = f"{passed} passed, {bad} failed, {counts['skipped']} skipped"
+    return code, f"{database}: {summary}{', interrupted' * (code == pytest.ExitCode.INTERRUPTED)}"
 
 
 if __name__ == "__main__":
