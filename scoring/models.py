@@ -195,8 +195,8 @@ class Pending(models.Model):
 
     transaction = models.OneToOneField(Transaction, primary_key=True, on_delete=models.CASCADE)
     attempts = models.PositiveSmallIntegerField(default=0)
-    sent = models.PositiveIntegerField(default=0)
-    suspect = models.BooleanField(default=False)
+    sent = models.PositiveIntegerField(default=0, db_default=0)
+    suspect = models.BooleanField(default=False, db_default=False)
     due_at = models.DateTimeField(db_index=True)
     fault = models.CharField(max_length=200, blank=True, help_text="Why the last attempt failed, where that is known.")
     request_id = models.CharField(

@@ -37,8 +37,8 @@ class ModelVersion(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     promoted_at = models.DateTimeField(null=True, blank=True)
     compared_with = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="+", editable=False)
-    verdict_allows = models.BooleanField(default=False, editable=False)
-    verdict = models.TextField(blank=True, editable=False)
+    verdict_allows = models.BooleanField(default=False, db_default=False, editable=False)
+    verdict = models.TextField(blank=True, db_default="", editable=False)
 
     class Meta:
         ordering = ["-created_at"]

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -110,7 +111,7 @@ def register(bundle: Bundle, *, promote: bool, by: str | None = None, reason: st
         protocol=bundle.description["split"]["protocol"],
         review_threshold=bundle.review_threshold,
         block_threshold=bundle.block_threshold,
-        metrics=bundle.metrics,
+        metrics=deepcopy(bundle.metrics),  # the row is its own; a bundle is never changed
     )
     version.changes.create(action=StageChange.Action.REGISTER, after=Stage.CANDIDATE, by=by, at=version.created_at)
     if promote:

@@ -19,11 +19,11 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="modelversion",
             name="verdict",
-            field=models.TextField(blank=True, editable=False),
+            field=models.TextField(blank=True, db_default='', editable=False),
         ),
         migrations.AddField(
             model_name="modelversion",
             name="verdict_allows",
-            field=models.BooleanField(default=False, editable=False),
+            field=models.BooleanField(db_default=False, default=False, editable=False),
         ),
     ]

@@ -35,11 +35,8 @@ def test_a_version_is_promoted_and_rolled_back(capsys, versions):
     history = models(capsys, "history")
     assert "Promoted. More recall." in history
     assert "mel" in history
-    assert [line.split()[2] for line in history.splitlines() if "champion" in line.split()[4:5]] == [
-        "old",
-        "new",
-        "old",
-    ]
+    decided = [line.split() for line in history.splitlines() if line.split()[5:6] == ["champion"]]
+    assert [version for _, _, _, version, *_ in decided] == ["old", "new", "old"]
 
 
 def test_a_shadow_and_its_retirement(capsys, versions):
