@@ -26,5 +26,7 @@ from fraudsite.settings import DATABASES, VAR_DIR  # noqa: E402
 # In a file, because the worker under test is another process.
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["TEST"] = {"NAME": VAR_DIR / "test.sqlite3"}
+# Two cores are busy with several tests at a time; those of deadlines set their own.
+PREDICT_DEADLINE_MS = 5_000
 # A slow hash protects real passwords; here it would only slow the tests.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -43,19 +43,11 @@ BROWSER_ARGUMENTS = [
 ]
 
 
-# Whoever uses one of these has servers and workers running, which want the machine for themselves.
-LIVE = {"redis_server", "worker_process", "system"}
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the live tests. On PostgreSQL leave out what took minutes on SQLite and cannot differ: what trains or
-    computes and touches no database, and how pages fit windows of several widths."""
+    """On PostgreSQL leave out what took minutes on SQLite and cannot differ: what trains or computes and touches no
+    database, and how pages fit windows of several widths."""
     from django.conf import settings
 
-    for item in items:
-        if LIVE & _fixtures(item):
-            item.add_marker(pytest.mark.live)
     if "postgresql" in settings.DATABASES["default"]["ENGINE"]:
         once = [
             item

@@ -1,5 +1,5 @@
 """The whole suite on SQLite, and again on PostgreSQL where it can be had: `make test`, with pytest's arguments. What
-cannot differ there runs once: see `fraudsite.testing`. Tests that have servers and workers running come one by one; the
+cannot differ there runs once: see `fraudsite.testing`. Tests that tell how long things take come one by one; the
 others come first, as many at a time as there are cores.
 
 `TEST_DATABASE_URL` names a server to use, whose user may create databases; without it, a server of our own is started
@@ -55,7 +55,7 @@ def without_server() -> tuple[int, str]:
 def run(database: str, environment: dict[str, str], arguments: list[str]) -> tuple[int, str]:
     """Run pytest, in two parts. Returns its code, the first that is not 0, and a line about both."""
     cores = os.cpu_count() or 1
-    parts = {f"{cores} at a time": ["-m", "not live", "-n", str(cores)], "with servers": ["-m", "live"]}
+    parts = {f"{cores} at a time": ["-m", "not alone", "-n", str(cores)], "one by one": ["-m", "alone"]}
     codes, counts = [], Counter[str]()
     for name, selection in parts.items():
         print(f"\nThe tests on {database}, {name}", flush=True)

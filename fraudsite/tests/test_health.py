@@ -37,7 +37,7 @@ def test_nothing_else_is_answered_to_an_unknown_host(client, path):
         assert client.get(path, headers={"Host": host}).status_code == 400, host
 
 
-def test_a_web_server_answers_probes_by_any_name_without_tls_and_nothing_else(db, capfd):
+def test_a_web_server_answers_probes_by_any_name_without_tls_and_nothing_else(transactional_db, capfd):
     environment = worker_environment() | {"HTTPS": "true", "BEHIND_PROXY": "true", "READY_TIMEOUT_MS": "50"}
     with web_server(environment) as url, httpx.Client(base_url=url, headers={"Host": "10.1.2.3"}) as http:
         assert [http.get(path).status_code for path in PROBES] == [200, 503, 401]

@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from fraudsite import lifeline, ports
 from fraudsite.testing import PROCESS_START_S, free_port, worker_environment
 
-pytestmark = pytest.mark.live
+pytestmark = pytest.mark.alone
 
 HOST = "127.0.0.1"
 # The file of the made-up rows counts as the published one.

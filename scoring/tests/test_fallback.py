@@ -9,6 +9,8 @@ from fraudsite.testing import fraudulent_payload, seed_payload, submission, susp
 from scoring import gateway, tasks
 from scoring.models import Fallback, Pending, Prediction, Review, Transaction
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def post(acme_api):

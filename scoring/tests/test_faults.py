@@ -18,6 +18,8 @@ from django.db import connection
 from fraudsite.testing import fraudulent_payload, seed_payload, suspended
 from fraudsite.tests.deployment import Deployment, deployment
 
+pytestmark = pytest.mark.alone
+
 DEADLINE_S = 2.0
 # A busy test machine may keep a thread waiting before and after the call; a hang is a matter of minutes.
 GRACE_S = 3.0

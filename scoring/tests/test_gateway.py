@@ -9,6 +9,8 @@ from fraudsite.testing import seed_payload, submission
 from scoring import replies
 from scoring.gateway import Gateway
 
+pytestmark = pytest.mark.alone
+
 QUEUE = "unread"
 
 

@@ -18,12 +18,6 @@ from scoring.submissions import refuse_card_data, validate
 from training.schema import load_schema
 
 
-@pytest.fixture(autouse=True)
-def patience(settings):
-    """These tests are about answers; a busy machine may keep them waiting."""
-    settings.PREDICT_DEADLINE_MS = 30_000
-
-
 def predict(api, payload, path="/predict"):
     return api.post(path, data=json.dumps(payload), content_type="application/json")
 

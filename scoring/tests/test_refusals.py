@@ -14,9 +14,10 @@ from scoring.models import Fallback, RefusalCount
 
 
 @pytest.fixture(autouse=True)
-def uncounted(monkeypatch):
+def uncounted(db, monkeypatch):
     """None from before, and nobody who stores them at a time of his own."""
     refusals._counts.clear()
+    RefusalCount.objects.all().delete()
     monkeypatch.setattr(refusals, "_writer", object())
 
 

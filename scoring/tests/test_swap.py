@@ -77,7 +77,7 @@ def score_of(scorer, payload):
     return float(scorer.score(np.array([values], np.float32)).astype(np.float64)[0])
 
 
-@pytest.mark.live
+@pytest.mark.alone
 def test_promotions_during_traffic_cost_no_answer_and_mix_no_versions():
     with deployment(connection.vendor, workers=1, challenger=True, MODEL_REFRESH_S=0.2) as system:
         callers = Callers(system)
@@ -101,7 +101,7 @@ def test_promotions_during_traffic_cost_no_answer_and_mix_no_versions():
         assert score == score_of(scorers[version], callers.payload(int(key.removeprefix("order-"))))
 
 
-@pytest.mark.live
+@pytest.mark.alone
 def test_a_promotion_in_the_admin_costs_no_answer_and_makes_none_slow():
     with deployment(connection.vendor, workers=1, challenger=True, MODEL_REFRESH_S=0.2) as system:
         run([sys.executable, "-c", PREPARE_PROMOTION], system.environment)

@@ -12,6 +12,13 @@ from scoring import authentication, gateway, replies
 from scoring.models import Transaction
 from training.models import Stage
 
+pytestmark = pytest.mark.alone
+
+
+@pytest.fixture(autouse=True)
+def deadline(settings):
+    settings.PREDICT_DEADLINE_MS = 1_000
+
 
 def predict(api, **changes):
     try:

@@ -13,6 +13,8 @@ from fraudsite.testing import seed_payload, web_server, worker_environment
 from scoring import services
 from scoring.models import Prediction, Review, Transaction
 
+pytestmark = pytest.mark.alone
+
 LIST = "/api/v1/predict/batch"
 
 
