@@ -44,15 +44,15 @@ BROWSER_ARGUMENTS = [
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL leave out what took minutes on SQLite and cannot differ: what trains or computes and touches no
-    database, and how pages fit windows of several widths."""
+    """On PostgreSQL leave out what took minutes on SQLite and cannot differ: what touches no database, and how pages
+    fit windows of several widths. Tests of faults make their own database, of the kind that is being tested."""
     from django.conf import settings
 
     if "postgresql" in settings.DATABASES["default"]["ENGINE"]:
         once = [
             item
             for item in items
-            if ("training" in item.path.parts and not _touches_database(item)) or "width" in _fixtures(item)
+            if not (_touches_database(item) or item.get_closest_marker("alone")) or "width" in _fixtures(item)
         ]
         config.hook.pytest_deselected(items=once)
         items[:] = [item for item in items if item not in set(once)]
