@@ -287,9 +287,9 @@ def api_of(client: "Client") -> "HttpClient":
     """An HTTP client that shows a key of this client's own."""
     from django.test import Client as HttpClient
 
-    from scoring import services
+    from scoring import keys
 
-    _, key = services.create_api_key(client=client)
+    _, key = keys.create(client=client)
     return HttpClient(headers={"Authorization": f"Bearer {key}"})
 
 

@@ -2,6 +2,7 @@ from django.contrib import admin
 
 from monitoring.models import DriftReport
 from scoring.read_only import ReadOnlyAdmin
+from training.figures import psi
 
 
 @admin.register(DriftReport)
@@ -9,13 +10,22 @@ class DriftReportAdmin(ReadOnlyAdmin):
     list_display = ["created_at", "model_version", "status", "samples", "psi_of_score"]
     list_filter = ["status", "model_version"]
     date_hierarchy = "created_at"
-    fields = ["model_version", "status", "window_start", "window_end", "samples", "psi_of_score", "psi", "created_at"]
+    fields = [
+        "model_version",
+        "status",
+        "window_start",
+        "window_end",
+        "samples",
+        "psi_of_score",
+        "psi_by_feature",
+        "created_at",
+    ]
 
     @admin.display(description="PSI of the score", ordering="score")
     def psi_of_score(self, report: DriftReport) -> str:
-        return f"{report.score:.3f}"
+        return psi(report.score)
 
     @admin.display(description="PSI by feature")
-    def psi(self, report: DriftReport) -> str:
+    def psi_by_feature(self, report: DriftReport) -> str:
         ranked = sorted(report.features.items(), key=lambda item: -item[1])
-        return ", ".join(f"{name} {value:.3f}" for name, value in ranked)
+        return ", ".join(f"{name} {psi(value)}" for name, value in ranked)

@@ -19,7 +19,8 @@ from monitoring.models import SCORE_BINS
 from monitoring.selectors import Traffic
 from scoring.cells import money
 from scoring.models import Decision, Prediction
-from training.figures import at
+from training.figures import at, score
+from training.figures import milliseconds as tenths
 from training.models import ModelVersion
 
 NAME = "monitoring"
@@ -144,7 +145,7 @@ def tiles(traffic: Traffic, schema: str, champion: ModelVersion | None, now: dat
             if reviewed
             else "no review closed in this window",
         ),
-        ("Open reviews", f"{outcomes['open']:,}", "now, of any age"),
+        ("Open reviews", counted(outcomes["open"]), "now, of any age"),
         ("Latency, average", milliseconds(traffic.mean_ms), "arrival to commit"),
         ("Latency, p95", milliseconds(traffic.p95_ms), "19 of 20 are faster"),
         (
@@ -167,7 +168,7 @@ def refused_tile(window: timedelta, now: datetime) -> html.Div:
     refused = selectors.refusals(window, now=now)
     kinds = [f"{calls:,} × {status} {kind.lower()}" for (status, kind), calls in refused.items()]
     more = [f"{len(kinds) - REFUSALS_SHOWN} other kinds"] if len(kinds) > REFUSALS_SHOWN else []
-    detail = ", ".join([*kinds[:REFUSALS_SHOWN], *more]) or "of all schemas"
+    detail = f"of all schemas{': ' * bool(kinds)}{', '.join([*kinds[:REFUSALS_SHOWN], *more])}"
     return tile("Refused calls", f"{sum(refused.values()):,}", detail, calm=not refused)
 
 
@@ -176,13 +177,18 @@ def unscored_tiles(window: timedelta, schema: str, now: datetime) -> list[html.D
     fallbacks, rows = selectors.fallbacks(window, schema=schema, now=now), selectors.unscored(schema)
     waiting = f"now; {rows.set_aside:,} set aside"
     return [
-        tile("Without a score", f"{fallbacks:,}", "answered by rules", calm=not fallbacks),
-        tile("Waiting for a score", f"{rows.waiting:,}", waiting, calm=not (rows.waiting or rows.set_aside)),
+        tile("Without a score", counted(fallbacks), "answered by rules", calm=not fallbacks),
+        tile("Waiting for a score", counted(rows.waiting), waiting, calm=not (rows.waiting or rows.set_aside)),
     ]
 
 
+def counted(rows: int) -> str:
+    """A count of rows, of which the database counts no more than `COUNT_LIMIT`."""
+    return f"{rows:,}{'+' * (rows >= selectors.COUNT_LIMIT)}"
+
+
 def milliseconds(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.1f} ms"
+    return NOTHING if value is None else f"{tenths(value)} ms"
 
 
 def empty_state(schema: str) -> html.Div:
@@ -210,7 +216,7 @@ def alert_rows(alerts: list[Prediction]) -> html.Table | html.P:
         html.Tr(
             [
                 html.Td(_link(prediction)),
-                html.Td(f"{prediction.fraud_score:.4f}"),
+                html.Td(score(prediction.fraud_score)),
                 html.Td(_badge(prediction)),
                 html.Td(money(prediction.transaction)),
                 html.Td(", ".join(reason["feature"] for reason in prediction.reasons) or NOTHING),
@@ -230,7 +236,7 @@ def feed_rows(predictions: list[Prediction]) -> html.Table | html.P:
             [
                 html.Td(_link(prediction)),
                 html.Td(money(prediction.transaction)),
-                html.Td(f"{prediction.fraud_score:.4f}"),
+                html.Td(score(prediction.fraud_score)),
                 html.Td(_badge(prediction)),
             ]
         )
@@ -277,7 +283,7 @@ def traffic_figure(traffic: Traffic, now: datetime) -> go.Figure:
     ]
     minutes = traffic.step // selectors.MINUTE
     figure = _figure(*bars, barmode="stack", yaxis_title="per minute" if minutes == 1 else f"per {minutes} min")
-    figure.update_xaxes(range=[now - traffic.window, now], hoverformat=HOVER_TIME)
+    figure.update_xaxes(range=[now - traffic.window, now], hoverformat=HOVER_TIME, title="UTC")
     return figure
 
 
@@ -307,7 +313,7 @@ def latency_figure(traffic: Traffic, now: datetime) -> go.Figure:
         )
     ]
     figure = _figure(*lines, yaxis_title="ms")
-    figure.update_xaxes(range=[now - traffic.window, now], hoverformat=HOVER_TIME)
+    figure.update_xaxes(range=[now - traffic.window, now], hoverformat=HOVER_TIME, title="UTC")
     figure.update_yaxes(rangemode="tozero", hoverformat=".1f")
     return figure
 

@@ -17,7 +17,7 @@ from monitoring.dashboard import NAME
 from monitoring.metrics import exposition
 from scoring import workers
 from scoring.cells import amount_of, label_badge
-from training.figures import threshold
+from training.figures import score, threshold
 from training.models import ModelVersion, Stage
 
 
@@ -56,7 +56,14 @@ def at_work(request: HttpRequest, version: str) -> HttpResponse:
     if comparison:
         rates = ("agreement", "decided_rate", "shadow_rate")
         context["apart"] = [
-            (each, amount_of(row.schema, each.amount), label_badge(each.is_fraud)) for each in comparison.apart
+            (
+                each.transaction,
+                amount_of(row.schema, each.amount),
+                score(each.decided),
+                score(each.shadow),
+                label_badge(each.is_fraud),
+            )
+            for each in comparison.apart
         ]
         context |= {name: f"{getattr(comparison, name):.2%}" for name in rates}
     return TemplateResponse(request, "admin/monitoring/at_work.html", context)

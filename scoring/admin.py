@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 
-from scoring import pending, review_admin, services  # noqa: F401  # its admin is registered by its import
+from scoring import keys, pending, review_admin  # noqa: F401  # its admin is registered by its import
 from scoring.cells import (
     decision_badge,
     field_table,
@@ -23,7 +23,7 @@ from scoring.label_admin import CorrectableAdmin
 from scoring.models import ApiKey, Client, Fallback, Pending, Prediction, Transaction
 from scoring.read_only import ReadOnlyAdmin
 from scoring.search import TransactionSearch
-from training.figures import at, threshold
+from training.figures import at, milliseconds, threshold
 from training.schema import schema_names
 
 
@@ -145,7 +145,7 @@ class PredictionAdmin(TransactionSearch, ReadOnlyAdmin):
 
     @admin.display(description="Latency (ms)", ordering="latency_ms")
     def latency(self, prediction: Prediction) -> str:
-        return f"{prediction.latency_ms:.1f}"
+        return milliseconds(prediction.latency_ms)
 
     @admin.display(description="Threshold")
     def threshold_shown(self, prediction: Prediction) -> str:
@@ -195,7 +195,7 @@ class FallbackAdmin(TransactionSearch, ReadOnlyAdmin):
 
     @admin.display(description="Latency (ms)", ordering="latency_ms")
     def latency(self, fallback: Fallback) -> str:
-        return f"{fallback.latency_ms:.1f}"
+        return milliseconds(fallback.latency_ms)
 
     @admin.display(description="Score since")
     def score(self, fallback: Fallback) -> SafeString | str:
@@ -264,7 +264,7 @@ class ClientAdmin(admin.ModelAdmin):
             messages.error(request, "Choose one client.")
             return None
         try:
-            row, key = services.create_api_key(client=queryset[0])
+            row, key = keys.create(client=queryset[0])
         except TooManyKeys as refusal:
             messages.error(request, str(refusal))
             return None
@@ -288,6 +288,6 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     @admin.action(description="Revoke", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         for key in queryset:
-            if services.revoke_api_key(key=key):
+            if keys.revoke(key=key):
                 self.log_change(request, key, "Revoked.")
         messages.success(request, "Revoked. The keys stop working within a second.")

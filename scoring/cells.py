@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 
 from scoring import selectors
 from scoring.models import Label, Pending, Prediction, Review, Transaction
-from training.figures import at
+from training.figures import at, score
 from training.schema import load_schema, schema_names
 
 LABEL_COLUMNS = ("Time", "Label", "Source", "By", "Reason")
@@ -22,8 +22,8 @@ def score_meter(prediction: Prediction) -> SafeString:
     return format_html(
         '<span class="score"><meter class="{}" value="{}"></meter> {}</span>',
         prediction.decision,
-        f"{prediction.fraud_score:.4f}",
-        f"{prediction.fraud_score:.4f}",
+        f"{prediction.fraud_score:.4f}",  # as wide as it is drawn
+        score(prediction.fraud_score),
     )
 
 

@@ -8,6 +8,7 @@ from django.db import models
 from django.utils import timezone
 
 from scoring.decisions import Decision
+from training.figures import score
 from training.models import ModelVersion
 
 
@@ -127,7 +128,7 @@ class Prediction(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.decision} at {self.fraud_score:.4f}"
+        return f"{self.decision} at {score(self.fraud_score)}"
 
     @property
     def is_alert(self) -> bool:
@@ -241,7 +242,7 @@ class Review(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_state_display()}, score {self.fraud_score:.4f}"
+        return f"{self.get_state_display()}, score {score(self.fraud_score)}"
 
     @property
     def is_claimed(self) -> bool:
@@ -323,7 +324,7 @@ class ShadowScore(models.Model):
         indexes = [models.Index(fields=["model_version", "-created_at"], name="shadow_score_of_version")]
 
     def __str__(self) -> str:
-        return f"{self.fraud_score:.4f} by {self.model_version_id}"
+        return f"{score(self.fraud_score)} by {self.model_version_id}"
 
 
 class ShadowProgress(models.Model):

@@ -6,16 +6,41 @@ from math import floor, log10
 from training.evaluation import COST_METRIC_NAMES
 
 
-def threshold(value: float | None) -> str:
-    """To four decimals, as scores are; a small one to three digits, or it would look like nothing.
+def score(value: float) -> str:
+    """A score to four decimals; a small one to three digits, or it would look like nothing.
 
-    >>> threshold(0.5), threshold(0.00004321), threshold(0.0), threshold(None)
-    ('0.5000', '0.0000432', '0.0000', 'none')
+    >>> score(0.5), score(0.00004321), score(0.0)
+    ('0.5000', '0.0000432', '0.0000')
     """
-    if value is None:
-        return "none"
     decimals = 2 - floor(log10(value)) if 0 < value < 0.01 else 4
     return f"{value:.{min(decimals, 12)}f}"
+
+
+def threshold(value: float | None) -> str:
+    """A threshold, like the scores that are held to it.
+
+    >>> threshold(0.00004321), threshold(None)
+    ('0.0000432', 'none')
+    """
+    return "none" if value is None else score(value)
+
+
+def milliseconds(value: float) -> str:
+    """A latency to a tenth of a millisecond.
+
+    >>> milliseconds(8.4567), milliseconds(1234.5)
+    ('8.5', '1,234.5')
+    """
+    return f"{value:,.1f}"
+
+
+def psi(value: float) -> str:
+    """A population stability index to three decimals: its limits are 0.1 and 0.25.
+
+    >>> psi(0.04567)
+    '0.046'
+    """
+    return f"{value:.3f}"
 
 
 def figure(name: str, value: float) -> str:

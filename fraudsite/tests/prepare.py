@@ -18,7 +18,7 @@ django.setup()
 from django.conf import settings
 from django.core.management import call_command
 
-from scoring import services
+from scoring import keys
 from scoring.models import Client
 from training import registry
 from training.schema import load_schema
@@ -43,7 +43,7 @@ def main(directory: Path, *further: str) -> None:
     if "handbook" in further:
         registry.register(tiny_handbook_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY), promote=True)
         (directory / "handbook.jsonl").write_text("\n".join(map(json.dumps, payments(20_000))) + "\n")
-    _, key = services.create_api_key(client=Client.objects.create(name="Acme"))
+    _, key = keys.create(client=Client.objects.create(name="Acme"))
     print(key)
 
 

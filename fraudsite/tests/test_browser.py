@@ -18,7 +18,7 @@ from monitoring import services as monitoring_services
 from monitoring.models import DriftReport
 from monitoring.rollups import update_rollups
 from monitoring.tests.support import fall_back, made_up_fields, predict
-from scoring import services
+from scoring import keys
 from scoring.models import Label, Prediction, Review
 
 QUEUE = reverse("admin:scoring_review_changelist")
@@ -69,7 +69,7 @@ class Visitor:
 
 @pytest.fixture
 def post(site, acme):
-    _, key = services.create_api_key(client=acme)
+    _, key = keys.create(client=acme)
 
     def post(payload):
         response = httpx.post(f"{site}/predict", json=payload, headers={"Authorization": f"Bearer {key}"}, timeout=10)

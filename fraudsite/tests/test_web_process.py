@@ -11,7 +11,7 @@ from django.contrib import admin
 from django.urls import reverse
 
 from fraudsite.testing import seed_payload
-from scoring import services
+from scoring import keys
 from training.models import TrainingRun
 from training.tests.support import tiny_bundle
 
@@ -71,7 +71,7 @@ def test_no_page_brings_a_library_of_models_into_the_web_process(site, person, w
     challenger = registry.register(
         tiny_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY, **{"model.seed": 2}), promote=False
     )
-    _, key = services.create_api_key(client=acme)
+    _, key = keys.create(client=acme)
     scored = httpx.post(f"{site}/predict", json=seed_payload(), headers={"Authorization": f"Bearer {key}"}, timeout=30)
     assert scored.status_code == 200
 

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from fraudsite.testing import fraudulent_payload, seed_payload
+from monitoring import selectors
 from monitoring.dashboard import NAME, REFRESH_S, WINDOWS
 from monitoring.models import LATENCY_EDGES_MS, SCORE_BINS, DriftReport, TrafficRollup
 from monitoring.rollups import update_rollups
@@ -188,7 +189,10 @@ def test_it_counts_refused_calls_of_the_window_by_kind(refresh):
         (90, 429, "Too many requests", 40),
     ):
         RefusalCount.objects.create(minute=ago(minutes=minutes), status=status, kind=kind, count=count)
-    assert tiles(refresh())["Refused calls"] == ("15", "12 × 503 no worker, 3 × 422 unacceptable values")
+    assert tiles(refresh())["Refused calls"] == (
+        "15",
+        "of all schemas: 12 × 503 no worker, 3 × 422 unacceptable values",
+    )
     assert tiles(refresh(LONG_WINDOW))["Refused calls"][0] == "55"
 
 
@@ -196,6 +200,14 @@ def test_open_reviews_are_those_of_now_whatever_the_window(refresh, champion, ac
     predict(champion, acme, [ago(hours=3)] * 2, decision=Decision.REVIEW)
     for window in (SHORT_WINDOW, LONG_WINDOW):
         assert tiles(refresh(window))["Open reviews"] == ("2", "now, of any age")
+
+
+def test_a_count_that_stops_at_its_limit_says_that_there_may_be_more(refresh, champion, acme, monkeypatch):
+    monkeypatch.setattr(selectors, "COUNT_LIMIT", 3)
+    predict(champion, acme, [ago(hours=3)] * 2, decision=Decision.REVIEW)
+    assert tiles(refresh())["Open reviews"][0] == "2"
+    predict(champion, acme, [ago(hours=2)] * 2, decision=Decision.REVIEW)
+    assert tiles(refresh())["Open reviews"][0] == "3+"
 
 
 def test_it_shows_how_alerts_turned_out(refresh, champion, acme, alice):

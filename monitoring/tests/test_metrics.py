@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fraudsite.testing import fraudulent_payload, seed_payload, suspended, web_server, worker_environment
 from monitoring.rollups import update_rollups
 from monitoring.tests.support import fall_back, predict
-from scoring import labelling, services, workers
+from scoring import keys, labelling, workers
 from scoring.models import Decision, Review
 
 pytestmark = pytest.mark.django_db
@@ -119,7 +119,7 @@ def test_it_tells_of_every_answer_without_a_score(worker, acme_api, scrape, sett
 
 
 def test_web_processes_that_share_a_directory_tell_of_each_others_calls(worker, acme, tmp_path):
-    _, key = services.create_api_key(client=acme)
+    _, key = keys.create(client=acme)
     shared = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "GRANIAN_WORKERS": "2", "METRICS_TOKEN": TOKEN}
     posted = 0
     with web_server(worker_environment() | shared) as url:

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from fraudsite.testing import api_of
-from scoring import labelling, services
+from scoring import keys, labelling
 from scoring.models import ApiKey, Client, Decision, Fallback, Label, Pending, Prediction, Review
 
 pytestmark = pytest.mark.django_db
@@ -264,8 +264,8 @@ def test_an_administrator_makes_a_key_that_is_shown_once(client, ada, acme):
 
 
 def test_a_client_has_two_active_keys_at_most(client, ada, acme):
-    services.create_api_key(client=acme)
-    services.create_api_key(client=acme)
+    keys.create(client=acme)
+    keys.create(client=acme)
     client.force_login(ada)
     address = reverse("admin:scoring_client_changelist")
     page = client.post(address, {"action": "create_key", "_selected_action": [acme.pk]}, follow=True)

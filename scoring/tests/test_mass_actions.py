@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils import timezone
 
-from scoring import labelling, services
+from scoring import keys, labelling
 from scoring.models import ApiKey, Label, Pending, Review
 
 pytestmark = pytest.mark.django_db
@@ -152,11 +152,11 @@ def test_select_all_of_what_waits_tries_every_row_that_was_shown_and_no_other(cl
 
 def test_select_all_of_keys_revokes_none_that_came_since(client, ada, acme, globex):
     for client_of in (acme, acme, globex):
-        services.create_api_key(client=client_of)
+        keys.create(client=client_of)
     client.force_login(ada)
     address = reverse("admin:scoring_apikey_changelist")
     pressed = select_all(client, address, "revoke")
-    late, _ = services.create_api_key(client=globex)
+    late, _ = keys.create(client=globex)
     client.post(address, pressed)
     assert list(ApiKey.objects.filter(revoked_at=None)) == [late]
 

@@ -18,7 +18,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from fraudsite.testing import seed_payload, submission
-from scoring import batches, labelling, predictor, services, tasks
+from scoring import batches, keys, labelling, predictor, tasks
 from scoring.models import History, Label, Pending, Prediction, Review, Transaction
 from scoring.replies import Kind
 from training import registry
@@ -394,7 +394,7 @@ def test_a_command_refuses_an_unknown_schema(command):
 
 def test_the_simulator_replays_customers_in_the_order_of_time_and_reports_labels(api, acme, site, capsys):
     store_made_up_payments(django_settings.DATASETS_DIR)
-    _, key = services.create_api_key(client=acme)
+    _, key = keys.create(client=acme)
     call_command(
         "simulate", schema="handbook", url=site, api_key=key, days=9, speed=1e6, labels=0, count=60, concurrency=1
     )

