@@ -36,10 +36,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier
 
-from training import configuration, families, splits
-from training.datasets import parquet_path, storage
-from training.evaluation import card_precision
-from training.schema import load_schema
+from training.core import configuration, families
+from training.core.datasets import parquet_path, splits, storage
+from training.core.evaluation import card_precision
+from training.core.schema import load_schema
 
 WEEK, DELAY = 7, 7
 TEST_START = (date(2018, 8, 8) - date(1970, 1, 1)).days

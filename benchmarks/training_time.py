@@ -18,9 +18,9 @@ from typing import Any
 
 import pandas as pd
 
-from training import configuration
-from training.datasets import parquet_path, storage
-from training.schema import load_schema
+from training.core import configuration
+from training.core.datasets import parquet_path, storage
+from training.core.schema import load_schema
 
 ROOT = Path(__file__).parent.parent
 # Seconds, processor seconds, megabytes at the most, AUPRC.
@@ -82,7 +82,7 @@ def run(command: list[str]) -> Run:
 
 
 def ours(parquet: Path, seed: int) -> float:
-    from training.pipeline import train
+    from training.core.pipeline import train
 
     overrides = {"split.protocol": "seed", "model.architecture": "mlp", "model.seed": seed}
     config = configuration.read(overrides=overrides | {"evaluation.bootstrap_resamples": 0})

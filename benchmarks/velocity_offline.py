@@ -20,8 +20,8 @@ import polars as pl
 
 from benchmarks.peers import handbook_recipe, polars_recipe
 from benchmarks.stand import handbook_file, table
-from training.features.replay import EVENT, VERSION_BYTES, Events, Labels, arrivals_by_time, replay, warm
-from training.schema import Schema, load_schema
+from training.core.features.replay import EVENT, VERSION_BYTES, Events, Labels, arrivals_by_time, replay, warm
+from training.core.schema import Schema, load_schema
 
 BOOK_FEATURES = 14  # the amount, its fifteenth, is given
 

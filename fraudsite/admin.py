@@ -11,7 +11,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
-from scoring import selectors
+from scoring.reviews import queue
 
 COUNTED_REVIEWS = 1_000
 
@@ -101,6 +101,6 @@ class FraudsiteAdmin(AdminSite):
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         may_see_reviews = request.user.has_perm("scoring.view_review")
         # Every page shows the count, so it must not cost more when the queue is long.
-        count = selectors.open_reviews(COUNTED_REVIEWS) if may_see_reviews else 0
+        count = queue.open_reviews(COUNTED_REVIEWS) if may_see_reviews else 0
         open_reviews = f"{COUNTED_REVIEWS - 1}+" if count == COUNTED_REVIEWS else count
         return super().each_context(request) | {"may_see_reviews": may_see_reviews, "open_reviews": open_reviews}

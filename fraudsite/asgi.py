@@ -21,7 +21,7 @@ from django.urls import resolve
 
 from fraudsite import lifeline, wsgi
 from fraudsite.middleware import RequestIdMiddleware
-from scoring import refusals
+from scoring.api import refusals
 
 
 class PromptHandler:

@@ -8,7 +8,7 @@ from celery.signals import before_task_publish, task_postrun, task_prerun, worke
 from django import db
 
 from fraudsite import broker, command_line, lifeline
-from scoring import request_ids
+from scoring.messages import request_ids
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fraudsite.settings")
 

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, CommandParser, execute_from_command_line
 
-from training.exceptions import FraudsiteError, did_you_mean
+from training.core.exceptions import FraudsiteError, did_you_mean
 
 TRACEBACK = "--traceback"
 # As the databases say that a table or a column is not there.

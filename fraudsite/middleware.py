@@ -8,8 +8,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.middleware.common import CommonMiddleware
 from django.utils.deprecation import MiddlewareMixin
 
-from scoring import request_ids
 from scoring.card_numbers import holds_card_number
+from scoring.messages import request_ids
 
 # A caller's own id is taken over so that logs on both sides meet; anything longer or stranger is replaced, and so is a
 # card number.

@@ -243,12 +243,12 @@ METRICS_TOKEN = secret("METRICS_TOKEN", None)
 
 # --- REST API --------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["scoring.authentication.ApiKeyAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["scoring.api.authentication.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "scoring.negotiation.PromptNegotiation",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "scoring.api.negotiation.PromptNegotiation",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "scoring.problems.problem_response",
+    "EXCEPTION_HANDLER": "scoring.api.problems.problem_response",
     "UNAUTHENTICATED_USER": None,
     "URL_FORMAT_OVERRIDE": None,
 }
@@ -260,10 +260,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "SERVE_INCLUDE_SCHEMA": False,
-    "PREPROCESSING_HOOKS": ["scoring.openapi.without_slash"],
+    "PREPROCESSING_HOOKS": ["scoring.api.openapi.without_slash"],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "scoring.openapi.working_examples_first",
+        "scoring.api.openapi.working_examples_first",
     ],
 }
 
@@ -337,7 +337,7 @@ LOGGING = {
     # A 503 is an answer that we give on purpose; its cause is logged where it arose.
     "filters": {
         "no_503": {"()": "fraudsite.middleware.No503"},
-        "request_ids": {"()": "scoring.request_ids.RequestIds"},
+        "request_ids": {"()": "scoring.messages.request_ids.RequestIds"},
     },
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_503", "request_ids"]}

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.test import Client as HttpClient
 
+    from scoring.messages.submission import Submission
     from scoring.models import Client
-    from scoring.submissions import Submission
-    from training.bundle import Bundle
+    from training.core.bundle import Bundle
     from training.models import ModelVersion
 
 # Models of tests are tiny: threads of boosted trees would spin while they wait for each other.
@@ -187,7 +187,7 @@ def _await_idle() -> None:
     from django.conf import settings
 
     from fraudsite.celery import app
-    from scoring import replies
+    from scoring.messages import replies
 
     give_up = time.monotonic() + PROCESS_START_S
     # The solo pool has one thread, which answers between tasks.
@@ -287,7 +287,7 @@ def api_of(client: "Client") -> "HttpClient":
     """An HTTP client that shows a key of this client's own."""
     from django.test import Client as HttpClient
 
-    from scoring import keys
+    from scoring.clients import keys
 
     _, key = keys.create(client=client)
     return HttpClient(headers={"Authorization": f"Bearer {key}"})
@@ -350,7 +350,7 @@ def submission(client_id: int, payload: dict[str, Any], *, deadline_ms: int = 60
     """A body as the web process sends it on to a worker."""
     from django.utils import timezone
 
-    from scoring.submissions import schema_of, validate
+    from scoring.api.validation import schema_of, validate
 
     return validate(
         payload,

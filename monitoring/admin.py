@@ -1,8 +1,8 @@
 from django.contrib import admin
 
 from monitoring.models import DriftReport
-from scoring.read_only import ReadOnlyAdmin
-from training.figures import psi
+from scoring.pages.read_only import ReadOnlyAdmin
+from training.core.figures import psi
 
 
 @admin.register(DriftReport)

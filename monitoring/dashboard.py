@@ -17,10 +17,10 @@ from monitoring import selectors
 from monitoring.drift.psi import PopulationStabilityIndex
 from monitoring.models import SCORE_BINS
 from monitoring.selectors import Traffic
-from scoring.cells import money
 from scoring.models import Decision, Prediction
-from training.figures import at, score
-from training.figures import milliseconds as tenths
+from scoring.pages.display import money
+from training.core.figures import at, score
+from training.core.figures import milliseconds as tenths
 from training.models import ModelVersion
 
 NAME = "monitoring"

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from monitoring import selectors
 from scoring import metrics as scoring_metrics  # noqa: F401  # its metrics exist from its import on
-from scoring import workers
+from scoring.worker import workers
 
 logger = logging.getLogger(__name__)
 

@@ -3,9 +3,10 @@ import logging
 from celery import shared_task
 from django.conf import settings
 
-from monitoring import rollups, services
+from monitoring import rollups
+from monitoring.drift import measurement as services
 from training import registry
-from training.exceptions import FraudsiteError
+from training.core.exceptions import FraudsiteError
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from monitoring import shadows
+from monitoring import shadow_reports as shadows
 from monitoring.access import is_staff
 from monitoring.dashboard import NAME
 from monitoring.metrics import exposition
-from scoring import workers
-from scoring.cells import amount_of, label_badge
-from training.figures import score, threshold
+from scoring.pages.display import amount_of, label_badge
+from scoring.worker import workers
+from training.core.figures import score, threshold
 from training.models import ModelVersion, Stage
 
 

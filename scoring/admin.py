@@ -3,13 +3,13 @@ from typing import Any
 from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from scoring import keys, pending, review_admin  # noqa: F401  # its admin is registered by its import
-from scoring.cells import (
-    decision_badge,
+from scoring.clients import admin as clients_admin  # noqa: F401  # registered by its import
+from scoring.models import Fallback, Pending, Prediction, Transaction
+from scoring.pages.columns import AnswerColumns, TransactionColumns
+from scoring.pages.display import (
     field_table,
     link,
     money,
@@ -18,13 +18,13 @@ from scoring.cells import (
     told_badge,
     waiting,
 )
-from scoring.exceptions import TooManyKeys
-from scoring.label_admin import CorrectableAdmin
-from scoring.models import ApiKey, Client, Fallback, Pending, Prediction, Transaction
-from scoring.read_only import ReadOnlyAdmin
-from scoring.search import TransactionSearch
-from training.figures import at, milliseconds, threshold
-from training.schema import schema_names
+from scoring.pages.read_only import ReadOnlyAdmin
+from scoring.pages.search import TransactionSearch
+from scoring.reviews import admin as reviews_admin  # noqa: F401  # likewise
+from scoring.reviews.label_admin import CorrectableAdmin
+from scoring.worker import pending
+from training.core.figures import at, threshold
+from training.core.schema import schema_names
 
 
 class SchemaFilter(admin.SimpleListFilter):
@@ -103,7 +103,7 @@ class TransactionAdmin(TransactionSearch, CorrectableAdmin):
 
 
 @admin.register(Prediction)
-class PredictionAdmin(TransactionSearch, ReadOnlyAdmin):
+class PredictionAdmin(AnswerColumns, TransactionSearch, ReadOnlyAdmin):
     list_display = ["created", "score", "badge", "amount", "latency", "client", "version"]
     list_filter = ["decision", "model_version", "transaction__client", "created_at"]
     list_select_related = ["transaction__client"]
@@ -127,26 +127,6 @@ class PredictionAdmin(TransactionSearch, ReadOnlyAdmin):
     def score(self, prediction: Prediction) -> SafeString:
         return score_meter(prediction)
 
-    @admin.display(description="Created", ordering="created_at")
-    def created(self, prediction: Prediction) -> str:
-        return at(prediction.created_at)
-
-    @admin.display(description="Decision", ordering="decision")
-    def badge(self, prediction: Prediction) -> SafeString:
-        return decision_badge(prediction.decision)
-
-    @admin.display(description="Amount")
-    def amount(self, prediction: Prediction) -> str:
-        return money(prediction.transaction)
-
-    @admin.display(description="Client")
-    def client(self, prediction: Prediction) -> Client:
-        return prediction.transaction.client
-
-    @admin.display(description="Latency (ms)", ordering="latency_ms")
-    def latency(self, prediction: Prediction) -> str:
-        return milliseconds(prediction.latency_ms)
-
     @admin.display(description="Threshold")
     def threshold_shown(self, prediction: Prediction) -> str:
         return threshold(prediction.threshold)
@@ -154,10 +134,6 @@ class PredictionAdmin(TransactionSearch, ReadOnlyAdmin):
     @admin.display(description="Model version", ordering="model_version")
     def version(self, prediction: Prediction) -> str:
         return prediction.model_version_id
-
-    @admin.display(description="Transaction")
-    def transaction_link(self, prediction: Prediction) -> SafeString:
-        return link(prediction.transaction, str(prediction.transaction))
 
     @admin.display(description="Reasons")
     def reasons_shown(self, prediction: Prediction) -> SafeString | str:
@@ -169,7 +145,7 @@ class PredictionAdmin(TransactionSearch, ReadOnlyAdmin):
 
 
 @admin.register(Fallback)
-class FallbackAdmin(TransactionSearch, ReadOnlyAdmin):
+class FallbackAdmin(AnswerColumns, TransactionSearch, ReadOnlyAdmin):
     list_display = ["created", "badge", "reason", "amount", "client", "score"]
     list_filter = ["decision", "reason", "transaction__client", "created_at"]
     list_select_related = ["transaction__client", "transaction__prediction", "transaction__pending"]
@@ -177,39 +153,15 @@ class FallbackAdmin(TransactionSearch, ReadOnlyAdmin):
     ordering = ["-created_at"]
     fields = ["transaction_link", "client", "amount", "badge", "reason", "latency", "created", "score"]
 
-    @admin.display(description="Created", ordering="created_at")
-    def created(self, fallback: Fallback) -> str:
-        return at(fallback.created_at)
-
-    @admin.display(description="Decision", ordering="decision")
-    def badge(self, fallback: Fallback) -> SafeString:
-        return decision_badge(fallback.decision)
-
-    @admin.display(description="Amount")
-    def amount(self, fallback: Fallback) -> str:
-        return money(fallback.transaction)
-
-    @admin.display(description="Client")
-    def client(self, fallback: Fallback) -> Client:
-        return fallback.transaction.client
-
-    @admin.display(description="Latency (ms)", ordering="latency_ms")
-    def latency(self, fallback: Fallback) -> str:
-        return milliseconds(fallback.latency_ms)
-
     @admin.display(description="Score since")
     def score(self, fallback: Fallback) -> SafeString | str:
         if hasattr(fallback.transaction, "prediction"):
             return score_meter(fallback.transaction.prediction)
         return waiting(fallback.transaction.pending) if hasattr(fallback.transaction, "pending") else ""
 
-    @admin.display(description="Transaction")
-    def transaction_link(self, fallback: Fallback) -> SafeString:
-        return link(fallback.transaction, str(fallback.transaction))
-
 
 @admin.register(Pending)
-class PendingAdmin(TransactionSearch, ReadOnlyAdmin):
+class PendingAdmin(TransactionColumns, TransactionSearch, ReadOnlyAdmin):
     list_display = ["due", "standing", "attempts", "amount", "client", "fault"]
     list_filter = ["attempts", "transaction__client", "due_at"]
     list_select_related = ["transaction__client"]
@@ -226,14 +178,6 @@ class PendingAdmin(TransactionSearch, ReadOnlyAdmin):
         tried = pending.retry(queryset)
         messages.success(request, f"{tried} will be tried again within {settings.PENDING_SWEEP_S:g} s.")
 
-    @admin.display(description="Amount")
-    def amount(self, pending: Pending) -> str:
-        return money(pending.transaction)
-
-    @admin.display(description="Client")
-    def client(self, pending: Pending) -> Client:
-        return pending.transaction.client
-
     @admin.display(description="Due", ordering="due_at")
     def due(self, pending: Pending) -> str:
         return at(pending.due_at)
@@ -241,53 +185,3 @@ class PendingAdmin(TransactionSearch, ReadOnlyAdmin):
     @admin.display(description="State")
     def standing(self, pending: Pending) -> str:
         return waiting(pending)
-
-    @admin.display(description="Transaction")
-    def transaction_link(self, pending: Pending) -> SafeString:
-        return link(pending.transaction, str(pending.transaction))
-
-
-@admin.register(Client)
-class ClientAdmin(admin.ModelAdmin):
-    list_display = ["name", "is_active", "created_at"]
-    actions = ["create_key"]
-
-    def has_delete_permission(self, request: HttpRequest, obj: Client | None = None) -> bool:
-        return False
-
-    def has_key_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("scoring.add_apikey")
-
-    @admin.action(description="Create an API key", permissions=["key"])
-    def create_key(self, request: HttpRequest, queryset: QuerySet[Client]) -> HttpResponse | None:
-        if len(queryset) != 1:
-            messages.error(request, "Choose one client.")
-            return None
-        try:
-            row, key = keys.create(client=queryset[0])
-        except TooManyKeys as refusal:
-            messages.error(request, str(refusal))
-            return None
-        self.log_change(request, queryset[0], f"Created API key {row}.")
-        context = self.admin_site.each_context(request) | {"title": "A new API key", "client": queryset[0], "key": key}
-        return TemplateResponse(
-            request, "admin/scoring/client/key.html", context, headers={"Cache-Control": "no-store"}
-        )
-
-
-@admin.register(ApiKey)
-class ApiKeyAdmin(ReadOnlyAdmin):
-    list_display = ["prefix", "client", "created_at", "revoked_at"]
-    list_filter = ["client"]
-    list_select_related = ["client"]
-    actions = ["revoke"]
-
-    def has_revoke_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("scoring.change_apikey")
-
-    @admin.action(description="Revoke", permissions=["revoke"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        for key in queryset:
-            if keys.revoke(key=key):
-                self.log_change(request, key, "Revoked.")
-        messages.success(request, "Revoked. The keys stop working within a second.")

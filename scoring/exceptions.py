@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from training.exceptions import FraudsiteError
+from training.core.exceptions import FraudsiteError
 
 
 @dataclass(frozen=True)

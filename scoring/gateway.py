@@ -22,11 +22,12 @@ import uuid_utils
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
-from scoring import metrics, replies, request_ids, tasks
+from scoring import metrics, tasks
 from scoring.exceptions import Overloaded, ScorerUnavailable
+from scoring.messages import replies, request_ids
+from scoring.messages.replies import Outcome, Reply
+from scoring.messages.submission import Submission
 from scoring.models import Fallback
-from scoring.replies import Outcome, Reply
-from scoring.submissions import Submission
 
 logger = logging.getLogger(__name__)
 

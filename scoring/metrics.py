@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from prometheus_client import Counter, Histogram
 
-from scoring.replies import Reply
-from scoring.submissions import Submission
+from scoring.messages.replies import Reply
+from scoring.messages.submission import Submission
 
 BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 

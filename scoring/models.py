@@ -8,7 +8,7 @@ from django.db import models
 from django.utils import timezone
 
 from scoring.decisions import Decision
-from training.figures import score
+from training.core.figures import score
 from training.models import ModelVersion
 
 
@@ -136,7 +136,7 @@ class Prediction(models.Model):
 
 
 class History(models.Model):
-    """What is remembered of a card, a terminal or another entity: its latest events, as `training.features.replay`
+    """What is remembered of a card, a terminal or another entity: its latest events, as `training.core.features.replay`
     keeps them. Written in the database transaction that stores what it has seen, so neither is ahead of the other.
 
     `last_sequence` is the largest place in the order of arrival among what it has seen; 0 if it has seen nothing.
@@ -228,7 +228,7 @@ class Review(models.Model):
     reviewer = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="reviews"
     )
-    # Who is at it: `scoring.claims`.
+    # Who is at it: `scoring.reviews.claims`.
     claimed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, editable=False, on_delete=models.SET_NULL, related_name="+", db_index=False
     )

@@ -14,11 +14,12 @@ from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, connection
 from kombu.exceptions import OperationalError as BrokerError
 
-from scoring import batches, pending, predictor, replies, request_ids, selectors, shadows
-from scoring.replies import Kind, Outcome, Reply
-from scoring.submissions import Submission
+from scoring.messages import replies, request_ids
+from scoring.messages.replies import Kind, Outcome, Reply
+from scoring.messages.submission import Submission
+from scoring.worker import batches, pending, predictor, shadows
 from training import registry
-from training.exceptions import BundleRefused, FraudsiteError, NoChampion, StaleHistory
+from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion, StaleHistory
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def score_pending(transaction_ids: list[str]) -> None:
     """Score transactions that were stored first. What fails here is due again: see `resend_pending`."""
     keys = [UUID(text) for text in transaction_ids]
     try:
-        for schema, of_schema in selectors.pending_by_schema(keys).items():
+        for schema, of_schema in pending.by_schema(keys).items():
             _score_pending(schema, of_schema)
     except Error as error:
         logger.warning("%d pending transactions were not scored: %s", len(transaction_ids), error)
@@ -113,7 +114,7 @@ def score_pending(transaction_ids: list[str]) -> None:
 def _score_pending(schema: str, keys: list[UUID]) -> None:
     """What is no fault of a row never counts against it. A batch that fails for another reason, or kills this process,
     leaves its rows suspect: they come again one by one."""
-    requests = selectors.request_ids_of(keys)
+    requests = pending.request_ids(keys)
     try:
         model = predictor.current(schema)
     except FraudsiteError as error:
@@ -121,7 +122,7 @@ def _score_pending(schema: str, keys: list[UUID]) -> None:
             logger.warning("Pending transactions of %s were not scored: %s", schema, error)
         pending.postpone(keys, _told(error), counted=False)
         return
-    suspects = selectors.suspects(keys)
+    suspects = pending.suspects(keys)
     for part in pending.begin(keys, suspects):
         with request_ids.working_for(requests.get(key, "") for key in part):
             _score_part(part, model, alone=part[0] in suspects)
@@ -154,7 +155,7 @@ def send_pending(transaction_id: str) -> None:
 def resend_pending() -> None:
     """The reconciler: whatever the broker or a worker lost on the way is sent once more."""
     due = pending.claim_due(limit=settings.PENDING_RESEND_LIMIT)
-    suspects = selectors.suspects(due)
+    suspects = pending.suspects(due)
     fine = [key for key in due if key not in suspects]
     parts = [
         fine[start : start + settings.GATEWAY_BATCH_LIMIT]

@@ -3,7 +3,7 @@ from django.urls.converters import UUIDConverter
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from scoring.api import BatchView, PredictionView, PredictView
+from scoring.api.views import BatchView, PredictionView, PredictView
 
 # The interface is no secret, and whoever writes a client reads it before having a key.
 PUBLIC: dict[str, list[type]] = {"authentication_classes": [], "permission_classes": []}
@@ -36,7 +36,7 @@ _addresses = [
 urlpatterns = [*_addresses, *(path(f"{address.pattern}/", address.callback) for address in _addresses)]
 
 # fraudsite/wsgi.py serves calls by these addresses alone.
-handler400 = "scoring.problems.not_understood"
-handler403 = "scoring.problems.not_allowed"
-handler404 = "scoring.problems.not_found"
-handler500 = "scoring.problems.failed"
+handler400 = "scoring.api.problems.not_understood"
+handler403 = "scoring.api.problems.not_allowed"
+handler404 = "scoring.api.problems.not_found"
+handler500 = "scoring.api.problems.failed"

@@ -10,14 +10,15 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from training import figures, registry, run_admin  # noqa: F401  # its admin is registered by its import
-from training.bundle import Bundle
-from training.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, LOWER_IS_BETTER, METRIC_NAMES
-from training.exceptions import BundleRefused, FraudsiteError, NoChampion
-from training.model_card import lineage, model_card
+from training import registry, run_admin  # noqa: F401  # run_admin is registered by its import
+from training.core import figures
+from training.core.bundle import Bundle
+from training.core.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, LOWER_IS_BETTER, METRIC_NAMES
+from training.core.evaluation.operating_points import operating_points
+from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion
+from training.core.model_card import lineage, model_card
+from training.core.schema import load_schema
 from training.models import ModelVersion, Stage
-from training.operating_points import operating_points
-from training.schema import load_schema
 
 PARTS = ("validation", "test")
 # What is said when a version has come to play another part.

@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.utils import timezone
 
-from training.exceptions import StageRefused
+from training.core.exceptions import StageRefused
 
 
 class Stage(models.TextChoices):

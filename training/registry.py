@@ -13,12 +13,12 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
-from training import evaluation
-from training.bundle import Bundle, load_bundle
-from training.datasets import parquet_path, storage
-from training.exceptions import BundleRefused, DatasetError, NoChampion, SchemaChanged, StageRefused
+from training.core import evaluation
+from training.core.bundle import Bundle, load_bundle
+from training.core.datasets import parquet_path, storage
+from training.core.exceptions import BundleRefused, DatasetError, NoChampion, SchemaChanged, StageRefused
+from training.core.schema import load_schema
 from training.models import ModelVersion, Stage, StageChange
-from training.schema import load_schema
 
 COMPARISON_RESAMPLES = 500
 

@@ -15,8 +15,9 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from training import configuration, families, run_queue
-from training.exceptions import ConfigurationError, TrainingRefused
+from training import run_queue
+from training.core import configuration, families
+from training.core.exceptions import ConfigurationError, TrainingRefused
 from training.models import TrainingRun
 
 

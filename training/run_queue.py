@@ -10,13 +10,13 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
-from training import families
-from training.exceptions import TrainingRefused
+from training.core import families
+from training.core.exceptions import TrainingRefused
 from training.models import TrainingRun
 from training.tasks import train
 
 if TYPE_CHECKING:
-    from training.pipeline import Config
+    from training.core.pipeline import Config
 
 logger = logging.getLogger(__name__)
 

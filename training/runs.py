@@ -15,14 +15,15 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from training import registry, stages
-from training.bundle import Bundle
-from training.datasets import storage
-from training.exceptions import FraudsiteError
+from training import registry
+from training.core import stages
+from training.core.bundle import Bundle
+from training.core.datasets import storage
+from training.core.exceptions import FraudsiteError
 from training.models import ModelVersion, TrainingRun
 
 if TYPE_CHECKING:
-    from training.pipeline import Config
+    from training.core.pipeline import Config
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def train_and_register(
     """
     stages.enter("Loading the model's library")
     # Here, as the web process, which starts runs and does none, has no use for the libraries that train.
-    from training.pipeline import train
+    from training.core.pipeline import train
 
     bundle = train(
         config=config,

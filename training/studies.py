@@ -5,9 +5,9 @@ from pathlib import Path
 
 from django.conf import settings
 
-from training import search
-from training.datasets import storage
-from training.exceptions import ConfigurationError
+from training.core import search
+from training.core.datasets import storage
+from training.core.exceptions import ConfigurationError
 
 
 def path_of(name: str) -> Path:

@@ -18,10 +18,10 @@ django.setup()
 from django.conf import settings
 from django.core.management import call_command
 
-from scoring import keys
+from scoring.clients import keys
 from scoring.models import Client
 from training import registry
-from training.schema import load_schema
+from training.core.schema import load_schema
 from training.tests.support import made_up_rows, tiny_bundle, tiny_handbook_bundle
 
 # As many as in the book's data.

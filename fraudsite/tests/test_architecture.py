@@ -12,37 +12,6 @@ from django.conf import settings
 APPS = ("training", "scoring", "monitoring")
 # Each app, and those whose code it must not know.
 ABOVE = {"training": {"scoring", "monitoring"}, "scoring": {"monitoring"}, "monitoring": set()}
-CORE = (
-    "baselines",
-    "bundle",
-    "calibration",
-    "comparison",
-    "configuration",
-    "datasets",
-    "distillation",
-    "evaluation",
-    "exceptions",
-    "families",
-    "features",
-    "figures",
-    "importance",
-    "model",
-    "model_card",
-    "operating_points",
-    "pipeline",
-    "plots",
-    "policy",
-    "preprocessing",
-    "report",
-    "schema",
-    "search",
-    "simulation",
-    "splits",
-    "stages",
-    "standings",
-    "tokens",
-    "trees",
-)
 TENSORFLOW = {"tensorflow", "keras"}
 # As they stand in code: an import, or a call.
 RUNS_WHEN_READ = {
@@ -92,33 +61,85 @@ def test_imports_point_one_way(app):
     assert not wrong
 
 
-def test_the_core_of_training_knows_nothing_of_django():
-    wrong = [
-        name for part in CORE for name, path in modules("training", part).items() if "django" in packages(imports(path))
-    ]
-    assert not wrong
-
-
-def test_the_core_of_training_imports_no_module_of_the_outer_ring():
-    core = {name for part in CORE for name in modules("training", part)}
-    outer = modules("training").keys() - core - {"training"}
-    assert {"training.models", "training.registry", "training.admin"} <= outer
+def test_the_core_of_training_knows_neither_django_nor_the_app_around_it():
+    outside = modules("training").keys() - modules("training", "core").keys() - {"training"}
+    assert {"training.models", "training.registry", "training.admin"} <= outside
     wrong = {
         name: found
-        for part in CORE
-        for name, path in modules("training", part).items()
-        if (found := imports(path) & outer)
+        for name, path in modules("training", "core").items()
+        if (found := (imports(path) & outside) | (packages(imports(path)) & {"django", "celery", "rest_framework"}))
     }
     assert not wrong
 
 
 def test_the_core_of_training_runs_where_django_is_not_installed():
-    script = (
-        "import sys; sys.modules['django'] = None\n"
-        f"import {', '.join(f'training.{part}' for part in CORE)}\n"
-        "import training.datasets.download, training.datasets.storage, training.datasets.ulb"
-    )
+    names = ", ".join(sorted(modules("training", "core")))
+    script = f"import sys; sys.modules['django'] = None\nimport {names}"
     subprocess.run([sys.executable, "-c", script], cwd=settings.BASE_DIR, check=True)
+
+
+# The rooms of scoring, from the ground up: a room imports those above it in this list, never those below.
+ROOMS = ("messages", "worker", "tasks", "metrics", "gateway", "api")
+PAGES = ("pages", "reviews", "clients", "admin")
+
+
+@pytest.mark.parametrize("order", [ROOMS, PAGES], ids=["the way of a predict call", "the admin"])
+def test_the_rooms_of_scoring_lean_one_way(order):
+    wrong = {
+        name: found
+        for number, room in enumerate(order)
+        for name, path in modules("scoring", room).items()
+        if (found := {imported for imported in imports(path) if _room(imported) in order[number + 1 :]})
+    }
+    assert not wrong
+
+
+def test_what_scores_and_what_travels_know_nothing_of_http_and_of_pages():
+    outer = {"api", "gateway", "reviews", "clients", "pages", "admin"}
+    wrong = {
+        name: found
+        for room in ("messages", "worker", "tasks")
+        for name, path in modules("scoring", room).items()
+        if (found := {imported for imported in imports(path) if _room(imported) in outer | {"rest_framework"}})
+    }
+    assert not wrong
+
+
+# What scoring leans on: the schema and its features, restored models, the register of versions, how numbers and the
+# stages of long commands are shown; nothing that trains.
+LEANS_ON = (
+    "core.schema",
+    "core.features",
+    "core.families",
+    "core.tokens",
+    "core.figures",
+    "core.exceptions",
+    "core.datasets.storage",
+    "core.stages",
+    "registry",
+    "models",
+)
+
+
+def test_scoring_leans_on_schemas_features_and_the_register_and_not_on_training():
+    allowed = tuple(f"training.{name}" for name in LEANS_ON)
+    wrong = {
+        name: found
+        for name, path in modules("scoring").items()
+        if (found := {imported for imported in imports(path) if _is_foreign(imported, allowed)})
+    }
+    assert not wrong
+
+
+def _is_foreign(name, allowed):
+    parents = {"training", "training.core", "training.core.datasets"}
+    return packages([name]) == {"training"} and name not in parents and not name.startswith(allowed)
+
+
+def _room(name):
+    """Of `scoring.api.views` that is `api`; of a name outside of scoring its package."""
+    package, _, rest = name.partition(".")
+    return rest.partition(".")[0] if package == "scoring" else package
 
 
 def test_tensorflow_is_imported_in_one_module():
@@ -128,7 +149,7 @@ def test_tensorflow_is_imported_in_one_module():
         for name, path in modules(app).items()
         if packages(imports(path)) & TENSORFLOW
     }
-    assert importing == {"training.model"}
+    assert importing == {"training.core.families.mlp"}
 
 
 def test_that_module_is_imported_late_by_everybody():
@@ -136,7 +157,7 @@ def test_that_module_is_imported_late_by_everybody():
         name
         for app in (*APPS, "fraudsite")
         for name, path in modules(app).items()
-        if "training.model" in imports(path, at_import_only=True)
+        if "training.core.families.mlp" in imports(path, at_import_only=True)
     }
     assert not importing
 

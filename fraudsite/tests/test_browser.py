@@ -14,11 +14,11 @@ from PIL import Image, ImageStat
 from playwright.sync_api import expect
 
 from fraudsite.testing import fraudulent_payload, seed_payload
-from monitoring import services as monitoring_services
+from monitoring.drift import measurement as monitoring_services
 from monitoring.models import DriftReport
 from monitoring.rollups import update_rollups
 from monitoring.tests.support import fall_back, made_up_fields, predict
-from scoring import keys
+from scoring.clients import keys
 from scoring.models import Label, Prediction, Review
 
 QUEUE = reverse("admin:scoring_review_changelist")

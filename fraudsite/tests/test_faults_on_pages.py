@@ -10,9 +10,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from fraudsite.testing import seed_payload
-from scoring import labelling
+from scoring.api.problems import failed
 from scoring.models import Prediction, Review, Transaction
-from scoring.problems import failed
+from scoring.reviews import labelling
 
 pytestmark = pytest.mark.django_db
 

@@ -26,7 +26,7 @@ import django, sys
 django.setup()
 from django.conf import settings
 from fraudsite.command_line import main
-from training.datasets import ulb
+from training.core.datasets import ulb
 from training.tests.support import store_made_up_dataset
 ulb.SHA256 = "0" * 64
 store_made_up_dataset(settings.DATASETS_DIR, ulb.SHA256)

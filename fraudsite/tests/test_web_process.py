@@ -11,7 +11,7 @@ from django.contrib import admin
 from django.urls import reverse
 
 from fraudsite.testing import seed_payload
-from scoring import keys
+from scoring.clients import keys
 from training.models import TrainingRun
 from training.tests.support import tiny_bundle
 

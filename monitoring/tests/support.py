@@ -15,7 +15,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 def made_up_fields(count: int, *, seed: int = 7, **shifts: float) -> list[dict[str, float]]:
     """Fields of legitimate transactions that the tiny model's training rows resemble; each of `shifts` is added."""
-    from training.schema import load_schema
+    from training.core.schema import load_schema
 
     names = load_schema("ulb").feature_names
     features, _ = made_up_rows(count, 0, seed)

@@ -7,10 +7,11 @@ from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils import timezone
 
-from monitoring import shadows
+from monitoring import shadow_reports as shadows
 from monitoring.tests.support import predict
-from scoring import labelling, workers
 from scoring.models import Decision, Label, ShadowScore
+from scoring.reviews import labelling
+from scoring.worker import workers
 from training.models import ModelVersion
 
 pytestmark = pytest.mark.django_db

@@ -19,8 +19,8 @@ from monitoring.dashboard import NAME, REFRESH_S, WINDOWS
 from monitoring.models import LATENCY_EDGES_MS, SCORE_BINS, DriftReport, TrafficRollup
 from monitoring.rollups import update_rollups
 from monitoring.tests.support import fall_back, moments, predict
-from scoring import labelling
 from scoring.models import Decision, Prediction, RefusalCount, Review
+from scoring.reviews import labelling
 
 pytestmark = pytest.mark.django_db
 

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from django.conf import settings as django_settings
 
-from monitoring import services
+from monitoring.drift import measurement as services
+from monitoring.drift.measurement import TooFewSamples, measure_drift
 from monitoring.drift.psi import PopulationStabilityIndex
 from monitoring.models import DriftReport
-from monitoring.services import TooFewSamples, measure_drift
 from monitoring.tasks import measure_drift as measure_drift_task
 from monitoring.tests.support import NOON, made_up_fields, moments, predict
 from training import registry
-from training.exceptions import BundleRefused, NoChampion
-from training.preprocessing import reference_histogram
-from training.schema import load_schema
+from training.core.exceptions import BundleRefused, NoChampion
+from training.core.families.preprocessing import reference_histogram
+from training.core.schema import load_schema
 from training.tests.support import made_up_rows, tiny_bundle
 
 pytestmark = pytest.mark.django_db

@@ -17,8 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from fraudsite.testing import fraudulent_payload, seed_payload, suspended, web_server, worker_environment
 from monitoring.rollups import update_rollups
 from monitoring.tests.support import fall_back, predict
-from scoring import keys, labelling, workers
+from scoring.clients import keys
 from scoring.models import Decision, Review
+from scoring.reviews import labelling
+from scoring.worker import workers
 
 pytestmark = pytest.mark.django_db
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.drift.psi import PopulationStabilityIndex
-from training.preprocessing import reference_histogram
+from training.core.families.preprocessing import reference_histogram
 
 values = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300).map(np.array)
 

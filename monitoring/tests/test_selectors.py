@@ -9,8 +9,8 @@ from monitoring import selectors
 from monitoring.models import DriftReport
 from monitoring.rollups import update_rollups
 from monitoring.tests.support import NOON, fall_back, moments, predict
-from scoring import labelling
 from scoring.models import Decision, Review
+from scoring.reviews import labelling
 
 pytestmark = pytest.mark.django_db
 

@@ -11,8 +11,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from fraudsite.testing import api_of
-from scoring import keys, labelling
+from scoring.clients import keys
 from scoring.models import ApiKey, Client, Decision, Fallback, Label, Pending, Prediction, Review
+from scoring.reviews import labelling
 
 pytestmark = pytest.mark.django_db
 

@@ -8,8 +8,9 @@ import pytest
 from django.utils import timezone
 
 from fraudsite.testing import fraudulent_payload, seed_payload, suspended
-from scoring import pending, predictor, tasks
+from scoring import tasks
 from scoring.models import Pending, Prediction, Review, Transaction
+from scoring.worker import pending, predictor
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_it_has_stored_the_transaction_before_it_accepts(acme_api, transactional
 
 
 def test_it_accepts_while_the_broker_hangs(worker, acme_api, post, settings):
-    from scoring import replies
+    from scoring.messages import replies
 
     with suspended(replies.connection().info("server")["process_id"]):
         assert post(seed_payload()).status_code == 202

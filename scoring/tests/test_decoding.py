@@ -5,7 +5,7 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scoring.decoding import _read_plain, _read_strictly
+from scoring.api.decoding import _read_plain, _read_strictly
 from scoring.exceptions import RequestRefused
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**30), 10**30)

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from monitoring.models import DriftReport
 from scoring.models import Prediction
-from training.figures import at
+from training.core.figures import at
 from training.models import ModelVersion
 
 TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")

@@ -6,8 +6,8 @@ from contextlib import closing
 import pytest
 
 from fraudsite.testing import seed_payload, submission
-from scoring import replies
 from scoring.gateway import Gateway
+from scoring.messages import replies
 
 pytestmark = pytest.mark.alone
 

@@ -11,9 +11,9 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
-from scoring import labelling
 from scoring.exceptions import LabelledMeanwhile, ReasonMissing
 from scoring.models import Decision, Label, Pending, Review, Transaction
+from scoring.reviews import labelling
 
 pytestmark = pytest.mark.django_db
 

@@ -10,8 +10,9 @@ from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils import timezone
 
-from scoring import keys, labelling
+from scoring.clients import keys
 from scoring.models import ApiKey, Label, Pending, Review
+from scoring.reviews import labelling
 
 pytestmark = pytest.mark.django_db
 

@@ -4,9 +4,9 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from scoring.cells import amount_of
 from scoring.models import Transaction
-from training import schema
+from scoring.pages.display import amount_of
+from training.core import schema
 
 DECLARED = """
 title = "T"

@@ -3,7 +3,7 @@ import json
 import pytest
 from django.urls import reverse
 
-from training.schema import load_schema
+from training.core.schema import load_schema
 
 pytestmark = pytest.mark.django_db
 

@@ -13,10 +13,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from fraudsite.testing import seed_payload
-from scoring import pending, predictor, tasks
+from scoring import tasks
 from scoring.models import Pending, Prediction
+from scoring.worker import pending, predictor
 from training import registry
-from training.exceptions import StaleHistory
+from training.core.exceptions import StaleHistory
 
 pytestmark = pytest.mark.django_db
 

@@ -13,9 +13,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fraudsite.testing import api_of, fraudulent_payload, seed_payload
+from scoring.api.validation import refuse_card_data, validate
 from scoring.models import Prediction, Review, Transaction
-from scoring.submissions import refuse_card_data, validate
-from training.schema import load_schema
+from training.core.schema import load_schema
 
 
 def predict(api, payload, path="/predict"):

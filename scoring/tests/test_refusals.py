@@ -8,7 +8,7 @@ from django.db import Error
 from django.test import Client as HttpClient
 
 from fraudsite.testing import seed_payload, web_server, worker_environment
-from scoring import refusals
+from scoring.api import refusals
 from scoring.exceptions import ScorerUnavailable
 from scoring.models import Fallback, RefusalCount
 
@@ -56,7 +56,7 @@ def test_a_call_that_no_worker_answers_is_counted(acme_api, monkeypatch):
     async def silent(_submission):
         raise ScorerUnavailable(reason=Fallback.Reason.DEADLINE)
 
-    monkeypatch.setattr("scoring.api._ask", silent)
+    monkeypatch.setattr("scoring.api.views._ask", silent)
     assert post(acme_api, seed_payload()).status_code == 503
     [(status, _)] = counted()
     assert status == 503

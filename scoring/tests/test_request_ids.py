@@ -12,9 +12,12 @@ from django.conf import settings as django_settings
 from kombu.exceptions import OperationalError
 
 from fraudsite.testing import api_of, seed_payload, submission
-from scoring import api, batches, predictor, replies, request_ids, tasks
+from scoring import tasks
+from scoring.api import views as api
+from scoring.messages import replies, request_ids
 from scoring.models import Pending
-from scoring.predictor import Predictor
+from scoring.worker import batches, predictor
+from scoring.worker.predictor import Predictor
 from training.models import ModelVersion, Stage
 
 LIST = "/api/v1/predict/batch"

@@ -11,8 +11,8 @@ from django.test import Client as HttpClient
 from django.urls import reverse
 from django.utils import timezone
 
-from scoring import claims, labelling
 from scoring.models import Decision, Review
+from scoring.reviews import labelling, queue
 
 pytestmark = pytest.mark.django_db
 
@@ -115,16 +115,16 @@ def test_opening_a_review_claims_it_and_others_see_who_is_at_it(alice, bob, aler
 
 def test_a_claim_expires(alice, bob, alert, settings):
     review = alert(0.9)
-    assert claims.claim(review.pk, alice)
-    assert not claims.claim(review.pk, bob)
+    assert queue.claim(review.pk, alice)
+    assert not queue.claim(review.pk, bob)
     late = timezone.now() - timedelta(seconds=1)
     Review.objects.update(claimed_until=late)
     assert "is at it" not in at_work(bob).get(QUEUE).content.decode()
-    assert claims.claim(review.pk, bob)
+    assert queue.claim(review.pk, bob)
     settings.REVIEW_CLAIM_S = 0
     Review.objects.update(claimed_by=None)
-    assert claims.claim(review.pk, alice)
-    assert claims.claim(review.pk, bob), "without a time nobody is kept from anything"
+    assert queue.claim(review.pk, alice)
+    assert queue.claim(review.pk, bob), "without a time nobody is kept from anything"
 
 
 def test_a_claim_keeps_nobody_from_deciding_and_ends_with_the_decision(alice, bob, alert):
@@ -136,7 +136,7 @@ def test_a_claim_keeps_nobody_from_deciding_and_ends_with_the_decision(alice, bo
     late = at_work(alice).post(address_of(review), {"decide": "legitimate"}, follow=True).content.decode()
     assert "had been closed already" in late
     labelling.reopen_review(review=review, author=alice, reason="Look again.")
-    assert claims.claim(review.pk, bob)
+    assert queue.claim(review.pk, bob)
 
 
 def test_who_finds_everything_with_others_is_told(alice, bob, alert):
@@ -165,7 +165,7 @@ def test_many_who_ask_at_the_same_moment_get_an_alert_each(transactional_db, ali
 
     def ask(user):
         start.wait()
-        led.append(claims.claim_next(Review.objects.order_by("-fraud_score"), user, []))
+        led.append(queue.claim_next(Review.objects.order_by("-fraud_score"), user, []))
         connection.close()
 
     threads = [threading.Thread(target=ask, args=[user]) for user in people]

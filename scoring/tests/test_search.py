@@ -8,10 +8,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from scoring import search
 from scoring.models import Label, Pending
-from scoring.search import read_amount
-from training.schema import load_schema
+from scoring.pages import search
+from scoring.pages.search import read_amount
+from training.core.schema import load_schema
 
 pytestmark = pytest.mark.django_db
 

@@ -10,12 +10,13 @@ from django.utils import timezone
 
 from fraudsite.celery import app
 from monitoring.tests.support import made_up_fields, predict
-from scoring import shadows, tasks
+from scoring import tasks
 from scoring.models import Prediction, Review, ShadowScore, Transaction
+from scoring.worker import shadows
 from training import registry
-from training.bundle import load_bundle
-from training.families import scorer_of
-from training.schema import load_schema
+from training.core.bundle import load_bundle
+from training.core.families import scorer_of
+from training.core.schema import load_schema
 from training.tests.support import tiny_bundle
 
 pytestmark = pytest.mark.django_db

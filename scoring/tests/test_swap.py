@@ -11,13 +11,14 @@ import pytest
 from django.db import connection
 
 from fraudsite.tests.deployment import deployment, run
-from scoring import predictor
 from scoring.tests.test_faults import Callers, rows
-from training import families, registry
-from training.bundle import load_bundle
-from training.exceptions import BundleRefused, NoChampion
+from scoring.worker import predictor
+from training import registry
+from training.core import families
+from training.core.bundle import load_bundle
+from training.core.exceptions import BundleRefused, NoChampion
+from training.core.schema import load_schema
 from training.models import ModelVersion, Stage
-from training.schema import load_schema
 from training.tests.support import made_up_rows, tiny_bundle
 
 SWAPS = 4
@@ -207,7 +208,7 @@ def test_a_champion_whose_bundle_is_refused_leaves_the_old_one_at_work_until_it_
 def test_a_bundle_of_another_schema_is_refused(successor, monkeypatch):
     before = predictor.current("ulb")
     become_champion(successor)
-    monkeypatch.setattr("training.schema.Schema.hash", property(lambda schema: "another"))
+    monkeypatch.setattr("training.core.schema.Schema.hash", property(lambda schema: "another"))
     assert predictor.refresh("ulb") is before
 
 

@@ -8,7 +8,9 @@ import pytest
 from django.db import connections
 
 from fraudsite.testing import seed_payload, suspended
-from scoring import authentication, gateway, replies
+from scoring import gateway
+from scoring.api import authentication
+from scoring.messages import replies
 from scoring.models import Transaction
 from training.models import Stage
 

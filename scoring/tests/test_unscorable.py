@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from fraudsite.testing import seed_payload, submission
-from scoring import batches
+from scoring.messages.replies import Kind
 from scoring.models import Prediction, Transaction
-from scoring.predictor import Predictor
-from scoring.replies import Kind
-from training.model import Scorer
-from training.schema import load_schema
+from scoring.worker import batches
+from scoring.worker.predictor import Predictor
+from training.core.families.mlp import Scorer
+from training.core.schema import load_schema
 
 V1 = load_schema("ulb").feature_names.index("V1")
 

@@ -18,12 +18,15 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from fraudsite.testing import seed_payload, submission
-from scoring import batches, keys, labelling, predictor, tasks
+from scoring import tasks
+from scoring.clients import keys
+from scoring.messages.replies import Kind
 from scoring.models import History, Label, Pending, Prediction, Review, Transaction
-from scoring.replies import Kind
+from scoring.reviews import labelling
+from scoring.worker import batches, predictor
 from training import registry
+from training.core.schema import load_schema
 from training.models import ModelVersion
-from training.schema import load_schema
 from training.tests.support import store_made_up_payments
 
 NAMES = [feature.name for feature in load_schema("handbook").derived]

@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from fraudsite.testing import seed_payload, web_server, worker_environment
-from scoring import keys
+from scoring.clients import keys
 from scoring.models import Prediction, Review, Transaction
 
 pytestmark = pytest.mark.alone

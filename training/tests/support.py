@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from training import configuration
-from training.bundle import Bundle
-from training.datasets import parquet_path, storage
-from training.datasets.storage import Dataset, Report
-from training.pipeline import Config, train
-from training.schema import load_schema
-from training.splits import Timeline
+from training.core import configuration
+from training.core.bundle import Bundle
+from training.core.datasets import parquet_path, storage
+from training.core.datasets.splits import Timeline
+from training.core.datasets.storage import Dataset, Report
+from training.core.pipeline import Config, train
+from training.core.schema import load_schema
 
 # Of fraud, these components lie far to one side, as in the real data.
 FRAUD_SHIFTS = {"V3": -6.0, "V4": 4.0, "V10": -6.0, "V12": -7.0, "V14": -8.0, "V17": -6.0}

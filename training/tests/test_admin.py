@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.html import escape
 
 from training import registry
-from training.bundle import write_bundle
+from training.core.bundle import write_bundle
 from training.models import ModelVersion
 from training.tasks import compare_waiting
 from training.tests.support import tiny_bundle

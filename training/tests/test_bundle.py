@@ -13,9 +13,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from training.bundle import Scored, load_bundle, write_bundle
-from training.exceptions import BundleRefused
-from training.families import scorer_of
+from training.core.bundle import Scored, load_bundle, write_bundle
+from training.core.exceptions import BundleRefused
+from training.core.families import scorer_of
 from training.tests.support import made_up_rows
 
 KEY = settings.BUNDLE_SIGNING_KEY

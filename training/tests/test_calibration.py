@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score
 
-from training.calibration import METHODS, Calibration, choose, fit
-from training.evaluation import Ranking
-from training.exceptions import BundleRefused
+from training.core.evaluation import Ranking
+from training.core.evaluation.calibration import METHODS, Calibration, choose, fit
+from training.core.exceptions import BundleRefused
 
 SCORES = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=50).map(lambda values: np.array(values, np.float32))
 SLOPES = st.floats(0.001, 50)

@@ -4,7 +4,8 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.core.management import CommandError, call_command
 
-from training import configuration, policy
+from training.core import configuration
+from training.core.evaluation import policy
 
 pytestmark = pytest.mark.django_db
 

@@ -8,11 +8,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from scipy.special import expit
 
-from training import configuration
-from training.comparison import Case, Comparison, Contender, contenders
-from training.datasets.storage import Dataset
-from training.schema import load_schema
-from training.standings import standings
+from training.core import configuration
+from training.core.comparison.cells import Case, Comparison, Contender, contenders
+from training.core.comparison.standings import standings
+from training.core.datasets.storage import Dataset
+from training.core.schema import load_schema
 from training.tests.support import made_up_report, made_up_rows, store_made_up_dataset
 
 CONFIG = configuration.read(overrides={"evaluation.bootstrap_resamples": 20})

@@ -1,7 +1,7 @@
 import pytest
 
-from training import configuration, families
-from training.exceptions import ConfigurationError
+from training.core import configuration, families
+from training.core.exceptions import ConfigurationError
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ import pytest
 from safetensors.numpy import load
 from scipy.special import logit
 
-from training import configuration, distillation, families
-from training.distillation import Lessons
-from training.model import FILE, bag, fit
+from training.core import configuration, families
+from training.core.families import distillation
+from training.core.families.distillation import Lessons
+from training.core.families.mlp import FILE, bag, fit
 from training.tests.support import made_up_rows
 
 TEACHER = families.hyperparameters(

@@ -4,15 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.features.replay import Events, Labels, arrivals_by_time, replay
-from training.schema import load_schema
+from training.core.features.replay import Events, Labels, arrivals_by_time, replay
+from training.core.schema import load_schema
 
 dd = pytest.importorskip("dask.dataframe", reason="an optional extra")
 DAY_US = 86_400_000_000
 
 
 def test_it_equals_one_machine_bit_for_bit_however_the_rows_are_partitioned():
-    from training.features.distributed import features
+    from training.core.features.distributed import features
 
     schema = load_schema("handbook")
     random = np.random.default_rng(0)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
-from training.evaluation import (
+from training.core.evaluation import (
     METRIC_NAMES,
     Ranking,
     card_precision,

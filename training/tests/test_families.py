@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.special import logit
 
-from training import configuration, families
-from training.bundle import load_bundle
-from training.calibration import Calibration
-from training.exceptions import BundleRefused, ConfigurationError
-from training.families import FAMILIES, Calibrated, scorer_of
+from training.core import configuration, families
+from training.core.bundle import load_bundle
+from training.core.evaluation.calibration import Calibration
+from training.core.exceptions import BundleRefused, ConfigurationError
+from training.core.families import FAMILIES, Calibrated, scorer_of
 from training.tests.support import made_up_rows, tiny_bundle
 
 KEY = django_settings.BUNDLE_SIGNING_KEY

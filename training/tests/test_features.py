@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.exceptions import StaleHistory
-from training.features.declaration import COMBINATIONS, DAY_US, OF_MONEY, Calendar
-from training.features.replay import EVENT, VERSION_BYTES, Events, Labels, model_inputs, replay, version
-from training.schema import Schema, load_schema, parse_schema
+from training.core.exceptions import StaleHistory
+from training.core.features.declaration import COMBINATIONS, DAY_US, OF_MONEY, Calendar
+from training.core.features.replay import EVENT, VERSION_BYTES, Events, Labels, model_inputs, replay, version
+from training.core.schema import Schema, load_schema, parse_schema
 
 HANDBOOK = load_schema("handbook")
 HOUR_US, SECOND_US = DAY_US // 24, 1_000_000
@@ -322,8 +322,8 @@ def test_many_entities_are_shared_out_to_threads_with_the_same_result(monkeypatc
         {"customer": random.integers(0, 50, n), "terminal": random.integers(0, 80, n)},
     )
     alone = replay(HANDBOOK, events)
-    monkeypatch.setattr("training.features.replay.MANY_OPERATIONS", 1)
-    monkeypatch.setattr("training.features.replay.FEW_TOKENS", 1)
+    monkeypatch.setattr("training.core.features.replay.MANY_OPERATIONS", 1)
+    monkeypatch.setattr("training.core.features.replay.FEW_TOKENS", 1)
     together = replay(HANDBOOK, events)
     same_bits(together.features, alone.features)
     assert together.histories == alone.histories

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from training.importance import DRAWN_ROWS, HIGHEST_ROWS, REPEATS, permutation_importance
+from training.core.evaluation.importance import DRAWN_ROWS, HIGHEST_ROWS, REPEATS, permutation_importance
 
 NAMES = ("signal", "echo", "noise")
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from django.core.management import CommandError, call_command
 
-from training.datasets import parquet_path, storage, ulb
-from training.schema import load_schema
+from training.core.datasets import parquet_path, storage, ulb
+from training.core.schema import load_schema
 from training.tests.support import made_up_rows
 
 SCHEMA = load_schema("ulb")

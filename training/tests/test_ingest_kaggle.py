@@ -13,7 +13,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from kagglesdk import kaggle_env
 
-from training.datasets import parquet_path, storage, ulb
+from training.core.datasets import parquet_path, storage, ulb
 from training.tests.support import made_up_rows
 from training.tests.test_ingest import SCHEMA, csv_of
 

@@ -6,11 +6,11 @@ from django.conf import settings as django_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.calibration import Calibration
-from training.evaluation import Ranking
-from training.exceptions import BundleRefused
-from training.families import scorer_of
-from training.model import Scorer
+from training.core.evaluation import Ranking
+from training.core.evaluation.calibration import Calibration
+from training.core.exceptions import BundleRefused
+from training.core.families import scorer_of
+from training.core.families.mlp import Scorer
 from training.tests.support import made_up_rows, tiny_bundle
 
 BAG = {

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from training.bundle import Scored
-from training.operating_points import operating_points
+from training.core.bundle import Scored
+from training.core.evaluation.operating_points import operating_points
 
 
 def made_up(rows, frauds, *, seed=0, amounts=True):

@@ -10,8 +10,9 @@ import pytest
 from django.conf import settings as site
 from django.core.management import CommandError, call_command
 
-from training import configuration, registry, schema
-from training.exceptions import ConfigurationError
+from training import registry
+from training.core import configuration, schema
+from training.core.exceptions import ConfigurationError
 from training.models import ModelVersion
 from training.tests.support import store_made_up_dataset
 

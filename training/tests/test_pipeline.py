@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from django.conf import settings
 
-from training import configuration, evaluation, splits
-from training.exceptions import ConfigurationError, DatasetError
-from training.families import scorer_of
-from training.schema import load_schema
-from training.splits import Timeline
+from training.core import configuration, evaluation
+from training.core.datasets import splits
+from training.core.datasets.splits import Timeline
+from training.core.exceptions import ConfigurationError, DatasetError
+from training.core.families import scorer_of
+from training.core.schema import load_schema
 from training.tests.support import bundle_of, made_up_rows, tiny_bundle
 
 KEY = settings.BUNDLE_SIGNING_KEY

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from training import plots
-from training.bundle import Scored
+from training.core.bundle import Scored
+from training.core.evaluation import plots
 
 
 @pytest.mark.parametrize("threshold", [0.5, 1.0])

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training import configuration, evaluation, policy
-from training.bundle import Scored
-from training.exceptions import ConfigurationError, NoThreshold
+from training.core import configuration, evaluation
+from training.core.bundle import Scored
+from training.core.evaluation import policy
+from training.core.exceptions import ConfigurationError, NoThreshold
 
 ROWS = st.lists(
     st.tuples(st.booleans(), st.integers(0, 12).map(lambda twelfth: twelfth / 12), st.integers(0, 500)),

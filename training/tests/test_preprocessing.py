@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from training.preprocessing import bin_edges, reference, reference_histogram, statistics
+from training.core.families.preprocessing import bin_edges, reference, reference_histogram, statistics
 
 VALUES = arrays(np.float64, st.integers(1, 200), elements=st.integers(-5, 5).map(float) | st.floats(-1e6, 1e6))
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from django.core.management import CommandError, call_command
 
-from training import schema as schemas
-from training.datasets import parquet_path, storage
-from training.schema import load_schema, parse_schema
+from training.core import schema as schemas
+from training.core.datasets import parquet_path, storage
+from training.core.schema import load_schema, parse_schema
 
 DECLARATION = """
 title = "Payments of a toll road"
@@ -230,7 +230,7 @@ def test_copies_of_a_row_are_left_out_and_counted(toll, capsys):
 
 
 def test_different_transactions_of_equal_values_are_all_trained_on(toll, tmp_path, settings, target):
-    from training.pipeline import split_rows
+    from training.core.pipeline import split_rows
 
     rows = 4_000
     random = np.random.default_rng(0)

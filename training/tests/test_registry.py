@@ -9,10 +9,10 @@ from django.apps import apps
 from django.db import IntegrityError, connection
 
 from training import registry
-from training.bundle import Scored, write_bundle
-from training.exceptions import BundleRefused, DatasetError, NoChampion, StageRefused
+from training.core.bundle import Scored, write_bundle
+from training.core.exceptions import BundleRefused, DatasetError, NoChampion, StageRefused
+from training.core.schema import load_schema
 from training.models import ModelVersion, Stage, StageChange
-from training.schema import load_schema
 from training.tests.support import made_up_rows, store_made_up_dataset
 
 

@@ -14,8 +14,9 @@ from django.utils import timezone
 
 from fraudsite.celery import app
 from fraudsite.testing import suspended, worker_environment
-from training import configuration, run_queue, runs
-from training.exceptions import TrainingRefused
+from training import run_queue, runs
+from training.core import configuration
+from training.core.exceptions import TrainingRefused
 from training.models import TrainingRun
 
 START = reverse("admin:training_trainingrun_add")

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from training.exceptions import SchemaInvalid
-from training.schema import SCHEMAS_DIR, load_schema, parse_schema
+from training.core.exceptions import SchemaInvalid
+from training.core.schema import SCHEMAS_DIR, load_schema, parse_schema
 
 HANDBOOK = (SCHEMAS_DIR / "handbook.toml").read_text()
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from training.schema import load_schema
-from training.simulation import replayed
+from scoring.simulation import replayed
+from training.core.schema import load_schema
 from training.tests.support import made_up_payments
 
 SCHEMA = load_schema("handbook")

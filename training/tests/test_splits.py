@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.splits import Timeline, by_time, past_and_future, rows_of_unknown_cards, seed_system, stratified
+from training.core.datasets.splits import (
+    Timeline,
+    by_time,
+    past_and_future,
+    rows_of_unknown_cards,
+    seed_system,
+    stratified,
+)
 
 
 @st.composite

@@ -6,7 +6,7 @@ import time
 import pytest
 from django.core.management import call_command
 
-from training import stages
+from training.core import stages
 from training.tests.support import store_made_up_dataset
 
 SMALL = ["model.architecture=bag", "model.units=[16]", "model.members=2", "model.binless_members=1"]

@@ -5,10 +5,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from training import registry
-from training.datasets import parquet_path, storage
-from training.evaluation import METRIC_NAMES
+from training.core.datasets import parquet_path, storage
+from training.core.evaluation import METRIC_NAMES
+from training.core.schema import load_schema
 from training.models import ModelVersion
-from training.schema import load_schema
 from training.tests.support import store_made_up_dataset
 
 pytestmark = pytest.mark.django_db

@@ -10,8 +10,9 @@ from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
 
 from fraudsite.testing import worker_environment
-from training import configuration, search, studies
-from training.datasets import storage
+from training import studies
+from training.core import configuration, search
+from training.core.datasets import storage
 from training.models import ModelVersion
 
 QUICK = ["model.architecture=mlp", "model.epochs=2", "evaluation.bootstrap_resamples=5"]

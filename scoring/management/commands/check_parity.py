@@ -3,9 +3,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from training import stages
-from training.exceptions import FraudsiteError
-from training.schema import load_schema
+from training.core import stages
+from training.core.exceptions import FraudsiteError
+from training.core.schema import load_schema
 
 SHOWN = 100
 
@@ -21,7 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("--sample", type=int, default=1000, help="how many predictions, drawn at random; 0: all")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from scoring import arrivals
+        from scoring.worker import arrivals
 
         differing = set()
         count = 0

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from scoring import keys
+from scoring.clients import keys
 from scoring.exceptions import TooManyKeys
 from scoring.models import Client
 

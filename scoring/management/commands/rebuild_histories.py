@@ -3,9 +3,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from training import stages
-from training.exceptions import FraudsiteError
-from training.schema import load_schema
+from training.core import stages
+from training.core.exceptions import FraudsiteError
+from training.core.schema import load_schema
 
 
 class Command(BaseCommand):
@@ -18,7 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("--schema", required=True, help="the schema's name")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from scoring import arrivals
+        from scoring.worker import arrivals
 
         try:
             schema = load_schema(options["schema"])

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from scoring.models import Pending
-from scoring.pending import retry
+from scoring.worker.pending import retry
 
 
 class Command(BaseCommand):

@@ -12,12 +12,13 @@ from django.utils import timezone
 from rich.console import Console
 from rich.live import Live
 
-from scoring import labelling
 from scoring.models import Label, Transaction
-from training import registry, stages
-from training.exceptions import FraudsiteError
-from training.schema import EVENT_TIME, Schema, load_schema
-from training.simulation import Call, Simulator, drawn, replayed
+from scoring.reviews import labelling
+from scoring.simulation import Call, Simulator, drawn, replayed
+from training import registry
+from training.core import stages
+from training.core.exceptions import FraudsiteError
+from training.core.schema import EVENT_TIME, Schema, load_schema
 
 PLAIN_LINE_EVERY_S = 1
 RATE_PER_S, DAYS, SPEED = 5.0, 0.0, 1.0

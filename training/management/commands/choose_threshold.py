@@ -9,12 +9,13 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from training import configuration, policy, registry
-from training.bundle import Scored
-from training.evaluation import COST_METRIC_NAMES, METRIC_NAMES
-from training.exceptions import FraudsiteError, did_you_mean
-from training.figures import figure
-from training.figures import threshold as shown
+from training import registry
+from training.core import configuration
+from training.core.bundle import Scored
+from training.core.evaluation import COST_METRIC_NAMES, METRIC_NAMES, policy
+from training.core.exceptions import FraudsiteError, did_you_mean
+from training.core.figures import figure
+from training.core.figures import threshold as shown
 from training.models import ModelVersion
 
 

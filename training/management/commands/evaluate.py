@@ -7,12 +7,13 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from training import configuration, report, stages
-from training.comparison import PROTOCOLS, Case, Comparison, Contender, contenders
-from training.datasets import storage
-from training.exceptions import ConfigurationError, FraudsiteError, did_you_mean
-from training.schema import load_schema
-from training.standings import standings
+from training.core import configuration, stages
+from training.core.comparison import report
+from training.core.comparison.cells import PROTOCOLS, Case, Comparison, Contender, contenders
+from training.core.comparison.standings import standings
+from training.core.datasets import storage
+from training.core.exceptions import ConfigurationError, FraudsiteError, did_you_mean
+from training.core.schema import load_schema
 
 
 class Command(BaseCommand):

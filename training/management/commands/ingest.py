@@ -7,11 +7,11 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
-from training import stages
-from training.datasets import parquet_path, storage, ulb
-from training.datasets.download import Progress, copy, verify
-from training.exceptions import DatasetError, FraudsiteError, did_you_mean
-from training.schema import EVENT_TIME, Schema, load_schema
+from training.core import stages
+from training.core.datasets import parquet_path, storage, ulb
+from training.core.datasets.download import Progress, copy, verify
+from training.core.exceptions import DatasetError, FraudsiteError, did_you_mean
+from training.core.schema import EVENT_TIME, Schema, load_schema
 
 
 class Command(BaseCommand):

@@ -9,10 +9,11 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from training import figures, registry
-from training.exceptions import FraudsiteError, did_you_mean
+from training import registry
+from training.core import figures
+from training.core.exceptions import FraudsiteError, did_you_mean
+from training.core.schema import load_schema
 from training.models import ModelVersion, Stage, StageChange
-from training.schema import load_schema
 
 PIPE_WIDTH = 1000
 # What a version does in the stage that it has come to.

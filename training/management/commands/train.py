@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from training import configuration, families, runs, stages
-from training.bundle import Bundle
-from training.datasets import storage
-from training.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, METRIC_NAMES, PUBLISHED
-from training.exceptions import FraudsiteError
-from training.figures import figure, threshold
+from training import runs
+from training.core import configuration, families, stages
+from training.core.bundle import Bundle
+from training.core.datasets import storage
+from training.core.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, METRIC_NAMES, PUBLISHED
+from training.core.exceptions import FraudsiteError
+from training.core.figures import figure, threshold
 
 
 class Command(BaseCommand):

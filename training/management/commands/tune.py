@@ -10,9 +10,10 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from training import configuration, search, stages, studies
-from training.datasets import storage
-from training.exceptions import FraudsiteError
+from training import studies
+from training.core import configuration, search, stages
+from training.core.datasets import storage
+from training.core.exceptions import FraudsiteError
 from training.tasks import tune
 
 POLL_S = 2.0

@@ -1,4 +1,4 @@
-// The slider of a model's page: what each threshold would do, counted beforehand by training/operating_points.py.
+// The slider of a model's page: what each threshold would do, counted beforehand by training/core/evaluation/operating_points.py.
 const section = document.getElementById("thresholds");
 const find = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en-US");

@@ -1,0 +1,142 @@
+"""A shadow beside what was decided: the same transactions, and who would have alerted on which."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from django.db.models import F, OuterRef, Subquery
+
+from scoring.models import Label, ShadowScore
+from training.core import evaluation
+from training.models import ModelVersion
+
+# The latest so many are compared, so that the page costs the same at any age.
+COMPARED = 20_000
+RESAMPLES = 200
+APART = 10
+DRAWN = 600
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A transaction on which the two are far apart; `is_fraud` is None while nobody knows."""
+
+    transaction: UUID
+    amount: float
+    decided: float
+    shadow: float
+    is_fraud: bool | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of the `rows` latest transactions that a shadow scored along, from `since` to `until`.
+
+    `alerts` counts transactions by whether the decision was an alert and whether the shadow's would have been:
+    `{"both", "decided", "shadow", "neither"}`. Of those with a label, `labelled` and `frauds` are counts; `measures`
+    are rows of name, what the deciding scores have, what the shadow's have, and, where it is known, the interval of
+    the difference. `points` are places on a drawing of 100 by 100.
+    """
+
+    rows: int
+    since: datetime
+    until: datetime
+    alerts: Mapping[str, int]
+    labelled: int
+    frauds: int
+    measures: list[tuple[str, float | None, float | None, tuple[float, float] | None]]
+    apart: list[Disagreement]
+    points: list[tuple[str, str, str]]
+
+    @property
+    def agreement(self) -> float:
+        return (self.alerts["both"] + self.alerts["neither"]) / self.rows
+
+    @property
+    def decided_rate(self) -> float:
+        return (self.alerts["both"] + self.alerts["decided"]) / self.rows
+
+    @property
+    def shadow_rate(self) -> float:
+        return (self.alerts["both"] + self.alerts["shadow"]) / self.rows
+
+
+def compare(version: ModelVersion) -> Comparison | None:
+    """Compare what a version said as a shadow with what was decided, under the thresholds that it has now; None while
+    it has said nothing."""
+    label = Label.objects.filter(transaction=OuterRef("transaction")).order_by("-created_at", "-pk")
+    found = (
+        ShadowScore.objects.filter(model_version=version)
+        .order_by("-created_at")
+        .annotate(
+            decided=F("transaction__prediction__fraud_score"),
+            threshold=F("transaction__prediction__threshold"),
+            amount=F("transaction__amount"),
+            is_fraud=Subquery(label.values("is_fraud")[:1]),
+        )
+        .values("transaction_id", "created_at", "fraud_score", "decided", "threshold", "amount", "is_fraud")
+    )
+    rows: list[Any] = list(found[:COMPARED])
+    if not rows:
+        return None
+    decided, shadow = (np.array([row[name] for row in rows]) for name in ("decided", "fraud_score"))
+    decided_alert = decided >= np.array([row["threshold"] for row in rows])
+    shadow_alert = shadow >= version.review_threshold
+    known = np.array([row["is_fraud"] is not None for row in rows])
+    labels = np.array([bool(row["is_fraud"]) for row in rows]).astype(np.int8)[known]
+    furthest = np.argsort(-np.abs(decided - shadow))[:APART]
+    return Comparison(
+        rows=len(rows),
+        since=rows[-1]["created_at"],
+        until=rows[0]["created_at"],
+        alerts={
+            "both": int((decided_alert & shadow_alert).sum()),
+            "decided": int((decided_alert & ~shadow_alert).sum()),
+            "shadow": int((~decided_alert & shadow_alert).sum()),
+            "neither": int((~decided_alert & ~shadow_alert).sum()),
+        },
+        labelled=len(labels),
+        frauds=int(labels.sum()),
+        measures=_measures(labels, decided[known], shadow[known], decided_alert[known], shadow_alert[known]),
+        apart=[
+            Disagreement(row["transaction_id"], row["amount"], row["decided"], row["fraud_score"], row["is_fraud"])
+            for row in (rows[index] for index in furthest)
+        ],
+        points=_points(rows, decided, shadow),
+    )
+
+
+def _measures(
+    labels: np.ndarray, decided: np.ndarray, shadow: np.ndarray, decided_alert: np.ndarray, shadow_alert: np.ndarray
+) -> list[tuple[str, float | None, float | None, tuple[float, float] | None]]:
+    """Precision, recall and AUPRC of both on labelled rows."""
+    fraud = labels == 1
+    measures: list[tuple[str, float | None, float | None, tuple[float, float] | None]] = [
+        ("precision", _share(fraud[decided_alert]), _share(fraud[shadow_alert]), None),
+        ("recall", _share(decided_alert[fraud]), _share(shadow_alert[fraud]), None),
+    ]
+    if 0 < fraud.sum() < len(fraud):
+        # Thresholds play no part in this one; alerts are above.
+        ours, theirs = (
+            evaluation.Ranking(labels, scores, threshold=0.5).metrics()["auprc"] for scores in (decided, shadow)
+        )
+        paired = evaluation.paired(labels, (shadow, 0.5), (decided, 0.5), resamples=RESAMPLES, seed=0)["auprc"]
+        low, high = paired["low"], paired["high"]
+        measures.append(("AUPRC", ours, theirs, None if low is None or high is None else (low, high)))
+    return measures
+
+
+def _share(flags: np.ndarray) -> float | None:
+    return float(flags.mean()) if len(flags) else None
+
+
+def _points(rows: list[Any], decided: np.ndarray, shadow: np.ndarray) -> list[tuple[str, str, str]]:
+    """Places and kinds of transactions on a drawing whose axes stretch both ends of the scale, where scores are."""
+    x, y = (100 * (0.5 + np.log((scores + 1e-4) / (1 - scores + 1e-4)) / 18.5) for scores in (decided, shadow))
+    kinds = {None: "unknown", True: "fraud", False: "legitimate"}
+    # Of many, those that somebody has an interest in: labelled ones and the rest at even distances.
+    order = sorted(range(len(rows)), key=lambda index: rows[index]["is_fraud"] is None)[:DRAWN]
+    return [(f"{x[i]:.2f}", f"{100 - y[i]:.2f}", kinds[rows[i]["is_fraud"]]) for i in order]

@@ -1,0 +1,87 @@
+"""The JSON Schemas of the bodies that clients send, made of the transaction schemas; for the OpenAPI document."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+
+from scoring.api.validation import ENTITY_LIMIT, TRANSACTION_ID_LIMIT
+from training.core.schema import Schema
+
+
+def batch_document(schemas: Sequence[Schema], limit: int) -> dict[str, Any]:
+    """The JSON Schema of a predict/batch body."""
+    rows = {"type": "array", "minItems": 1, "maxItems": limit, "items": request_document(schemas)}
+    return {
+        "type": "object",
+        "required": ["transactions"],
+        "additionalProperties": False,
+        "properties": {"transactions": rows},
+    }
+
+
+def request_document(schemas: Sequence[Schema]) -> dict[str, Any]:
+    """The JSON Schema of a predict body."""
+    return {"oneOf": [transaction_document(schema) for schema in schemas]}
+
+
+def transaction_document(schema: Schema) -> dict[str, Any]:
+    """The JSON Schema of a transaction of one schema."""
+    numbers = {
+        field.name: {
+            "type": "number",
+            "minimum": field.minimum,
+            "maximum": field.maximum,
+            "description": f"{field.description} Unit: {field.unit}.",
+        }
+        for field in schema.features
+    }
+    entities = {
+        entity.name: {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": ENTITY_LIMIT,
+            "description": f"{entity.description} Only a keyed hash of it is kept.",
+        }
+        for entity in schema.entities
+    }
+    is_default = schema.name == settings.DEFAULT_SCHEMA
+    return {
+        "type": "object",
+        "title": f"Transaction of schema {schema.name}",
+        "required": [*([] if is_default else ["schema"]), *schema.feature_names, *schema.entity_names],
+        "additionalProperties": False,
+        "properties": numbers
+        | entities
+        | {
+            "schema": {
+                "type": "string",
+                "enum": [schema.name],
+                "description": f"{schema.title}." + (" May be left out." if is_default else ""),
+            },
+            "transaction_id": {
+                "type": "string",
+                "nullable": True,
+                "minLength": 1,
+                "maxLength": TRANSACTION_ID_LIMIT,
+                "description": "Your id. The same id with the same body gets the same answer again; never doubled.",
+            },
+            "event_time": {
+                "type": "string",
+                "format": "date-time",
+                "description": "When it happened; the time of arrival if left out.",
+            },
+            "deadline_ms": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "How long you wait, when that is less than the server's own deadline.",
+            },
+        },
+    }
+
+
+def example(schema: Schema) -> dict[str, Any]:
+    """A body to try."""
+    named = {} if schema.name == settings.DEFAULT_SCHEMA else {"schema": schema.name}
+    entities = {name: f"{name}-7f3a" for name in schema.entity_names}
+    return named | dict.fromkeys(schema.feature_names, 0.0) | entities | {"transaction_id": f"{schema.name}-1001"}

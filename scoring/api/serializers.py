@@ -1,0 +1,73 @@
+"""How answers are described in the OpenAPI document. Nothing is parsed or written by these."""
+
+from rest_framework import serializers
+
+from scoring.models import Decision, Fallback
+
+
+class ReasonSerializer(serializers.Serializer):
+    feature = serializers.CharField()
+    contribution = serializers.FloatField(help_text="Logits that the feature adds, above an ordinary transaction.")
+
+
+class PredictionSerializer(serializers.Serializer):
+    """Describes `Answer` in the OpenAPI document."""
+
+    id = serializers.UUIDField(help_text="Fraudsite's id of the transaction and its prediction.")
+    transaction_id = serializers.CharField(allow_null=True, help_text="The client's own id, when it sent one.")
+    fraud_score = serializers.FloatField(
+        min_value=0, max_value=1, allow_null=True, help_text="Higher is riskier; null when degraded."
+    )
+    is_fraud = serializers.BooleanField(allow_null=True, help_text="The score reached the threshold.")
+    alert = serializers.BooleanField(help_text="The transaction is put before an analyst.")
+    decision = serializers.ChoiceField(choices=Decision.choices)
+    reasons = ReasonSerializer(many=True, help_text="Alerts only: what raised the score most.")
+    threshold = serializers.FloatField(allow_null=True, help_text="The review threshold that held.")
+    model_version = serializers.CharField(allow_null=True)
+    latency_ms = serializers.FloatField(help_text="From arrival of the request to just before the commit.")
+    created_at = serializers.DateTimeField()
+    degraded = serializers.ChoiceField(
+        choices=Fallback.Reason.choices,
+        allow_null=True,
+        help_text="Why this decision was made by rules, without a score; null of an ordinary answer.",
+    )
+
+
+class PendingSerializer(serializers.Serializer):
+    """A transaction that is stored and waits for its score."""
+
+    id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=["pending"])
+    location = serializers.CharField(help_text="Where the prediction will be.")
+    detail = serializers.CharField(required=False, help_text="What it waits for, once an attempt has failed.")
+
+
+class FieldErrorSerializer(serializers.Serializer):
+    pointer = serializers.CharField(help_text="JSON pointer to the field (RFC 6901).")
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class ProblemSerializer(serializers.Serializer):
+    """An error (RFC 9457)."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    instance = serializers.CharField()
+    request_id = serializers.CharField()
+    errors = FieldErrorSerializer(many=True)  # type: ignore[assignment]  # the base class has a property of that name
+
+
+class ResultSerializer(serializers.Serializer):
+    """What became of one transaction of a batch."""
+
+    status = serializers.IntegerField(help_text="The status that a call of its own would have had.")
+    prediction = PredictionSerializer(required=False)
+    problem = ProblemSerializer(required=False)
+    id = serializers.UUIDField(required=False, help_text="Of a transaction that waits for its score (202).")
+
+
+class BatchAnswerSerializer(serializers.Serializer):
+    results = ResultSerializer(many=True, help_text="One per transaction, in order.")

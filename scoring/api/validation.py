@@ -1,0 +1,272 @@
+"""From a JSON object to a transaction worth scoring: every fault of the object is named in one answer."""
+
+import hashlib
+import math
+import re
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from operator import itemgetter, le
+from typing import Any
+
+import uuid_utils
+from django.conf import settings
+
+from scoring.api.decoding import texts
+from scoring.card_numbers import holds_card_number
+from scoring.exceptions import FieldError, InvalidFields, UnacceptableValues
+from scoring.messages.submission import Submission
+from training.core.schema import Field, Schema, load_schema, schema_names
+from training.core.tokens import token_of
+
+TRANSACTION_ID_LIMIT = 64
+USABLE_ID = f"Send a string of 1 to {TRANSACTION_ID_LIMIT} printable characters."
+ENTITY_LIMIT = 64
+USABLE_ENTITY = f"Send a string of 1 to {ENTITY_LIMIT} printable characters."
+OPTIONAL_FIELDS = ("transaction_id", "event_time", "deadline_ms", "schema")
+# RFC 9651, with parameters, which mean nothing to us.
+STRUCTURED_STRING = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)" *(?:;.*)?')
+VERIFICATION_CODES = {"cvv", "cvc", "cvv2", "cvc2", "cid", "csc", "card_verification_value", "security_code"}
+
+
+def schema_of(body: dict[str, Any]) -> Schema:
+    """The schema that a body names, or the default.
+
+    Raises:
+        InvalidFields: there is no such schema.
+    """
+    name = body.get("schema", settings.DEFAULT_SCHEMA)
+    schema = _schemas().get(name) if type(name) is str else None
+    if schema is None:
+        known = f"Send one of {', '.join(_schemas())}, or leave it out for {settings.DEFAULT_SCHEMA}."
+        raise InvalidFields(errors=[FieldError("/schema", "unknown_schema", known)])
+    return schema
+
+
+@cache
+def _schemas() -> dict[str, Schema]:
+    return {name: load_schema(name) for name in schema_names()}
+
+
+def validate(
+    body: dict[str, Any],
+    *,
+    schema: Schema,
+    client_id: int,
+    received_at: datetime,
+    deadline_ms: int,
+    clock_skew_s: int,
+    idempotency_key: str | None = None,
+    request_id: str = "",
+) -> Submission:
+    """Check a decoded body, in which `refuse_card_data` found nothing, against its schema. A `deadline_ms` in the body
+    lowers the given one, never raises it.
+
+    Raises:
+        UnacceptableValues: values outside their declared range.
+        InvalidFields: fields missing, unknown or of the wrong type.
+    """
+    names = _known_names(schema.name)
+    malformed: list[FieldError] = []
+    unacceptable: list[FieldError] = []
+    features = _ordinary(body, schema.name)
+    if features is None:
+        features = _checked(body, schema, malformed, unacceptable)
+    tokens = _tokens(body, schema, malformed) if schema.entities else ()
+    for name in body.keys() - names:
+        pointer = "/" + name[:TRANSACTION_ID_LIMIT].replace("~", "~0").replace("/", "~1")
+        malformed.append(FieldError(pointer, "unknown_field", f"The schema {schema.name} has no such field."))
+
+    transaction_id = body.get("transaction_id")
+    if transaction_id is not None and not _is_transaction_id(transaction_id):
+        malformed.append(FieldError("/transaction_id", "invalid_id", f"{USABLE_ID} Or leave it out."))
+    if idempotency_key is not None:
+        named = _unquoted(idempotency_key)
+        if not _is_transaction_id(named):
+            malformed.append(FieldError("", "invalid_idempotency_key", f"Idempotency-Key: {USABLE_ID}"))
+        elif transaction_id not in (None, named):
+            same = "Idempotency-Key is another way to send transaction_id: send one of them, or the same value in both."
+            malformed.append(FieldError("/transaction_id", "differs_from_idempotency_key", same))
+        transaction_id = named
+
+    event_time = received_at
+    if "event_time" in body:
+        try:
+            event_time = _rfc3339(body["event_time"])
+        except (TypeError, ValueError, OverflowError):
+            wanted = "Send an RFC 3339 time with its offset, like 2026-01-31T12:00:00Z, or leave it out."
+            malformed.append(FieldError("/event_time", "invalid_time", wanted))
+        else:
+            if event_time > received_at + timedelta(seconds=clock_skew_s):
+                ahead = f"Send a time at most {clock_skew_s} s ahead of the server's clock."
+                unacceptable.append(FieldError("/event_time", "in_the_future", ahead))
+            elif event_time < received_at - timedelta(days=schema.past_days):
+                past = f"Send a time at most {schema.past_days} days ago."
+                unacceptable.append(FieldError("/event_time", "too_old", past))
+    if "deadline_ms" in body:
+        wanted_ms = body["deadline_ms"]
+        if type(wanted_ms) is not int or wanted_ms < 1:
+            wanted = "Send a whole number of milliseconds, at least 1, or leave it out."
+            malformed.append(FieldError("/deadline_ms", "invalid_deadline", wanted))
+        else:
+            deadline_ms = min(deadline_ms, wanted_ms)
+    if malformed:
+        raise InvalidFields(errors=malformed + unacceptable)
+    if unacceptable:
+        raise UnacceptableValues(errors=unacceptable)
+    identity = (schema.name, transaction_id, event_time.isoformat() if "event_time" in body else None, *tokens)
+    # Adding 0.0 makes of -0.0, which is the same value, the same bytes.
+    said = struct.pack(f"<{len(features)}d", *(number + 0.0 for number in features)) + repr(identity).encode()
+    return Submission(
+        id=str(uuid_utils.uuid7()),
+        client_id=client_id,
+        schema=schema.name,
+        transaction_id=transaction_id,
+        features=features,
+        event_time=event_time.timestamp(),
+        received_at=received_at.timestamp(),
+        deadline=received_at.timestamp() + deadline_ms / 1000,
+        body_sha256=hashlib.sha256(said).hexdigest(),
+        tokens=tokens,
+        request_id=request_id,
+    )
+
+
+def _ordinary(body: dict[str, Any], schema_name: str) -> list[float] | None:
+    """The features of a body whose numbers are all floats inside their range; None of another. For speed alone."""
+    take, minima, maxima = _columns(schema_name)
+    try:
+        features = take(body)
+    except KeyError:
+        return None
+    if set(map(type, features)) != {float} or not all(map(le, minima, features)) or not all(map(le, features, maxima)):
+        return None
+    return list(features)
+
+
+@cache
+def _columns(
+    schema_name: str,
+) -> tuple[Callable[[dict[str, Any]], tuple[Any, ...]], tuple[float, ...], tuple[float, ...]]:
+    fields = load_schema(schema_name).features
+    take = itemgetter(*(field.name for field in fields), fields[0].name)  # of one name it would give no tuple
+    return (
+        lambda body: take(body)[:-1],
+        tuple(field.minimum for field in fields),
+        tuple(field.maximum for field in fields),
+    )
+
+
+def _checked(
+    body: dict[str, Any], schema: Schema, malformed: list[FieldError], unacceptable: list[FieldError]
+) -> list[float]:
+    """The features of a body, and what is wrong with them."""
+    features = []
+    for field in schema.features:
+        value = body.get(field.name)
+        if type(value) is not float and type(value) is not int:
+            malformed.append(_wrong_type(field, present=field.name in body))
+            continue
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not field.minimum <= number <= field.maximum:
+            if math.isfinite(number):
+                allowed = f"Send a number from {field.minimum:g} to {field.maximum:g} ({field.unit})."
+                unacceptable.append(FieldError(f"/{field.name}", "out_of_range", allowed))
+            else:
+                malformed.append(FieldError(f"/{field.name}", "not_finite", "Send a finite number."))
+        features.append(number)
+    return features
+
+
+def _tokens(body: dict[str, Any], schema: Schema, malformed: list[FieldError]) -> tuple[str, ...]:
+    tokens = []
+    for name in schema.entity_names:
+        value = body.get(name)
+        if isinstance(value, str) and 1 <= len(value) <= ENTITY_LIMIT and value.isprintable():
+            tokens.append(token_of(settings.ENTITY_HASH_KEY, schema.name, name, value))
+        elif name in body:
+            malformed.append(FieldError(f"/{name}", "invalid_entity", USABLE_ENTITY))
+        else:
+            malformed.append(FieldError(f"/{name}", "missing", "This field is required."))
+    return tuple(tokens)
+
+
+@cache
+def _known_names(schema_name: str) -> frozenset[str]:
+    schema = load_schema(schema_name)
+    return frozenset((*schema.feature_names, *schema.entity_names, *OPTIONAL_FIELDS))
+
+
+def refuse_card_data(body: dict[str, Any], headers: Mapping[str, str | None]) -> None:
+    """Look for card data in a decoded body and in what the headers of these names say.
+
+    Raises:
+        UnacceptableValues: there is some. It was never stored, and is not repeated.
+    """
+    errors = [
+        FieldError("", "card_number", f"{name}: never send a card number.")
+        for name, value in headers.items()
+        if value is not None and any(map(holds_card_number, _readings(value)))
+    ]
+    known_names = _all_names()
+    for name, value in body.items():
+        if type(value) is float and name in known_names:
+            continue  # the usual case, and no place to hide a card number
+        shown = "" if holds_card_number(name) else f"/{name[:TRANSACTION_ID_LIMIT]}"
+        if re.sub(r"[^a-z0-9_]", "_", name.lower()) in VERIFICATION_CODES:
+            errors.append(FieldError(shown, "card_verification_code", "Never send a card verification code."))
+        elif not shown or any(map(holds_card_number, texts(value))):
+            errors.append(FieldError(shown, "card_number", "Never send a card number: send a token of it."))
+    if errors:
+        raise UnacceptableValues("The request holds card data. Nothing of it was stored or logged.", errors=errors)
+
+
+def _readings(header: str) -> Iterator[str]:
+    """What a header says, read as the server does, and as a client means it who sends other than ASCII."""
+    yield header
+    if not header.isascii():
+        with suppress(UnicodeError):
+            yield header.encode("latin-1").decode()
+
+
+@cache
+def _all_names() -> frozenset[str]:
+    return frozenset().union(*map(_known_names, _schemas()))
+
+
+def _wrong_type(field: Field, *, present: bool) -> FieldError:
+    if present:
+        return FieldError(f"/{field.name}", "not_a_number", "Send a JSON number.")
+    return FieldError(f"/{field.name}", "missing", "This field is required.")
+
+
+def _is_transaction_id(value: Any) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= TRANSACTION_ID_LIMIT and value.isprintable()
+
+
+def _unquoted(key: str) -> str | None:
+    """What an `Idempotency-Key` says, bare or as the IETF's draft writes it, a string of RFC 9651: `"order-1"`.
+
+    None where there is an opening quote and what follows is no such string.
+
+    >>> _unquoted("order-1"), _unquoted('"order-1"'), _unquoted(r'"a\\"b"'), _unquoted('"order-1')
+    ('order-1', 'order-1', 'a"b', None)
+    """
+    if not key.startswith('"'):
+        return key
+    found = STRUCTURED_STRING.fullmatch(key)
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else None
+
+
+def _rfc3339(value: Any) -> datetime:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    moment = datetime.fromisoformat(value.upper())
+    if moment.tzinfo is None or "T" not in value.upper():
+        raise ValueError("no offset")
+    return moment.astimezone(UTC)

@@ -1,0 +1,366 @@
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from datetime import datetime
+from inspect import iscoroutine
+from threading import BoundedSemaphore
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from django.conf import settings
+from django.db import Error, connection
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.template.response import SimpleTemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from scoring import gateway, metrics, tasks
+from scoring.api import problems, refusals
+from scoring.api.authentication import needs_database
+from scoring.api.decoding import read_object
+from scoring.api.documents import batch_document, example, request_document
+from scoring.api.preferences import Preferences, read_preferences
+from scoring.api.serializers import (
+    BatchAnswerSerializer,
+    PendingSerializer,
+    PredictionSerializer,
+    ProblemSerializer,
+)
+from scoring.api.validation import Submission, refuse_card_data, schema_of, validate
+from scoring.exceptions import (
+    DatabaseUnavailable,
+    FieldError,
+    InvalidFields,
+    RequestRefused,
+    SchemaWithoutChampion,
+    ScorerUnavailable,
+    TransactionConflict,
+    Unscorable,
+)
+from scoring.gateway import Waiting
+from scoring.messages.answers import ANSWER_PARTS, json_answer_of
+from scoring.messages.replies import Kind, Outcome
+from scoring.models import Fallback, Transaction
+from scoring.worker import pending
+from training.core.schema import load_schema, schema_names
+
+T = TypeVar("T")
+SCHEMAS = [load_schema(name) for name in schema_names()]
+PROBLEMS = {(status, "application/problem+json"): ProblemSerializer for status in (400, 401, 406, 409, 413, 415, 422)}
+UNAVAILABLE = {
+    (429, "application/problem+json"): ProblemSerializer,
+    (503, "application/problem+json"): OpenApiResponse(
+        ProblemSerializer,
+        "Nothing was acknowledged. `urn:fraudsite:problem:scorer-unavailable` and `...:database-unavailable` have a "
+        "`Retry-After`. `urn:fraudsite:problem:schema-without-a-champion` has none: an operator has to promote one.",
+    ),
+}
+EXAMPLES = {schema.name: example(schema) for schema in SCHEMAS}
+
+
+class PredictView(APIView):
+    allowed_methods = ["POST", "OPTIONS"]  # DRF would look for them at each call
+    view_is_async = True  # also where a decorator hides that `post` is
+    parser_classes = ()  # `read_object` is stricter than DRF's
+
+    @extend_schema(
+        operation_id="predict",
+        summary="Score a transaction",
+        description="Stores the transaction, scores it and answers. An answer of 200 means that both are stored. "
+        "`Idempotent-Replayed: true` marks the stored answer to a repeated transaction id.",
+        parameters=[
+            OpenApiParameter(
+                "Prefer",
+                str,
+                OpenApiParameter.HEADER,
+                description="`wait=<seconds>` lowers the deadline. `respond-async` stores the transaction, answers 202 "
+                "with the address of the result, and scores it afterwards (RFC 7240).",
+            ),
+            OpenApiParameter(
+                "Idempotency-Key",
+                str,
+                OpenApiParameter.HEADER,
+                description='Another way to send `transaction_id`, as `order-1` or `"order-1"`.',
+            ),
+        ],
+        request={"application/json": request_document(SCHEMAS)},
+        responses={200: PredictionSerializer, 202: PendingSerializer} | PROBLEMS | UNAVAILABLE,
+        examples=[
+            OpenApiExample(f"A transaction of {name}", request_only=True, value=value)
+            for name, value in EXAMPLES.items()
+        ],
+    )
+    async def post(self, request: Request) -> HttpResponse:
+        received_at = timezone.now()
+        preferences = read_preferences(request.META.get("HTTP_PREFER", ""))
+        refuse_card_data({}, {"X-Request-ID": request.META.get("HTTP_X_REQUEST_ID")})
+        body = read_object(request._request, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES)
+        submission = _validated(
+            body,
+            request,
+            received_at,
+            deadline_ms=_deadline_ms(preferences),
+            key=request.META.get("HTTP_IDEMPOTENCY_KEY"),
+        )
+        outcome = await (_accept(submission) if preferences.respond_async else _ask(submission))
+        return _response(outcome, preferences)
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        """As DRF's, for a handler that awaits: nothing here may block the event loop."""
+        began = time.perf_counter()
+        self.args, self.kwargs = args, kwargs
+        self.headers = self.default_response_headers
+        self.request = asked = self.initialize_request(request, *args, **kwargs)
+        try:
+            if needs_database(request):
+                await _in_thread(self.initial)(asked)
+            else:
+                self.initial(asked)
+            handler = getattr(self, request.method.lower(), self.http_method_not_allowed)  # type: ignore[union-attr]
+            response = handler(asked)
+            if iscoroutine(response):
+                response = await response
+        except Exception as error:
+            response = self.handle_exception(error)
+        self.response = self.finalize_response(asked, response)
+        if isinstance(self.response, SimpleTemplateResponse):
+            self.response.render()
+        metrics.REQUESTS.labels(self.response.status_code).observe(time.perf_counter() - began)
+        # DRF's request refers to itself through it: the collector's pauses to find such rings were most of the p99.
+        asked.parser_context.clear()
+        return self.response
+
+
+class BatchView(APIView):
+    parser_classes = ()
+
+    @extend_schema(
+        operation_id="predict_batch",
+        summary="Score many transactions",
+        description=f"Scores up to {settings.BATCH_LIMIT:,} transactions and answers for each, in order. A transaction "
+        "that is refused does not keep the others from their scores: its result has the problem document. A list has "
+        "no `Idempotency-Key`: each transaction has its own `transaction_id`.",
+        request={"application/json": batch_document(SCHEMAS, settings.BATCH_LIMIT)},
+        responses={200: BatchAnswerSerializer} | PROBLEMS | UNAVAILABLE,
+        examples=[
+            OpenApiExample("Several", request_only=True, value={"transactions": list(EXAMPLES.values())}),
+        ],
+    )
+    def post(self, request: Request) -> HttpResponse:
+        received_at = timezone.now()
+        key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+        refuse_card_data({}, {"X-Request-ID": request.META.get("HTTP_X_REQUEST_ID"), "Idempotency-Key": key})
+        if key is not None:
+            each = "Idempotency-Key: a list has none. Send a transaction_id in each of its transactions."
+            raise InvalidFields(errors=[FieldError("", "idempotency_key_of_a_list", each)])
+        results: dict[int, bytes] = {}
+        submissions: dict[int, Submission] = {}
+        rows = _rows(read_object(request._request, limit_bytes=settings.BATCH_BODY_LIMIT_BYTES))
+        for index, row in enumerate(rows):
+            try:
+                if not isinstance(row, dict):
+                    raise InvalidFields("A transaction must be a JSON object.")
+                submissions[index] = _validated(row, request, received_at, deadline_ms=settings.BATCH_DEADLINE_MS)
+            except RequestRefused as refusal:
+                results[index] = _refused(refusal, request)
+        results |= zip(submissions, _ask_in_chunks(list(submissions.values()), request), strict=True)
+        body = b'{"results":[%b]}' % b",".join(results[index] for index in range(len(rows)))
+        return HttpResponse(body, content_type="application/json")
+
+
+class PredictionView(APIView):
+    @extend_schema(
+        operation_id="prediction",
+        parameters=[OpenApiParameter("prediction_id", UUID, OpenApiParameter.PATH)],
+        summary="Read a stored prediction",
+        description="The answer that was given. Of a degraded answer, `rescored` has what the model said later.",
+        responses={
+            200: PredictionSerializer,
+            202: PendingSerializer,
+            (404, "application/problem+json"): ProblemSerializer,
+            (422, "application/problem+json"): ProblemSerializer,
+        },
+    )
+    def get(self, request: Request, prediction_id: UUID) -> HttpResponse:
+        try:
+            own = Transaction.objects.filter(client=request.user.pk)  # another's looks as if it did not exist
+            row = own.select_related(*ANSWER_PARTS).get(pk=prediction_id)
+        except Transaction.DoesNotExist:
+            raise Http404 from None
+        if answer := json_answer_of(row):
+            return HttpResponse(answer, content_type="application/json")
+        if row.pending.attempts >= settings.PENDING_ATTEMPTS_LIMIT:
+            raise Unscorable(row.pending.fault or None)
+        return _pending(str(row.pk), detail=row.pending.fault)
+
+
+def _validated(
+    body: dict[str, Any], request: Request, received_at: datetime, *, deadline_ms: int, key: str | None = None
+) -> Submission:
+    refuse_card_data(body, {"Idempotency-Key": key})
+    return validate(
+        body,
+        schema=schema_of(body),
+        client_id=request.user.pk,  # type: ignore[arg-type]  # a Client, and saved
+        received_at=received_at,
+        deadline_ms=deadline_ms,
+        clock_skew_s=settings.PREDICT_CLOCK_SKEW_S,
+        idempotency_key=key,
+        request_id=request._request.request_id,  # type: ignore[attr-defined]
+    )
+
+
+def _deadline_ms(preferences: Preferences) -> int:
+    if preferences.wait_s is None:
+        return settings.PREDICT_DEADLINE_MS
+    return min(settings.PREDICT_DEADLINE_MS, max(1, preferences.wait_s * 1000))
+
+
+async def _ask(submission: Submission) -> Outcome:
+    """Have it scored, or decided by rules where the settings say so and no worker answers."""
+    try:
+        [outcome] = await gateway.realtime().ask([submission])
+        if outcome.kind not in (Kind.EXPIRED, Kind.FAILED, Kind.NO_CHAMPION):
+            return outcome
+        raise _refusal_of(outcome)
+    except ScorerUnavailable as refusal:
+        if settings.FALLBACK_POLICY == "refuse":
+            raise
+        metrics.FALLBACKS.labels(refusal.reason).inc()
+        return await _in_thread(pending.fall_back)(submission=submission, reason=refusal.reason)
+
+
+async def _accept(submission: Submission) -> Outcome:
+    outcome = await _in_thread(pending.accept)(submission=submission)
+    if outcome == Outcome(Kind.PENDING, submission.id.encode()):
+        _send_soon(submission.id)
+    return outcome
+
+
+_senders = ThreadPoolExecutor(2, thread_name_prefix="send-pending")
+_sendable = BoundedSemaphore(settings.GATEWAY_QUEUE_LIMIT)
+
+
+def _send_soon(transaction_id: str) -> None:
+    """The client's answer does not wait for the broker: what cannot be sent is the reconciler's to send."""
+    if _sendable.acquire(blocking=False):
+        sending = _senders.submit(copy_context().run, tasks.send_pending, transaction_id)
+        sending.add_done_callback(lambda _: _sendable.release())
+
+
+def _in_thread(call: Callable[..., T]) -> Callable[..., Awaitable[T]]:
+    """Have a coroutine await what needs the database, in a thread of the request's own, which ends with it.
+
+    After `PREDICT_DEADLINE_MS` the request goes on without it: what a database that hangs makes of the call is found
+    out by a repeat.
+    """
+
+    def connected(*args: Any, **kwargs: Any) -> T:
+        try:
+            return call(*args, **kwargs)
+        except Error as error:
+            raise DatabaseUnavailable from error
+        finally:
+            if not connection.in_atomic_block:  # but for tests, which undo what was written
+                connection.close()
+
+    async def in_own_thread(*args: Any, **kwargs: Any) -> T:
+        async with ThreadSensitiveContext():  # leaving it waits for the thread, and so never happens before its end
+            return await sync_to_async(connected)(*args, **kwargs)
+
+    async def awaited(*args: Any, **kwargs: Any) -> T:
+        under_way = asyncio.ensure_future(in_own_thread(*args, **kwargs))
+        done, _ = await asyncio.wait({under_way}, timeout=settings.PREDICT_DEADLINE_MS / 1000)
+        if not done:
+            under_way.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # or asyncio complains
+            raise DatabaseUnavailable
+        return under_way.result()
+
+    return awaited
+
+
+def _ask_in_chunks(submissions: list[Submission], request: Request) -> Iterator[bytes]:
+    """The result of each, in order. All chunks are under way before the first is waited for."""
+    line: list[tuple[list[Submission], Waiting | RequestRefused]] = []
+    for start in range(0, len(submissions), settings.BATCH_CHUNK):
+        chunk = submissions[start : start + settings.BATCH_CHUNK]
+        try:
+            line.append((chunk, gateway.bulk().join(chunk)))
+        except RequestRefused as refusal:
+            if not start:  # nothing of the call is under way
+                raise
+            line.append((chunk, refusal))
+    for chunk, waiting in line:
+        try:
+            if isinstance(waiting, RequestRefused):
+                raise waiting
+            outcomes = waiting.wait()
+        except RequestRefused as refusal:
+            yield from (_refused(refusal, request) for _ in chunk)
+        else:
+            yield from (_result(outcome, request) for outcome in outcomes)
+
+
+def _rows(body: dict[str, Any]) -> list[Any]:
+    rows = body.get("transactions")
+    if not isinstance(rows, list) or len(body) > 1 or not 1 <= len(rows) <= settings.BATCH_LIMIT:
+        wanted = f"Send one field, a list of 1 to {settings.BATCH_LIMIT:,} transactions."
+        raise InvalidFields(errors=[FieldError("/transactions", "invalid_list", wanted)])
+    return rows
+
+
+def _response(outcome: Outcome, preferences: Preferences) -> HttpResponse:
+    match outcome.kind:
+        case Kind.SCORED:
+            return HttpResponse(outcome.answer, content_type="application/json")
+        case Kind.REPLAYED:
+            headers = {"Idempotent-Replayed": "true"}
+            return HttpResponse(outcome.answer, content_type="application/json", headers=headers)
+        case Kind.PENDING:
+            return _pending(outcome.answer.decode(), respond_async=preferences.respond_async)
+    raise _refusal_of(outcome)
+
+
+def _pending(key: str, *, respond_async: bool = False, detail: str = "") -> HttpResponse:
+    address = reverse("prediction", args=[key])
+    headers = {"Location": address, "Retry-After": str(settings.RETRY_AFTER_S)}
+    if respond_async:
+        headers["Preference-Applied"] = "respond-async"
+    body = {"id": key, "status": "pending", "location": address} | ({"detail": detail} if detail else {})
+    return HttpResponse(msgspec.json.encode(body), status=202, content_type="application/json", headers=headers)
+
+
+def _refusal_of(outcome: Outcome) -> RequestRefused:
+    match outcome.kind:
+        case Kind.CONFLICT:
+            return TransactionConflict()
+        case Kind.UNSCORABLE:
+            return Unscorable()
+        case Kind.NO_CHAMPION:
+            return SchemaWithoutChampion()
+        case Kind.FAILED:
+            return ScorerUnavailable(outcome.answer.decode(), reason=Fallback.Reason.WORKER)
+    return ScorerUnavailable(reason=Fallback.Reason.DEADLINE)
+
+
+def _result(outcome: Outcome, request: Request) -> bytes:
+    match outcome.kind:
+        case Kind.SCORED | Kind.REPLAYED:
+            return b'{"status":200,"prediction":%b}' % outcome.answer
+        case Kind.PENDING:
+            return b'{"status":202,"id":"%b"}' % outcome.answer
+    return _refused(_refusal_of(outcome), request)
+
+
+def _refused(refusal: RequestRefused, request: Request) -> bytes:
+    refusals.count(refusal.status, refusal.title)
+    problem = problems.document_of(request._request, refusal)
+    return msgspec.json.encode({"status": problem["status"], "problem": problem})

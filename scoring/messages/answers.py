@@ -1,0 +1,82 @@
+"""What a client is told of a transaction: made of stored values alone, by the web process and by workers."""
+
+from typing import Any, Self
+
+import msgspec
+
+from scoring.models import Fallback, Prediction, Transaction
+
+# What has to be read with a transaction for its answer.
+ANSWER_PARTS = ("prediction", "fallback", "pending")
+
+
+class Answer(msgspec.Struct):
+    """The answer to a predict call. Made of stored values only, so that a repeat reads the same to the byte.
+
+    A degraded answer was given without a model: it says why, and has no score, threshold or version.
+    """
+
+    id: str
+    transaction_id: str | None
+    fraud_score: float | None
+    is_fraud: bool | None
+    alert: bool
+    decision: str
+    reasons: list[dict[str, Any]]
+    threshold: float | None
+    model_version: str | None
+    latency_ms: float
+    created_at: str
+    degraded: str | None = None
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> Self:
+        return cls(
+            id=str(prediction.pk),
+            transaction_id=prediction.transaction.transaction_id,
+            fraud_score=prediction.fraud_score,
+            is_fraud=prediction.is_alert,
+            alert=prediction.is_alert,
+            decision=prediction.decision,
+            reasons=prediction.reasons,
+            threshold=prediction.threshold,
+            model_version=prediction.model_version_id,
+            latency_ms=prediction.latency_ms,
+            created_at=prediction.created_at.isoformat(),
+        )
+
+    @classmethod
+    def of_fallback(cls, fallback: Fallback) -> Self:
+        return cls(
+            id=str(fallback.pk),
+            transaction_id=fallback.transaction.transaction_id,
+            fraud_score=None,
+            is_fraud=None,
+            alert=fallback.is_alert,
+            decision=fallback.decision,
+            reasons=[],
+            threshold=None,
+            model_version=None,
+            latency_ms=fallback.latency_ms,
+            created_at=fallback.created_at.isoformat(),
+            degraded=fallback.reason,
+        )
+
+    def to_json(self) -> bytes:
+        return msgspec.json.encode(self)
+
+
+def answer_of(transaction: Transaction) -> Answer | None:
+    """What the client was told; None while its transaction waits for a score."""
+    if hasattr(transaction, "fallback"):
+        return Answer.of_fallback(transaction.fallback)
+    return Answer.of(transaction.prediction) if hasattr(transaction, "prediction") else None
+
+
+def json_answer_of(transaction: Transaction) -> bytes | None:
+    """The answer as JSON, a degraded one with the score that followed, if it did; None while there is no answer."""
+    answer = answer_of(transaction)
+    if answer and hasattr(transaction, "fallback") and hasattr(transaction, "prediction"):
+        rescored = Answer.of(transaction.prediction)
+        return msgspec.json.encode(msgspec.structs.asdict(answer) | {"rescored": rescored})
+    return answer.to_json() if answer else None

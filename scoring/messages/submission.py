@@ -1,0 +1,25 @@
+"""A transaction on its way from a web process to a worker."""
+
+import msgspec
+
+
+class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A valid transaction on its way to a worker.
+
+    `features` are floats in the schema's order. `received_at`, `event_time` and `deadline` are seconds since the epoch,
+    UTC; after the deadline nobody waits for the score. `body_sha256` is the same for two bodies that say the same,
+    however they are spaced or ordered. `tokens` stand for the entities, in the schema's order. `request_id` is for the
+    logs.
+    """
+
+    id: str
+    client_id: int
+    schema: str
+    transaction_id: str | None
+    features: list[float]
+    event_time: float
+    received_at: float
+    deadline: float
+    body_sha256: str
+    tokens: tuple[str, ...] = ()
+    request_id: str = ""

@@ -1,0 +1,153 @@
+"""What the pages of the admin show of a row: badges, meters, tables of values."""
+
+from functools import cache
+from math import floor, log10
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Model
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from scoring.messages.answers import answer_of
+from scoring.models import Label, Pending, Prediction, Review, Transaction
+from training.core.figures import at, score
+from training.core.schema import load_schema, schema_names
+
+LABEL_COLUMNS = ("Time", "Label", "Source", "By", "Reason")
+
+
+def score_meter(prediction: Prediction) -> SafeString:
+    return format_html(
+        '<span class="score"><meter class="{}" value="{}"></meter> {}</span>',
+        prediction.decision,
+        f"{prediction.fraud_score:.4f}",  # as wide as it is drawn
+        score(prediction.fraud_score),
+    )
+
+
+def money(transaction: Transaction) -> str:
+    """The amount with its schema's decimals and currency; of a schema that is gone, with all digits that it has."""
+    return amount_of(transaction.schema, transaction.amount)
+
+
+def amount_of(schema: str, amount: float) -> str:
+    if schema in schema_names():
+        declared = load_schema(schema)
+        return f"{amount:,.{declared.amount_decimals}f} {declared.currency}".rstrip()
+    text = f"{amount:,.2f}"
+    return text if float(text.replace(",", "")) == amount else f"{amount:,}"
+
+
+def decision_badge(decision: str) -> SafeString:
+    return format_html('<span class="badge {}">{}</span>', decision, decision)
+
+
+def label_badge(is_fraud: bool | None) -> SafeString | str:
+    """Somebody's word in words and a colour; a dash where there is none."""
+    if is_fraud is None:
+        return "-"
+    kind, word = ("fraud", "Fraud") if is_fraud else ("legitimate", "Legitimate")
+    return format_html('<span class="badge {}">{}</span>', kind, word)
+
+
+def said_badge(label: Label) -> SafeString:
+    """What a label says, which may be that an earlier one is taken back."""
+    return format_html("{}", "taken back" if label.is_fraud is None else label_badge(label.is_fraud))
+
+
+def said_table(transaction: Transaction) -> SafeString | str:
+    """Everything that was ever said of a transaction, the latest first; empty if nothing was."""
+    labels = transaction.labels.select_related("author").order_by("-created_at", "-pk")
+    rows = format_html_join(
+        "",
+        "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+        (
+            (at(label.created_at), said_badge(label), label.get_source_display(), label.author or "-", label.reason)
+            for label in labels
+        ),
+    )
+    heads = format_html_join("", '<th scope="col">{}</th>', ((name,) for name in LABEL_COLUMNS))
+    table = '<table class="said"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>'
+    return format_html(table, heads, rows) if rows else ""
+
+
+def state_badge(review: Review) -> SafeString | str:
+    return "Open" if review.state == Review.State.OPEN else label_badge(review.state == Review.State.FRAUD)
+
+
+def told_badge(transaction: Transaction) -> SafeString | str:
+    """The decision that the client was told, and whether it was one without a score; empty while it was told none."""
+    given = answer_of(transaction)
+    if given is None:
+        return ""
+    note = format_html(' <span class="quiet">{}</span>', "without a score") if hasattr(transaction, "fallback") else ""
+    return format_html("{}{}", decision_badge(given.decision), note)
+
+
+def waiting(pending: Pending) -> str:
+    if pending.attempts >= settings.PENDING_ATTEMPTS_LIMIT:
+        return f"has no score after {pending.attempts} attempts" + (f": {pending.fault}" if pending.fault else "")
+    return "waits for its score" + (f": {pending.fault}" if pending.fault else "")
+
+
+def reason_list(prediction: Prediction) -> SafeString:
+    reasons = ((reason["feature"], f"{reason['contribution']:+.2f}") for reason in prediction.reasons)
+    return format_html_join(" ", '<span class="reason"><b>{}</b> {}</span>', reasons)
+
+
+def field_table(transaction: Transaction) -> SafeString:
+    """What was sent, then what was computed of it; what raised the score most stands out.
+
+    Of a token the first digits are enough to recognise it in another transaction by.
+    """
+    prediction = transaction.prediction if hasattr(transaction, "prediction") else None
+    raised = {reason["feature"] for reason in prediction.reasons} if prediction else set()
+    sent = transaction.fields | {name: f"{token[:8]}…" for name, token in (transaction.tokens or {}).items()}
+    derived = (prediction.derived if prediction else None) or {}
+    declared = _declared(transaction.schema)
+    tables = [(kind, values) for kind, values in (("", sent), ("derived", derived)) if values]
+    return format_html_join(
+        "", '<dl class="fields {}">{}</dl>', ((kind, _cells(it, raised, declared)) for kind, it in tables)
+    )
+
+
+@cache
+def _declared(schema: str) -> dict[str, tuple[str, str]]:
+    """Unit and description of everything that a schema declares, by name, in its order; nothing of an old one."""
+    if schema not in schema_names():
+        return {}
+    declared = load_schema(schema)
+    parts = (*declared.features, *declared.entities, *declared.derived)
+    return {part.name: (getattr(part, "unit", ""), part.description) for part in parts}
+
+
+def _cells(values: dict[str, Any], raised: set[str], declared: dict[str, tuple[str, str]]) -> SafeString:
+    cells = []
+    in_order = {name: values[name] for name in declared if name in values} | values  # PostgreSQL keeps no order
+    for name, value in in_order.items():
+        unit, description = declared.get(name, ("", ""))
+        title = f"{description} ({unit})" if unit not in ("", "1") else description
+        cells.append(("raised" if name in raised else "", title, name, number(value)))
+    return format_html_join("", '<div class="{}" title="{}"><dt>{}</dt><dd>{}</dd></div>', cells)
+
+
+def number(value: Any) -> str:
+    """A number to about six digits, as people write it: with separators, and never with an exponent.
+
+    >>> number(5184000.0), number(85.54712345), number(0.0123456789), number(-1e-9)
+    ('5,184,000', '85.5471', '0.012346', '0')
+    """
+    if not isinstance(value, float):
+        return str(value)
+    decimals = min(6, max(0, 5 - floor(log10(abs(value))))) if value else 0
+    text = f"{value:,.{decimals}f}"
+    text = text.rstrip("0").rstrip(".") if decimals else text
+    return "0" if text == "-0" else text
+
+
+def link(obj: Model, text: str) -> SafeString:
+    return format_html(
+        '<a href="{}">{}</a>', reverse(f"admin:scoring_{obj._meta.model_name}_change", args=[obj.pk]), text
+    )

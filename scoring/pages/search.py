@@ -1,0 +1,115 @@
+"""How lists of the admin find transactions: by our id, by the client's, by a part of either, and by amount."""
+
+import re
+from collections.abc import Iterator
+from math import isfinite
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.db.models import CharField, Q, QuerySet, Value
+from django.db.models.functions import Cast, Replace
+from django.http import HttpRequest
+
+from scoring.models import Client, Transaction
+from training.core.schema import load_schema, schema_names
+
+HEX_DIGITS = 32
+# As pages show amounts, or as people type them: 12.34, 1,234.50 EUR, €12.
+CURRENCY = r"(?:[A-Za-z]{3}|[^\w\s.,+-])?"
+AMOUNT = re.compile(rf"(-?){CURRENCY}\s*(\d[\d,]*\.?\d*|\.\d+)\s*{CURRENCY}", re.ASCII)
+THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?", re.ASCII)
+
+
+class TransactionSearch(admin.ModelAdmin):
+    """A search for what is typed as it stands, where Django would take it apart at spaces and quotes.
+
+    A whole id finds its transaction, and nothing else is looked for. Otherwise the beginning of an id is looked for
+    in all rows, as indexes have it, and other parts and amounts in the latest `SEARCH_RECENT_ROWS` of the list.
+    """
+
+    transaction_path = "transaction"  # from a row of the list to its transaction; "pk" if it is one
+    search_fields = ["pk"]  # which shows the search
+    search_help_text = "An id, Fraudsite's or the client's, whole or a part of it; or an amount, such as 12.34."
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        if not search_term:
+            return queryset, False
+        if whole := _whole_ids(search_term):
+            return queryset.filter(**{f"{self.transaction_path}__in": whole}), False
+        limit = settings.SEARCH_RESULTS_LIMIT
+        # Our ids rise with time.
+        latest_first = queryset.order_by(f"-{self.transaction_path}")
+        number = settings.SEARCH_RECENT_ROWS
+        oldest = latest_first.values_list(self.transaction_path, flat=True)[number : number + 1].first()
+        keys = set()
+        for found in _parts(search_term.strip(), oldest):
+            rows = latest_first.filter(**{f"{self.transaction_path}__in": found})
+            keys |= set(rows.values_list("pk", flat=True)[:limit])
+        if len(keys) >= limit and request.method == "GET":
+            messages.info(request, f"{limit:,} or more fit, and the latest are shown. Type more of the id.")
+        return queryset.filter(pk__in=keys), False
+
+
+def _whole_ids(term: str) -> list[UUID]:
+    """The transactions that have this id, in whatever form ours is written. Each way is one look into an index."""
+    ways = [Q(client__in=_clients(), transaction_id__in={term, term.strip()})]
+    digits = _hex_digits(term.strip())
+    if digits and len(digits) == HEX_DIGITS:
+        ways.append(Q(pk=UUID(digits)))
+    return [key for way in ways for key in Transaction.objects.filter(way).values_list("pk", flat=True)]
+
+
+def _parts(term: str, after: UUID | None) -> Iterator[QuerySet[Transaction]]:
+    """The transactions whose id begins with a text; and of those after one, if it is given, all that it fits."""
+    fits = Q(transaction_id__contains=term)
+    yield Transaction.objects.filter(client__in=_clients(), transaction_id__startswith=term)
+    recent = Transaction.objects.filter(pk__gt=after) if after else Transaction.objects.all()
+    if digits := _hex_digits(term):
+        yield Transaction.objects.filter(pk__range=[UUID(digits.ljust(HEX_DIGITS, end)) for end in "0f"])
+        recent = recent.alias(digits=Replace(Cast("pk", CharField()), Value("-"), Value("")))
+        fits |= Q(digits__contains=digits)
+    if (amount := read_amount(term)) is not None:
+        fits |= _is_shown_as(amount)
+    yield recent.filter(fits)
+
+
+def _is_shown_as(amount: float) -> Q:
+    """With the decimals of its schema."""
+    found = Q(amount=amount)
+    for name in schema_names():
+        half = 0.5 * 10 ** -load_schema(name).amount_decimals
+        found |= Q(schema=name, amount__gte=amount - half, amount__lt=amount + half)
+    return found
+
+
+def read_amount(text: str) -> float | None:
+    """The amount that a text means, whatever its currency; None if it is none.
+
+    >>> read_amount("12.34"), read_amount("1,234.50 EUR"), read_amount("12,5"), read_amount("order-12")
+    (12.34, 1234.5, 12.5, None)
+    """
+    found = AMOUNT.fullmatch(text)
+    if found is None:
+        return None
+    sign, number = found.groups()
+    number = number.replace(",", "") if THOUSANDS.fullmatch(number) else number.replace(",", ".")
+    try:
+        amount = float(sign + number)
+    except ValueError:
+        return None
+    return amount if isfinite(amount) else None
+
+
+def _hex_digits(term: str) -> str | None:
+    """The digits of our id, or of a part of it; None if it is no such thing."""
+    digits = term.lower().replace("-", "")
+    return digits if re.fullmatch(rf"[0-9a-f]{{1,{HEX_DIGITS}}}", digits) else None
+
+
+def _clients() -> list[int]:
+    """All of them: the index of their ids begins with the client."""
+    return list(Client.objects.values_list("pk", flat=True))

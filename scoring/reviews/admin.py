@@ -1,0 +1,290 @@
+"""The queue of the analysts, and the labels that come of it."""
+
+from contextlib import suppress
+from copy import copy
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID, uuid4
+
+from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, QuerySet, Sum
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from scoring.models import Client, Review, Transaction
+from scoring.pages.display import (
+    amount_of,
+    field_table,
+    label_badge,
+    link,
+    money,
+    reason_list,
+    score_meter,
+    state_badge,
+    told_badge,
+)
+from scoring.pages.search import TransactionSearch
+from scoring.reviews import labelling, queue
+from scoring.reviews.label_admin import CorrectableAdmin, may_decide, with_undo
+from training.core.exceptions import StaleHistory
+from training.core.figures import at
+
+# Where Django's links keep the filter of the list that they are in.
+FILTERS = "_changelist_filters"
+# New reviews are counted so far.
+NEW_LIMIT = 1_000
+# Where the session keeps what somebody skipped, and how much of it.
+SKIPPED, SKIPPED_LIMIT = "skipped_reviews", 500
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Like a filter on the state, but what an analyst opens the page for comes first: the open reviews."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
+        return [*Review.State.choices, ("all", "All")]
+
+    def choices(self, changelist: Any) -> Any:
+        for value, title in self.lookup_choices:
+            yield {
+                "selected": (self.value() or Review.State.OPEN) == value,
+                "query_string": changelist.get_query_string({self.parameter_name: value}),
+                "display": title,
+            }
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Review]) -> QuerySet[Review]:
+        state = self.value() or Review.State.OPEN
+        return queryset if state == "all" else queryset.filter(state=state)
+
+
+@admin.register(Review)
+class ReviewAdmin(TransactionSearch, CorrectableAdmin):
+    """The queue of the analysts: highest score first, closed from the list or, one after the other, from the page."""
+
+    list_display = ["score", "badge", "amount", "reasons_shown", "client", "opened", "state_shown", "reviewer"]
+    list_filter = [StateFilter, "prediction__decision", "prediction__transaction__client", "opened_at", "reviewer"]
+    list_select_related = [
+        "prediction__transaction__client",
+        "prediction__transaction__fallback",
+        "reviewer",
+        "claimed_by",
+    ]
+    transaction_path = "prediction__transaction"
+    ordering = ["-fraud_score"]
+    actions = ["confirm_fraud", "mark_legitimate"]
+    gone_message = "{} had been closed already and kept their label."
+    fields = [
+        ("score", "decision"),
+        "reasons_shown",
+        ("amount", "client"),
+        "transaction_link",
+        ("opened", "state_shown"),
+        ("closed_at", "reviewer_name"),
+        "labels_shown",
+        "values",
+    ]
+    save_on_top = True  # the place where the template puts the two buttons
+    change_form_template = "admin/scoring/review/change_form.html"
+
+    def transaction_of(self, obj: Review) -> Transaction:
+        return obj.prediction.transaction
+
+    @admin.display(description="Score", ordering="fraud_score")
+    def score(self, review: Review) -> SafeString:
+        return score_meter(review.prediction)
+
+    @admin.display(description="Opened", ordering="opened_at")
+    def opened(self, review: Review) -> str:
+        return at(review.opened_at)
+
+    @admin.display(description="State", ordering="state")
+    def state_shown(self, review: Review) -> SafeString | str:
+        return state_badge(review)
+
+    @admin.display(description="Decision")
+    def decision(self, review: Review) -> SafeString | str:
+        return told_badge(review.prediction.transaction)
+
+    @admin.display(description="Decision", ordering="prediction__decision")
+    def badge(self, review: Review) -> SafeString | str:
+        """In the list also who is at it."""
+        if review.is_claimed:
+            at_it = format_html(' <span class="quiet">{} is at it</span>', review.claimed_by)
+            return format_html("{}{}", self.decision(review), at_it)
+        return self.decision(review)
+
+    @admin.display(description="Amount", ordering="prediction__transaction__amount")
+    def amount(self, review: Review) -> str:
+        return money(review.prediction.transaction)
+
+    @admin.display(description="Reasons")
+    def reasons_shown(self, review: Review) -> SafeString | str:
+        return reason_list(review.prediction) or "-"
+
+    @admin.display(description="Client")
+    def client(self, review: Review) -> Client:
+        return review.prediction.transaction.client
+
+    @admin.display(description="Transaction")
+    def transaction_link(self, review: Review) -> SafeString:
+        return link(review.prediction.transaction, str(review.prediction.transaction))
+
+    @admin.display(description="Reviewer")
+    def reviewer_name(self, review: Review) -> str:
+        return str(review.reviewer or "-")  # not a link: analysts may not see accounts
+
+    @admin.display(description="Fields")
+    def values(self, review: Review) -> SafeString:
+        return field_table(review.prediction.transaction)
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """In the queue itself every review is open, and nobody's."""
+        shown = request.GET.get(StateFilter.parameter_name, Review.State.OPEN)
+        return [
+            name for name in self.list_display if shown != Review.State.OPEN or name not in {"state_shown", "reviewer"}
+        ]
+
+    def get_fields(self, request: HttpRequest, obj: Review | None = None) -> list[Any]:
+        skipped: set[Any] = set()
+        if obj and obj.state == Review.State.OPEN:
+            skipped.add(("closed_at", "reviewer_name"))
+        if obj and not obj.prediction.transaction.labels.exists():
+            skipped.add("labels_shown")
+        return [field for field in self.fields if field not in skipped]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        since = queue.newest_opening()  # before the rows are read: what comes in between counts as new
+        context = {"title": "Review queue", "may_decide": may_decide(request), "since": since}
+        return super().changelist_view(request, context | (extra_context or {}))
+
+    def has_decide_permission(self, request: HttpRequest) -> bool:
+        return may_decide(request)
+
+    @admin.action(description="Confirm fraud", permissions=["decide"])
+    def confirm_fraud(self, request: HttpRequest, queryset: QuerySet[Review]) -> HttpResponse | None:
+        return self._close_many(request, queryset, is_fraud=True)
+
+    @admin.action(description="Mark legitimate", permissions=["decide"])
+    def mark_legitimate(self, request: HttpRequest, queryset: QuerySet[Review]) -> HttpResponse | None:
+        return self._close_many(request, queryset, is_fraud=False)
+
+    def _close_many(self, request: HttpRequest, chosen: QuerySet[Review], *, is_fraud: bool) -> HttpResponse | None:
+        """Ask once, with what is at stake; what comes back confirmed is closed."""
+        keys = list(chosen.filter(state=Review.State.OPEN).values_list("pk", flat=True))
+        if "confirmed" in request.POST or not keys:
+            self._close(request, chosen, is_fraud=is_fraud)
+            return None
+        asked = Review.objects.filter(pk__in=keys)
+        by_schema = asked.order_by("prediction__transaction__schema").values("prediction__transaction__schema")
+        stakes = by_schema.annotate(alerts=Count("pk"), amount=Sum("prediction__transaction__amount"))
+        context = self.admin_site.each_context(request) | {
+            "title": "Confirm fraud" if is_fraud else "Mark legitimate",
+            "opts": self.opts,
+            "media": self.media,
+            "label": label_badge(is_fraud),
+            "action": "confirm_fraud" if is_fraud else "mark_legitimate",
+            "keys": keys,
+            "stakes": [
+                (schema, row["alerts"], amount_of(schema, row["amount"]))
+                for row in stakes
+                if (schema := row["prediction__transaction__schema"])
+            ],
+        }
+        return TemplateResponse(request, "admin/scoring/review/confirm.html", context)
+
+    def _close(self, request: HttpRequest, reviews: QuerySet[Review] | list[Review], *, is_fraud: bool) -> None:
+        word = "fraud" if is_fraud else "legitimate"
+        closed, late, act = 0, 0, uuid4()
+        for review in reviews:
+            try:
+                won = labelling.close_review(review=review, is_fraud=is_fraud, reviewer=request.user, act=act)  # type: ignore[arg-type]
+            except StaleHistory as error:
+                messages.error(request, f"Nothing more was labelled: {error}")
+                break
+            if won:
+                review.refresh_from_db()  # or the history would go on calling it open
+                self.log_change(request, review, f"Labelled {word}.")
+                closed += 1
+            else:
+                late += 1
+        if closed:
+            messages.success(request, with_undo(request, f"{closed} labelled {word}.", act))
+        if late:
+            messages.warning(request, self.gone_message.format(late))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context: dict[str, Any] = {"title": "Review", "may_decide": may_decide(request)}
+        review = self.get_object(request, object_id) if may_decide(request) else None
+        if review and "decide" in request.POST:
+            self._decide(request, review, request.POST["decide"])
+            return self._go_on(request, request.GET.get(FILTERS, ""), [review.pk])
+        if review and request.method == "GET" and not queue.claim(review.pk, request.user) and review.is_claimed:  # type: ignore[arg-type]
+            context |= {"claimed_by": review.claimed_by, "claimed_until": at(review.claimed_until)}
+        return super().change_view(request, object_id, form_url, context | (extra_context or {}))
+
+    def _decide(self, request: HttpRequest, review: Review, word: str) -> None:
+        if word in ("fraud", "legitimate"):
+            self._close(request, [review], is_fraud=word == "fraud")
+        elif word == "skip":
+            request.session[SKIPPED] = [*request.session.get(SKIPPED, []), str(review.pk)][-SKIPPED_LIMIT:]
+            queue.release(review.pk, request.user)  # type: ignore[arg-type]
+
+    def get_urls(self) -> list[URLPattern]:
+        following = path("next/", self.admin_site.admin_view(self.next_view), name="scoring_review_next")
+        count = path("open.json", self.admin_site.admin_view(self.open_view), name="scoring_review_open")
+        return [following, count, *super().get_urls()]
+
+    def open_view(self, request: HttpRequest) -> HttpResponse:
+        """What pages ask for again and again: how many reviews are open, and of a list how many came `since`."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        told = {"open": self.admin_site.each_context(request)["open_reviews"]}
+        filters = request.GET.copy()
+        given = filters.pop("since", [""])[-1]
+        with suppress(ValueError, OverflowError):
+            reviews = self._list_of(request, filters.urlencode())
+            new = reviews.filter(state=Review.State.OPEN, opened_at__gt=datetime.fromisoformat(given).astimezone(UTC))
+            told["new"] = new[:NEW_LIMIT].count()
+        return JsonResponse(told, headers={"Cache-Control": "no-store"})
+
+    def next_view(self, request: HttpRequest) -> HttpResponse:
+        """Where the work on a list begins: its first alert that nobody is at."""
+        if not may_decide(request):
+            raise PermissionDenied
+        return self._go_on(request, request.GET.urlencode(), [])
+
+    def _go_on(self, request: HttpRequest, filters: str, passed: list[UUID]) -> HttpResponse:
+        """Lead to the next alert of the list that the person came from, or back to the list when there is none.
+
+        What she skipped does not come back before she is through.
+        """
+        skipped = request.session.get(SKIPPED, [])
+        reviews = self._list_of(request, filters)
+        following = queue.claim_next(reviews, request.user, [*passed, *skipped])  # type: ignore[arg-type]
+        if following is not None:
+            address = reverse("admin:scoring_review_change", args=[following])
+            return HttpResponseRedirect(f"{address}?{urlencode({FILTERS: filters})}" if filters else address)
+        request.session.pop(SKIPPED, None)
+        if left := reviews.filter(state=Review.State.OPEN).count():
+            messages.info(request, f"You are through: the {left:,} still open here are skipped, or with others.")
+        address = reverse("admin:scoring_review_changelist")
+        return HttpResponseRedirect(f"{address}?{filters}" if filters else address)
+
+    def _list_of(self, request: HttpRequest, filters: str) -> QuerySet[Review]:
+        """The rows of the list under these filters, in its order."""
+        asked = copy(request)
+        asked.GET = QueryDict(filters)
+        try:
+            return self.get_changelist_instance(asked).queryset
+        except IncorrectLookupParameters:
+            return self.get_queryset(request).order_by(*self.ordering)

@@ -1,0 +1,150 @@
+"""Labels in the admin: the record of them, and how one is corrected or undone."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.loader import render_to_string
+from django.urls import URLPattern, path, reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.safestring import SafeString
+
+from scoring.models import Label, Review, Transaction
+from scoring.pages.display import link, said_badge, said_table
+from scoring.pages.read_only import ReadOnlyAdmin
+from scoring.pages.search import TransactionSearch
+from scoring.reviews import labelling
+from training.core.exceptions import FraudsiteError
+from training.core.figures import at
+
+
+def may_decide(request: HttpRequest) -> bool:
+    return request.user.has_perm("scoring.change_review")
+
+
+def with_undo(request: HttpRequest, said: str, act: UUID) -> str:
+    """A message with a button that makes the act undone, for as long as that is possible."""
+    if not settings.UNDO_S:
+        return said
+    context = {"said": said, "act": act, "seconds": settings.UNDO_S, "back": request.get_full_path()}
+    return render_to_string("admin/scoring/undo.html", context, request)
+
+
+def review_of(row: Transaction) -> Review | None:
+    return Review.objects.filter(pk=row.pk).first()
+
+
+class CorrectableAdmin(ReadOnlyAdmin):
+    """Pages that show every label of a transaction, and where an analyst gives it another, with a reason."""
+
+    def transaction_of(self, obj: Any) -> Transaction:
+        raise NotImplementedError
+
+    @admin.display(description="Labels")
+    def labels_shown(self, obj: Any) -> SafeString | str:
+        return said_table(self.transaction_of(obj)) or "-"
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        obj = self.get_object(request, object_id) if may_decide(request) else None
+        if obj is None or not self.has_view_permission(request, obj):
+            return super().change_view(request, object_id, form_url, extra_context)
+        row = self.transaction_of(obj)
+        if request.method == "POST" and "label" in request.POST:
+            self._correct(request, obj, row)
+            return HttpResponseRedirect(request.get_full_path())
+        latest = labelling.latest_label(row)
+        context = {"corrections": _corrections(latest, review_of(row)), "seen": latest.pk if latest else 0}
+        return super().change_view(request, object_id, form_url, context | (extra_context or {}))
+
+    def _correct(self, request: HttpRequest, obj: Model, row: Transaction) -> None:
+        wanted, reason, seen = (request.POST.get(name, "") for name in ("label", "reason", "seen"))
+        act, review = uuid4(), review_of(row)
+        said: dict[str, Any] = {"author": request.user, "reason": reason, "act": act}
+        if seen.isascii() and seen.isdecimal():
+            said["seen"] = int(seen)
+        try:
+            if wanted == "reopen" and review:
+                labelling.reopen_review(review=review, **said)
+            elif wanted in ("fraud", "legitimate"):
+                source = Label.Source.ANALYST
+                labelling.add_label(transaction_id=row.pk, is_fraud=wanted == "fraud", source=source, **said)
+            else:
+                messages.error(request, "Nothing was changed: choose one of the buttons.")
+                return
+        except FraudsiteError as refusal:
+            messages.error(request, str(refusal))
+            return
+        done = "Reopened" if wanted == "reopen" else f"Labelled {wanted}"
+        obj.refresh_from_db()  # or the history would go on calling it what it was
+        self.log_change(request, obj, f"{done}: {reason.strip()}")
+        messages.success(request, with_undo(request, f"{done}.", act))
+
+
+def _corrections(latest: Label | None, review: Review | None) -> list[tuple[str, str]]:
+    """What can be said of a transaction beside what was said last: the value of a button, and its words."""
+    closed = review is not None and review.state != Review.State.OPEN
+    found = [("reopen", "Reopen")] if closed else []
+    word = latest.is_fraud if latest else None
+    if word is not True:
+        found.append(("fraud", "Report fraud" if word is None else "Relabel fraud"))
+    if word is True:
+        found.append(("legitimate", "Relabel legitimate"))
+    return found
+
+
+@admin.register(Label)
+class LabelAdmin(TransactionSearch, ReadOnlyAdmin):
+    list_display = ["recorded", "badge", "source", "author", "reason", "transaction"]
+    list_filter = ["is_fraud", "source", "author", "created_at"]
+    list_select_related = ["author", "transaction"]
+    date_hierarchy = "created_at"
+    ordering = ["-created_at"]
+    fields = ["transaction_link", "badge", "source", "author_name", "reason", "recorded"]
+
+    @admin.display(description="Time", ordering="created_at")
+    def recorded(self, label: Label) -> str:
+        return at(label.created_at)
+
+    @admin.display(description="Label", ordering="is_fraud")
+    def badge(self, label: Label) -> SafeString | str:
+        return said_badge(label)
+
+    @admin.display(description="Transaction")
+    def transaction_link(self, label: Label) -> SafeString:
+        return link(label.transaction, str(label.transaction))
+
+    @admin.display(description="Author")
+    def author_name(self, label: Label) -> str:
+        return str(label.author or "-")  # not a link: analysts may not see accounts
+
+    def get_urls(self) -> list[URLPattern]:
+        undo = path("undo/<uuid:act>/", self.admin_site.admin_view(self.undo_view), name="scoring_label_undo")
+        return [undo, *super().get_urls()]
+
+    def undo_view(self, request: HttpRequest, act: UUID) -> HttpResponse:
+        """Make what one click labelled undone, and go back to where that was."""
+        if not may_decide(request):
+            raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        try:
+            restored, kept = labelling.undo(act=act, author=request.user)  # type: ignore[arg-type]
+        except FraudsiteError as refusal:
+            messages.error(request, str(refusal))
+        else:
+            for label in restored:
+                self.log_change(request, review_of(label.transaction) or label.transaction, "Undone.")
+            if restored:
+                messages.success(request, f"{len(restored)} undone: as before.")
+            if kept:
+                messages.warning(request, f"{kept} had been labelled again since, and kept that label.")
+        back = request.POST.get("back", "")
+        if not url_has_allowed_host_and_scheme(back, allowed_hosts=None):
+            back = reverse("admin:scoring_review_changelist")
+        return HttpResponseRedirect(back)

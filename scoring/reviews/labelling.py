@@ -1,0 +1,233 @@
+"""Labels, and the reviews that they close. Whoever labels, by whatever door, comes through here.
+
+Labels are never changed and never deleted: a later word is a new row, and the latest one counts. One whose `is_fraud`
+is None takes back what was said before. Whoever writes holds a lock on the transaction, so of two people at once the
+second sees what the first did.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils import timezone
+
+from scoring.card_numbers import holds_card_number
+from scoring.exceptions import LabelledMeanwhile, ReasonMissing, UndoRefused
+from scoring.models import Label, Review, Transaction
+from scoring.worker import storage
+from training.core.schema import load_schema
+
+REASON_LENGTH = 1_000
+
+
+def add_label(
+    *,
+    transaction_id: UUID,
+    is_fraud: bool,
+    source: str,
+    author: User | None = None,
+    reason: str = "",
+    at: datetime | None = None,
+    seen: int | None = None,
+    act: UUID | None = None,
+) -> Label:
+    """Record somebody's word on a transaction. From its commit on, computed features know of it.
+
+    An analyst's word needs a reason, and closes or corrects the transaction's review, where there is one. `at` is when
+    it was said; older than another label of the transaction, it is kept and changes nothing. `seen` is the key of the
+    latest label that the author knew of, 0 for none: if there is a later one, nothing is written. Labels of one `act`
+    can be undone together.
+
+    Raises:
+        ReasonMissing, LabelledMeanwhile: nothing was changed.
+        StaleHistory: nothing was changed; the schema's histories have to be rebuilt.
+    """
+    by_analyst = source == Label.Source.ANALYST
+    reason = _checked(reason, needed=by_analyst)
+    _get_histories_ready(transaction_id)
+    with transaction.atomic():
+        row, latest = _lock(transaction_id, seen)
+        if by_analyst and latest and latest.is_fraud is is_fraud and latest.source == source:
+            raise LabelledMeanwhile
+        state = _state_of(is_fraud) if by_analyst else None
+        return _say(
+            row, latest, is_fraud=is_fraud, source=source, author=author, reason=reason, at=at, state=state, act=act
+        )
+
+
+def close_review(*, review: Review, is_fraud: bool, reviewer: User, act: UUID | None = None) -> bool:
+    """Record an analyst's word. Returns False, and changes nothing, when somebody else closed the review first.
+
+    Raises:
+        StaleHistory: nothing was changed; the schema's histories have to be rebuilt.
+    """
+    _get_histories_ready(review.pk)
+    with transaction.atomic():
+        row, latest = _lock(review.pk)
+        if not Review.objects.filter(pk=review.pk, state=Review.State.OPEN).exists():
+            return False
+        state, source = _state_of(is_fraud), Label.Source.ANALYST
+        _say(row, latest, is_fraud=is_fraud, source=source, author=reviewer, state=state, act=act)
+    return True
+
+
+def reopen_review(
+    *, review: Review, author: User, reason: str, seen: int | None = None, act: UUID | None = None
+) -> Label:
+    """Put a closed review back into the queue. The analysts' word is taken back; that of a chargeback or an import
+    that came after it stands.
+
+    Raises:
+        ReasonMissing, LabelledMeanwhile, StaleHistory: as above.
+    """
+    reason = _checked(reason, needed=True)
+    _get_histories_ready(review.pk)
+    with transaction.atomic():
+        row, latest = _lock(review.pk, seen)
+        if not Review.objects.filter(pk=review.pk).exclude(state=Review.State.OPEN).exists():
+            raise LabelledMeanwhile("The review is open already.")
+        stands = latest if latest and latest.source != Label.Source.ANALYST else None
+        return _say(
+            row,
+            latest,
+            is_fraud=stands.is_fraud if stands else None,
+            source=stands.source if stands else Label.Source.ANALYST,
+            author=author,
+            reason=f"Reopened: {reason}",
+            state=Review.State.OPEN,
+            act=act,
+        )
+
+
+def undo(*, act: UUID, author: User) -> tuple[list[Label], int]:
+    """Make what one click did undone: each label and review is again what it was before.
+
+    Returns the labels that say so, and how many are left because something was said of them since.
+
+    Raises:
+        UndoRefused: nothing was changed; it is too late, or it was somebody else's click.
+        StaleHistory: as above.
+    """
+    given = list(Label.objects.filter(act=act).order_by("created_at"))
+    if not given:
+        raise UndoRefused
+    if given[0].author_id != author.pk:
+        raise UndoRefused("Nobody but whoever did it can undo it.")
+    if timezone.now() > given[-1].created_at + timedelta(seconds=settings.UNDO_S):
+        raise UndoRefused
+    undone = [_undo(label, author) for label in given]
+    restored = [label for label in undone if label]
+    if not restored:
+        raise UndoRefused("There is nothing to undo: it is undone already, or was labelled again since.")
+    return restored, len(undone) - len(restored)
+
+
+def _undo(label: Label, author: User) -> Label | None:
+    _get_histories_ready(label.transaction_id)
+    with transaction.atomic():
+        row, latest = _lock(label.transaction_id)
+        if latest != label:
+            return None
+        earlier = _latest_first(row).exclude(pk=label.pk).first()
+        restored = _say(
+            row,
+            latest,
+            is_fraud=earlier.is_fraud if earlier else None,
+            source=earlier.source if earlier else label.source,
+            author=author,
+            reason="Undone.",
+        )
+        if label.review_before:
+            Review.objects.filter(pk=row.pk).update(**label.review_before)
+        return restored
+
+
+def latest_label(row: Transaction) -> Label | None:
+    """The label that counts. None, too, while nobody said anything."""
+    return _latest_first(row).first()
+
+
+def _latest_first(row: Transaction) -> Any:
+    return row.labels.order_by("-created_at", "-pk")
+
+
+def _lock(transaction_id: UUID, seen: int | None = None) -> tuple[Transaction, Label | None]:
+    row = Transaction.objects.select_for_update().get(pk=transaction_id)
+    latest = latest_label(row)
+    if seen is not None and seen != (latest.pk if latest else 0):
+        raise LabelledMeanwhile
+    return row, latest
+
+
+def _checked(reason: str, *, needed: bool) -> str:
+    reason = reason.strip()
+    if (needed and not reason) or len(reason) > REASON_LENGTH or "\0" in reason:
+        raise ReasonMissing
+    if holds_card_number(reason):
+        raise ReasonMissing("The reason holds a card number. Leave that out; nothing was changed.")
+    return reason
+
+
+def _state_of(is_fraud: bool) -> Review.State:
+    return Review.State.FRAUD if is_fraud else Review.State.LEGITIMATE
+
+
+def _get_histories_ready(transaction_id: UUID) -> None:
+    row = Transaction.objects.only("sequence", "schema").get(pk=transaction_id)
+    if row.sequence is not None:
+        from scoring.worker import histories
+
+        histories.get_ready(load_schema(row.schema))
+
+
+def _say(
+    row: Transaction,
+    latest: Label | None,
+    *,
+    is_fraud: bool | None,
+    source: str,
+    author: User | None,
+    reason: str = "",
+    at: datetime | None = None,
+    state: Review.State | None = None,
+    act: UUID | None = None,
+) -> Label:
+    """Store a label, have the histories of its locked transaction know it, and bring the review into `state`."""
+    # A clock that is slow must not put this word before the one that it corrects.
+    now = max(timezone.now(), latest.created_at + timedelta(microseconds=1)) if latest else timezone.now()
+    counts = at is None or latest is None or at > latest.created_at
+    label = Label(
+        transaction=row, is_fraud=is_fraud, source=source, author=author, reason=reason, created_at=at or now, act=act
+    )
+    # Without a place in the order its schema has no histories, or it waits for its score and is in none yet.
+    if counts and row.sequence is not None:
+        from scoring.worker import histories
+
+        schema = load_schema(row.schema)
+        locked = histories.lock(schema, [histories.tokens_of(schema, row)])
+        label.sequence = locked.label_arrives(row, is_fraud=is_fraud)
+        storage.save_histories(locked.changed())
+    if counts and state:
+        label.review_before = _as_it_is(row)
+        closed = state != Review.State.OPEN
+        Review.objects.filter(pk=row.pk).update(
+            state=state,
+            closed_at=label.created_at if closed else None,
+            reviewer=author if closed else None,
+            claimed_by=None,
+            claimed_until=None,
+        )
+    label.save()
+    return label
+
+
+def _as_it_is(row: Transaction) -> dict[str, Any] | None:
+    """What a review of the transaction would have to become again, were the next label undone."""
+    review = Review.objects.filter(pk=row.pk).first()
+    if review is None:
+        return None
+    closed_at = review.closed_at and review.closed_at.isoformat()
+    return {"state": review.state, "closed_at": closed_at, "reviewer_id": review.reviewer_id}

@@ -1,0 +1,52 @@
+"""The queue of open reviews, and who is at which of them: who work at the same time are led to different alerts.
+
+A claim says so for a while and expires by itself. It keeps nobody from looking or deciding: of two decisions the first
+holds, whoever has the claim.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from scoring.models import Review
+
+
+def open_reviews(limit: int) -> int:
+    """How many reviews are open, counted up to `limit`."""
+    return Review.objects.filter(state=Review.State.OPEN)[:limit].count()
+
+
+def newest_opening() -> datetime:
+    """When the newest of the open reviews was opened; now, if none is. The clock is that of the workers."""
+    newest = Review.objects.filter(state=Review.State.OPEN).order_by("-opened_at").values_list("opened_at", flat=True)
+    return newest.first() or timezone.now()
+
+
+def claim(review: UUID, user: User) -> bool:
+    """Say that somebody is at an open review. Returns False if somebody else is, or it is closed."""
+    until = timezone.now() + timedelta(seconds=settings.REVIEW_CLAIM_S)
+    # Whoever changes the row first has it.
+    return bool(Review.objects.filter(_free_for(user), pk=review).update(claimed_by=user, claimed_until=until))
+
+
+def claim_next(queue: QuerySet[Review], user: User, passed: Iterable[UUID | str]) -> UUID | None:
+    """Claim the first review of a list that is open and not with somebody else, and not `passed`. Returns its key."""
+    candidates = queue.exclude(pk__in=list(passed)).values_list("pk", flat=True)
+    while (found := candidates.filter(_free_for(user)).first()) is not None:
+        if claim(found, user):
+            return found
+    return None
+
+
+def release(review: UUID, user: User) -> None:
+    Review.objects.filter(pk=review, claimed_by=user).update(claimed_by=None, claimed_until=None)
+
+
+def _free_for(user: User) -> Q:
+    free = Q(claimed_by=None) | Q(claimed_by=user) | Q(claimed_until__lte=timezone.now())
+    return free & Q(state=Review.State.OPEN)

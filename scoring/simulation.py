@@ -1,0 +1,241 @@
+"""Traffic for a running Fraudsite: rows that no model was trained on, over real HTTP, at the pace of real customers."""
+
+import heapq
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import uuid_utils
+
+from training.core.exceptions import FraudsiteError
+from training.core.schema import EVENT_TIME, Schema
+
+RETRY_LIMIT = 3
+PATIENCE_S = 0.2  # how long a pause may last until it is seen that the time is up, or a label due
+WEEK = pd.Timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A transaction to post, `due_s` seconds after the first moment; its label is known `label_due_s` seconds after it,
+    or never."""
+
+    due_s: float
+    payload: dict[str, Any]
+    is_fraud: bool
+    label_due_s: float | None = None
+
+
+def drawn(
+    schema: Schema,
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    rate_per_s: float,
+    fraud_rate: float | None,
+    seed: int | None,
+) -> Iterator[Call]:
+    """Rows drawn at random, at random moments: `rate_per_s` on average (a Poisson process), without end.
+
+    `features` are [n, f] in the order of `schema.feature_names`, `labels` [n] of 0 and 1. A share `fraud_rate` of the
+    traffic is fraud; None keeps the share of the rows.
+    """
+    fraud_rows, legitimate_rows = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+    fraud_rate = len(fraud_rows) / len(labels) if fraud_rate is None else fraud_rate
+    random = np.random.default_rng(seed)
+    due_s = 0.0
+    while True:
+        due_s += random.exponential(1 / rate_per_s)
+        row = int(random.choice(fraud_rows if random.random() < fraud_rate else legitimate_rows))
+        payload = dict(zip(schema.feature_names, features[row].tolist(), strict=True))
+        yield Call(due_s, {"schema": schema.name} | payload, bool(labels[row]))
+
+
+def replayed(
+    schema: Schema, rows: pd.DataFrame, *, now: datetime, days: float, speed: float, label_delay_days: float
+) -> Iterator[Call]:
+    """Rows of a schema with event times once more, in their order, with their customers and at their pace.
+
+    They are moved by whole weeks, so that hours and weekdays stay what they were, to where the first lies at most a
+    week before the moment `days` before `now`; what is before that moment is left out. From there the replay's clock
+    goes `speed` times as fast as ours until it has caught up, and with ours from then on. Labels become known
+    `label_delay_days` after their event, on that clock.
+    """
+    first = pd.Timestamp(now) - pd.Timedelta(days=days)
+    moments = rows[EVENT_TIME] + (first - rows[EVENT_TIME].iloc[0]) // WEEK * WEEK
+
+    def due_s(moment: pd.Timestamp) -> float:
+        return max((moment - first).total_seconds() / speed, (moment - now).total_seconds())
+
+    delay = pd.Timedelta(days=label_delay_days)
+    names = [*schema.feature_names, *schema.entity_names]
+    chosen = rows[moments >= first]
+    columns = zip(*(chosen[name] for name in names), strict=True)
+    for moment, values, label in zip(moments[moments >= first], columns, chosen[schema.label], strict=True):
+        payload = {"schema": schema.name, EVENT_TIME: moment.isoformat()} | dict(zip(names, values, strict=True))
+        yield Call(due_s(moment), payload, bool(label), due_s(moment + delay))
+
+
+@dataclass
+class Tally:
+    """What was sent and what came of it. `latencies_ms` are seen from the client, retries included."""
+
+    fraud: int = 0
+    legitimate: int = 0
+    caught: int = 0
+    false_alerts: int = 0
+    labels: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+    latencies_ms: list[float] = field(default_factory=list)
+
+    @property
+    def answered(self) -> int:
+        return self.fraud + self.legitimate
+
+    def line(self, elapsed_s: float) -> str:
+        """A one-line summary; "-" where nothing can be said yet."""
+        alerts = self.caught + self.false_alerts
+        precision = f"{self.caught / alerts:.1%}" if alerts else "-"
+        recall = f"{self.caught / self.fraud:.1%}" if self.fraud else "-"
+        p50, p95 = np.percentile(self.latencies_ms, [50, 95]) if self.latencies_ms else (np.nan, np.nan)
+        labels = f"labels reported {self.labels} · " if self.labels else ""
+        failures = ", ".join(f"{count} × {kind}" for kind, count in sorted(self.failed.items())) or "none"
+        return (
+            f"{self.answered} answered in {elapsed_s:.0f} s ({self.answered / max(elapsed_s, 1e-9):.1f}/s) · "
+            f"fraud {self.caught}/{self.fraud} caught (recall {recall}) · "
+            f"false alerts {self.false_alerts}/{self.legitimate} (precision {precision}) · "
+            f"latency p50 {p50:.1f} ms, p95 {p95:.1f} ms · {labels}failed: {failures}"
+        )
+
+
+class Simulator:
+    """Posts transactions when they are due, and keeps their labels aside.
+
+    A request that gets 429 or 503, or no answer, is repeated as the server asks, with the same id. `report` is called,
+    in the thread that runs, with Fraudsite's id and the label of a transaction once its label is known; it returns what
+    went wrong, or "".
+    """
+
+    def __init__(
+        self, *, url: str, api_key: str, concurrency: int, report: Callable[[str, bool], str] | None = None
+    ) -> None:
+        self.tally = Tally()
+        self._report = report
+        self._unreported: list[tuple[float, str, bool]] = []  # a heap
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="simulate")
+        # More requests than that in the pool's queue and the pace is lost: then better wait.
+        self._room = threading.Semaphore(4 * concurrency)
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {api_key}"},
+            timeout=10,
+            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+        )
+
+    def await_ready(self, *, timeout_s: float) -> None:
+        """Wait until the site says it is ready, for `timeout_s` seconds at most.
+
+        Raises:
+            FraudsiteError: nobody answers there.
+        """
+        give_up = time.monotonic() + timeout_s
+        while True:
+            try:
+                if self._http.get("/readyz").status_code == 200 or time.monotonic() >= give_up:
+                    return
+            except httpx.HTTPError as error:
+                if time.monotonic() >= give_up:
+                    raise FraudsiteError(f"{self._http.base_url} does not answer: {error}") from error
+            time.sleep(0.5)
+
+    def run(self, calls: Iterable[Call], *, count: int | None, duration_s: float | None) -> Iterator[float]:
+        """Send until the calls end, `count` of them are sent or `duration_s` has passed; yields the seconds gone, after
+        each."""
+        began = time.monotonic()
+        sent = 0
+
+        def is_over() -> bool:
+            return duration_s is not None and time.monotonic() - began >= duration_s
+
+        with closing(self._http), self._pool:  # the pool finishes first
+            for call in calls:
+                if sent == count or not self._pause_until(began, call.due_s, is_over):
+                    break
+                self._room.acquire()
+                self._pool.submit(self._send, call)
+                sent += 1
+                yield time.monotonic() - began
+        self._report_due(time.monotonic() - began)
+        yield time.monotonic() - began
+
+    def _pause_until(self, began: float, due_s: float, is_over: Callable[[], bool]) -> bool:
+        """Report labels until the next call is due. False when the time is over first."""
+        while not is_over():
+            elapsed_s = time.monotonic() - began
+            self._report_due(elapsed_s)
+            if elapsed_s >= due_s:
+                return True
+            time.sleep(min(due_s - elapsed_s, PATIENCE_S))
+        return False
+
+    def _report_due(self, elapsed_s: float) -> None:
+        while self._report:
+            with self._lock:
+                if not self._unreported or self._unreported[0][0] > elapsed_s:
+                    return
+                _, key, is_fraud = heapq.heappop(self._unreported)
+            failure = self._report(key, is_fraud)
+            with self._lock:
+                if failure:
+                    self.tally.failed[failure] = self.tally.failed.get(failure, 0) + 1
+                else:
+                    self.tally.labels += 1
+
+    def _send(self, call: Call) -> None:
+        try:
+            payload = call.payload | {"transaction_id": f"simulated-{uuid_utils.uuid7()}"}
+            began = time.monotonic()
+            outcome = self._post(payload)
+            latency_ms = (time.monotonic() - began) * 1000
+            with self._lock:
+                if isinstance(outcome, str):
+                    self.tally.failed[outcome] = self.tally.failed.get(outcome, 0) + 1
+                    return
+                self.tally.latencies_ms.append(latency_ms)
+                if call.is_fraud:
+                    self.tally.fraud += 1
+                    self.tally.caught += outcome["alert"]
+                else:
+                    self.tally.legitimate += 1
+                    self.tally.false_alerts += outcome["alert"]
+                if call.label_due_s is not None:
+                    heapq.heappush(self._unreported, (call.label_due_s, outcome["id"], call.is_fraud))
+        finally:
+            self._room.release()
+
+    def _post(self, payload: dict[str, Any]) -> dict[str, Any] | str:
+        """Returns the answer, or the kind of failure."""
+        failure = ""
+        for _ in range(RETRY_LIMIT):
+            try:
+                response = self._http.post("/predict", json=payload)
+            except httpx.HTTPError as error:
+                failure = type(error).__name__
+                time.sleep(1)
+                continue
+            if response.status_code == 200:
+                return response.json()
+            failure = f"status {response.status_code}"
+            if response.status_code not in (429, 503):
+                break
+            time.sleep(float(response.headers.get("Retry-After", 1)))
+        return failure

@@ -1,0 +1,180 @@
+"""Stored transactions and labels as the arrivals that they were: to rebuild histories, and to check what was computed.
+
+Goes through the tokens of one entity in partitions, each of which is read and replayed by itself, so that memory holds
+one of them however long the history is.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from django.db import connection, transaction
+from django.db.models import Q, QuerySet, TextField
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast
+from django.utils import timezone
+
+from scoring.models import History, Label, Prediction, Transaction
+from scoring.worker import storage
+from scoring.worker.histories import label_code, microseconds
+from training import registry
+from training.core.features.replay import Events, Labels, replay, version
+from training.core.schema import Schema
+
+ROWS_AT_A_TIME = 250_000
+# Of tokens, which are hexadecimal, the first digits; and what is after the last of them.
+DIGITS, AFTER_ALL = 8, "g"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A stored feature that is not what its arrivals give. `stored` is None where the prediction has none."""
+
+    transaction: UUID
+    feature: str
+    stored: float | None
+    computed: float
+
+
+def rebuild(schema: Schema, on_progress: Callable[[str, float], None]) -> int:
+    """Make all histories of a schema anew. Returns how many there are.
+
+    Workers may go on: each partition is under lock while it is rebuilt, and who has no history yet gets a stale one
+    first, which lets nobody score before its turn. Stopped half way, it can be started again.
+    `on_progress` hears an entity and the share of its histories that are done.
+    """
+    done = 0
+    for entity in _kept(schema):
+        _make_missing(schema, entity)
+        for chosen, share in _partitions(schema):
+            done += _rebuild_partition(schema, entity, chosen)
+            on_progress(entity, share)
+    return done
+
+
+def differences(schema: Schema, sample: int, on_progress: Callable[[str, float], None]) -> Iterator[Difference]:
+    """Compute the features of `sample` stored predictions anew (0: of all), and give those that differ in any bit.
+
+    What arrives meanwhile has no part in them, so a live system is no hindrance. What was computed under another
+    declaration is left out: it has to differ.
+    """
+    computed = _computed(schema).exclude(model_version__in=registry.outdated(schema.name))
+    sampled = set(computed.order_by("?").values_list("pk", flat=True)[:sample]) if sample else None
+    calendar = {flag.name for flag in schema.calendar}
+    for place, entity in enumerate(_kept(schema)):
+        part = _only(schema, entity)
+        columns = [(i, one.name) for i, one in enumerate(part.derived) if place == 0 or one.name not in calendar]
+        for chosen, share in _sampled(schema, entity, sampled) if sampled else _partitions(schema):
+            rows, events, labels = _read(schema, entity, chosen)
+            features = replay(part, events, labels, keep_histories=False).features
+            predictions = _with_token(computed, "transaction__tokens", entity).filter(chosen)
+            for key, derived in predictions.values_list("pk", "derived").iterator():
+                if (sampled is None or key in sampled) and key in rows:
+                    for column, name in columns:
+                        stored, anew = (derived or {}).get(name), float(features[rows[key], column])
+                        if stored is None or np.float64(stored).tobytes() != np.float64(anew).tobytes():
+                            yield Difference(key, name, stored, anew)
+            on_progress(entity, share)
+
+
+def of_another_declaration(schema: Schema) -> int:
+    """How many predictions were made when the schema declared something else."""
+    return _computed(schema).filter(model_version__in=registry.outdated(schema.name)).count()
+
+
+def _computed(schema: Schema) -> QuerySet[Prediction]:
+    return Prediction.objects.filter(transaction__schema=schema.name, transaction__sequence__isnull=False)
+
+
+def _kept(schema: Schema) -> list[str]:
+    """The entities that some feature reads the history of."""
+    return [name for name in schema.entity_names if version(schema, name)]
+
+
+def _only(schema: Schema, entity: str) -> Schema:
+    """The schema with the features of this entity alone. Histories do not depend on the others."""
+    return replace(
+        schema,
+        entities=tuple(one for one in schema.entities if one.name == entity),
+        velocity=tuple(one for one in schema.velocity if one.entity == entity),
+    )
+
+
+def _arrived(schema: Schema) -> QuerySet[Transaction]:
+    return Transaction.objects.filter(schema=schema.name, sequence__isnull=False)
+
+
+def _with_token(rows: QuerySet[Any], tokens: str, entity: str) -> QuerySet[Any]:
+    # What the transform alone gives, Django would read as JSON on SQLite.
+    return rows.annotate(token=Cast(KeyTextTransform(entity, tokens), TextField()))
+
+
+def _partitions(schema: Schema) -> Iterator[tuple[Q, float]]:
+    """Conditions on `token` that together hold for each once, and the share that is done after each."""
+    count = 1 + _arrived(schema).count() // ROWS_AT_A_TIME
+    bounds = [f"{place * 16**DIGITS // count:0{DIGITS}x}" for place in range(count)] + [AFTER_ALL]
+    for place in range(count):
+        yield Q(token__gte=bounds[place], token__lt=bounds[place + 1]), (place + 1) / count
+
+
+def _sampled(schema: Schema, entity: str, sampled: set[UUID]) -> Iterator[tuple[Q, float]]:
+    rows = _with_token(_arrived(schema), "tokens", entity).filter(pk__in=sampled)
+    yield Q(token__in=set(rows.values_list("token", flat=True))), 1.0
+
+
+def _read(schema: Schema, entity: str, chosen: Q) -> tuple[dict[UUID, int], Events, Labels]:
+    """What arrived at the chosen tokens: the row of each transaction by its id, and the arrivals."""
+    rows = _with_token(_arrived(schema), "tokens", entity).filter(chosen)
+    taken = list(rows.values_list("pk", "sequence", "event_time", "amount", "token").iterator())
+    sequence = np.array([row[1] for row in taken], np.int64)
+    events = Events(
+        key=sequence,
+        event_time=np.array([microseconds(row[2]) for row in taken], np.int64),
+        amount_minor=schema.amount_minor(np.array([row[3] for row in taken], np.float64)),
+        sequence=sequence,
+        tokens={entity: [row[4] for row in taken]},
+    )
+    numbered = Label.objects.filter(transaction__schema=schema.name, sequence__isnull=False)
+    words = _with_token(numbered, "transaction__tokens", entity).filter(chosen)
+    said = list(words.values_list("transaction__sequence", "is_fraud", "sequence", "token").iterator())
+    labels = Labels(
+        key=np.array([row[0] for row in said], np.int64),
+        fraud=np.array([label_code(row[1]) for row in said], np.int8),
+        sequence=np.array([row[2] for row in said], np.int64),
+        tokens={entity: [row[3] for row in said]},
+    )
+    return {row[0]: place for place, row in enumerate(taken)}, events, labels
+
+
+@transaction.atomic
+def _rebuild_partition(schema: Schema, entity: str, chosen: Q) -> int:
+    held = History.objects.select_for_update().filter(chosen, schema=schema.name, entity=entity).order_by("token")
+    # Whoever gets a first history only now is not among these, and needs no other.
+    last_sequence = dict.fromkeys(held.values_list("token", flat=True), 0)
+    _, events, labels = _read(schema, entity, chosen)
+    for part in (events, labels):
+        for token, sequence in zip(part.tokens[entity], part.sequence.tolist(), strict=True):
+            if token in last_sequence:
+                last_sequence[token] = max(last_sequence[token], sequence)
+    anew = replay(_only(schema, entity), events, labels).histories[entity]
+    nothing = version(schema, entity)
+    storage.save_histories(
+        [storage.Remembered(token, anew.get(token, nothing), last) for token, last in last_sequence.items()]
+    )
+    return len(last_sequence)
+
+
+def _make_missing(schema: Schema, entity: str) -> None:
+    """Give a history without even a version, and so a stale one, to every token that has none."""
+    tokens = _with_token(_arrived(schema), "tokens", entity).order_by().values("token").distinct()
+    statement, parameters = tokens.query.sql_with_params()
+    empty = "''::bytea" if connection.vendor == "postgresql" else "x''"
+    with connection.cursor() as cursor:
+        # One statement, so that no worker finds only some of them. Of the schema there are only names in it.
+        cursor.execute(
+            "INSERT INTO scoring_history (token, schema, entity, events, last_sequence, updated_at) "  # noqa: S608
+            f"SELECT token, %s, %s, {empty}, 0, %s FROM ({statement}) AS arrived WHERE true ON CONFLICT DO NOTHING",
+            [schema.name, entity, timezone.now(), *parameters],
+        )

@@ -1,0 +1,154 @@
+"""Batches that a gateway sends: scored, stored and answered, a batch of one schema in one database transaction."""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from django.db import transaction
+
+from scoring.messages.answers import Answer
+from scoring.messages.replies import Kind, Outcome, Stages
+from scoring.messages.submission import Submission
+from scoring.worker import scorer, storage
+from scoring.worker.known import known_outcomes
+from scoring.worker.predictor import Predictor
+from scoring.worker.scorer import Scored
+from scoring.worker.storage import Circumstances
+
+
+class _OnceMore(Exception):
+    """Nothing is stored. Score the batch again, without the ids that the model cannot score."""
+
+    def __init__(self, unscorable: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.unscorable = unscorable
+
+
+def score_batch(
+    *, submissions: Sequence[Submission], predictor: Predictor, started_at: float
+) -> tuple[list[Outcome], Stages]:
+    """Score and store a batch of one schema: one model call, one database transaction.
+
+    `started_at`, in seconds since the epoch, is when the worker took the batch. What nobody waits for any more is left
+    out, and so is what the model has no finite score for. Returns an outcome per submission, in order.
+
+    Raises:
+        django.db.DatabaseError: nothing was stored.
+        StaleHistory: likewise; the schema's histories have to be rebuilt.
+    """
+    outcomes: dict[str, Outcome] = {
+        submission.id: Outcome(Kind.EXPIRED) for submission in submissions if submission.deadline <= started_at
+    }
+    live = [submission for submission in submissions if submission.id not in outcomes]
+    stages = Stages()
+    began = time.perf_counter()
+    if live and predictor.schema.is_plain:
+        outcomes |= _score_plain(live, predictor, started_at, stages)
+    elif live:
+        outcomes |= _score_with_histories(live, predictor, started_at, stages)
+    stages.storage_s = time.perf_counter() - began - stages.features_s - stages.model_s
+    return [outcomes[submission.id] for submission in submissions], stages
+
+
+def _score_plain(
+    live: Sequence[Submission], predictor: Predictor, started_at: float, stages: Stages
+) -> dict[str, Outcome]:
+    given = np.array([submission.features for submission in live], np.float64)
+    scored = scorer.score(predictor, given, scorer.nothing_derived(len(live)), stages, _requests(live))
+    outcomes = {submission.id: Outcome(Kind.UNSCORABLE) for submission in _unscorable(live, scored)}
+    batch = [(submission, said) for submission, said in zip(live, scored, strict=True) if submission.id not in outcomes]
+    if batch:
+        circumstances = Circumstances.of(predictor, stages, started_at)
+        landed = storage.store(batch, circumstances)
+        outcomes |= known_outcomes([submission for submission, _ in batch if submission.id not in landed])
+        outcomes |= _answers([row for row in batch if row[0].id in landed], circumstances)
+    return outcomes
+
+
+def _score_with_histories(
+    live: Sequence[Submission], predictor: Predictor, started_at: float, stages: Stages
+) -> dict[str, Outcome]:
+    """As above, where the histories of entities take part: what they have seen and what is stored must be the same."""
+    outcomes: dict[str, Outcome] = {}
+    all_new = True  # most batches are, and looking costs as much as storing
+    while True:  # after the first, each round knows or has refused at least one more than the last: there is an end
+        try:
+            with transaction.atomic():
+                return outcomes | _score_under_lock(live, predictor, started_at, stages, all_new=all_new)
+        except _OnceMore as again:
+            all_new = False
+            outcomes |= dict.fromkeys(again.unscorable, Outcome(Kind.UNSCORABLE))
+            live = [submission for submission in live if submission.id not in outcomes]
+
+
+def _score_under_lock(
+    live: Sequence[Submission], predictor: Predictor, started_at: float, stages: Stages, *, all_new: bool
+) -> dict[str, Outcome]:
+    from scoring.worker import histories
+
+    schema = predictor.schema
+    locked = histories.lock(schema, [submission.tokens for submission in live])
+    # Only now: whoever stored a copy of one of these held the same locks, and has committed.
+    outcomes = {} if all_new else known_outcomes(live)
+    new = _first_copies(submission for submission in live if submission.id not in outcomes)
+    if new:
+        began = time.perf_counter()
+        given = np.array([submission.features for submission in new], np.float64)
+        sequences, derived = locked.transactions_arrive(
+            [submission.event_time for submission in new],
+            given[:, schema.amount_index].tolist(),
+            [submission.tokens for submission in new],
+        )
+        stages.features_s += time.perf_counter() - began
+        scored = scorer.score(predictor, given, derived, stages, _requests(new))
+        if unscorable := _unscorable(new, scored):  # what is not stored must not have been seen either
+            raise _OnceMore([submission.id for submission in unscorable])
+        circumstances = Circumstances.of(predictor, stages, started_at)
+        batch = list(zip(new, scored, strict=True))
+        landed = storage.store(batch, circumstances, sequences, locked.changed())
+        if len(landed) < len(batch):  # some were known, or came with other entities in a parallel batch
+            raise _OnceMore
+        outcomes |= _answers(batch, circumstances)
+    return outcomes | known_outcomes([submission for submission in live if submission.id not in outcomes])
+
+
+def _first_copies(submissions: Iterable[Submission]) -> list[Submission]:
+    """Of submissions with the same id, ours or the client's, the first."""
+    first: dict[object, Submission] = {}
+    for submission in submissions:
+        named = (submission.client_id, submission.transaction_id)
+        first.setdefault(submission.id if submission.transaction_id is None else named, submission)
+    return list(first.values())
+
+
+def _requests(live: Sequence[Submission]) -> list[str]:
+    return [submission.request_id for submission in live]
+
+
+def _unscorable(live: Sequence[Submission], scored: Sequence[Scored]) -> list[Submission]:
+    """Those for which the model has no finite score."""
+    return [submission for submission, said in zip(live, scored, strict=True) if not math.isfinite(said.fraud_score)]
+
+
+def _answers(batch: Sequence[tuple[Submission, Scored]], circumstances: Circumstances) -> dict[str, Outcome]:
+    return {
+        submission.id: Outcome(Kind.SCORED, _answer(submission, scored, circumstances).to_json())
+        for submission, scored in batch
+    }
+
+
+def _answer(submission: Submission, scored: Scored, circumstances: Circumstances) -> Answer:
+    return Answer(
+        id=submission.id,
+        transaction_id=submission.transaction_id,
+        fraud_score=scored.fraud_score,
+        is_fraud=scored.is_alert,
+        alert=scored.is_alert,
+        decision=scored.decision,
+        reasons=scored.reasons,
+        threshold=circumstances.threshold,
+        model_version=circumstances.model_version,
+        latency_ms=circumstances.latency_ms(submission.received_at),
+        created_at=circumstances.created_at.isoformat(),
+    )

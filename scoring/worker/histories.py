@@ -1,0 +1,217 @@
+"""What is remembered of entities: locked, brought up to date by what arrives, and written with what it has seen.
+
+Whoever lets a transaction or a label arrive holds the locks of its histories until the database transaction ends. So
+arrivals at one entity stand in a line, and `sequence` is their place in it. It is also the key by which a history
+knows a transaction: within a history no two arrivals share one.
+
+Imported late by those who serve pages and predict calls: numba takes a second to load, and only workers need it.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+from django.db import connection
+
+from scoring.models import History, Transaction
+from scoring.worker.storage import Remembered
+from training.core.exceptions import StaleHistory
+from training.core.features.replay import Events, Labels, Tokens, replay, version, warm
+from training.core.schema import Schema
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(eq=False)
+class Locked:
+    """The histories of some entities, under lock until the end of the database transaction.
+
+    `events` are by entity and token, `last_sequence` by token.
+    """
+
+    schema: Schema
+    events: dict[str, dict[str, bytes]]
+    last_sequence: dict[str, int]
+    _new: Mapping[str, Mapping[Any, bytes]] = field(default_factory=dict)
+    _drawn: set[str] = field(default_factory=set)
+
+    def transactions_arrive(
+        self, event_times: Sequence[float], amounts: Sequence[float], tokens: Sequence[Sequence[str]]
+    ) -> tuple[list[int], np.ndarray]:
+        """Let `n` new transactions arrive, in this order. `event_times` are seconds since the epoch, UTC.
+
+        Returns the sequence of each, and the derived features [n, len(schema.derived)] float64.
+
+        Raises:
+            StaleHistory: a history was kept under another declaration.
+        """
+        sequences = self._draw(tokens)
+        sequence = np.array(sequences, np.int64)
+        arrived = Events(
+            key=sequence,
+            event_time=np.rint(np.array(event_times) * 1e6).astype(np.int64),
+            amount_minor=self.schema.amount_minor(np.array(amounts, np.float64)),
+            sequence=sequence,
+            tokens=by_entity(self.schema, tokens),
+        )
+        return sequences, self._replay(events=arrived)
+
+    def label_arrives(self, row: Transaction, *, is_fraud: bool | None) -> int:
+        """Let a label of a transaction arrive; None takes back what was said before. Returns its sequence.
+
+        Raises:
+            StaleHistory: as above.
+        """
+        tokens = [tokens_of(self.schema, row)]
+        sequences = self._draw(tokens)
+        self._replay(
+            labels=Labels(
+                key=np.array([row.sequence], np.int64),
+                fraud=np.array([label_code(is_fraud)], np.int8),
+                sequence=np.array(sequences, np.int64),
+                tokens=by_entity(self.schema, tokens),
+            )
+        )
+        return sequences[0]
+
+    def changed(self) -> list[Remembered]:
+        """The histories as they are now, to be stored."""
+        return [
+            # A label is no news to an entity whose features read none, but it has its place in the order.
+            Remembered(token, self._new.get(entity, {}).get(token, before), self.last_sequence[token])
+            for entity, histories in self.events.items()
+            for token, before in histories.items()
+            if token in self._drawn
+        ]
+
+    def _draw(self, tokens: Sequence[Sequence[str]]) -> list[int]:
+        """Places in the order of arrival: the time in microseconds, but after all that these entities have seen.
+
+        A hybrid logical clock (Kulkarni et al., 2014): a server whose clock is slow cannot put itself before others.
+        """
+        first = max([time.time_ns() // 1000, *(last + 1 for last in self.last_sequence.values())])
+        sequences = list(range(first, first + len(tokens)))
+        for sequence, row in zip(sequences, tokens, strict=True):
+            self.last_sequence |= {token: sequence for token in row if token in self.last_sequence}
+            self._drawn |= set(row)
+        return sequences
+
+    def _replay(self, events: Events | None = None, labels: Labels | None = None) -> np.ndarray:
+        try:
+            replayed = replay(self.schema, events, labels, self.events)
+        except StaleHistory as error:
+            raise StaleHistory(f"{error} {remedy(self.schema)}") from error
+        self._new = replayed.histories
+        return replayed.features
+
+
+def label_code(is_fraud: bool | None) -> int:
+    """A label as `training.core.features.replay` has it."""
+    return -1 if is_fraud is None else int(is_fraud)
+
+
+def lock(schema: Schema, tokens: Iterable[Sequence[str]]) -> Locked:
+    """Lock the histories of these entities, each given by its tokens in the schema's order; who is new gets one.
+
+    Raises:
+        StaleHistory: the schema has transactions, but all of its histories are lost.
+    """
+    kept = {place: name for place, name in enumerate(schema.entity_names) if version(schema, name)}
+    entity_of = {row[place]: name for row in tokens for place, name in kept.items()}
+    held = _lock_all(list(entity_of))
+    if len(held) < len(entity_of):
+        _make_missing(schema, entity_of)
+        held = _lock_all(list(entity_of))
+    events: dict[str, dict[str, bytes]] = {name: {} for name in kept.values()}
+    last_sequence = {}
+    for token, stored, last in held:
+        events[entity_of[token]][token] = bytes(stored)
+        last_sequence[token] = last
+    return Locked(schema, events, last_sequence)
+
+
+# The rows are locked in one order everywhere, or two batches could each wait for the other. For the same reason none is
+# locked as long as some have to be made.
+LOCK_ALL = """
+SELECT token, events, last_sequence FROM scoring_history
+WHERE token = ANY(%b) AND (SELECT count(*) FROM scoring_history WHERE token = ANY(%b)) = %b
+ORDER BY token FOR UPDATE
+"""
+MAKE_MISSING = """
+INSERT INTO scoring_history (token, schema, entity, events, last_sequence, updated_at)
+SELECT token, %b, entity, events, 0, now()
+FROM unnest(%b::text[], %b::text[], %b::bytea[]) AS missing(token, entity, events)
+ORDER BY token ON CONFLICT DO NOTHING RETURNING token
+"""
+
+
+def _lock_all(tokens: list[str]) -> list[tuple[str, bytes | memoryview, int]]:
+    """Lock these histories and read them: token, events, last sequence. On PostgreSQL all of them or none."""
+    if connection.vendor == "postgresql":
+        return _execute(LOCK_ALL, [tokens, tokens, len(tokens)])
+    held = History.objects.select_for_update().filter(token__in=tokens).order_by("token")
+    return list(held.values_list("token", "events", "last_sequence"))
+
+
+def _make_missing(schema: Schema, entity_of: dict[str, str]) -> None:
+    """Give a history to who has none. In one order, and before any lock is held: see `LOCK_ALL`."""
+    tokens, entities = list(entity_of), list(entity_of.values())
+    nothing = [version(schema, entity) for entity in entities]
+    if connection.vendor == "postgresql":
+        made = {token for (token,) in _execute(MAKE_MISSING, [schema.name, tokens, entities, nothing])}
+    else:
+        made = set(tokens).difference(History.objects.filter(token__in=tokens).values_list("token", flat=True))
+        History.objects.bulk_create(
+            History(token=token, schema=schema.name, entity=entity, events=events, last_sequence=0)
+            for token, entity, events in zip(tokens, entities, nothing, strict=True)
+            if token in made
+        )
+    if len(made) == len(tokens) and _were_lost(schema, made):
+        raise StaleHistory(f"All histories of {schema.name} are lost. {remedy(schema)}")
+
+
+def _were_lost(schema: Schema, made: set[str]) -> bool:
+    # In this order: a transaction that is seen here was committed together with its histories, which the second look
+    # then sees, too.
+    return (
+        Transaction.objects.filter(schema=schema.name, sequence__isnull=False).exists()
+        and not History.objects.filter(schema=schema.name).exclude(token__in=made).exists()
+    )
+
+
+def _execute(statement: str, values: list[Any]) -> list[Any]:
+    """Execute a statement on PostgreSQL. Of Django's own cursor bytes would come as text, twice as long."""
+    connection.ensure_connection()
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+        cursor.execute(statement, values, prepare=True, binary=True)
+        return cursor.fetchall()
+
+
+def remedy(schema: Schema) -> str:
+    return f"Run `manage.py rebuild_histories --schema {schema.name}`."
+
+
+def tokens_of(schema: Schema, row: Transaction) -> tuple[str, ...]:
+    """The tokens of a stored transaction, in the schema's order."""
+    tokens = row.tokens or {}
+    return tuple(tokens[name] for name in schema.entity_names)
+
+
+def by_entity(schema: Schema, tokens: Sequence[Sequence[str]]) -> dict[str, Tokens]:
+    """A column of tokens per entity, of rows of them."""
+    return {name: [row[place] for row in tokens] for place, name in enumerate(schema.entity_names)}
+
+
+def get_ready(schema: Schema) -> None:
+    """Do what takes seconds the first time, before somebody waits for the locks."""
+    warm(schema)
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970 UTC."""
+    return (moment - EPOCH) // MICROSECOND

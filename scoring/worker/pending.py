@@ -1,0 +1,195 @@
+"""Transactions that are stored first and scored later: what came with `respond-async`, and what rules decided."""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from datetime import timedelta
+from uuid import UUID
+
+import numpy as np
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+from scoring.decisions import FallbackRules
+from scoring.messages.answers import Answer
+from scoring.messages.replies import Kind, Outcome, Stages
+from scoring.messages.submission import Submission
+from scoring.models import Fallback, Pending, Transaction
+from scoring.worker import scorer, storage
+from scoring.worker.known import known_outcomes
+from scoring.worker.predictor import Predictor
+from scoring.worker.storage import Circumstances
+from training.core.schema import load_schema
+
+FAULT_LENGTH = 200
+
+
+class _Unscorable(Exception):
+    """Nothing is stored: the model has no finite score for these."""
+
+    def __init__(self, keys: Sequence[UUID]) -> None:
+        super().__init__()
+        self.keys = keys
+
+
+def accept(*, submission: Submission) -> Outcome:
+    """Store a transaction now, to be scored later. Its outcome is pending, or what is known of it already."""
+    return _keep(submission) or known_outcomes([submission])[submission.id]
+
+
+def fall_back(*, submission: Submission, reason: str) -> Outcome:
+    """Decide by rules, without a score, and store the answer; the score follows when workers return.
+
+    When a worker stored the transaction a moment earlier after all, its answer stands.
+    """
+    schema = load_schema(submission.schema)
+    now = timezone.now()
+    with transaction.atomic():
+        if _keep(submission) is None:
+            return known_outcomes([submission])[submission.id]
+        fallback = Fallback.objects.create(
+            transaction_id=UUID(submission.id),
+            decision=FallbackRules(settings.FALLBACK_REVIEW_AMOUNT).decide(submission.features[schema.amount_index]),
+            reason=reason,
+            latency_ms=round(max(0.0, (now.timestamp() - submission.received_at) * 1000), 3),
+            created_at=now,
+        )
+    # As it will be read again, with the times and numbers of the database.
+    stored = Fallback.objects.select_related("transaction").get(pk=fallback.pk)
+    return Outcome(Kind.SCORED, Answer.of_fallback(stored).to_json())
+
+
+@transaction.atomic
+def _keep(submission: Submission) -> Outcome | None:
+    """Store a transaction that waits for its score. None when it is known already."""
+    if not storage.insert_new([storage.transaction_of(submission, load_schema(submission.schema))]):
+        return None
+    due_at = timezone.now() + timedelta(seconds=settings.PENDING_RETRY_S)
+    Pending.objects.create(transaction_id=UUID(submission.id), due_at=due_at, request_id=submission.request_id)
+    return Outcome(Kind.PENDING, submission.id.encode())
+
+
+def by_schema(transactions: Sequence[UUID]) -> dict[str, list[UUID]]:
+    """Those of these transactions that wait for their score and are not set aside, by schema."""
+    found: dict[str, list[UUID]] = {}
+    waiting = Transaction.objects.filter(
+        pending__in=transactions, pending__attempts__lt=settings.PENDING_ATTEMPTS_LIMIT
+    )
+    for key, schema in waiting.order_by("schema", "received_at").values_list("pk", "schema"):
+        found.setdefault(schema, []).append(key)
+    return found
+
+
+def request_ids(transactions: Sequence[UUID]) -> dict[UUID, str]:
+    """The ids of the requests that pending transactions came with, by transaction."""
+    return dict(Pending.objects.filter(pk__in=transactions).values_list("pk", "request_id"))
+
+
+def suspects(transactions: Sequence[UUID]) -> set[UUID]:
+    """Those that a worker began to score and has not come back from."""
+    return set(Pending.objects.filter(pk__in=transactions, suspect=True).values_list("pk", flat=True))
+
+
+def claim_due(*, limit: int) -> list[UUID]:
+    """Claim pending transactions whose time has come; each is due again, later each time, should this try be lost."""
+    claimed = []
+    now = timezone.now()
+    due = Pending.objects.filter(due_at__lte=now, attempts__lt=settings.PENDING_ATTEMPTS_LIMIT).order_by("due_at")
+    for pending in due[:limit]:
+        wait_s = settings.PENDING_RETRY_S * 2 ** min(pending.sent, 20)
+        wait = timedelta(seconds=min(wait_s, max(settings.PENDING_WAIT_LIMIT_S, settings.PENDING_RETRY_S)))
+        # Whoever changes the row first has it: another beat may be at work on another machine.
+        mine = Pending.objects.filter(pk=pending.pk, due_at=pending.due_at)
+        if mine.update(due_at=now + wait, sent=F("sent") + 1):
+            claimed.append(pending.pk)
+    return claimed
+
+
+def begin(keys: Sequence[UUID], suspects: set[UUID]) -> list[list[UUID]]:
+    """Say that a worker begins with these. Returns how to score them: together what is new, and each suspect alone."""
+    rest = [key for key in keys if key not in suspects]
+    Pending.objects.filter(pk__in=rest).update(suspect=True)
+    return [*([rest] if rest else []), *([key] for key in keys if key in suspects)]
+
+
+def count_attempt(key: UUID) -> None:
+    """Before a suspect is scored alone: should it take its worker along, the attempt has been counted."""
+    waiting = Pending.objects.filter(pk=key, attempts__lt=settings.PENDING_ATTEMPTS_LIMIT)
+    waiting.update(attempts=F("attempts") + 1, fault="The worker was lost while it scored this transaction.")
+
+
+def postpone(keys: Sequence[UUID], fault: str, *, counted: bool) -> None:
+    """Have them wait for what is no fault of theirs. `counted` attempts are given back."""
+    waiting = Pending.objects.filter(pk__in=keys)
+    if counted:
+        waiting.filter(attempts__gt=0).update(attempts=F("attempts") - 1)
+    waiting.update(suspect=False, fault=fault[:FAULT_LENGTH])
+
+
+def tell_fault(keys: Sequence[UUID], fault: str) -> None:
+    Pending.objects.filter(pk__in=keys).update(fault=fault[:FAULT_LENGTH])
+
+
+def retry(pending: QuerySet[Pending]) -> int:
+    """Have what was set aside, or waits, be sent again at the next sweep. Returns how many.
+
+    What is suspect stays so: it is scored alone."""
+    return pending.update(attempts=0, sent=0, fault="", due_at=timezone.now())
+
+
+def score(*, transaction_ids: Iterable[UUID], predictor: Predictor) -> int:
+    """Score stored transactions that wait for it. Returns how many are done; what was done before is left alone.
+
+    A row that the model cannot score stays pending, with its fault, and does not keep the others from their score.
+
+    Raises:
+        StaleHistory: nothing was scored; the schema's histories have to be rebuilt.
+    """
+    started_at = time.time()
+    waiting = Pending.objects.select_related("transaction__fallback").order_by("transaction__received_at")
+    waiting = waiting.filter(pk__in=transaction_ids, transaction__schema=predictor.schema.name)
+    while True:
+        try:
+            with nullcontext() if predictor.schema.is_plain else transaction.atomic():
+                return _score_waiting(waiting, predictor, started_at)
+        except _Unscorable as unscorable:
+            Pending.objects.filter(pk__in=unscorable.keys).update(
+                attempts=settings.PENDING_ATTEMPTS_LIMIT, fault="The model has no finite score for these values."
+            )
+            waiting = waiting.exclude(pk__in=unscorable.keys)
+
+
+def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at: float) -> int:
+    schema, stages = predictor.schema, Stages()
+    rows = [pending.transaction for pending in waiting.all()]
+    locked = None
+    if rows and not schema.is_plain:
+        from scoring.worker import histories
+
+        locked = histories.lock(schema, [histories.tokens_of(schema, row) for row in rows])
+        # Another worker may have scored some of them before we had the locks.
+        rows = [pending.transaction for pending in waiting.all()]
+    if not rows:
+        return 0
+    began = time.perf_counter()
+    given = np.array([[row.fields[name] for name in schema.feature_names] for row in rows], np.float64)
+    derived = scorer.nothing_derived(len(rows))
+    if locked:
+        sequences, derived = locked.transactions_arrive(
+            [row.event_time.timestamp() for row in rows],
+            [row.amount for row in rows],
+            [histories.tokens_of(schema, row) for row in rows],
+        )
+        for row, sequence in zip(rows, sequences, strict=True):
+            row.sequence = sequence
+    stages.features_s += time.perf_counter() - began
+    scored = scorer.score(predictor, given, derived, stages, [row.pending.request_id for row in rows])
+    if unscorable := [row.pk for row, said in zip(rows, scored, strict=True) if not math.isfinite(said.fraud_score)]:
+        raise _Unscorable(unscorable)
+    circumstances = Circumstances.of(predictor, stages, started_at)
+    return storage.store_waiting(
+        list(zip(rows, scored, strict=True)), circumstances, locked.changed() if locked else None
+    )

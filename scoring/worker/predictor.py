@@ -1,0 +1,198 @@
+"""The champion models, held in memory by a worker process.
+
+A thread follows the register and makes the next model ready while the present one scores; then it puts the new one in
+its place. A batch takes its predictor once, so it is scored, decided and stored by one version throughout.
+"""
+
+import atexit
+import copy
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Self
+
+import numpy as np
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections
+
+from scoring.decisions import Policy
+from scoring.messages import request_ids
+from scoring.worker import workers
+from training import registry
+from training.core import families
+from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion
+from training.core.schema import Schema, load_schema
+from training.models import ModelVersion
+
+logger = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S = 0.0005
+
+
+class Predictor:
+    """A loaded, warmed model and the policy that goes with it. Never changed: see `under`.
+
+    Raises:
+        BundleRefused: the bundle of this version is not whole, or not ours.
+    """
+
+    def __init__(self, version: ModelVersion) -> None:
+        # It takes seconds to import.
+        from training.core.features.replay import warm
+
+        self.scorer = families.scorer_of(registry.load(version))
+        self.scorer.warm()
+        self.schema: Schema = load_schema(version.schema)
+        warm(self.schema)
+        self._set(version)
+
+    def _set(self, version: ModelVersion) -> None:
+        self.version = version
+        self.policy = Policy(version.review_threshold, version.block_threshold)
+
+    def under(self, version: ModelVersion) -> Self:
+        """The same model under the thresholds of its row as it is now."""
+        other = copy.copy(self)
+        other._set(version)
+        return other
+
+    def score(self, features: np.ndarray, requests: Sequence[str] = ()) -> np.ndarray:
+        """Score rows of the schema's inputs, [n, f] float32. Returns [n] float64 in [0, 1]; NaN where it fails.
+
+        `requests` are the ids of the rows' requests, for the log.
+        """
+        try:
+            return self.scorer.score(features).astype(np.float64)
+        except Exception:  # whatever a model may raise: one bad row must not cost the others their score
+            if len(features) == 1:
+                with request_ids.working_for(requests):
+                    logger.exception("The model cannot score a transaction.")
+                return np.array([np.nan])
+            return np.concatenate([self.score(row[None], requests[i : i + 1]) for i, row in enumerate(features)])
+
+    def reasons(self, features: np.ndarray) -> list[list[dict[str, float | str]]]:
+        """What pushed each row's score up most, strongest first; [n, f] float32 in.
+
+        A contribution is in logits of the answered score, above the baseline: see `families.Calibrated.explain`.
+        """
+        names = self.schema.input_names
+        reasons = []
+        for contributions in self.scorer.explain(features):
+            strongest = np.argsort(contributions)[::-1][: settings.REASONS_PER_ALERT]
+            reasons.append(
+                [
+                    {"feature": names[i], "contribution": round(float(contributions[i]), 4)}
+                    for i in strongest
+                    if contributions[i] > 0
+                ]
+            )
+        return reasons
+
+
+def limit_threads() -> None:
+    """Leave the machine's other cores to other workers. Before the first model is loaded, or not at all."""
+    from training.core.families.mlp import limit_threads
+
+    limit_threads(settings.MODEL_THREADS)
+
+
+# By schema. Values are replaced, never changed; what is refused stands here until it is mended or another is promoted.
+_loaded: dict[str, Predictor] = {}
+_refused: dict[str, workers.Refusal] = {}
+_one_at_a_time = threading.Lock()
+
+
+def current(schema: str) -> Predictor:
+    """The champion of a schema, loaded at first use. Take it once per batch.
+
+    Raises:
+        NoChampion: there is none.
+        BundleRefused: its bundle is refused and there is no older model to go on with.
+    """
+    return _loaded.get(schema) or refresh(schema)
+
+
+def refresh(schema: str) -> Predictor:
+    """Take over the champion and its thresholds as the register has them now.
+
+    Raises:
+        NoChampion, BundleRefused: as `current`.
+    """
+    with _one_at_a_time:
+        loaded = _loaded.get(schema)
+        try:
+            champion = registry.champion(schema)
+            if loaded is None or loaded.version.pk != champion.pk:
+                _loaded[schema] = Predictor(champion)
+                logger.info("Champion %s is loaded and warm.", champion)
+            elif loaded.policy != (policy := loaded.under(champion)).policy:
+                _loaded[schema] = policy
+            _refused.pop(schema, None)
+        except NoChampion:
+            _loaded.pop(schema, None)
+            raise
+        except BundleRefused as error:
+            refusal = workers.Refusal(champion.pk, str(error))
+            if _refused.get(schema) != refusal:  # said once, tried again each time: a copy may be under way
+                _refused[schema] = refusal
+                goes_on = f"{loaded.version} goes on" if loaded else "there is no older one to go on with"
+                logger.error("Champion %s is refused, and %s: %s", champion, goes_on, error)
+            if loaded is None:
+                raise
+        return _loaded[schema]
+
+
+def follow(worker: str) -> None:
+    """Keep up with the register from now on, in a thread, and tell others what this process works with.
+
+    `worker` is the name of the process.
+    """
+    end = threading.Event()
+    thread = threading.Thread(target=_follow, args=(worker, end), name="follower", daemon=True)
+    thread.start()
+    # TensorFlow does not like to be interrupted by the end of the interpreter.
+    atexit.register(thread.join, timeout=10)
+    atexit.register(end.set)
+
+
+def _follow(worker: str, end: threading.Event) -> None:
+    began = time.monotonic()
+    while not end.wait(max(0.01, began + settings.MODEL_REFRESH_S - time.monotonic())):
+        began = time.monotonic()
+        close_old_connections()
+        try:
+            with _in_small_steps():
+                for schema in registry.live_schemas() | _loaded.keys():
+                    _keep_up(schema)
+        except DatabaseError as error:
+            logger.warning("The register was not read: %s", error)
+        versions = {schema: predictor.version.pk for schema, predictor in _loaded.items()}
+        workers.tell(workers.Status(worker, versions, dict(_refused)))
+
+
+def _keep_up(schema: str) -> None:
+    try:
+        refresh(schema)
+    except (NoChampion, BundleRefused):
+        pass  # calls are told, and the log knows
+    except FraudsiteError as error:
+        logger.warning("The champion of %s was not loaded: %s", schema, error)
+    except DatabaseError:
+        raise
+    except Exception:  # whatever a model may raise while it is built: the old one goes on
+        logger.exception("The champion of %s was not loaded.", schema)
+
+
+@contextmanager
+def _in_small_steps() -> Iterator[None]:
+    """Let the thread that scores have the interpreter back after half a millisecond instead of five: a batch asks for
+    it a dozen times, and building a model holds it for most of a second."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

@@ -1,0 +1,68 @@
+"""The one way to score: what is known of transactions in; model inputs, scores, decisions and reasons out.
+
+Every way in uses it: batches that somebody waits for, transactions that were stored first, and shadows. Nothing is
+stored here.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scoring.decisions import Decision
+from scoring.messages.replies import Stages
+from scoring.worker.predictor import Predictor
+from training.core.schema import Schema
+
+
+@dataclass(slots=True)
+class Scored:
+    """What a model and its policy say of one transaction. `derived` are its computed features, in the schema's order;
+    `fraud_score` is NaN where the model has no finite score, and then nothing else means anything."""
+
+    fraud_score: float
+    decision: Decision
+    reasons: list[dict[str, Any]]
+    derived: Sequence[float]
+
+    @property
+    def is_alert(self) -> bool:
+        return self.decision != Decision.APPROVE
+
+
+def score(
+    predictor: Predictor, given: np.ndarray, derived: np.ndarray, stages: Stages, requests: Sequence[str] = ()
+) -> list[Scored]:
+    """Score, decide on and explain `n` transactions; those that are no alerts have no reasons.
+
+    `given` are the numbers that were sent, [n, len(schema.features)] float64, `derived` the computed features
+    [n, len(schema.derived)] float64. The time that it takes is added to `stages`. `requests` are the ids of the
+    requests that the transactions came with, for the log.
+    """
+    began = time.perf_counter()
+    inputs = inputs_of(predictor.schema, given, derived)
+    prepared = time.perf_counter()
+    scores = predictor.score(inputs, requests).tolist()
+    decisions = [predictor.policy.decide(fraud_score) for fraud_score in scores]
+    alerts = [index for index, decision in enumerate(decisions) if decision != Decision.APPROVE]
+    reasons = dict(zip(alerts, predictor.reasons(inputs[alerts]), strict=True)) if alerts else {}
+    stages.features_s += prepared - began
+    stages.model_s += time.perf_counter() - prepared
+    return [
+        Scored(fraud_score, decision, reasons.get(index, []), values)
+        for index, (fraud_score, decision, values) in enumerate(zip(scores, decisions, derived.tolist(), strict=True))
+    ]
+
+
+def inputs_of(schema: Schema, given: np.ndarray, derived: np.ndarray) -> np.ndarray:
+    """What a model takes, [n, len(schema.input_names)] float32; shapes as in `score`."""
+    from training.core.features.replay import model_inputs  # numba takes a second to import, and only workers need it
+
+    return model_inputs(schema, given, derived).astype(np.float32)
+
+
+def nothing_derived(rows: int) -> np.ndarray:
+    """The computed features of rows of a schema that has none, [rows, 0]."""
+    return np.empty((rows, 0))

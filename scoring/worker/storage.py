@@ -1,0 +1,307 @@
+"""One batch, one database transaction: transactions, predictions and reviews land together or not at all.
+
+Nothing but the database's constraints decides which of two equal transaction ids was first, so copies of a batch,
+parallel repeats and redelivered messages all end in one row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Self
+from uuid import UUID
+
+import msgspec
+import psycopg
+from django.db import connection, transaction
+from django.utils import timezone
+
+from scoring.messages.replies import Stages
+from scoring.messages.submission import Submission
+from scoring.models import Decision, Pending, Prediction, Review, Transaction
+from scoring.worker.predictor import Predictor
+from scoring.worker.scorer import Scored
+from training.core.schema import Schema
+
+# Everything in one statement, and so in one round trip and one commit. Values travel as arrays, which cost the server
+# no parsing; docs/performance.md has the measurements of this against COPY and against a long VALUES list.
+# Each line that begins with + is for schemas with computed features alone.
+STATEMENT = """
+WITH sent AS (
+    SELECT * FROM unnest(
+        %b::text[], %b::bigint[], %b::text[], %b::float8[], %b::text[], %b::text[], %b::float8[], %b::float8[],
+        %b::float8[], %b::text[], %b::text[], %b::float8[], %b::float8[]
++       , %b::text[], %b::bigint[], %b::text[]
+    ) AS sent(
+        id, client_id, transaction_id, amount, fields, body_sha256, event_time, received_at,
+        fraud_score, decision, reasons, latency_ms, queue_ms
++       , tokens, sequence, derived
+    )
+), landed AS (
+    INSERT INTO scoring_transaction
+        (id, client_id, transaction_id, schema, amount, fields, body_sha256, event_time, received_at
++       , tokens, sequence
+        )
+    SELECT id::uuid, client_id, transaction_id, %b, amount, fields::jsonb, body_sha256,
+        to_timestamp(event_time), to_timestamp(received_at)
++       , tokens::jsonb, sequence
+    FROM sent ORDER BY client_id, transaction_id, id
+    ON CONFLICT DO NOTHING
+    RETURNING id
+), predicted AS (
+    INSERT INTO scoring_prediction
+        (transaction_id, model_version_id, fraud_score, decision, threshold, reasons, latency_ms, queue_ms,
+         features_ms, model_ms, created_at
++        , derived
+        )
+    SELECT landed.id, %b, fraud_score, decision, %b, reasons::jsonb, latency_ms, queue_ms, %b, %b, %b
++       , derived::jsonb
+    FROM landed JOIN sent ON landed.id = sent.id::uuid
+    RETURNING transaction_id, fraud_score, decision, created_at
+), reviews AS (
+    INSERT INTO scoring_review (prediction_id, state, fraud_score, opened_at)
+    SELECT transaction_id, %b, fraud_score, created_at FROM predicted WHERE decision <> %b
++), remembered AS (
++   UPDATE scoring_history SET events = seen.events, last_sequence = seen.last_sequence, updated_at = %b
++   FROM unnest(%b::text[], %b::bytea[], %b::bigint[]) AS seen(token, events, last_sequence)
++   WHERE scoring_history.token = seen.token
+)
+SELECT id::text FROM landed
+"""
+STORE_PLAIN = "".join(line for line in STATEMENT.splitlines(keepends=True) if not line.startswith("+"))
+STORE_COMPUTED = "".join(line.removeprefix("+") for line in STATEMENT.splitlines(keepends=True))
+
+
+class Remembered(NamedTuple):
+    """A history as it is to be stored; its row is there, and locked by whoever stores it."""
+
+    token: str
+    events: bytes
+    last_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What the predictions of a batch have in common. A worker took the batch at `started_at`, and it is stored at
+    `created_at`."""
+
+    schema: Schema
+    model_version: str
+    threshold: float
+    features_ms: float
+    model_ms: float
+    started_at: float
+    created_at: datetime
+
+    @classmethod
+    def of(cls, predictor: Predictor, stages: Stages, started_at: float) -> Self:
+        """Those of a batch that has been scored and is about to be stored."""
+        return cls(
+            schema=predictor.schema,
+            model_version=predictor.version.pk,
+            threshold=predictor.policy.review_threshold,
+            features_ms=stages.features_s * 1000,
+            model_ms=stages.model_s * 1000,
+            started_at=started_at,
+            created_at=timezone.now(),
+        )
+
+    def latency_ms(self, received_at: float) -> float:
+        return round(max(0.0, (self.created_at.timestamp() - received_at) * 1000), 3)
+
+    def queue_ms(self, received_at: float) -> float:
+        return max(0.0, (self.started_at - received_at) * 1000)
+
+
+Batch = Sequence[tuple[Submission, Scored]]
+
+
+def store(
+    batch: Batch,
+    circumstances: Circumstances,
+    sequences: Sequence[int | None] = (),
+    histories: Sequence[Remembered] = (),
+) -> set[str]:
+    """Store what is new. Where histories take part, each transaction has its sequence, and the histories are stored as
+    they are now; the caller has locked them.
+
+    Returns the ids of the submissions that landed; the others were known by id or content.
+
+    Raises:
+        django.db.DatabaseError: nothing was stored.
+    """
+    if connection.vendor == "postgresql":
+        return _store_on_postgresql(batch, circumstances, sequences, histories)
+    return _store_elsewhere(batch, circumstances, sequences or [None] * len(batch), histories)
+
+
+def _store_on_postgresql(
+    batch: Batch, common: Circumstances, sequences: Sequence[int | None], histories: Sequence[Remembered]
+) -> set[str]:
+    schema = common.schema
+    sent = [submission for submission, _ in batch]
+    scores = [scored for _, scored in batch]
+    values: list[Any] = [
+        [submission.id for submission in sent],
+        [submission.client_id for submission in sent],
+        [submission.transaction_id for submission in sent],
+        [submission.features[schema.amount_index] for submission in sent],
+        [
+            msgspec.json.encode(dict(zip(schema.feature_names, submission.features, strict=True))).decode()
+            for submission in sent
+        ],
+        [submission.body_sha256 for submission in sent],
+        [submission.event_time for submission in sent],
+        [submission.received_at for submission in sent],
+        [scored.fraud_score for scored in scores],
+        [str(scored.decision) for scored in scores],
+        [msgspec.json.encode(scored.reasons).decode() for scored in scores],
+        [common.latency_ms(submission.received_at) for submission in sent],
+        [common.queue_ms(submission.received_at) for submission in sent],
+        *([] if schema.is_plain else _computed_columns(batch, schema, sequences)),
+        schema.name,
+        common.model_version,
+        common.threshold,
+        common.features_ms,
+        common.model_ms,
+        common.created_at,
+        str(Review.State.OPEN),
+        str(Decision.APPROVE),
+    ]
+    if not schema.is_plain:
+        values += [
+            common.created_at,
+            [history.token for history in histories],
+            [history.events for history in histories],
+            [history.last_sequence for history in histories],
+        ]
+    connection.ensure_connection()
+    # Django's own cursor writes values into the text of a statement; arrays want to travel beside it.
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+        cursor.execute(STORE_PLAIN if schema.is_plain else STORE_COMPUTED, values, prepare=True)
+        return {row[0] for row in cursor.fetchall()}
+
+
+def _computed_columns(batch: Batch, schema: Schema, sequences: Sequence[int | None]) -> list[list[Any]]:
+    tokens = [tokens_by_name(schema, submission.tokens) for submission, _ in batch]
+    derived = [derived_by_name(schema, scored.derived) for _, scored in batch]
+    return [
+        [msgspec.json.encode(row).decode() if row else None for row in tokens],
+        list(sequences),
+        [msgspec.json.encode(row).decode() if row else None for row in derived],
+    ]
+
+
+@transaction.atomic
+def _store_elsewhere(
+    batch: Batch, common: Circumstances, sequences: Sequence[int | None], histories: Sequence[Remembered]
+) -> set[str]:
+    landed = insert_new(
+        [
+            transaction_of(submission, common.schema, sequence)
+            for (submission, _), sequence in zip(batch, sequences, strict=True)
+        ]
+    )
+    predictions = [
+        _prediction_of(submission.id, submission.received_at, scored, common)
+        for submission, scored in batch
+        if submission.id in landed
+    ]
+    Prediction.objects.bulk_create(predictions)
+    Review.objects.bulk_create(_review_of(prediction) for prediction in predictions if prediction.is_alert)
+    save_histories(histories)
+    return landed
+
+
+@transaction.atomic
+def store_waiting(
+    batch: Sequence[tuple[Transaction, Scored]], common: Circumstances, histories: Sequence[Remembered] | None
+) -> int:
+    """Store what stored transactions, with their fallbacks, have been waiting for. With `histories`, which the caller
+    has locked, also the transactions' sequences. Returns how many were waiting still."""
+    predictions = [_prediction_of(row.pk, row.received_at.timestamp(), scored, common) for row, scored in batch]
+    # A fallback that asked for a review has it with its score, whatever that is.
+    asked_for = {row.pk for row, _ in batch if hasattr(row, "fallback") and row.fallback.is_alert}
+    reviews = [_review_of(said) for said in predictions if said.is_alert or said.pk in asked_for]
+    done, _ = Pending.objects.filter(pk__in=[row.pk for row, _ in batch]).delete()
+    if histories is not None:
+        Transaction.objects.bulk_update([row for row, _ in batch], ["sequence"])
+        save_histories(histories)
+    Prediction.objects.bulk_create(predictions, ignore_conflicts=True)
+    Review.objects.bulk_create(reviews, ignore_conflicts=True)
+    return done
+
+
+def _prediction_of(key: UUID | str, received_at: float, scored: Scored, common: Circumstances) -> Prediction:
+    return Prediction(
+        transaction_id=key,
+        model_version_id=common.model_version,
+        fraud_score=scored.fraud_score,
+        decision=scored.decision,
+        threshold=common.threshold,
+        reasons=scored.reasons,
+        derived=derived_by_name(common.schema, scored.derived),
+        latency_ms=common.latency_ms(received_at),
+        queue_ms=common.queue_ms(received_at),
+        features_ms=common.features_ms,
+        model_ms=common.model_ms,
+        created_at=common.created_at,
+    )
+
+
+def _review_of(prediction: Prediction) -> Review:
+    return Review(prediction=prediction, fraud_score=prediction.fraud_score, opened_at=prediction.created_at)
+
+
+def save_histories(histories: Sequence[Remembered]) -> None:
+    """Write histories; see `Remembered`."""
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE scoring_history SET events = %s, last_sequence = %s, updated_at = %s WHERE token = %s",
+            [(history.events, history.last_sequence, now, history.token) for history in histories],
+        )
+
+
+def tokens_by_name(schema: Schema, tokens: Sequence[str]) -> dict[str, str] | None:
+    return dict(zip(schema.entity_names, tokens, strict=True)) or None
+
+
+def derived_by_name(schema: Schema, derived: Sequence[float]) -> dict[str, float] | None:
+    """Computed features, in the order of `schema.derived`, by their names."""
+    return {feature.name: value for feature, value in zip(schema.derived, derived, strict=True)} or None
+
+
+def transaction_of(submission: Submission, schema: Schema, sequence: int | None = None) -> Transaction:
+    return Transaction(
+        id=UUID(submission.id),
+        client_id=submission.client_id,
+        transaction_id=submission.transaction_id,
+        schema=schema.name,
+        amount=submission.features[schema.amount_index],
+        fields=dict(zip(schema.feature_names, submission.features, strict=True)),
+        tokens=tokens_by_name(schema, submission.tokens),
+        sequence=sequence,
+        body_sha256=submission.body_sha256,
+        event_time=datetime.fromtimestamp(submission.event_time, UTC),
+        received_at=datetime.fromtimestamp(submission.received_at, UTC),
+    )
+
+
+def insert_new(rows: Sequence[Transaction]) -> set[str]:
+    """Insert the rows whose ids are new, and say which were. `bulk_create` can ignore conflicts, but does not tell."""
+    # In one order everywhere, or two batches that share ids could each wait for the other.
+    ordered = sorted(rows, key=lambda row: (row.client_id, row.transaction_id or "", row.id))
+    columns = Transaction._meta.concrete_fields
+    names = ", ".join(connection.ops.quote_name(str(column.column)) for column in columns)
+    placeholders = ", ".join(["(" + ", ".join(["%s"] * len(columns)) + ")"] * len(ordered))
+    table = connection.ops.quote_name(Transaction._meta.db_table)
+    values = [
+        column.get_db_prep_save(getattr(row, column.attname), connection) for row in ordered for column in columns
+    ]
+    with connection.cursor() as cursor:
+        # Names come from the model and values travel as parameters: nothing of a request is in the statement.
+        cursor.execute(
+            f"INSERT INTO {table} ({names}) VALUES {placeholders} ON CONFLICT DO NOTHING RETURNING id",  # noqa: S608
+            values,
+        )
+        return {str(UUID(str(row[0]))) for row in cursor.fetchall()}

@@ -1,0 +1,245 @@
+"""The model bundle: a directory with everything that a trained model is, and nothing that runs.
+
+    bundle.json             what it is: schema, architecture, thresholds, metrics, data, split, seeds, versions
+    weights.safetensors     what a Keras model learned, the standardisation included, as named arrays
+    trees.ubj               or what boosted trees learned, as XGBoost's own UBJSON
+    reference.json          histograms of the training rows, for drift
+    test_rows.safetensors   which rows of the dataset no training ever saw
+    scored.safetensors      what the model said of validation and test rows, see `Scored`
+    plots/*.png
+    manifest.json           SHA-256 of every other file
+    manifest.sig            HMAC-SHA256 of manifest.json
+
+Nothing is parsed before its hash and the signature are checked: a model file from elsewhere is an attack until proven
+otherwise (CVE-2024-3660, CVE-2025-1550, CVE-2025-8747 ran code from Keras files).
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from training.core.exceptions import BundleRefused, SchemaChanged, SchemaNotFound
+from training.core.schema import load_schema
+
+FORMAT = 1
+REQUIRED = {"bundle.json", "reference.json", "test_rows.safetensors"}
+UNLISTED = {"manifest.json", "manifest.sig"}
+# Bundles from before there were families do not say which files their model is made of.
+ONLY_WEIGHTS = ["weights.safetensors"]
+
+
+class Scored(NamedTuple):
+    """Rows that a model was not trained on, and what it said of them: from here come thresholds, curves and paired
+    comparisons, without the dataset.
+
+    `labels` [n] int8, `scores` [n] float64, `amounts` [n] float32 in the schema's currency, NaN where the model is not
+    given the amount. Those of the test lie in the order of `Bundle.test_rows`. In `scored.safetensors` the arrays are
+    named `validation/labels`, `test/scores` and so on.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray
+    amounts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was checked and read.
+
+    `files` are the model's own, by name, for its family to read; `plots` PNG images by name; `scored` has "validation"
+    and "test", and in older bundles nothing. `description` is bundle.json. `reference` is
+    `{"features": {name: {"edges", "proportions"}}, "score": …, "samples": n}`: x belongs to bin
+    `np.searchsorted(edges, x, side="right")`.
+    """
+
+    path: Path
+    description: dict[str, Any]
+    files: dict[str, bytes]
+    reference: dict[str, Any]
+    test_rows: np.ndarray
+    scored: dict[str, Scored]
+    plots: dict[str, bytes]
+
+    @property
+    def version(self) -> str:
+        return self.path.name
+
+    @property
+    def schema(self) -> str:
+        return self.description["schema"]["name"]
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(self.description["schema"]["features"])
+
+    @property
+    def architecture(self) -> str:
+        return self.description["model"]["architecture"]
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        return self.description["model"]["hyperparameters"]
+
+    @property
+    def review_threshold(self) -> float:
+        return self.description["policy"]["review_threshold"]
+
+    @property
+    def block_threshold(self) -> float | None:
+        return self.description["policy"]["block_threshold"]
+
+    @cached_property
+    def weights(self) -> dict[str, np.ndarray]:
+        """The named float32 arrays of a model that keeps its weights as safetensors; of others, none."""
+        content = self.files.get("weights.safetensors")
+        return load(content) if content else {}
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        return self.description["metrics"]
+
+    def judged_like(self, other: "Bundle") -> bool:
+        """Whether both were tested on the same rows of the same data: only then do their test metrics compare."""
+        same_data = self.description["data"]["sha256"] == other.description["data"]["sha256"]
+        return same_data and np.array_equal(np.sort(self.test_rows), np.sort(other.test_rows))
+
+
+def write_bundle(
+    path: Path,
+    *,
+    description: Mapping[str, Any],
+    model_files: Mapping[str, bytes],
+    reference: Mapping[str, Any],
+    test_rows: np.ndarray,
+    scored: Mapping[str, Scored],
+    plots: Mapping[str, bytes],
+    signing_key: str,
+) -> Bundle:
+    """Write a bundle to the new directory `path`, whose name is its version; all of it appears at once or not at all.
+
+    Raises:
+        FileExistsError: there is something at `path`.
+    """
+    files = {
+        **model_files,
+        "bundle.json": _json(
+            {**description, "model": {**description["model"], "files": sorted(model_files)}, "format": FORMAT}
+        ),
+        "reference.json": _json(reference),
+        "test_rows.safetensors": save({"rows": test_rows.astype(np.int32)}),
+        "scored.safetensors": _pack(scored),
+        **{f"plots/{name}.png": image for name, image in plots.items()},
+    }
+    manifest = _json({"format": FORMAT, "files": {name: _sha256(content) for name, content in sorted(files.items())}})
+    signature = _signature(manifest, signing_key).encode()
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    (unfinished / "plots").mkdir(parents=True)
+    try:
+        for name, content in (files | {"manifest.json": manifest, "manifest.sig": signature}).items():
+            with (unfinished / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if path.exists():
+            raise FileExistsError(f"{path} exists already.")
+        unfinished.rename(path)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return load_bundle(path, signing_key=signing_key)
+
+
+def load_bundle(path: Path, *, signing_key: str) -> Bundle:
+    """Check a bundle and read it.
+
+    Raises:
+        BundleRefused: a file is missing, surplus or altered; the signature is missing or of another key; the format
+            or the schema is unknown.
+        SchemaChanged: the schema has changed since.
+    """
+    manifest, signature = _read(path, "manifest.json"), _read(path, "manifest.sig")
+    if not hmac.compare_digest(signature, _signature(manifest, signing_key).encode()):
+        raise BundleRefused(f"{path.name}: the signature is not of this system's BUNDLE_SIGNING_KEY.")
+    declared = json.loads(manifest)
+    if declared["format"] != FORMAT:
+        raise BundleRefused(f"{path.name}: format {declared['format']} is not the format {FORMAT} of this version.")
+    hashes: dict[str, str] = declared["files"]
+    if missing := REQUIRED - hashes.keys():
+        raise BundleRefused(f"{path.name}: {', '.join(sorted(missing))} is missing.")
+    if surplus := _files(path) - hashes.keys() - UNLISTED:
+        raise BundleRefused(f"{path.name}: {', '.join(sorted(surplus))} is not part of what was signed.")
+    contents = {name: _read(path, name) for name in hashes}
+    for name, expected in hashes.items():
+        if not hmac.compare_digest(_sha256(contents[name]), expected):
+            raise BundleRefused(f"{path.name}: {name} has been altered since it was signed.")
+
+    description = json.loads(contents["bundle.json"])
+    try:
+        schema = load_schema(description["schema"]["name"])
+    except SchemaNotFound as error:
+        raise BundleRefused(f"{path.name}: {error}") from error
+    if description["schema"]["hash"] != schema.hash:
+        raise SchemaChanged(f"{path.name}: made for another version of the schema {schema.name}. Train anew.")
+    model_files = description["model"].get("files", ONLY_WEIGHTS)
+    if missing := set(model_files) - contents.keys():
+        raise BundleRefused(f"{path.name}: {', '.join(sorted(missing))} is missing.")
+    return Bundle(
+        path=path,
+        description=description,
+        files={name: contents[name] for name in model_files},
+        reference=json.loads(contents["reference.json"]),
+        test_rows=load(contents["test_rows.safetensors"])["rows"],
+        scored=_unpack(contents.get("scored.safetensors")),
+        plots={Path(name).stem: content for name, content in contents.items() if name.startswith("plots/")},
+    )
+
+
+def _pack(scored: Mapping[str, Scored]) -> bytes:
+    return save({f"{part}/{name}": array for part, rows in scored.items() for name, array in rows._asdict().items()})
+
+
+def _unpack(content: bytes | None) -> dict[str, Scored]:
+    arrays = load(content) if content else {}
+    parts = sorted({name.split("/")[0] for name in arrays})
+    return {part: Scored(*(arrays[f"{part}/{name}"] for name in Scored._fields)) for part in parts}
+
+
+def _files(directory: Path) -> set[str]:
+    """What lies in a bundle, without the hidden files that file managers leave everywhere."""
+    names = {str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()}
+    return {name for name in names if not Path(name).name.startswith(".")}
+
+
+def _read(directory: Path, name: str) -> bytes:
+    path = directory / name
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise BundleRefused(f"{directory.name}: it names a file outside its own directory.")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleRefused(f"{directory.name}: {name} is missing or cannot be read.") from error
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False).encode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _signature(manifest: bytes, signing_key: str) -> str:
+    return hmac.new(signing_key.encode(), manifest, hashlib.sha256).hexdigest()

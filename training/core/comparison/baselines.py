@@ -1,0 +1,153 @@
+"""What our models are compared with: models of other libraries, each with the space in which it is tuned.
+
+Nothing here is deployed: a model that should score transactions is a family (training/core/families/). The imports are
+late, because each takes a second.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from training.core.exceptions import ConfigurationError
+from training.core.families import Rows
+
+# Of rows [n, f] to scores [n] in [0, 1].
+Score = Callable[[np.ndarray], np.ndarray]
+Parameters = dict[str, Any]
+ROUNDS, PATIENCE = 1000, 50
+
+
+class Baseline(NamedTuple):
+    """`space` draws parameters, `fit` trains with them and a seed: on training rows alone, but for boosted trees, whose
+    number is the one with the lowest loss on validation rows. `trials` is the budget of the search."""
+
+    title: str
+    space: Callable[[optuna.Trial], Parameters]
+    fit: Callable[[Parameters, Rows, Rows, int], Score]
+    trials: int
+
+
+def _logistic_space(trial: optuna.Trial) -> Parameters:
+    return {"C": trial.suggest_float("C", 1e-4, 1e2, log=True)}
+
+
+def _logistic(parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, **parameters))
+    return _probability(model.fit(*train))
+
+
+def _forest_space(trial: optuna.Trial) -> Parameters:
+    return {
+        "max_features": trial.suggest_int("max_features", 3, 12),
+        "min_samples_leaf": trial.suggest_int("min_samples_leaf", 1, 20, log=True),
+        "max_samples": trial.suggest_float("max_samples", 0.05, 0.25),
+    }
+
+
+def _forest(parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
+    return _probability(RandomForestClassifier(100, n_jobs=-1, random_state=seed, **parameters).fit(*train))
+
+
+def _histogram_space(trial: optuna.Trial) -> Parameters:
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.3, log=True),
+        "max_leaf_nodes": trial.suggest_int("max_leaf_nodes", 7, 63, log=True),
+        "min_samples_leaf": trial.suggest_int("min_samples_leaf", 5, 200, log=True),
+        "max_features": trial.suggest_float("max_features", 0.3, 1.0),
+        "l2_regularization": trial.suggest_float("l2_regularization", 1e-2, 1e2, log=True),
+    }
+
+
+def _histogram(parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
+    model = HistGradientBoostingClassifier(
+        max_iter=ROUNDS, early_stopping=True, n_iter_no_change=PATIENCE, random_state=seed, **parameters
+    )
+    return _probability(model.fit(*train, X_val=validation[0], y_val=validation[1]))
+
+
+def _lightgbm_space(trial: optuna.Trial) -> Parameters:
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 0.02, 0.2, log=True),
+        "num_leaves": trial.suggest_int("num_leaves", 7, 63, log=True),
+        "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 5, 200, log=True),
+        "min_sum_hessian_in_leaf": trial.suggest_float("min_sum_hessian_in_leaf", 1e-4, 1.0, log=True),
+        "bagging_fraction": trial.suggest_float("bagging_fraction", 0.5, 1.0),
+        "feature_fraction": trial.suggest_float("feature_fraction", 0.3, 1.0),
+        "lambda_l2": trial.suggest_float("lambda_l2", 1e-2, 1e2, log=True),
+    }
+
+
+def _lightgbm(parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
+    try:
+        import lightgbm
+    except OSError as error:
+        raise ConfigurationError(
+            f"LightGBM cannot be loaded: {error}. Install OpenMP (libgomp1 on Debian, libomp on macOS), or choose "
+            "others with --models."
+        ) from error
+    rows = lightgbm.Dataset(*train)
+    settings = {
+        "objective": "binary",
+        "metric": "binary_logloss",
+        "bagging_freq": 1,
+        "deterministic": True,
+        "force_row_wise": True,
+        "seed": seed,
+        "verbosity": -1,
+    }
+    stop = lightgbm.early_stopping(PATIENCE, verbose=False)
+    model = lightgbm.train(
+        settings | parameters,
+        rows,
+        ROUNDS,
+        valid_sets=[lightgbm.Dataset(*validation, reference=rows)],
+        callbacks=[stop],
+    )
+    return lambda judged: np.asarray(model.predict(judged))
+
+
+def _xgboost_space(trial: optuna.Trial) -> Parameters:
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.3, log=True),
+        "depth": trial.suggest_int("depth", 3, 9),
+        "leaf_weight": trial.suggest_float("leaf_weight", 1e-3, 10, log=True),
+        "row_share": trial.suggest_float("row_share", 0.5, 1.0),
+        "feature_share": trial.suggest_float("feature_share", 0.3, 1.0),
+        "l2": trial.suggest_float("l2", 1e-2, 1e2, log=True),
+    }
+
+
+def _xgboost(parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
+    """Our own family of boosted trees."""
+    from training.core.families import trees
+
+    settings = {"epochs": ROUNDS, "patience": PATIENCE} | parameters
+    fitted = trees.fit(
+        architecture="xgboost",
+        hyperparameters=settings,
+        train=train,
+        validation=validation,
+        seed=seed,
+        on_epoch=lambda epoch, logs: None,
+    )
+    scorer = trees.restore("xgboost", settings, fitted.files)
+    return lambda judged: scorer.score(judged.astype(np.float32))
+
+
+def _probability(model: Any) -> Score:
+    return lambda judged: model.predict_proba(judged)[:, 1]
+
+
+BASELINES = {
+    "logistic": Baseline("logistic regression", _logistic_space, _logistic, 8),
+    "lightgbm": Baseline("LightGBM", _lightgbm_space, _lightgbm, 15),
+    "xgboost": Baseline("XGBoost", _xgboost_space, _xgboost, 15),
+    "histogram": Baseline("HistGradientBoosting", _histogram_space, _histogram, 15),
+    "forest": Baseline("random forest", _forest_space, _forest, 4),
+}

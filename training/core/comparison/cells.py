@@ -1,0 +1,267 @@
+"""Many models, several splits, one table: which model to trust. `manage.py evaluate` runs it.
+
+A *case* is a split of the rows, a *contender* a way to make a model of them, a *cell* what one contender, with one
+seed, said of one case. Cells are what costs hours, so each is kept as soon as it is done, and never made twice: a JSON
+file that says how it was made, named by the hash of everything that decided about it, beside the scores of validation
+and test rows. Metrics are made of those scores afterwards, in seconds.
+
+Test rows are scored and nothing else: fitting, tuning, the sanity check, calibration and thresholds see training and
+validation rows alone.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from safetensors.numpy import load, save
+from sklearn.metrics import average_precision_score
+
+from training.core import configuration, families
+from training.core.bundle import Scored
+from training.core.comparison.baselines import BASELINES, Parameters, Score
+from training.core.datasets.splits import Split
+from training.core.datasets.storage import Dataset
+from training.core.families import Rows
+from training.core.pipeline import Config, split_rows
+
+SEED_MLP = "seed-mlp"
+# The seed system's network, whatever the shipped configuration has become.
+SEED_SYSTEM = {
+    "model.architecture": "mlp",
+    "model.units": [32, 16],
+    "model.dropout": 0.2,
+    "model.learning_rate": 0.001,
+    "model.batch_size": 1024,
+    "model.epochs": 100,
+    "model.patience": 5,
+}
+# A model whose validation AUPRC is so far below that of its own search has collapsed, as boosted trees sometimes do on
+# rare labels; then the next best parameters of the search are taken.
+COLLAPSE = 0.15
+PROTOCOLS = {"seed": 1, "stratified": 5, "time": 1}  # and how many splits each of them has
+
+
+@dataclass(frozen=True)
+class Case:
+    """One split under one protocol. `number` is the seed of a stratified split; the others have one split, 0."""
+
+    protocol: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.protocol} {self.number}" if PROTOCOLS[self.protocol] > 1 else self.protocol
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to make a model. With `space` its parameters are searched for; else `parameters` are what they are.
+    `seeds` is how many models it makes of a case with one split; of several splits, `seeds_per_split` of each."""
+
+    name: str
+    title: str
+    fit: Callable[[Parameters, Rows, Rows, int], Score]
+    parameters: Parameters
+    space: Callable[[optuna.Trial], Parameters] | None = None
+    trials: int = 0
+    seeds: int = 1
+    seeds_per_split: int = 1
+
+    def seeds_of(self, case: Case) -> range:
+        return range(self.seeds_per_split if PROTOCOLS[case.protocol] > 1 else self.seeds)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a contender said of a case. `said` is the JSON file: case, contender, seed, parameters, seconds."""
+
+    said: dict[str, Any]
+    scored: dict[str, Scored]
+
+    @property
+    def case(self) -> Case:
+        return Case(self.said["protocol"], self.said["split"])
+
+
+def contenders(schema: str, *, trials: int | None = None, seeds: int | None = None) -> dict[str, Contender]:
+    """Everybody who takes part, by name: the baselines, the seed system's network, and the shipped configurations.
+
+    `trials` and `seeds` replace the budget of every search and the number of models of a case.
+    """
+    found = {name: Contender(name, one.title, one.fit, {}, one.space, one.trials) for name, one in BASELINES.items()}
+    seed_system = families.hyperparameters(configuration.read(overrides=SEED_SYSTEM))
+    found[SEED_MLP] = _ours(SEED_MLP, "Keras: the seed system's MLP", seed_system, seeds=10, seeds_per_split=2)
+    for path in configuration.recipes_of(schema):
+        recipe = families.hyperparameters(configuration.read(path))
+        if any(recipe.get(name.removeprefix("model.")) != value for name, value in SEED_SYSTEM.items()):
+            found[path.stem] = _ours(path.stem, f"{path.name}: {recipe['architecture']}", recipe, seeds=3)
+    for name, one in found.items():
+        if trials is not None and one.space:
+            found[name] = replace(one, trials=trials)
+        if seeds is not None:
+            found[name] = replace(found[name], seeds=min(seeds, one.seeds), seeds_per_split=1)
+    return found
+
+
+def _ours(name: str, title: str, hyperparameters: Parameters, *, seeds: int, seeds_per_split: int = 1) -> Contender:
+    architecture = hyperparameters["architecture"]
+    ignored = families.FAMILIES[architecture].ignored | {"seed"}
+    read = {key: value for key, value in hyperparameters.items() if key not in ignored}
+    fit = partial(_fit_ours, hyperparameters)
+    return Contender(name, title, fit, read, seeds=seeds, seeds_per_split=seeds_per_split)
+
+
+def _fit_ours(shipped: Parameters, parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
+    scorer = families.trained(shipped | {"seed": seed}, train, validation, seed=seed)
+    return lambda judged: scorer.score(judged.astype(np.float32))
+
+
+class Comparison:
+    """The cells of a dataset, kept in a directory."""
+
+    def __init__(self, dataset: Dataset, config: Config, directory: Path) -> None:
+        self._dataset, self._config, self._directory = dataset, config, directory
+        self._splits: dict[Case, Split] = {}
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def plan(self, cases: Sequence[Case], chosen: Sequence[Contender]) -> list[tuple[Case, Contender, int]]:
+        """Every cell, in the order in which they are made: the quick contenders of all cases first."""
+        return [(case, one, seed) for one in chosen for case in cases for seed in one.seeds_of(case)]
+
+    def is_finished(self, case: Case, one: Contender, seed: int) -> bool:
+        return self._path(case, one, seed).exists()
+
+    def finished(self, plan: Sequence[tuple[Case, Contender, int]]) -> Iterator[Cell]:
+        """What is there of a plan."""
+        for step in plan:
+            path = self._path(*step)
+            if path.exists():
+                arrays = load(path.with_suffix(".safetensors").read_bytes())
+                scored = {
+                    part: Scored(*(arrays[f"{part}/{name}"] for name in Scored._fields))
+                    for part in ("validation", "test")
+                }
+                yield Cell(json.loads(path.read_text()), scored)
+
+    def make(self, case: Case, one: Contender, seed: int, *, say: Callable[[str], None]) -> None:
+        """Make a cell and keep it. `say` is told what is being done."""
+        data, split = self._dataset, self._split(case)
+        train, validation = data.rows(split.train), data.rows(split.validation)
+        candidates: list[dict[str, Any]] = [{"parameters": one.parameters, "value": 0.0}]
+        if one.space:
+            candidates = self._searched(case, one, one.space, say=say)
+        say(f"{one.title}, {case}, seed {seed}")
+        started = time.monotonic()
+        for attempt, candidate in enumerate(candidates):  # noqa: B007
+            score = one.fit(candidate["parameters"], train, validation, seed)
+            scores = score(validation[0])
+            if average_precision_score(validation[1], scores) >= candidates[0]["value"] - COLLAPSE:
+                break
+        seconds = time.monotonic() - started
+        amounts = data.amounts
+        parts = {"validation": (split.validation, scores), "test": (split.test, score(data.features[split.test]))}
+        scored = {
+            f"{part}/{name}": array
+            for part, (rows, said) in parts.items()
+            for name, array in zip(
+                Scored._fields, (data.labels[rows].astype(np.int8), said.astype(np.float64), amounts[rows]), strict=True
+            )
+        }
+        path = self._path(case, one, seed)
+        path.with_suffix(".safetensors").write_bytes(save(scored))
+        _write(
+            path,
+            {
+                "protocol": case.protocol,
+                "split": case.number,
+                "contender": one.name,
+                "title": one.title,
+                "seed": seed,
+                "parameters": candidate["parameters"],
+                "collapsed": attempt,
+                "trials": one.trials,
+                "seconds": round(seconds, 1),
+                "rows": {part: len(rows) for part, rows in vars(split).items()},
+                "frauds": {part: int(data.labels[rows].sum()) for part, rows in vars(split).items()},
+            },
+        )
+
+    def _searched(
+        self,
+        case: Case,
+        one: Contender,
+        space: Callable[[optuna.Trial], Parameters],
+        *,
+        say: Callable[[str], None],
+    ) -> list[dict[str, Any]]:
+        """The trials of a search, best first: `parameters`, and as `value` the AUPRC on validation rows.
+
+        The search runs on the first split of a protocol, once for all its splits. It can be interrupted between trials.
+        """
+        case = Case(case.protocol, 0)
+        path = self._directory / f"search-{self._hash(case, one)}.json"
+        if path.exists():
+            return json.loads(path.read_text())
+        split = self._split(case)
+        train, validation = self._dataset.rows(split.train), self._dataset.rows(split.validation)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        journal = path.with_suffix(".journal")
+        study = optuna.create_study(
+            study_name="search",
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=max(4, one.trials // 3)),
+            direction="maximize",
+            load_if_exists=True,
+        )
+
+        def objective(trial: optuna.Trial) -> float:
+            say(f"{one.title}, {case}: trial {trial.number + 1} of {one.trials}")
+            score = one.fit(space(trial), train, validation, 0)
+            return float(average_precision_score(validation[1], score(validation[0])))
+
+        done = sum(trial.state.is_finished() for trial in study.trials)
+        study.optimize(objective, n_trials=max(0, one.trials - done))
+        finished = [trial for trial in study.trials if trial.value is not None]
+        finished.sort(key=lambda trial: trial.value or 0.0, reverse=True)
+        found = [{"parameters": trial.params, "value": trial.value} for trial in finished]
+        _write(path, found)
+        journal.unlink()
+        return found
+
+    def _split(self, case: Case) -> Split:
+        if case not in self._splits:
+            data, chosen = self._dataset, {"protocol": case.protocol, "seed": case.number}
+            split = split_rows(self._config["split"] | chosen, data)
+            self._splits[case] = split
+        return self._splits[case]
+
+    def _path(self, case: Case, one: Contender, seed: int) -> Path:
+        return self._directory / f"{case.protocol}-{case.number}-{one.name}-{seed}-{self._hash(case, one)}.json"
+
+    def _hash(self, case: Case, one: Contender) -> str:
+        """Of what decides about a cell, apart from its case and seed, which its name says."""
+        rows = {part: hashlib.sha256(rows.tobytes()).hexdigest() for part, rows in vars(self._split(case)).items()}
+        decides = {
+            "data": self._dataset.report.source_sha256,
+            "schema": self._dataset.schema.hash,
+            "split": rows,
+            "contender": one.name,
+            "parameters": one.parameters,
+            "trials": one.trials,
+        }
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _write(path: Path, content: Any) -> None:
+    """All of it or nothing, so that what was interrupted is made anew."""
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(json.dumps(content, indent=2))
+    unfinished.replace(path)

@@ -1,0 +1,65 @@
+"""Where to cut scores: the thresholds of a policy, chosen on validation rows and never on test rows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from training.core import evaluation
+from training.core.bundle import Scored
+from training.core.exceptions import ConfigurationError, NoThreshold
+
+
+def review_threshold(policy: Mapping[str, Any], rows: Scored, *, days: float | None) -> float:
+    """The threshold above which a transaction is an alert, chosen as `policy["choose"]` says.
+
+    Args:
+        policy: the section of the configuration.
+        rows: labels, scores and amounts of validation rows.
+        days: how many days of traffic these rows are; None if nobody knows.
+
+    Raises:
+        NoThreshold: none attains what is asked.
+        ConfigurationError: amounts or days are asked for that are not known, or `choose` is none of the three.
+    """
+    match policy["choose"]:
+        case "precision":
+            target = policy["review_precision"]
+            found = evaluation.threshold_for_precision(rows.labels, rows.scores, target)
+            failure = f"No threshold has a precision of {target} on the validation rows. Lower policy.review_precision"
+        case "cost":
+            if np.isnan(rows.amounts).any():
+                raise ConfigurationError("The model is not given the amount, so policy.choose cannot be cost.")
+            cost = policy["review_cost"]
+            found = evaluation.threshold_for_cost(rows.labels, rows.scores, rows.amounts, review_cost=cost)
+            failure = f"At {cost} a review, alerts cost more than they save. Lower policy.review_cost"
+        case "alerts_per_day":
+            if days is None:
+                raise ConfigurationError("Nobody knows how many days the rows are: not for alerts per day.")
+            alerts = policy["alerts_per_day"]
+            found = evaluation.threshold_for_alerts(rows.scores, alerts=alerts * days)
+            failure = f"Even the highest score is that of more than {alerts:g} rows a day. Raise policy.alerts_per_day"
+        case other:
+            raise ConfigurationError(f"policy.choose must be precision, cost or alerts_per_day, not {other}.")
+    if found is None:
+        raise NoThreshold(f"{failure}, or train longer or on more rows.")
+    return found
+
+
+def block_threshold(policy: Mapping[str, Any], rows: Scored, *, review: float) -> float | None:
+    """The threshold above which a transaction is blocked, never below that of a review; None blocks nothing."""
+    found = evaluation.threshold_for_precision(rows.labels, rows.scores, policy["block_precision"])
+    return None if found is None else max(review, found)
+
+
+def judged(policy: Mapping[str, Any], rows: Scored, *, threshold: float, resamples: int, seed: int) -> dict[str, Any]:
+    """`evaluation.evaluate` of rows at a threshold, with costs where amounts are known."""
+    return evaluation.evaluate(
+        rows.labels,
+        rows.scores,
+        threshold=threshold,
+        resamples=resamples,
+        seed=seed,
+        amounts=None if np.isnan(rows.amounts).any() else rows.amounts,
+        review_cost=policy["review_cost"],
+    )

@@ -1,0 +1,236 @@
+"""The families of models. One is a module with the functions of `Family`; a new one is that module and a line below.
+
+What a family learned travels as files by name, so that a bundle can keep, hash and sign them without knowing what is in
+them. A family never writes what runs when it is read: no pickle, no serialised code.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, cast
+
+import numpy as np
+from scipy.special import expit
+
+from training.core import stages
+from training.core.bundle import Bundle
+from training.core.evaluation.calibration import Calibration
+from training.core.exceptions import BundleRefused, ConfigurationError
+from training.core.schema import load_schema
+
+Rows = tuple[np.ndarray, np.ndarray]
+# Contributions whose sum is closer to 0, in logits, are not stretched: see `Calibrated.explain`.
+SMALLEST_TOTAL = 0.01
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training found: contents by file name; `history`, a number per epoch, with at least `loss`, `val_loss` and
+    `val_auprc`; and the epoch, from 1, that the files are of."""
+
+    files: dict[str, bytes]
+    history: dict[str, list[float]]
+    kept_epoch: int
+
+
+class Scorer(Protocol):
+    """A trained model in memory. `baseline` is the logit of what the family takes for ordinary."""
+
+    @property
+    def baseline(self) -> float: ...
+
+    def warm(self) -> None:
+        """Run everything once, so that the first transaction meets a warm model."""
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """Score rows of features, [n, f] float32 for any n. Returns [n] floats in [0, 1], higher is riskier. A row has
+        the same score to the last bit in whatever company it comes."""
+
+    def explain(self, features: np.ndarray) -> np.ndarray:
+        """What each feature adds to a row's logit, above the baseline; [n, f] float32 in and [n, f] floats out."""
+
+
+class Family(Protocol):
+    """The functions that a family's module has."""
+
+    def fit(
+        self,
+        *,
+        architecture: str,
+        hyperparameters: Mapping[str, Any],
+        train: Rows,
+        validation: Rows,
+        seed: int,
+        on_epoch: OnEpoch,
+    ) -> Fitted:
+        """Train a model.
+
+        Args:
+            architecture: one of the keys of `FAMILIES` that lead to this family.
+            hyperparameters: the section of the configuration that `FAMILIES` names.
+            train: rows [n, f] float64 and labels [n] of 0 and 1. Whatever is fitted is fitted on these.
+            validation: likewise; may say when to stop, and nothing else.
+            on_epoch: called with the epoch's number, from 1, and its losses and metrics.
+        """
+
+    def restore(self, architecture: str, hyperparameters: Mapping[str, Any], files: Mapping[str, bytes]) -> Scorer:
+        """Make a scorer of what `fit` has found.
+
+        Raises:
+            BundleRefused: the files do not fit the architecture.
+        """
+
+    def device(self) -> str:
+        """Where it computes here, in words."""
+
+
+class Entry(NamedTuple):
+    """Where a family is, the section of the configuration that it reads, and what of that its architecture ignores."""
+
+    module: str
+    section: str
+    ignored: frozenset[str] = frozenset()
+
+
+OF_A_BAG = frozenset(
+    {
+        "members",
+        "binless_members",
+        "bins",
+        "log_amount",
+        "time_of_day",
+        "amount_feature",
+        "time_feature",
+        "weight_decay",
+        "legitimate_per_fraud",
+        "draws",
+        "students",
+        "teacher",
+    }
+)
+# By architecture. Modules are imported when they are needed: TensorFlow takes seconds.
+FAMILIES = {
+    "mlp": Entry("training.core.families.mlp", "model", OF_A_BAG),
+    "bag": Entry("training.core.families.mlp", "model", frozenset({"patience"})),
+    "xgboost": Entry("training.core.families.trees", "xgboost"),
+}
+
+
+def check(architecture: str) -> None:
+    """Refuse an architecture that no family builds, without importing the family.
+
+    Raises:
+        ConfigurationError: there is no such architecture.
+    """
+    if architecture not in FAMILIES:
+        raise ConfigurationError(f"model.architecture must be one of {sorted(FAMILIES)}, not {architecture}.")
+
+
+def family_of(architecture: str) -> Family:
+    """The family that builds an architecture. Its module is imported now: never call this in a web process.
+
+    Raises:
+        ConfigurationError: there is no such architecture.
+    """
+    check(architecture)
+    return cast(Family, importlib.import_module(FAMILIES[architecture].module))
+
+
+def trained(
+    hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, *, seed: int, who: str = "model"
+) -> Scorer:
+    """Train a model of `hyperparameters["architecture"]` that nobody keeps. See `Family.fit`. `who` it is, is told."""
+    architecture = hyperparameters["architecture"]
+    family = family_of(architecture)
+    fitted = family.fit(
+        architecture=architecture,
+        hyperparameters=hyperparameters,
+        train=train,
+        validation=validation,
+        seed=seed,
+        on_epoch=lambda epoch, said: stages.enter(
+            f"Training the {who} ({architecture}), epoch {epoch} of {hyperparameters['epochs']}"
+        ),
+    )
+    return family.restore(architecture, hyperparameters, fitted.files)
+
+
+def hyperparameters(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the chosen architecture reads of a configuration, with `architecture` and `seed`; where `log_amount` or
+    `time_of_day` are wanted, also which feature that is: `amount_feature`, `time_feature`; where there are `students`,
+    the section of their `teacher`.
+
+    Raises:
+        ConfigurationError: one of them is wanted, and the schema has no such feature for the model; or all members of a
+            bag are students.
+    """
+    chosen = config["model"]["architecture"]
+    section = FAMILIES[chosen].section if chosen in FAMILIES else "model"
+    found = {**config[section], "architecture": chosen, "seed": config["model"]["seed"]}
+    for wish, role in (("log_amount", "amount"), ("time_of_day", "time")):
+        if found.get(wish):
+            schema = load_schema(config["data"]["schema"])
+            name = getattr(schema, role)
+            if name not in schema.input_names:
+                raise ConfigurationError(
+                    f"model.{wish} must be false: {name} of {schema.name} is no feature of the model."
+                )
+            found[f"{role}_feature"] = schema.input_names.index(name)
+    if found.get("students"):
+        if found["students"] >= found["members"]:
+            raise ConfigurationError("model.students must be less than model.members: somebody must learn from labels.")
+        found["teacher"] = {"architecture": "xgboost", **config["xgboost"]}
+    return found
+
+
+def effective_hyperparameters(bundle: Bundle) -> dict[str, Any]:
+    """Those hyperparameters of a bundle that its architecture reads."""
+    entry = FAMILIES.get(bundle.architecture)
+    ignored = entry.ignored if entry else frozenset()
+    return {name: value for name, value in bundle.hyperparameters.items() if name not in ignored | {"architecture"}}
+
+
+class Calibrated:
+    """A family's scorer whose scores are calibrated, and its reasons with them."""
+
+    def __init__(self, scorer: Scorer, calibration: Calibration) -> None:
+        self._scorer, self._calibration = scorer, calibration
+        self.baseline = float(calibration.logits(expit(np.array([scorer.baseline])))[0])
+
+    def warm(self) -> None:
+        self._scorer.warm()
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """See `Scorer`. [n] float64."""
+        return self._calibration(self._scorer.score(features))
+
+    def explain(self, features: np.ndarray) -> np.ndarray:
+        """See `Scorer`. [n, f] float64.
+
+        The contributions to the logit from before calibration, all of a row stretched by one factor: so they add up to
+        the logit of the answered score minus the baseline, and keep their order and shares.
+        """
+        if not len(features):
+            return np.empty(features.shape)
+        contributions = self._scorer.explain(features).astype(np.float64)
+        total = contributions.sum(axis=1)
+        wanted = self._calibration.logits(self._scorer.score(features)) - self.baseline
+        # Close to the baseline, rounding would decide about the factor, and even about its sign.
+        stretched = (np.abs(total) > SMALLEST_TOTAL) & (wanted * total > 0)
+        factor = np.divide(wanted, total, out=np.ones_like(total), where=stretched)
+        return contributions * factor[:, None]
+
+
+def scorer_of(bundle: Bundle) -> Scorer:
+    """The model of a bundle, of whichever family, calibrated as the bundle says.
+
+    Raises:
+        BundleRefused: its architecture is unknown here, its files do not fit it, or its calibration makes no sense.
+    """
+    try:
+        family = family_of(bundle.architecture)
+    except ConfigurationError as error:
+        raise BundleRefused(f"{bundle.version}: {error}") from error
+    scorer = family.restore(bundle.architecture, bundle.hyperparameters, bundle.files)
+    return Calibrated(scorer, Calibration.from_json(bundle.description.get("calibration")))

@@ -1,0 +1,137 @@
+"""The family of boosted trees: XGBoost (Chen and Guestrin, XGBoost: A Scalable Tree Boosting System, KDD 2016).
+
+Trees need no scaling and no encoding: rows go in as they are. The one file is XGBoost's own UBJSON, numbers and names
+only.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import xgboost
+from scipy.special import expit
+
+from training.core.exceptions import BundleRefused
+from training.core.families import Fitted, OnEpoch, Rows
+
+FILE = "trees.ubj"
+# What XGBoost calls the settings of the configuration's section `xgboost`.
+THEIR_NAMES = {
+    "learning_rate": "eta",
+    "depth": "max_depth",
+    "leaf_weight": "min_child_weight",
+    "row_share": "subsample",
+    "feature_share": "colsample_bytree",
+    "l2": "lambda",
+}
+
+
+def fit(
+    *,
+    architecture: str,
+    hyperparameters: Mapping[str, Any],
+    train: Rows,
+    validation: Rows,
+    seed: int,
+    on_epoch: OnEpoch,
+) -> Fitted:
+    """See `families.Family`. An epoch is a tree; those after the lowest validation loss are cut off."""
+    parts = [
+        (xgboost.DMatrix(rows.astype(np.float32), labels), name)
+        for (rows, labels), name in ((train, "train"), (validation, "validation"))
+    ]
+    parameters = {
+        "objective": "binary:logistic",
+        "eval_metric": ["aucpr", "logloss"],
+        "tree_method": "hist",
+        "seed": seed,
+        "verbosity": 0,
+    } | {theirs: hyperparameters[ours] for ours, theirs in THEIR_NAMES.items()}
+    said: dict[str, dict[str, list[float]]] = {}
+    # The loss decides, not the AUPRC: of a few dozen frauds the AUPRC of a few trees can be best by chance.
+    stop = xgboost.callback.EarlyStopping(
+        rounds=max(1, hyperparameters["patience"]), metric_name="logloss", data_name="validation"
+    )
+    booster = xgboost.train(
+        parameters,
+        parts[0][0],
+        hyperparameters["epochs"],
+        evals=parts,
+        evals_result=said,
+        verbose_eval=False,
+        callbacks=[_Tell(on_epoch), stop],
+    )
+    kept = booster.best_iteration + 1
+    return Fitted({FILE: bytes(booster[:kept].save_raw("ubj"))}, _history(said), kept)
+
+
+def restore(architecture: str, hyperparameters: Mapping[str, Any], files: Mapping[str, bytes]) -> "Scorer":
+    """See `families.Family`."""
+    return Scorer.read(files)
+
+
+def device() -> str:
+    return "CPU"
+
+
+def _history(said: Mapping[str, Mapping[str, list[float]]]) -> dict[str, list[float]]:
+    return {
+        "loss": said["train"]["logloss"],
+        "val_loss": said["validation"]["logloss"],
+        "val_auprc": said["validation"]["aucpr"],
+    }
+
+
+class _Tell(xgboost.callback.TrainingCallback):
+    def __init__(self, on_epoch: OnEpoch) -> None:
+        super().__init__()
+        self._on_epoch = on_epoch
+
+    def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: Mapping[str, Any]) -> bool:
+        self._on_epoch(epoch + 1, {name: values[-1] for name, values in _history(evals_log).items()})
+        return False
+
+
+class Scorer:
+    """Trained trees. See `families.Scorer`."""
+
+    def __init__(self, booster: xgboost.Booster) -> None:
+        self._booster = booster
+        # A batch is small: threads would only wait for each other.
+        self._booster.set_param({"nthread": 1})
+        self.baseline = float(self._contributions(np.zeros((1, booster.num_features()), np.float32))[0, -1])
+
+    @classmethod
+    def read(cls, files: Mapping[str, bytes]) -> Self:
+        content = files.get(FILE, b"")
+        if not content:  # of nothing at all XGBoost ends the process
+            raise BundleRefused(f"{FILE} is missing or empty.")
+        try:
+            return cls(xgboost.Booster(model_file=bytearray(content)))
+        except xgboost.core.XGBoostError as error:
+            raise BundleRefused(f"{FILE} is no model of boosted trees.") from error
+
+    def warm(self) -> None:
+        row = np.zeros((1, self._booster.num_features()), np.float32)
+        self.score(row)
+        self.explain(row)
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """See `families.Scorer`. A row that holds no number where one is due gets NaN, as a network's would."""
+        if not len(features):
+            return np.empty(0, np.float32)
+        logits = self._booster.inplace_predict(features, predict_type="margin", validate_features=False)
+        # XGBoost would send what is missing down a branch of its choice.
+        return np.where(np.isnan(features).any(axis=1), np.nan, expit(logits))
+
+    def explain(self, features: np.ndarray) -> np.ndarray:
+        """See `families.Scorer`. Shapley values of the trees, exact (Lundberg et al., From local explanations to global
+        understanding with explainable AI for trees, Nature Machine Intelligence 2020): a row's add up to its logit
+        minus the mean over the training rows."""
+        if not len(features):
+            return np.empty((0, self._booster.num_features()), np.float32)
+        return self._contributions(features)[:, :-1]
+
+    def _contributions(self, features: np.ndarray) -> np.ndarray:
+        """Of each feature, and in the last column the baseline, [n, f + 1] float32."""
+        return self._booster.predict(xgboost.DMatrix(features, nthread=1), pred_contribs=True)

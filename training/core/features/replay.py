@@ -1,0 +1,305 @@
+"""Features of events, from the histories of their entities: one function for a micro-batch and for years.
+
+Online, `replay` takes the stored histories of a batch's entities and returns them brought up to date. Offline it starts
+from nothing. A lost history is rebuilt by replaying its stored events and labels. The same code with the same order of
+arrival gives the same bits.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from training.core.exceptions import StaleHistory
+from training.core.features import kernel
+from training.core.features.declaration import DAY_US, Calendar, Entity, Velocity
+from training.core.schema import Schema
+
+# How one event lies in a stored history, after the version: 25 bytes.
+EVENT = np.dtype([("key", "<i8"), ("event_time", "<i8"), ("amount_minor", "<i8"), ("label", "i1")])
+VERSION_BYTES = 8
+US_PER_HOUR = 3_600_000_000
+THURSDAY = 3  # 1970-01-01 was one
+FEW_TOKENS = 2_000  # up to here a dictionary numbers them faster than pandas
+MANY_OPERATIONS = 100_000  # from here all cores are used
+
+Tokens = Sequence[Hashable] | np.ndarray
+Histories = Mapping[str, Mapping[Any, bytes]]
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """`n` transactions, in any order.
+
+    `key` [n] int64 is the identity of a transaction: a key that comes again is the same transaction, and counts once.
+    `event_time` [n] int64 is in microseconds since 1970 UTC, `amount_minor` [n] int64 in minor units. `sequence` [n]
+    int64 is the order of arrival, shared with labels. `tokens` has the `n` tokens of each entity, by its name.
+    """
+
+    key: np.ndarray
+    event_time: np.ndarray
+    amount_minor: np.ndarray
+    sequence: np.ndarray
+    tokens: Mapping[str, Tokens]
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """`n` labels that arrived, in any order; of one transaction the latest arrived counts.
+
+    `key` [n] int64 is the transaction's, `fraud` [n] int8 is 1 or 0, or -1 for a label taken back. `sequence` [n] int64
+    is the order of arrival, shared with events: at the same number the label comes first. `tokens` as of the
+    transaction.
+    """
+
+    key: np.ndarray
+    fraud: np.ndarray
+    sequence: np.ndarray
+    tokens: Mapping[str, Tokens]
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+
+@dataclass(frozen=True, eq=False)
+class Replayed:
+    """`features` [n, len(schema.derived)] float64, a row per event; the new histories by entity and token."""
+
+    features: np.ndarray
+    histories: dict[str, dict[Hashable, bytes]] = field(default_factory=dict)
+
+
+def replay(
+    schema: Schema,
+    events: Events | None = None,
+    labels: Labels | None = None,
+    histories: Histories | None = None,
+    *,
+    keep_histories: bool = True,
+) -> Replayed:
+    """Let events and labels arrive, and compute the features of each event at its arrival.
+
+    `histories` are those of the entities that take part; who has none is new. All that took part come back, changed
+    or not; `keep_histories=False` spares that.
+
+    Raises:
+        StaleHistory: a history has another `version`: replay all stored events and labels of that entity without it.
+    """
+    events = events or _NO_EVENTS
+    labels = labels or _NO_LABELS
+    features = np.empty((len(events), len(schema.derived)))
+    _fill_calendar(schema, events.event_time, features)
+    kept = {}
+    for entity in schema.entities:
+        if plan := _plan(schema, entity):
+            before = (histories or {}).get(entity.name, {})
+            relevant = labels if plan.reads_labels else _NO_LABELS
+            kept[entity.name] = _replay_entity(plan, events, relevant, before, features, keep=keep_histories)
+    return Replayed(features, kept)
+
+
+def version(schema: Schema, entity: str) -> bytes:
+    """What the stored histories of this entity begin with: a hash of everything that decides what is kept.
+
+    A new feature that reads no further back than the others finds what it needs, and changes nothing here. Empty where
+    no feature reads this entity's history, which is then not kept.
+    """
+    plan = _plan(schema, schema.entities[schema.entity_names.index(entity)])
+    return plan.version if plan else b""
+
+
+def arrivals_by_time(event_time: np.ndarray, label_delay_days: float) -> tuple[np.ndarray, np.ndarray]:
+    """The sequence of events, and that of their labels, [n] int64 each, where nobody wrote down what arrived when.
+
+    Events arrive at their time, those of one time in the order of their rows; the label of each so many days after it,
+    and before the events of that moment.
+    """
+    label_time = event_time + round(label_delay_days * DAY_US)
+    order = np.argsort(np.concatenate([label_time, event_time]), kind="stable")
+    sequence = np.empty(len(order), np.int64)
+    sequence[order] = np.arange(len(order))
+    return sequence[len(event_time) :], sequence[: len(event_time)]
+
+
+def model_inputs(schema: Schema, given: np.ndarray, derived: np.ndarray) -> np.ndarray:
+    """Rows [n, len(schema.input_names)] for the model, of the numbers of requests [n, len(schema.features)] and of what
+    `replay` computed [n, len(schema.derived)]."""
+    taken = [index for index, feature in enumerate(schema.features) if feature.model]
+    return np.hstack([given[:, taken], derived])
+
+
+def warm(schema: Schema) -> None:
+    """Compile what `replay` runs, which takes seconds, before somebody waits for it."""
+    if schema.entities:
+        one = np.zeros(1, np.int64)
+        replay(schema, Events(one, one, one, one, {name: ["warm"] for name in schema.entity_names}))
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """The declaration of one entity's features, as the kernel reads it; one row or element per feature."""
+
+    entity: str
+    columns: np.ndarray
+    specs: np.ndarray
+    empty: np.ndarray
+    limit: int
+    horizon_us: int
+    minor_units: int
+    reads_labels: bool
+    version: bytes
+
+
+@cache
+def _plan(schema: Schema, entity: Entity) -> _Plan | None:
+    columns, declared = [], []
+    for column, feature in enumerate(schema.derived):
+        if isinstance(feature, Velocity) and feature.entity == entity.name:
+            columns.append(column)
+            declared.append(feature)
+    if not declared:
+        return None
+    specs = [
+        [
+            kernel.AGGREGATES.index(feature.aggregate),
+            kernel.OF.index(feature.of),
+            feature.window_us,
+            feature.delay_us,
+            feature.last,
+            feature.current,
+            feature.labelled or feature.of == "streak",
+            feature.relative,
+        ]
+        for feature in declared
+    ]
+    reads_labels = any(feature.reads_labels for feature in declared)
+    horizon_us = max(feature.window_us + feature.delay_us for feature in declared) + round(entity.late_days * DAY_US)
+    decides = [EVENT.descr, entity.name, entity.history_limit, horizon_us, schema.amount_decimals, reads_labels]
+    return _Plan(
+        entity=entity.name,
+        columns=np.array(columns, np.int64),
+        specs=np.array(specs, np.int64),
+        empty=np.array([feature.empty for feature in declared], np.float64),
+        limit=entity.history_limit,
+        horizon_us=horizon_us,
+        minor_units=10**schema.amount_decimals,
+        reads_labels=reads_labels,
+        version=hashlib.sha256(json.dumps(decides).encode()).digest()[:VERSION_BYTES],
+    )
+
+
+def _fill_calendar(schema: Schema, event_time: np.ndarray, features: np.ndarray) -> None:
+    moment = {"hour": event_time // US_PER_HOUR % 24, "weekday": (event_time // DAY_US + THURSDAY) % 7}
+    for column, flag in enumerate(schema.derived):
+        if isinstance(flag, Calendar):
+            features[:, column] = (moment[flag.of] >= flag.start) & (moment[flag.of] <= flag.end)
+
+
+def _replay_entity(
+    plan: _Plan,
+    events: Events,
+    labels: Labels,
+    before: Mapping[Hashable, bytes],
+    features: np.ndarray,
+    *,
+    keep: bool,
+) -> dict[Hashable, bytes]:
+    """Fill the columns of one entity. Returns the histories of all its tokens that took part."""
+    tokens, codes = _factorize([part.tokens[plan.entity] for part in (labels, events) if len(part)])
+    stored = [before.get(token, plan.version) for token in tokens]
+    if stale := [token for token, history in zip(tokens, stored, strict=True) if not history.startswith(plan.version)]:
+        raise StaleHistory(
+            f"{len(stale)} histories of {plan.entity} were kept under another declaration: rebuild them."
+        )
+    operations = np.bincount(codes, minlength=len(tokens))
+    kept = np.array([(len(history) - VERSION_BYTES) // EVENT.itemsize for history in stored], np.int64)
+    first_kept = _starts(np.minimum(kept + operations, plan.limit))
+    memory = np.zeros(first_kept[-1], EVENT)
+    place = np.repeat(first_kept[:-1] - _starts(kept)[:-1], kept) + np.arange(kept.sum())
+    memory[place] = np.frombuffer(b"".join([history[VERSION_BYTES:] for history in stored]), EVENT)
+    columns = {name: np.ascontiguousarray(memory[name]) for name in EVENT.names or ()}
+
+    # Labels come first in `codes`, and the sort is stable: at the same sequence they arrive first.
+    arrival = np.argsort(np.concatenate([labels.sequence, events.sequence]), kind="stable")
+    order = arrival[np.argsort(codes[arrival], kind="stable")]
+    first_operation = _starts(operations)
+    padding = np.zeros(len(labels), np.int64)
+    key = np.concatenate([labels.key, events.key])[order]
+    event_time = np.concatenate([padding, events.event_time])[order]
+    amount_minor = np.concatenate([padding, events.amount_minor])[order]
+    label = np.concatenate([labels.fraud, np.full(len(events), kernel.EVENT, np.int8)])[order]
+    row = order - len(labels)
+
+    def run(first: int, last: int) -> None:
+        """Replay the entities [first, last)."""
+        kernel.replay(
+            first_operation[first : last + 1],
+            key,
+            event_time,
+            amount_minor,
+            label,
+            row,
+            first_kept[first:last],
+            columns["key"],
+            columns["event_time"],
+            columns["amount_minor"],
+            columns["label"],
+            kept[first:last],
+            plan.limit,
+            plan.horizon_us,
+            plan.specs,
+            plan.empty,
+            plan.columns,
+            plan.minor_units,
+            features,
+        )
+
+    if len(order) < MANY_OPERATIONS:
+        run(0, len(tokens))
+    else:  # entities know nothing of each other, and the kernel releases the interpreter's lock
+        shares = np.searchsorted(first_operation, np.linspace(0, len(order), 4 * _cores() + 1)).tolist()
+        with ThreadPoolExecutor(_cores()) as threads:
+            list(threads.map(run, shares[:-1], shares[1:]))
+    if not keep:
+        return {}
+    for name, values in columns.items():
+        memory[name] = values
+    ends = ((first_kept[:-1] + kept) * EVENT.itemsize).tolist()
+    begins = (first_kept[:-1] * EVENT.itemsize).tolist()
+    image = memory.tobytes()
+    return {token: plan.version + image[begin:end] for token, begin, end in zip(tokens, begins, ends, strict=True)}
+
+
+def _factorize(parts: list[Tokens]) -> tuple[list[Hashable], np.ndarray]:
+    """The distinct tokens, and for each token of all parts, in a row, its place among them."""
+    if sum(map(len, parts)) < FEW_TOKENS:
+        places: dict[Hashable, int] = {}
+        codes = [places.setdefault(token, len(places)) for part in parts for token in part]
+        return list(places), np.array(codes, np.int64)
+    codes, tokens = pd.factorize(np.concatenate([np.asarray(part) for part in parts]))
+    return tokens.tolist(), codes.astype(np.int64, copy=False)
+
+
+def _cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _starts(lengths: np.ndarray) -> np.ndarray:
+    """Where parts of these lengths [n] begin and the last one ends, [n + 1] int64."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+_NONE = np.zeros(0, np.int64)
+_NO_EVENTS = Events(_NONE, _NONE, _NONE, _NONE, {})
+_NO_LABELS = Labels(_NONE, _NONE.astype(np.int8), _NONE, {})

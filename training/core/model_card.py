@@ -1,0 +1,176 @@
+"""A bundle in words: its lineage, and a model card (Mitchell et al., Model Cards for Model Reporting, FAT* 2019)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from training.core.bundle import Bundle
+from training.core.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, LOWER_IS_BETTER, METRIC_NAMES
+from training.core.families import effective_hyperparameters
+from training.core.figures import figure, threshold
+from training.core.schema import load_schema
+
+PARTS = ("validation", "test")
+LEANS_ON = 10
+# What each protocol cannot tell.
+LIMIT_OF_PROTOCOL = {
+    "stratified": "Training and test rows are of the same days. Of tomorrow's traffic a split by time would tell more.",
+    "seed": "Training and test rows are of the same days, and some test rows are copies of training rows: the figures "
+    "flatter the model, and are for comparison with the seed system.",
+    "time": "The test rows are of a few days. Other days differ, and the figures will.",
+}
+
+
+def lineage(bundle: Bundle) -> list[tuple[str, str]]:
+    """How the bundle came to be, as titles and texts."""
+    said = bundle.description
+    split, data, losses = said["split"], said["data"], said["history"]["val_loss"]
+    sizes = ", ".join(f"{split[part]:,} {part}" for part in ("train", *PARTS))
+    # Older bundles do not say which epoch they kept: the one of the lowest validation loss.
+    kept = said.get("kept_epoch") or losses.index(min(losses)) + 1
+    parameters = effective_hyperparameters(bundle)
+    drawn = f", seed {split['seed']}" if split["protocol"] == "stratified" else ""
+    return [
+        ("Trained", f"{said['created_at'][:19].replace('T', ' ')} UTC, on {said['device']}"),
+        ("Data", f"{data['rows']:,} rows, {data['frauds']:,} frauds ({data['frauds'] / data['rows']:.3%})"),
+        ("SHA-256 of the data", data["sha256"]),
+        ("Schema", f"{bundle.schema}, {len(bundle.feature_names)} features, SHA-256 {said['schema']['hash']}"),
+        ("Split", f"{split['protocol']}{drawn}: {sizes} rows"),
+        ("Architecture", bundle.architecture),
+        ("Hyperparameters", _listed(parameters)),
+        ("Epochs", f"{len(losses)}, of which number {kept} was kept"),
+        ("Calibration", said.get("calibration", {}).get("method", "none")),
+        ("Code", said["git_commit"] or "outside of a repository"),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in said["packages"].items())),
+    ]
+
+
+def _listed(parameters: Mapping[str, Any]) -> str:
+    """Names and values; of those of a teacher, in brackets."""
+    return ", ".join(
+        f"{name} ({_listed(value)})" if isinstance(value, Mapping) else f"{name} {value}"
+        for name, value in parameters.items()
+    )
+
+
+def model_card(bundle: Bundle, *, stage: str, review_threshold: float, block_threshold: float | None) -> str:
+    """The model card in Markdown. Stage and thresholds are what they are now: they change without training."""
+    schema = load_schema(bundle.schema)
+    protocol = bundle.description["split"]["protocol"]
+    parent = bundle.description.get("parent")
+    frauds = sum(bundle.metrics["test"]["confusion"][1])
+    lines = [
+        f"# Model card: {bundle.version}",
+        "",
+        f"Stage when this was written: **{stage}**.",
+        "",
+        "## What it is",
+        f"A model of the architecture `{bundle.architecture}` that gives a card transaction a score from 0 to 1: "
+        f"higher is riskier. It takes the {len(schema.input_names)} features of the schema `{schema.name}` "
+        f"({schema.title}).",
+        "",
+        "## Intended use",
+        f"To score transactions of the schema `{schema.name}` when they are made. A score at or above the review "
+        "threshold sends a transaction to a fraud analyst; one at or above the block threshold blocks it. The word of "
+        "an analyst goes over that of the model.",
+        "",
+        "Not for transactions of another source than the data below without training anew, and not to judge a person.",
+        "",
+        "## Metrics",
+        "With 95 % bootstrap intervals. Thresholds, calibration and the end of training may have been chosen on the "
+        "validation rows, and nothing on the test rows: those tell what to expect.",
+        "",
+        *_table(["", *PARTS], [[title, *cells] for title, *cells in _metric_rows(bundle)]),
+        "",
+        f"At the bundle's review threshold of {threshold(bundle.review_threshold)}:",
+        "",
+        *_table(["", *PARTS], _confusion_rows(bundle)),
+        "",
+        "## Thresholds",
+        *_policy(bundle),
+        "",
+        *_table(
+            ["", "chosen in training", "now"],
+            [
+                ["review", threshold(bundle.review_threshold), threshold(review_threshold)],
+                ["block", threshold(bundle.block_threshold), threshold(block_threshold)],
+            ],
+        ),
+        "",
+        "## What it leans on",
+        *_leans_on(bundle),
+        "",
+        "## Limits",
+        f"- The test rows have {frauds:,} frauds: every figure is as uncertain as its interval is wide.",
+        f"- {LIMIT_OF_PROTOCOL.get(protocol, 'Figures are of the rows above only.')}",
+        "- Fraud changes, and so do customers. The reference for drift is in the bundle; watch it.",
+        "- The data names no groups of people: nobody has measured whether the model treats them alike.",
+        "- A row is judged by its label. A fraud that nobody reported counts as legitimate.",
+        "",
+        "## Lineage",
+        *[f"- {title}: {text}" for title, text in lineage(bundle)],
+        f"- Parent (the champion at the time): {parent or 'none, or not recorded'}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _metric_rows(bundle: Bundle) -> list[list[str]]:
+    titles = METRIC_NAMES | COST_METRIC_NAMES | CARD_METRIC_NAMES
+    return [
+        [
+            f"{title}, lower is better" if name in LOWER_IS_BETTER else title,
+            *(_figure(name, bundle.metrics[part].get(name)) for part in PARTS),
+        ]
+        for name, title in titles.items()
+        if name in bundle.metrics["test"]
+    ]
+
+
+def _figure(name: str, metric: Any) -> str:
+    if metric is None:
+        return "-"
+    if isinstance(metric, float):
+        return figure(name, metric)
+    low, high = metric["low"], metric["high"]
+    interval = "" if low is None else f" ({figure(name, low)} to {figure(name, high)})"
+    return f"{figure(name, metric['value'])}{interval}"
+
+
+def _policy(bundle: Bundle) -> list[str]:
+    """How the review threshold was chosen; older bundles had one way only."""
+    policy = bundle.description["policy"]
+    if bundle.description["split"]["protocol"] == "seed":
+        return ["The review threshold is the seed system's fixed one."]
+    ways = {
+        "precision": "the highest recall with a precision of at least {review_precision}",
+        "cost": "the lowest cost, where an alert costs {review_cost} and a missed fraud its amount",
+        "alerts_per_day": "the lowest threshold with at most {alerts_per_day} alerts a day",
+    }
+    chosen = ways[policy.get("choose", "precision")].format_map(policy)
+    return [f"The review threshold was chosen on validation rows: {chosen}."]
+
+
+def _confusion_rows(bundle: Bundle) -> list[list[str]]:
+    places = {"frauds caught": (1, 1), "frauds missed": (1, 0), "false alerts": (0, 1), "legitimate, no alert": (0, 0)}
+    return [
+        [title, *(f"{bundle.metrics[part]['confusion'][row][column]:,}" for part in PARTS)]
+        for title, (row, column) in places.items()
+    ]
+
+
+def _leans_on(bundle: Bundle) -> list[str]:
+    importance = bundle.description.get("importance")
+    if importance is None:
+        return ["Not measured: the bundle is older than the measurement."]
+    ranked = sorted(importance["features"].items(), key=lambda item: -item[1]["value"])[:LEANS_ON]
+    rows = [[name, f"{lost['value']:.4f}", f"{lost['low']:.4f} to {lost['high']:.4f}"] for name, lost in ranked]
+    return [
+        f"What AUPRC on validation rows loses when a feature's values are dealt out anew, the mean of "
+        f"{importance['repeats']} times. No causes, and features that tell the same stand in for each other.",
+        "",
+        *_table(["feature", "loss of AUPRC", "least to most"], rows),
+    ]
+
+
+def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]

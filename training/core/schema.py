@@ -1,0 +1,246 @@
+"""Dataset schemas: what a transaction looks like, declared once per dataset in `training/schemas/<name>.toml`.
+
+Ingest, the predict endpoint, its OpenAPI document, training and drift all read the same declaration.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections import Counter
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from training.core.exceptions import SchemaInvalid, SchemaNotFound, did_you_mean
+from training.core.features.declaration import Calendar, Entity, Velocity, check
+
+SCHEMAS_DIR = Path(__file__).parents[1] / "schemas"
+# A request may have these beside what its schema declares.
+TRANSACTION_ID, EVENT_TIME = "transaction_id", "event_time"
+EVENT_TIME_UNITS = ("s", "ms", "us", "ns")
+Declared = TypeVar("Declared")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One number of a request.
+
+    `minimum` and `maximum` are inclusive, in `unit`. With `model` the model takes it as it is.
+    """
+
+    name: str
+    unit: str
+    minimum: float
+    maximum: float
+    description: str
+    model: bool = True
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A dataset's declaration.
+
+    `features` are the numbers and `entities` the tokens of a request. `calendar` and `velocity` are features computed
+    from them. `amount` names the feature that holds the money, which has `amount_decimals`; `time` the feature that
+    holds the moment, or "event_time". `label` is the training column (1 fraud, 0 legitimate), never part of a request,
+    and `label_delay_days` how long after the transaction it is known. `past_days` is how far back the event time of a
+    request may lie. `card` names the entity that is blocked after a fraud.
+
+    Of a raw file, `source` maps our columns to those that have other names there; `event_time_unit` is what its event
+    times count since 1970, if they are numbers; and `event_time_format` their form, as `strptime` takes it, if they
+    are texts other than ISO 8601.
+    """
+
+    name: str
+    title: str
+    features: tuple[Field, ...]
+    amount: str
+    time: str
+    label: str
+    past_days: int
+    amount_decimals: int = 2
+    label_delay_days: float = 0.0
+    card: str = ""
+    entities: tuple[Entity, ...] = ()
+    calendar: tuple[Calendar, ...] = ()
+    velocity: tuple[Velocity, ...] = ()
+    source: dict[str, str] = field(default_factory=dict)
+    event_time_unit: str = ""
+    event_time_format: str = ""
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # that of everything would be computed anew for each look into a cache
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """The numbers of a request, in order."""
+        return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def entity_names(self) -> tuple[str, ...]:
+        return tuple(entity.name for entity in self.entities)
+
+    @cached_property
+    def derived(self) -> tuple[Calendar | Velocity, ...]:
+        """What is computed, in order."""
+        return (*self.calendar, *self.velocity)
+
+    @cached_property
+    def input_names(self) -> tuple[str, ...]:
+        """What the model takes, in order: numbers of the request, then what is computed."""
+        given = (feature.name for feature in self.features if feature.model)
+        return (*given, *(feature.name for feature in self.derived))
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """The model takes the numbers of a request as they are, and nothing is remembered of it."""
+        return self.input_names == self.feature_names and not self.entities
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether each stored row is a transaction of its own, by its id, however much it is like others."""
+        return self.time == EVENT_TIME
+
+    @cached_property
+    def amount_index(self) -> int:
+        """Where the amount stands among the numbers of a request."""
+        return self.feature_names.index(self.amount)
+
+    @property
+    def currency(self) -> str:
+        """The unit of the amount."""
+        return self.features[self.amount_index].unit
+
+    @property
+    def hash(self) -> str:
+        """SHA-256, as hex, of everything that a model or a client could notice."""
+        noticed = _declared(self)
+        for of_raw_file in ("source", "event_time_unit", "event_time_format"):
+            noticed.pop(of_raw_file, None)
+        return hashlib.sha256(json.dumps(noticed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def amount_minor(self, amounts: np.ndarray) -> np.ndarray:
+        """Amounts [n] float64 as whole minor units, [n] int64.
+
+        >>> load_schema("handbook").amount_minor(np.array([57.16]))
+        array([5716])
+        """
+        return np.rint(amounts * 10**self.amount_decimals).astype(np.int64)
+
+
+def _declared(declaration: Any) -> dict[str, Any]:
+    """A declaration as a dictionary. Defaults are left out, so that a new one changes no old schema's hash."""
+    said = {}
+    for part in fields(declaration):
+        value = getattr(declaration, part.name)
+        default = part.default_factory() if part.default_factory is not MISSING else part.default
+        if value != default:
+            said[part.name] = [_declared(one) for one in value] if isinstance(value, tuple) else value
+    return said
+
+
+# The tables of a schema's file that may stand there many times: what they are called in `Schema`, and what they make.
+LISTS: dict[str, tuple[str, type]] = {
+    "feature": ("features", Field),
+    "entity": ("entities", Entity),
+    "calendar": ("calendar", Calendar),
+    "velocity": ("velocity", Velocity),
+}
+
+
+@cache
+def schema_names() -> tuple[str, ...]:
+    return tuple(sorted(file.stem for file in SCHEMAS_DIR.glob("*.toml")))
+
+
+@cache
+def load_schema(name: str) -> Schema:
+    """Read a schema by name.
+
+    Raises:
+        SchemaNotFound: no file of that name in `training/schemas`.
+        SchemaInvalid: the file declares what makes no sense.
+    """
+    path = SCHEMAS_DIR / f"{name}.toml"
+    if path.parent != SCHEMAS_DIR or not path.is_file():
+        known = schema_names()
+        raise SchemaNotFound(
+            f"There is no schema {name!r}.{did_you_mean(name, known)} Known schemas: {', '.join(known)}."
+        )
+    try:
+        return parse_schema(name, path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise SchemaInvalid(f"Schema {name}: {path} is not written in UTF-8.") from error
+
+
+def parse_schema(name: str, text: str) -> Schema:
+    """Make a schema of the text of its file.
+
+    Raises:
+        SchemaInvalid: it is no TOML, misses or misspells something, or declares what makes no sense.
+    """
+    try:
+        declared = tomllib.loads(text)
+        lists: dict[str, Any] = {
+            field_name: tuple(_made(kind, table, f"[[{key}]] ") for table in declared.pop(key, []))
+            for key, (field_name, kind) in LISTS.items()
+        }
+        schema = _made(Schema, {"name": name} | lists | declared)
+        _check(schema)
+    except (tomllib.TOMLDecodeError, TypeError, SchemaInvalid) as error:
+        # A TypeError is of a value of another type, such as a number where a list is due.
+        raise SchemaInvalid(f"Schema {name}: {error}") from error
+    return schema
+
+
+def _made(kind: type[Declared], table: dict[str, Any], where: str = "") -> Declared:
+    parts = {part.name: part for part in fields(kind)}  # type: ignore[arg-type]  # mypy cannot bound it to dataclasses
+    where = f"{where}{table['name']}: " if where and "name" in table else where
+    for name in table.keys() - parts:
+        written = {part: key for key, (part, _) in LISTS.items()}
+        hint = did_you_mean(name, [written.get(part, part) for part in parts])
+        raise SchemaInvalid(f"{where}there is no {name}.{hint}")
+    missing = [
+        name
+        for name, part in parts.items()
+        if name not in table and part.default is MISSING and part.default_factory is MISSING
+    ]
+    if missing:
+        raise SchemaInvalid(f"{where}{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing")
+    return kind(**table)
+
+
+def _check(schema: Schema) -> None:
+    requested = (*schema.feature_names, *schema.entity_names)
+    names = (*requested, *(feature.name for feature in schema.derived), schema.label)
+    reserved = {TRANSACTION_ID, EVENT_TIME, "deadline_ms", "schema"}
+    for name, count in Counter(names).items():
+        if count > 1 or name in reserved:
+            raise SchemaInvalid(f"the name {name!r} is {'taken twice' if count > 1 else 'reserved'}")
+    if schema.amount not in schema.feature_names:
+        hint = did_you_mean(schema.amount, schema.feature_names)
+        raise SchemaInvalid(f"amount names no feature: {schema.amount!r}.{hint}")
+    if schema.card and schema.card not in schema.entity_names:
+        hint = did_you_mean(schema.card, schema.entity_names)
+        raise SchemaInvalid(f"card names no entity: {schema.card!r}.{hint}")
+    if schema.time not in (*schema.feature_names, EVENT_TIME):
+        hint = did_you_mean(schema.time, (*schema.feature_names, EVENT_TIME))
+        raise SchemaInvalid(f"time is a feature or event_time, not {schema.time!r}.{hint}")
+    if not schema.input_names:
+        raise SchemaInvalid("it declares nothing that a model could take")
+    for feature in schema.features:
+        if not feature.minimum < feature.maximum:
+            raise SchemaInvalid(f"{feature.name}: minimum is not below maximum")
+    if schema.derived and schema.time != EVENT_TIME:
+        raise SchemaInvalid('computed features need time = "event_time"')
+    if unknown := schema.source.keys() - {*requested, schema.label, TRANSACTION_ID, EVENT_TIME}:
+        hint = did_you_mean(min(unknown), {*names, TRANSACTION_ID, EVENT_TIME})
+        raise SchemaInvalid(f"source: no such column of ours: {', '.join(sorted(unknown))}.{hint}")
+    if schema.event_time_unit and schema.event_time_unit not in EVENT_TIME_UNITS:
+        raise SchemaInvalid(f"event_time_unit is one of {', '.join(EVENT_TIME_UNITS)}, not {schema.event_time_unit!r}")
+    if schema.event_time_unit and schema.event_time_format:
+        raise SchemaInvalid("event_time_unit is for numbers and event_time_format for texts: declare one")
+    check(schema.entities, schema.calendar, schema.velocity)

@@ -1,0 +1,192 @@
+"""Searching hyperparameters, on training and validation rows only.
+
+A study is a file to which every process that takes part adds lines: it can be stopped and taken up again, and machines
+that share the disk share the search. Method: tree-structured Parzen estimator (Bergstra, Bardenet, Bengio and Kégl,
+Algorithms for Hyper-Parameter Optimization, NIPS 2011), and trials that fall behind the median are given up.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from sklearn.metrics import average_precision_score
+
+from training.core import configuration, families, pipeline, stages
+from training.core.datasets.storage import Dataset
+from training.core.exceptions import ConfigurationError
+
+Overrides = dict[str, Any]
+# How often a trial says how far it has come, at most; each time is a line in the study.
+REPORTS = 20
+# So many epochs at least, before a trial can be given up.
+WARM_UP = 5
+
+
+class Between(NamedTuple):
+    """A number from `low` to `high`; with `log`, as often between 1 and 10 as between 10 and 100."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+# What is searched, by architecture: a range, or a list to choose from.
+SPACES: dict[str, dict[str, Between | list[Any]]] = {
+    "mlp": {
+        "model.units": [[32, 16], [64, 32], [128, 64], [256, 128], [512, 256]],
+        "model.dropout": Between(0.0, 0.6),
+        "model.learning_rate": Between(1e-4, 1e-2, log=True),
+        "model.batch_size": [256, 512, 1024, 2048, 4096],
+    },
+    "bag": {
+        "model.units": [[64, 32], [128, 64], [256, 128], [256, 256], [512, 256]],
+        "model.dropout": Between(0.0, 0.6),
+        "model.learning_rate": Between(1e-4, 1e-2, log=True),
+        "model.batch_size": [256, 512, 1024, 2048],
+        "model.bins": [8, 16, 32, 64],
+        "model.weight_decay": Between(1e-5, 0.3, log=True),
+        "model.legitimate_per_fraud": [5, 15, 50, 100, 200],
+    },
+    "xgboost": {
+        "xgboost.learning_rate": Between(0.02, 0.3, log=True),
+        "xgboost.depth": [3, 4, 5, 6, 7, 8, 9],
+        "xgboost.leaf_weight": Between(1e-3, 10.0, log=True),
+        "xgboost.row_share": Between(0.5, 1.0),
+        "xgboost.feature_share": Between(0.3, 1.0),
+        "xgboost.l2": Between(1e-2, 100.0, log=True),
+    },
+}
+
+
+def open_study(path: Path, config: pipeline.Config | None = None) -> optuna.Study:
+    """The study of a file: begun with a configuration, or taken up again.
+
+    Raises:
+        ConfigurationError: there is none and no configuration to begin with; it was begun with another configuration;
+            or nothing is known to be searched of the architecture.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if config is None and not path.is_file():
+        raise ConfigurationError(f"There is no study {path.stem}.")
+    if config is not None and config["model"]["architecture"] not in SPACES:
+        raise ConfigurationError(f"model.architecture must be one of {sorted(SPACES)} to be tuned.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        study_name=path.stem,
+        storage=JournalStorage(JournalFileBackend(str(path))),
+        direction="maximize",
+        pruner=optuna.pruners.MedianPruner(n_warmup_steps=WARM_UP),
+        load_if_exists=True,
+    )
+    begun_with = study.user_attrs.get("configuration")
+    if begun_with is None and config is not None:
+        study.set_user_attr("configuration", config)
+    elif config is not None and begun_with != config:
+        raise ConfigurationError(f"The study {path.stem} was begun with another configuration: choose another name.")
+    study.sampler = optuna.samplers.TPESampler(constant_liar=True)  # others may be at work on the same study
+    return study
+
+
+def run_trial(
+    study: optuna.Study,
+    dataset: Dataset,
+    *,
+    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, logs: None,
+) -> optuna.trial.FrozenTrial:
+    """Draw hyperparameters, train with them, and judge them by the AUPRC of validation rows. Test rows are put away
+    before anything is trained.
+
+    Raises:
+        ConfigurationError, DatasetError: see `pipeline.train`.
+    """
+    config: pipeline.Config = study.user_attrs["configuration"]
+    split = pipeline.split_rows(config["split"], dataset)
+    train, validation = dataset.rows(split.train), dataset.rows(split.validation)
+    trial = study.ask()
+    stages.enter(f"Trial {trial.number}: loading the model's library")
+    try:
+        chosen = with_overrides(config, draw(trial, config["model"]["architecture"]))
+        hyperparameters = families.hyperparameters(chosen)
+        every = max(1, hyperparameters["epochs"] // REPORTS)
+
+        def report(epoch: int, logs: dict[str, float]) -> None:
+            on_epoch(epoch, logs)
+            stages.enter(f"Trial {trial.number}: epoch {epoch}, AUPRC {logs['val_auprc']:.4f}")
+            if epoch % every == 0:
+                trial.report(logs["val_auprc"], epoch)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+        family = families.family_of(hyperparameters["architecture"])
+        fitted = family.fit(
+            architecture=hyperparameters["architecture"],
+            hyperparameters=hyperparameters,
+            train=train,
+            validation=validation,
+            seed=hyperparameters["seed"],
+            on_epoch=report,
+        )
+        scores = family.restore(hyperparameters["architecture"], hyperparameters, fitted.files).score(
+            validation[0].astype(np.float32)
+        )
+    except optuna.TrialPruned:
+        return study.tell(trial, state=TrialState.PRUNED)
+    except BaseException:
+        study.tell(trial, state=TrialState.FAIL)
+        raise
+    return study.tell(trial, float(average_precision_score(validation[1], scores)))
+
+
+def draw(trial: optuna.Trial, architecture: str) -> Overrides:
+    """Hyperparameters of a trial, as overrides of the configuration."""
+    overrides: Overrides = {}
+    for name, space in SPACES[architecture].items():
+        if isinstance(space, Between):
+            overrides[name] = trial.suggest_float(name, space.low, space.high, log=space.log)
+        else:
+            # A study keeps plain values only: lists travel as JSON.
+            overrides[name] = json.loads(trial.suggest_categorical(name, [json.dumps(item) for item in space]))
+    return overrides
+
+
+def best(study: optuna.Study) -> pipeline.Config:
+    """The configuration of the best trial.
+
+    Raises:
+        ConfigurationError: no trial has been finished.
+    """
+    if not done(study):
+        raise ConfigurationError(f"No trial of the study {study.study_name} has been finished.")
+    config: pipeline.Config = study.user_attrs["configuration"]
+    return with_overrides(config, draw(optuna.trial.FixedTrial(study.best_params), config["model"]["architecture"]))  # type: ignore[arg-type]
+
+
+def done(study: optuna.Study) -> int:
+    """How many trials have been finished or given up because others were better."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+
+
+def with_overrides(config: pipeline.Config, overrides: Overrides) -> pipeline.Config:
+    changed = {section: dict(keys) for section, keys in config.items()}
+    for name, value in overrides.items():
+        section, key = name.split(".")
+        changed[section][key] = value
+    return changed
+
+
+def as_toml(config: pipeline.Config) -> str:
+    """What differs from the shipped values, for `train --config`."""
+    shipped = configuration.read()
+    lines = []
+    for section, keys in config.items():
+        differing = {key: value for key, value in keys.items() if value != shipped[section][key]}
+        if differing:
+            # Of strings, numbers, lists and booleans, JSON is TOML.
+            lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in differing.items()), ""]
+    return "\n".join(lines)
