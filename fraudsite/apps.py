@@ -12,7 +12,7 @@ from fraudsite import env
 @checks.register
 def misspelt_settings(**_: Any) -> list[checks.CheckMessage]:
     """Variables of the environment that look like one of ours and are none."""
-    return [checks.Warning(said, id="fraudsite.W001") for said in env.misspelt(os.environ)]
+    return [checks.Warning(message, id="fraudsite.W001") for message in env.misspelt(os.environ)]
 
 
 class FraudsiteConfig(AppConfig):

@@ -24,7 +24,7 @@ from fraudsite.middleware import RequestIdMiddleware
 from scoring.api import refusals
 
 
-class PromptHandler:
+class RealtimeHandler:
     """Serves the predict calls, whose view never blocks the loop.
 
     Of Django's middleware they pass the request's id, the check of the host, and what SecurityMiddleware does, whose
@@ -33,7 +33,7 @@ class PromptHandler:
     """
 
     def __init__(self) -> None:
-        self._views = {path: resolve(path, "scoring.urls").func for path in settings.PROMPT_PATHS}
+        self._views = {path: resolve(path, "scoring.urls").func for path in settings.REALTIME_PATHS}
         self._identify = RequestIdMiddleware(lambda request: HttpResponse())
         self._secure = SecurityMiddleware(lambda request: HttpResponse())
         self._security_headers: dict[bool, list[tuple[bytes, bytes]]] = {}
@@ -98,7 +98,7 @@ def _in_wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     return wsgi.application(environ, start_response)
 
 
-prompt = PromptHandler()
+realtime = RealtimeHandler()
 everything_else: Any = WSGIMiddleware(cast(Any, _in_wsgi), workers=settings.WEB_THREADS)
 
 
@@ -108,8 +108,8 @@ _in_threads: set[asyncio.Future[None]] = set()
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
-    elif scope["type"] == "http" and prompt.serves(scope["path"]):
-        await prompt(scope, receive, send)
+    elif scope["type"] == "http" and realtime.serves(scope["path"]):
+        await realtime(scope, receive, send)
     else:
         await _in_thread(scope, receive, send)
 

@@ -27,10 +27,10 @@ def main(arguments: list[str]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        said = None if TRACEBACK in arguments else explained(error)
-        if said is None:
+        message = None if TRACEBACK in arguments else explained(error)
+        if message is None:
             raise
-        sys.exit(said)
+        sys.exit(message)
 
 
 def explained(error: BaseException) -> str | None:
@@ -67,8 +67,8 @@ def _of_a_file(error: BaseException) -> str | None:
 
 
 def _line(error: BaseException) -> str:
-    said = " ".join(str(error).split())
-    return said if said.endswith((".", "?")) else f"{said}."
+    message = " ".join(str(error).split())
+    return message if message.endswith((".", "?")) else f"{message}."
 
 
 def _refuse(parser: CommandParser, message: str) -> NoReturn:

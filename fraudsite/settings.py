@@ -82,7 +82,7 @@ MACHINE_MIDDLEWARE = [
     "fraudsite.middleware.HostMiddleware",
 ]
 MACHINE_PATHS = ("/predict", "/api/v1/predict")
-PROMPT_PATHS = ("/predict", "/predict/", "/api/v1/predict", "/api/v1/predict/")
+REALTIME_PATHS = ("/predict", "/predict/", "/api/v1/predict", "/api/v1/predict/")
 # Whoever watches this process calls it by its address, and without TLS: these alone are answered whatever the Host.
 PROBE_PATHS = ("/healthz", "/readyz", "/metrics")
 
@@ -245,7 +245,7 @@ METRICS_TOKEN = secret("METRICS_TOKEN", None)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["scoring.api.authentication.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "scoring.api.negotiation.PromptNegotiation",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "scoring.api.negotiation.FastNegotiation",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "scoring.api.problems.problem_response",

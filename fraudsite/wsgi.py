@@ -16,7 +16,7 @@ pages = get_wsgi_application()
 
 class MachineHandler(WSGIHandler):
     """Serves the other calls of machines: lists of transactions, and what became of one. Predict calls have
-    `fraudsite.asgi.PromptHandler`.
+    `fraudsite.asgi.RealtimeHandler`.
 
     Machines have keys in place of sessions, cookies and forms, so the middleware that pages need and the signals around
     a request are left out. What the signals tidy up, database connections, is tidied up here: few calls open one.

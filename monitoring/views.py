@@ -15,7 +15,7 @@ from monitoring import shadow_reports as shadows
 from monitoring.access import is_staff
 from monitoring.dashboard import NAME
 from monitoring.metrics import exposition
-from scoring.pages.display import amount_of, label_badge
+from scoring.pages.display import amount_of, fraud_badge
 from scoring.worker import workers
 from training.core.figures import score, threshold
 from training.models import ModelVersion, Stage
@@ -61,7 +61,7 @@ def at_work(request: HttpRequest, version: str) -> HttpResponse:
                 amount_of(row.schema, each.amount),
                 score(each.decided),
                 score(each.shadow),
-                label_badge(each.is_fraud),
+                fraud_badge(each.is_fraud),
             )
             for each in comparison.apart
         ]

@@ -10,12 +10,12 @@ from scoring.clients import admin as clients_admin  # noqa: F401  # registered b
 from scoring.models import Fallback, Pending, Prediction, Transaction
 from scoring.pages.columns import AnswerColumns, TransactionColumns
 from scoring.pages.display import (
+    answer_badge,
     field_table,
     link,
     money,
     reason_list,
     score_meter,
-    told_badge,
     waiting,
 )
 from scoring.pages.read_only import ReadOnlyAdmin
@@ -28,7 +28,7 @@ from training.core.schema import schema_names
 
 
 class SchemaFilter(admin.SimpleListFilter):
-    """Offers the schemas that there are: to look for those of the rows, Django would read the whole table."""
+    """Offers the declared schemas. Django's own filter would read the whole table to find those of the rows."""
 
     title = parameter_name = "schema"
 
@@ -85,7 +85,7 @@ class TransactionAdmin(TransactionSearch, CorrectableAdmin):
     def decision(self, transaction: Transaction) -> SafeString | str:
         if hasattr(transaction, "pending") and not hasattr(transaction, "fallback"):
             return waiting(transaction.pending)
-        return told_badge(transaction)
+        return answer_badge(transaction)
 
     @admin.display(description="Fallback")
     def fallback_link(self, transaction: Transaction) -> SafeString:

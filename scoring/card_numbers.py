@@ -1,8 +1,8 @@
-"""Finds payment card numbers in what a client sends, however they are written.
+"""Finds payment card numbers in text, however they are written.
 
-A card number begins as one of an issuer does, has one of the lengths that this issuer gives, and ends with the check
-digit of Luhn. Much that is no card number has all three by chance, so UUIDs, digests and times are recognised as what
-they are and left alone, and digits that stand in groups count only as groups in which cards are written.
+A card number has the first digits and the length of an issuer's numbers, and a valid Luhn check digit. Other digits
+meet all three by chance, so UUIDs, digests and times are recognised and skipped, and digits in groups count only if
+the groups are those in which cards are written.
 """
 
 import re
@@ -13,7 +13,7 @@ from operator import getitem
 from uuid import RFC_4122, UUID
 
 SHORTEST = 12
-# First digits of an issuer's numbers, and how many digits these have. Where two would do, the first holds.
+# The first digits of an issuer's numbers, and their lengths. If two issuers match, the first one counts.
 ISSUERS = {
     "visa": (r"4", (13, 16, 19)),
     "mastercard": (r"5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720", (16,)),
@@ -33,13 +33,13 @@ ISSUERS = {
 _BEGINNING = re.compile("(?=" + "|".join(f"(?P<{name}>{first})" for name, (first, _) in ISSUERS.items()) + ")")
 # Groups of digits in which cards are written; also even groups, the last of which may be shorter.
 GROUPINGS = {(4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4), (4, 3, 3, 3), (4, 4, 5)}
-# In other groups only these lengths are believed, and no two groups of 7, in which order numbers are written.
+# In other groups only these lengths count, and never two groups of 7, which are order numbers.
 LENGTHS_IN_ANY_GROUPS = (14, 15, 16, 19)
-DASHES_AMONG_LETTERS = "ーㅡ一"  # of Japanese, Korean and Chinese
-# Among further digits a number of 12 or 13 would be found everywhere.
+DASHES_AMONG_LETTERS = "ーㅡ一"  # Japanese, Korean and Chinese
+# Inside longer runs of digits, numbers of 12 or 13 digits would be found everywhere.
 SHORTEST_AMONG_DIGITS = 14
 
-# ISO/IEC 7812-1, annex B: every other digit counts double, as the sum of its own digits, and the last one once.
+# ISO/IEC 7812-1, annex B: every second digit from the right is doubled, and counts as the sum of its digits.
 _ONCE, _DOUBLE = range(10), (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 _LUHN = (_DOUBLE, _ONCE), (_ONCE, _DOUBLE)  # for numbers that end at an even place, and at an odd one
 _NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
@@ -48,13 +48,13 @@ _RUN = re.compile(r"[0-9]+")
 _UUID_AS_NUMBER = re.compile(r"(?<![0-9])[0-9]{37,39}(?![0-9])")
 _MONTH, _DAY = "(?:0[1-9]|1[0-2])", "(?:0[1-9]|[12][0-9]|3[01])"
 _NO_CARD = re.compile(
-    # A UUID. It and a digest have letters: digits alone could be cards.
+    # A UUID with at least one letter, as digits alone could be cards.
     r"(?=[0-9_-]{0,35}[a-f])[0-9a-f]{8}(?:[_-][0-9a-f]{4}){3}[_-][0-9a-f]{12}"
     # A digest, or a UUID without its dashes.
     r"|(?<![0-9a-f])(?=(?:[0-9]*[a-f]){4})[0-9a-f]{32,}"
-    # A day, but for one at the end of what may be a card's groups.
+    # A date, except at the end of digits that may be a card's groups.
     rf"|(?<![0-9])(?<![0-9][-/._ ])(?:19|20)[0-9]{{2}}(?P<between>[-/._ ]){_MONTH}(?P=between){_DAY}"
-    # A day without dashes, and as many digits after it as a time or a counter has.
+    # A date without dashes, followed by at most as many digits as a time or a counter has.
     rf"|(?<![0-9])(?:19|20)[0-9]{{2}}{_MONTH}{_DAY}[0-9]{{0,12}}(?![0-9])"
     # A time of day, with its offset.
     r"|(?<![0-9:])[012][0-9]:[0-5][0-9](?::[0-5][0-9](?:[.,][0-9]+)?)?(?: ?[+-][0-9]{2}:?[0-9]{2})?(?![0-9:])"
@@ -77,12 +77,11 @@ def holds_card_number(text: str) -> bool:
     if len(text) < SHORTEST or len(text.encode("utf-8", "replace").translate(None, _NO_DIGITS)) < SHORTEST:
         return False
     text = _NO_CARD.sub("x", _UUID_AS_NUMBER.sub(lambda found: "x" if _is_uuid(found[0]) else found[0], text))
-    return any(_holds_one(_RUN.findall(joined[0])) for joined in _JOINED.finditer(text))
+    return any(_holds_number(_RUN.findall(joined[0])) for joined in _JOINED.finditer(text))
 
 
 def _plain(character: str) -> str:
-    """The ASCII digit that another script's digit stands for, a dash for a letter that is written as one, or the
-    character as it is."""
+    """The ASCII digit for a digit of another script, a dash for a letter that is used as one, else the character."""
     digit = unicodedata.digit(character, None)
     if digit is not None:
         return str(digit)
@@ -94,8 +93,8 @@ def _is_uuid(digits: str) -> bool:
     return number < 1 << 128 and UUID(int=number).variant == RFC_4122 and UUID(int=number).version in range(1, 9)
 
 
-def _holds_one(groups: list[str]) -> bool:
-    """Whether digits that stand in these groups, with no letter between them, hold a card number."""
+def _holds_number(groups: list[str]) -> bool:
+    """Whether these groups of digits, with no letter between them, hold a card number."""
     digits = "".join(groups)
     bounds = list(accumulate(map(len, groups), initial=0))
     sums = [list(accumulate(map(getitem, cycle(values), map(int, digits)), initial=0)) for values in _LUHN]
@@ -111,7 +110,7 @@ def _holds_one(groups: list[str]) -> bool:
 
 
 def _stand_as_in_cards(bounds: list[int], start: int, end: int) -> bool:
-    """Whether the digits from `start` to `end` are grouped like a card's. `bounds` are where groups begin and end."""
+    """Whether the digits from `start` to `end` are grouped like a card's. `bounds` are the groups' bounds."""
     first, last = bisect_right(bounds, start) - 1, bisect_left(bounds, end)
     sizes = tuple(after - before for before, after in pairwise([start, *bounds[first + 1 : last], end]))
     is_whole = bounds[first] == start and bounds[last] == end

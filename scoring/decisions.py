@@ -1,4 +1,4 @@
-"""From a score to a decision. Pure: no database, no clock, no settings."""
+"""Turns a score into a decision. Pure: no database, no clock, no settings."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class FallbackRules:
-    """What is decided while no model can be asked: never to block, and large amounts never without a person."""
+    """The rules of a fallback, while no model can score: large amounts are reviewed, and nothing is blocked."""
 
     review_amount: float
 

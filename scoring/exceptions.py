@@ -1,4 +1,4 @@
-"""What can go wrong with a request. A class is one answer: its status, title and, as the detail, its docstring."""
+"""The errors of a request. Each class defines an answer: its status, its title and, as the detail, its docstring."""
 
 from dataclasses import dataclass
 
@@ -92,10 +92,10 @@ class SchemaWithoutChampion(ScorerUnavailable):
     retry_after = False
 
     def __init__(self) -> None:
-        told = (
+        message = (
             "This schema has no champion, the model that decides; nothing was acknowledged. An operator promotes one."
         )
-        super().__init__(told, reason="worker")
+        super().__init__(message, reason="worker")
 
 
 class DatabaseUnavailable(RequestRefused):
@@ -119,7 +119,7 @@ class ReasonMissing(FraudsiteError):
 
 
 class LabelledMeanwhile(FraudsiteError):
-    """Somebody labelled it meanwhile. Nothing was changed: look at what was said, and decide again."""
+    """Somebody labelled it meanwhile. Nothing was changed: look at the new label, and decide again."""
 
 
 class UndoRefused(FraudsiteError):

@@ -1,8 +1,8 @@
-"""Micro-batching: the concurrent requests of a web process travel to a worker as one Celery message.
+"""Micro-batching: the gateway sends the concurrent requests of a web process to a worker as one Celery message.
 
-A request that finds the line idle leaves at once; while a batch is under way the next one gathers, and no timer keeps
-it, so batches grow exactly when the load does. Only a batch that takes unusually long, as one that died with its worker
-does, has the next one leave beside it.
+If no batch is under way, a request is sent at once. While one is under way, further requests gather in the next batch,
+which leaves as soon as the reply arrives: there is no timer, and batches grow with the load. If a batch takes unusually
+long, for example because its worker died, the next one is sent without waiting for it.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ logger = logging.getLogger(__name__)
 
 
 class Waiting:
-    """A thread that waits for the outcomes of its submissions; without any it asks for a sign of life.
+    """Lets a thread wait for the outcomes of its submissions. Without submissions it is a ping.
 
-    A lock is the cheapest thing of Python's that one thread can wait on and another can end.
+    A lock is the cheapest way in Python for one thread to wait for another.
     """
 
     __slots__ = ("_ended", "_settled", "deadline", "submissions")
@@ -67,7 +67,7 @@ class Waiting:
 
 
 class Awaiting(Waiting):
-    """The same for a coroutine."""
+    """Lets a coroutine wait for the outcomes of its submissions."""
 
     __slots__ = ("_future", "loop")
 
@@ -77,7 +77,7 @@ class Awaiting(Waiting):
         self._future = self.loop.create_future()
 
     def wake(self) -> None:
-        """To be called on the loop."""
+        """Call this on the event loop."""
         if not self._future.done():
             self._future.set_result(None)
 
@@ -91,18 +91,18 @@ class Awaiting(Waiting):
 
 
 def _wake_all(waiting: Iterable[Waiting]) -> None:
-    """Wake each; those on an event loop by one call, as every such call wakes the loop's thread."""
-    for loop, those in groupby(waiting, key=lambda one: getattr(one, "loop", None)):
+    """Wake all waiters. Those of one event loop are woken by one call, as each call wakes the loop's thread."""
+    for loop, those in groupby(waiting, key=lambda waiter: getattr(waiter, "loop", None)):
         if loop is None:
             _wake_each(those)
         else:
-            with suppress(RuntimeError):  # the loop has ended, and nobody waits there any more
+            with suppress(RuntimeError):  # the loop has ended, and with it its waiters
                 loop.call_soon_threadsafe(_wake_each, list(those))
 
 
 def _wake_each(waiting: Iterable[Waiting]) -> None:
-    for one in waiting:
-        one.wake()
+    for waiter in waiting:
+        waiter.wake()
 
 
 @dataclass
@@ -115,7 +115,7 @@ class Batch:
 
 
 class Gateway:
-    """The line of one process to the workers of one queue: a thread that sends, a thread that receives."""
+    """Connects one web process with the workers of one queue, by a thread that sends and a thread that receives."""
 
     def __init__(
         self, queue: str, *, line_limit: int, batch_limit: int, batches_under_way: int, patience_ms: int
@@ -135,7 +135,7 @@ class Gateway:
     async def ask(self, submissions: Sequence[Submission]) -> list[Outcome]:
         """Have submissions scored and stored, and await their outcomes until the last of their deadlines.
 
-        They travel together; the caller keeps them to `batch_limit` at most.
+        They are sent in one batch, so the caller gives at most `batch_limit`.
 
         Raises:
             Overloaded: `line_limit` requests are waiting already.
@@ -148,7 +148,7 @@ class Gateway:
         return await waiting.outcomes()
 
     def join(self, submissions: Sequence[Submission]) -> Waiting:
-        """Like `ask` for a thread, which calls `wait` when it likes."""
+        """Like `ask`, for a thread: it sends the submissions, and `wait` of the result waits for the outcomes."""
         self._refuse_more_than_fits()
         waiting = Waiting(submissions, _deadline_of(submissions))
         self._line.put(waiting)
@@ -201,9 +201,9 @@ class Gateway:
                 self._send(batch, now)
 
     def _wait_for_room(self) -> None:
-        """Return once no batch is under way but slow ones, and fewer of them than `batches_under_way`.
+        """Return once all batches under way are slow, and there are fewer of them than `batches_under_way`.
 
-        Those that nobody answered are forgotten.
+        Batches without a reply are forgotten after a while.
         """
         with self._room:
             while True:
@@ -223,7 +223,8 @@ class Gateway:
 
     def _send(self, line: list[Waiting], now: float) -> None:
         batch_id = str(uuid_utils.uuid7())
-        # Even a batch that nobody waits for any more gets its reply, or impatient clients would look like dead workers.
+        # A batch whose clients no longer wait still awaits its reply: otherwise impatient clients would look like dead
+        # workers.
         expires_s = max(self._patience_s, max(waiting.deadline for waiting in line) - now)
         with self._room:
             self._under_way[batch_id] = Batch(line, now + settings.GATEWAY_SLOW_MS / 1000, now + expires_s)
@@ -234,7 +235,7 @@ class Gateway:
                 queue=self._queue,
                 expires=expires_s,
                 retry=False,
-                argsrepr="…",  # or Celery writes the whole batch out once more, for logs and monitors
+                argsrepr="…",  # otherwise Celery formats the whole batch again, for logs and monitors
             )
         except Exception as error:  # this thread serves every request of the process: it must outlive any fault
             expected = isinstance(error, OperationalError | redis.RedisError | OSError)
@@ -250,7 +251,7 @@ class Gateway:
                 if not self._closed.wait(0.5):
                     logger.warning("Waiting for Redis: %s", error)
                 continue
-            except msgspec.MsgspecError as error:  # of a worker of another version; who waits for it is told in time
+            except msgspec.MsgspecError as error:  # from a worker of another version; its callers time out
                 logger.error("A worker's reply cannot be read: %s", error)
                 continue
             if reply:
@@ -295,7 +296,7 @@ os.register_at_fork(after_in_child=_started.clear)  # threads do not survive a f
 
 
 def realtime() -> Gateway:
-    """This process's line to the realtime workers, started at its first request."""
+    """This process's gateway to the realtime workers, started at its first request."""
     return _started.get(settings.REALTIME_QUEUE) or _start(
         settings.REALTIME_QUEUE,
         line_limit=settings.GATEWAY_QUEUE_LIMIT,
@@ -305,7 +306,7 @@ def realtime() -> Gateway:
 
 
 def bulk() -> Gateway:
-    """This process's line to the bulk workers, for calls with many transactions."""
+    """This process's gateway to the bulk workers, for calls with many transactions."""
     return _started.get(settings.BULK_QUEUE) or _start(
         settings.BULK_QUEUE,
         line_limit=settings.BATCH_QUEUE_LIMIT,

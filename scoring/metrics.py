@@ -1,4 +1,4 @@
-"""What the realtime path tells Prometheus. Stages are measured where they happen and observed in the web process."""
+"""Prometheus metrics of the realtime path. Workers measure the stages, and the web process observes them."""
 
 import time
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ REQUESTS = Histogram(
 )
 STAGES = Histogram(
     "fraudsite_stage_seconds",
-    "Where a transaction's time goes. queue: arrival to a worker's start on it. Of its whole batch: features, model, "
-    "storage, and reply, from the worker's word to the web process's hearing it.",
+    "Where a transaction's time goes. queue: from its arrival to the start of a worker on it. For its whole batch: "
+    "features, model, storage, and reply: from the worker's sending to the web process's receiving.",
     ["queue", "stage"],
     buckets=BUCKETS_S,
 )

@@ -19,7 +19,7 @@ class Client(models.Model):
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    # What DRF's IsAuthenticated asks of whoever is behind a request.
+    # DRF's IsAuthenticated reads this of a request's user.
     is_authenticated = True
 
     def __str__(self) -> str:
@@ -27,9 +27,9 @@ class Client(models.Model):
 
 
 class ApiKey(models.Model):
-    """A client's key: `prefix` to recognise it by, SHA-256 of the whole to check it against.
+    """A client's key. `prefix` is shown to recognise it; `digest` is the SHA-256 of the whole key.
 
-    The key has 256 random bits, so a fast hash is as safe as a slow one and does not tax each request.
+    The key has 256 random bits, so a fast hash is as safe as a slow one, and cheap enough for each request.
     """
 
     client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="keys")
@@ -56,15 +56,15 @@ class ApiKey(models.Model):
 
 
 class Transaction(models.Model):
-    """What a client posted, as it was posted. Insert-only.
+    """A transaction as the client posted it. Insert-only.
 
-    `fields` are the schema's features by name, `tokens` what stands for its entities, by name; null where it has none.
-    `body_sha256` tells a repeat of the same body from another transaction under the same id. `sequence` is the
-    transaction's place in the order of arrival, which it shares with labels: docs/features.md. It is null for schemas
-    that compute nothing, and until a transaction that is scored later has passed the histories.
+    `fields` are the schema's features by name. `tokens` are the tokens of its entities by name; null if it has none.
+    `body_sha256` tells a repeat of the same body from another transaction with the same id. `sequence` is the place in
+    the order of arrival of transactions and labels: docs/features.md. It is null for schemas without computed features,
+    and until a transaction that is scored later has entered the histories.
 
     Here and in `Prediction` the database checks no foreign key: the checks were two fifths of the cost of an insert,
-    both rows are written by one statement, and what they refer to is never deleted (PROTECT).
+    one statement writes both rows, and the rows that they refer to are never deleted (PROTECT).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -96,13 +96,13 @@ class Transaction(models.Model):
 
 
 class Prediction(models.Model):
-    """What a model said of a transaction, and what was decided. Insert-only.
+    """The score of a transaction, and the decision that followed from it. Insert-only.
 
-    `fraud_score` lies in [0, 1], higher is riskier. `threshold` is the review threshold that held then. `latency_ms`
-    runs from the arrival of the request to the moment before the commit; of it, `queue_ms` passed before a worker took
-    the transaction, `features_ms` while its batch's features were made and `model_ms` while the model scored the batch.
-    `reasons` is a list of `{"feature", "contribution"}`, alerts only, strongest first. `derived` are the computed
-    features by name, as the model saw them before they became float32; null for schemas that compute nothing.
+    `fraud_score` lies in [0, 1], higher is riskier. `threshold` is the review threshold at the time. `latency_ms` is
+    measured from the arrival of the request to just before the commit. Parts of it are `queue_ms`, until a worker took
+    the transaction, `features_ms`, while its batch's features were computed, and `model_ms`, while the model scored the
+    batch. `reasons` is a list of `{"feature", "contribution"}`, strongest first; only alerts have any. `derived` are
+    the computed features by name, as float64; null for schemas without computed features.
     """
 
     transaction = models.OneToOneField(Transaction, primary_key=True, on_delete=models.CASCADE, db_constraint=False)
@@ -136,11 +136,11 @@ class Prediction(models.Model):
 
 
 class History(models.Model):
-    """What is remembered of a card, a terminal or another entity: its latest events, as `training.core.features.replay`
-    keeps them. Written in the database transaction that stores what it has seen, so neither is ahead of the other.
+    """The latest events of an entity (a card, a terminal), in the format of `training.core.features.replay`.
 
-    `last_sequence` is the largest place in the order of arrival among what it has seen; 0 if it has seen nothing.
-    `token` stands for schema, entity and value.
+    A history is written in the same database transaction as the transactions and labels that it includes.
+    `last_sequence` is the largest sequence among these; 0 if there are none. `token` identifies schema, entity and
+    value.
     """
 
     token = models.CharField(max_length=32, primary_key=True)
@@ -158,9 +158,9 @@ class History(models.Model):
 
 
 class Fallback(models.Model):
-    """What we answered about a transaction while no worker could score it. Insert-only; the score follows.
+    """A decision by rules about a transaction that no worker could score in time. Insert-only; the score follows.
 
-    `reason` says what was wrong, as the `degraded` field of the answer did.
+    `reason` is the `degraded` field of the answer.
     """
 
     class Reason(models.TextChoices):
@@ -186,12 +186,12 @@ class Fallback(models.Model):
 class Pending(models.Model):
     """A stored transaction that waits for its score: accepted for later, or answered by a fallback.
 
-    The row is written with the transaction and deleted with the prediction, so nothing that the message broker loses
-    is forgotten. After `PENDING_ATTEMPTS_LIMIT` attempts it is left alone, for a person to look at.
+    The row is inserted with the transaction and deleted with the prediction, so a message that the broker loses does
+    no harm. After `PENDING_ATTEMPTS_LIMIT` attempts it is set aside, for a person to look at.
 
-    Only what may be the fault of the row counts among `attempts`: it was scored alone, and failed or took its worker
-    along. `suspect` says that a worker began to score its batch and has not come back; such rows are scored alone.
-    `sent` is how often it was sent again, for whatever reason, and says how long to wait before the next time.
+    `attempts` counts only failures that the row may have caused: it was scored alone, and failed or killed its worker.
+    `suspect` says that a worker began to score its batch and has not finished; suspects are scored alone. `sent` is how
+    often it was sent again, for any reason; the wait before the next time depends on it.
     """
 
     transaction = models.OneToOneField(Transaction, primary_key=True, on_delete=models.CASCADE)
@@ -221,14 +221,14 @@ class Review(models.Model):
 
     prediction = models.OneToOneField(Prediction, primary_key=True, on_delete=models.CASCADE)
     state = models.CharField(max_length=12, choices=State.choices, default=State.OPEN)
-    # Copied from the prediction, so that the queue is one index scan however long the history grows.
+    # Copied from the prediction, so that the queue is one index scan however many predictions there are.
     fraud_score = models.FloatField()
     opened_at = models.DateTimeField(default=timezone.now)
     closed_at = models.DateTimeField(null=True, blank=True)
     reviewer = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="reviews"
     )
-    # Who is at it: `scoring.reviews.claims`.
+    # Who works on it: see `scoring.reviews.queue`.
     claimed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, editable=False, on_delete=models.SET_NULL, related_name="+", db_index=False
     )
@@ -250,12 +250,12 @@ class Review(models.Model):
 
 
 class Label(models.Model):
-    """Somebody's word on whether a transaction was fraud. Never changed: a later word is a new row, and the latest
-    counts. One whose `is_fraud` is null takes back what was said before.
+    """Whether a transaction was fraud, by somebody's judgement. Never changed: a later label is a new row, and the
+    latest counts. A label whose `is_fraud` is null takes the earlier ones back.
 
-    `sequence` is its place in the order of arrival, where the transaction has one: from there on, computed features
-    of later transactions know of it. `act` is shared by what one click labelled, and `review_before` is what the
-    review was before it: with them it can be undone.
+    `sequence` is its place in the order of arrival, if the transaction has one: computed features of transactions after
+    it use the label. The labels of one click share an `act`, and `review_before` is the state of the review before it;
+    undoing needs both.
     """
 
     class Source(models.TextChoices):
@@ -264,7 +264,7 @@ class Label(models.Model):
         IMPORT = "import", "Import"
 
     transaction = models.ForeignKey(Transaction, on_delete=models.CASCADE, related_name="labels")
-    # Words for the filter and every place that shows the value: fraud is no success, so a tick would mislead.
+    # The choices name the values, as Django would show a tick for fraud, which looks like success.
     is_fraud = models.BooleanField(
         "label", null=True, choices=[(True, "Fraud"), (False, "Legitimate"), (None, "Taken back")]
     )
@@ -286,7 +286,7 @@ class Label(models.Model):
 
 
 class RefusalCount(models.Model):
-    """Calls of one minute that were refused in one way, and rows of lists. `kind` is the title of the problem."""
+    """How many calls, and rows of lists, were refused in one minute in one way. `kind` is the title of the problem."""
 
     minute = models.DateTimeField()
     status = models.PositiveSmallIntegerField()
@@ -303,9 +303,9 @@ class RefusalCount(models.Model):
 
 
 class ShadowScore(models.Model):
-    """What a shadow would have said of a transaction. Insert-only, written some seconds after the answer.
+    """The score that a shadow gives to a transaction. Insert-only, written some seconds after the answer.
 
-    `created_at` is that of the prediction which it stands beside.
+    `created_at` is that of the champion's prediction.
     """
 
     transaction = models.ForeignKey(
@@ -328,7 +328,7 @@ class ShadowScore(models.Model):
 
 
 class ShadowProgress(models.Model):
-    """Up to which moment of the traffic a shadow has scored along."""
+    """The moment until which a shadow has scored the traffic."""
 
     model_version = models.OneToOneField(ModelVersion, primary_key=True, on_delete=models.CASCADE, related_name="+")
     scored_until = models.DateTimeField()

@@ -1,4 +1,4 @@
-"""Traffic for a running Fraudsite: rows that no model was trained on, over real HTTP, at the pace of real customers."""
+"""Simulated traffic: posts rows that no model was trained on to a running Fraudsite, at a real pace, over HTTP."""
 
 import heapq
 import threading
@@ -19,14 +19,14 @@ from training.core.exceptions import FraudsiteError
 from training.core.schema import EVENT_TIME, Schema
 
 RETRY_LIMIT = 3
-PATIENCE_S = 0.2  # how long a pause may last until it is seen that the time is up, or a label due
+PATIENCE_S = 0.2  # the longest pause between two checks whether the time is up or a label is due
 WEEK = pd.Timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Call:
-    """A transaction to post, `due_s` seconds after the first moment; its label is known `label_due_s` seconds after it,
-    or never."""
+    """A transaction to post `due_s` seconds after the start. Its label becomes known `label_due_s` seconds after the
+    start; None means never."""
 
     due_s: float
     payload: dict[str, Any]
@@ -43,7 +43,7 @@ def drawn(
     fraud_rate: float | None,
     seed: int | None,
 ) -> Iterator[Call]:
-    """Rows drawn at random, at random moments: `rate_per_s` on average (a Poisson process), without end.
+    """Draw rows at random, without end, at `rate_per_s` on average (a Poisson process).
 
     `features` are [n, f] in the order of `schema.feature_names`, `labels` [n] of 0 and 1. A share `fraud_rate` of the
     traffic is fraud; None keeps the share of the rows.
@@ -59,15 +59,15 @@ def drawn(
         yield Call(due_s, {"schema": schema.name} | payload, bool(labels[row]))
 
 
-def replayed(
+def paced(
     schema: Schema, rows: pd.DataFrame, *, now: datetime, days: float, speed: float, label_delay_days: float
 ) -> Iterator[Call]:
-    """Rows of a schema with event times once more, in their order, with their customers and at their pace.
+    """Give rows with event times in their order, at the pace of these times.
 
-    They are moved by whole weeks, so that hours and weekdays stay what they were, to where the first lies at most a
-    week before the moment `days` before `now`; what is before that moment is left out. From there the replay's clock
-    goes `speed` times as fast as ours until it has caught up, and with ours from then on. Labels become known
-    `label_delay_days` after their event, on that clock.
+    The event times are moved by whole weeks, so that hours and weekdays stay, to begin less than a week before the
+    moment `days` before `now`. Rows before that moment are left out. The simulated clock starts there and goes `speed`
+    times as fast as the real one until it has caught up. Labels become known `label_delay_days` after their event, on
+    the simulated clock.
     """
     first = pd.Timestamp(now) - pd.Timedelta(days=days)
     moments = rows[EVENT_TIME] + (first - rows[EVENT_TIME].iloc[0]) // WEEK * WEEK
@@ -86,7 +86,7 @@ def replayed(
 
 @dataclass
 class Tally:
-    """What was sent and what came of it. `latencies_ms` are seen from the client, retries included."""
+    """Counts of what was sent and answered. `latencies_ms` are measured by the client, retries included."""
 
     fraud: int = 0
     legitimate: int = 0
@@ -101,7 +101,7 @@ class Tally:
         return self.fraud + self.legitimate
 
     def line(self, elapsed_s: float) -> str:
-        """A one-line summary; "-" where nothing can be said yet."""
+        """A one-line summary, with "-" for figures that are not known yet."""
         alerts = self.caught + self.false_alerts
         precision = f"{self.caught / alerts:.1%}" if alerts else "-"
         recall = f"{self.caught / self.fraud:.1%}" if self.fraud else "-"
@@ -117,11 +117,10 @@ class Tally:
 
 
 class Simulator:
-    """Posts transactions when they are due, and keeps their labels aside.
+    """Posts transactions when they are due, and reports their labels once these are known.
 
-    A request that gets 429 or 503, or no answer, is repeated as the server asks, with the same id. `report` is called,
-    in the thread that runs, with Fraudsite's id and the label of a transaction once its label is known; it returns what
-    went wrong, or "".
+    A request that gets 429, 503 or no answer is repeated as the server asks, with the same id. `report` is called in
+    the thread that runs the simulator, with Fraudsite's id and the label of a transaction; it returns the error, or "".
     """
 
     def __init__(
@@ -132,7 +131,7 @@ class Simulator:
         self._unreported: list[tuple[float, str, bool]] = []  # a heap
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="simulate")
-        # More requests than that in the pool's queue and the pace is lost: then better wait.
+        # The pool's queue is bounded: if the server is slower than the pace, the simulator waits.
         self._room = threading.Semaphore(4 * concurrency)
         self._http = httpx.Client(
             base_url=url,
@@ -142,10 +141,10 @@ class Simulator:
         )
 
     def await_ready(self, *, timeout_s: float) -> None:
-        """Wait until the site says it is ready, for `timeout_s` seconds at most.
+        """Wait until the site is ready, for at most `timeout_s` seconds.
 
         Raises:
-            FraudsiteError: nobody answers there.
+            FraudsiteError: the site does not answer.
         """
         give_up = time.monotonic() + timeout_s
         while True:
@@ -158,8 +157,8 @@ class Simulator:
             time.sleep(0.5)
 
     def run(self, calls: Iterable[Call], *, count: int | None, duration_s: float | None) -> Iterator[float]:
-        """Send until the calls end, `count` of them are sent or `duration_s` has passed; yields the seconds gone, after
-        each."""
+        """Send until the calls end, `count` of them are sent or `duration_s` has passed. Yields the elapsed seconds
+        after each call."""
         began = time.monotonic()
         sent = 0
 
@@ -178,7 +177,7 @@ class Simulator:
         yield time.monotonic() - began
 
     def _pause_until(self, began: float, due_s: float, is_over: Callable[[], bool]) -> bool:
-        """Report labels until the next call is due. False when the time is over first."""
+        """Report labels until the next call is due. Returns False if the time is over first."""
         while not is_over():
             elapsed_s = time.monotonic() - began
             self._report_due(elapsed_s)

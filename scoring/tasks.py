@@ -28,7 +28,7 @@ _decoder = msgspec.msgpack.Decoder(list[Submission])
 
 @shared_task
 def score_batch(reply_to: str, batch_id: str, message: bytes) -> None:
-    """Score what a gateway sent and tell it the outcomes. An empty batch asks for a sign of life: is a model loaded?"""
+    """Score a gateway's batch and send the outcomes back. An empty batch is a ping: is a model loaded?"""
     started_at = time.time()
     try:
         submissions = _decoder.decode(message)
@@ -47,7 +47,7 @@ def score_batch(reply_to: str, batch_id: str, message: bytes) -> None:
 def _score_each(
     submissions: list[Submission], schemas: set[str], started_at: float
 ) -> tuple[list[Outcome], replies.Stages]:
-    """Score a batch of several schemas, one by one: what keeps one from its scores does not keep the others."""
+    """Score a batch of several schemas, schema by schema. If one fails, the others are scored all the same."""
     outcomes: dict[str, Outcome] = {}
     stages = replies.Stages()
     for schema in sorted(schemas):
@@ -68,26 +68,26 @@ def _score_batch(submissions: list[Submission], schema: str, started_at: float) 
     try:
         champion = predictor.current(schema)
     except NoChampion as error:
-        if not submissions:  # who asks for a sign of life asks for a model
+        if not submissions:  # a ping: it asks for a loaded model
             raise
         logger.warning("%d transactions of %s were not scored: %s", len(submissions), schema, error)
         return [Outcome(Kind.NO_CHAMPION)] * len(submissions), replies.Stages()
     try:
         return batches.score_batch(submissions=submissions, predictor=champion, started_at=started_at)
     except (InterfaceError, OperationalError):
-        # A connection may have died since it was last used; a database that is there answers the second try.
+        # The connection may have died since it was last used; the second try opens a new one.
         connection.close()
         return batches.score_batch(submissions=submissions, predictor=champion, started_at=started_at)
 
 
 def _report(error: Exception) -> str:
-    """Log why a batch was not scored. Returns what its clients are told."""
+    """Log why a batch was not scored. Returns the message for its clients."""
     logger.error("A batch was not scored.", exc_info=error)
-    return f"{_told(error)} Nothing was acknowledged."
+    return f"{_client_message(error)} Nothing was acknowledged."
 
 
-def _told(error: Exception) -> str:
-    """What a client hears of what is the matter. How it is mended is an operator's to know, and in the log."""
+def _client_message(error: Exception) -> str:
+    """The error as a client sees it. The remedy is in the log, for operators."""
     match error:
         case NoChampion():
             return "The schema has no champion, the model that decides. An operator has to promote one."
@@ -102,7 +102,7 @@ def _told(error: Exception) -> str:
 
 @shared_task
 def score_pending(transaction_ids: list[str]) -> None:
-    """Score transactions that were stored first. What fails here is due again: see `resend_pending`."""
+    """Score transactions that are stored already. Those that fail are sent again by `resend_pending`."""
     keys = [UUID(text) for text in transaction_ids]
     try:
         for schema, of_schema in pending.by_schema(keys).items():
@@ -112,15 +112,15 @@ def score_pending(transaction_ids: list[str]) -> None:
 
 
 def _score_pending(schema: str, keys: list[UUID]) -> None:
-    """What is no fault of a row never counts against it. A batch that fails for another reason, or kills this process,
-    leaves its rows suspect: they come again one by one."""
+    """Score pending transactions of one schema. Only failures that a row may have caused count as its attempts. If a
+    batch fails unexpectedly or kills this process, its rows stay suspect and are scored one by one the next time."""
     requests = pending.request_ids(keys)
     try:
         model = predictor.current(schema)
     except FraudsiteError as error:
         with request_ids.working_for(requests.values()):
             logger.warning("Pending transactions of %s were not scored: %s", schema, error)
-        pending.postpone(keys, _told(error), counted=False)
+        pending.postpone(keys, _client_message(error), counted=False)
         return
     suspects = pending.suspects(keys)
     for part in pending.begin(keys, suspects):
@@ -136,15 +136,15 @@ def _score_part(part: list[UUID], model: predictor.Predictor, *, alone: bool) ->
     except (FraudsiteError, InterfaceError, OperationalError) as error:
         logger.warning("Pending transactions of %s were not scored: %s", model.schema.name, error)
         if isinstance(error, (InterfaceError, OperationalError)) and not connection.in_atomic_block:
-            connection.close()  # it may have died; the next statement opens another
-        pending.postpone(part, _told(error), counted=alone)
+            connection.close()  # it may be broken; the next statement opens a new one
+        pending.postpone(part, _client_message(error), counted=alone)
     except Exception as error:
         logger.exception("%d pending transactions of %s were not scored.", len(part), model.schema.name)
-        pending.tell_fault(part, f"{type(error).__name__} while it was scored; the worker's log has more.")
+        pending.record_fault(part, f"{type(error).__name__} while it was scored; the worker's log has more.")
 
 
 def send_pending(transaction_id: str) -> None:
-    """Have a stored transaction scored soon. A message that cannot be sent is `resend_pending`'s to send."""
+    """Have a stored transaction scored soon. If the message cannot be sent, `resend_pending` sends it later."""
     try:
         score_pending.apply_async(([transaction_id],), retry=False)
     except (BrokerError, redis.RedisError, OSError) as error:
@@ -153,7 +153,7 @@ def send_pending(transaction_id: str) -> None:
 
 @shared_task
 def resend_pending() -> None:
-    """The reconciler: whatever the broker or a worker lost on the way is sent once more."""
+    """The reconciler: sends pending transactions again whose message the broker or a worker has lost."""
     due = pending.claim_due(limit=settings.PENDING_RESEND_LIMIT)
     suspects = pending.suspects(due)
     fine = [key for key in due if key not in suspects]
@@ -172,8 +172,8 @@ def score_shadows() -> None:
 
 @worker_process_init.connect
 def load_champions(sender: str | None = None, **_: Any) -> None:
-    """Have the models warm before the first transaction comes, and follow the register from then on; after the fork,
-    where there is one. `sender` is the worker's name, where Celery gives it."""
+    """Load the champions before the first transaction comes, and follow the register from then on. If the worker
+    forks, this runs in the child. `sender` is the worker's name, if Celery gives it."""
     if current_app.amqp.queues.consume_from.keys() & {settings.REALTIME_QUEUE, settings.BULK_QUEUE}:
         predictor.limit_threads()
         for schema in _schemas_to_load():
@@ -181,7 +181,7 @@ def load_champions(sender: str | None = None, **_: Any) -> None:
                 predictor.current(schema)
             except (FraudsiteError, Error) as error:
                 logger.warning("No model of %s is loaded yet: %s", schema, error)
-        # What is loaded by now stays for good: the collector need not walk through it again and again.
+        # What is loaded by now stays for good, so the garbage collector need not traverse it again.
         gc.collect()
         gc.freeze()
         predictor.follow(f"{sender or platform.node()} {os.getpid()}")

@@ -5,7 +5,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from scoring.api.views import BatchView, PredictionView, PredictView
 
-# The interface is no secret, and whoever writes a client reads it before having a key.
+# The API's document needs no key: developers read it before they have one.
 PUBLIC: dict[str, list[type]] = {"authentication_classes": [], "permission_classes": []}
 
 DOCS = {"url_name": "schema", "template_name": "scoring/docs.html", "title": "Fraudsite API"}
@@ -13,11 +13,11 @@ DOCS = {"url_name": "schema", "template_name": "scoring/docs.html", "title": "Fr
 
 @extend_schema_view(post=extend_schema(operation_id="predict_short"))
 class ShortPredictView(PredictView):
-    """The same endpoint under the seed system's address; OpenAPI wants no name twice."""
+    """The same endpoint at the seed system's address. OpenAPI needs an operation id of its own for it."""
 
 
 class AnyUuid(UUIDConverter):
-    """A UUID as people and programs write it: in capitals, too, and without its dashes."""
+    """A UUID in any spelling: also in capitals, or without dashes."""
 
     regex = "[0-9a-fA-F-]{32,36}"
 
@@ -32,10 +32,10 @@ _addresses = [
     path("api/v1/schema", SpectacularAPIView.as_view(**PUBLIC), name="schema"),
     path("api/v1/docs", SpectacularSwaggerSplitView.as_view(**DOCS, **PUBLIC), name="docs"),
 ]
-# Each is answered with a slash at its end, too: a redirect would lose the body.
+# Each address works with a trailing slash, too: a redirect would lose the body.
 urlpatterns = [*_addresses, *(path(f"{address.pattern}/", address.callback) for address in _addresses)]
 
-# fraudsite/wsgi.py serves calls by these addresses alone.
+# fraudsite/wsgi.py uses this URL configuration alone for API calls.
 handler400 = "scoring.api.problems.not_understood"
 handler403 = "scoring.api.problems.not_allowed"
 handler404 = "scoring.api.problems.not_found"

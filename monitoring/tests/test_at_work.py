@@ -82,7 +82,7 @@ def test_the_page_shows_the_comparison(client, mel, champion, shadow, acme):
 
 def test_it_says_what_workers_have_loaded_and_why_they_refuse(worker, client, mel, champion):
     refusal = workers.Refusal("altered", "weights have been altered")
-    workers.tell(workers.Status("realtime@elsewhere 1", {"ulb": champion.pk}, {"ulb": refusal}))
+    workers.publish(workers.Status("realtime@elsewhere 1", {"ulb": champion.pk}, {"ulb": refusal}))
     client.force_login(mel)
     text = page(client, champion).content.decode()
     assert "realtime@elsewhere 1" in text

@@ -102,7 +102,7 @@ def test_it_tells_of_every_call_and_every_batch(worker, acme_api, scrape):
 def test_it_tells_what_the_workers_have_loaded_and_what_they_refuse(worker, champion, scrape, settings):
     time.sleep(settings.MODEL_REFRESH_S + 0.5)
     refusal = workers.Refusal("its-next", "It has been altered.")
-    workers.tell(workers.Status("another", {"ulb": "its-own"}, {"ulb": refusal}))
+    workers.publish(workers.Status("another", {"ulb": "its-own"}, {"ulb": refusal}))
     told = scrape()
     # Workers of tests before this one may still be remembered.
     assert told["fraudsite_worker_models", "ulb", champion.pk] >= 1

@@ -20,10 +20,10 @@ SCHEME = "Bearer"
 
 
 class KeyRing:
-    """All keys that are valid now, in memory, by digest: they are few, and every request asks.
+    """An in-memory cache of all valid keys, by digest. Keys are few, and every request needs one.
 
-    Once half of `API_KEY_CACHE_S` has passed a thread reads them anew, and the requests go on with what is there for
-    the other half. Only a key that is not there, or what is too old, has a request wait for the database.
+    After half of `API_KEY_CACHE_S` a thread reads them again while requests go on with the cached keys. A request
+    waits for the database only if its key is not cached or the cache has expired.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class KeyRing:
         self._is_refreshing = False
 
     def recall(self, digest: str) -> ApiKey | None:
-        """Find a valid key without waiting. None: it is not known, or not well enough; `find` says which."""
+        """Look a valid key up without waiting. None if it is not cached or the cache has expired: ask `find` then."""
         age_s = time.monotonic() - self._read_at
         if age_s > settings.API_KEY_CACHE_S:
             return None
@@ -43,15 +43,15 @@ class KeyRing:
         return self._keys.get(digest)
 
     def find(self, digest: str) -> ApiKey | None:
-        """Find a valid key, asking the database where memory does not do.
+        """Look a valid key up, in the database if the cache cannot answer.
 
         Raises:
-            DatabaseUnavailable: it does not answer, or the thread that asks it has no answer in time.
+            DatabaseUnavailable: the database failed, or the thread that reads it had no answer in time.
         """
         asked_at = time.monotonic()
         if key := self.recall(digest):
             return key
-        # One asks for all: a database that hangs must not hold every thread.
+        # One thread reads for all of them: a database that hangs must not block every thread.
         if not self._reading.acquire(timeout=settings.PREDICT_DEADLINE_MS / 1000):
             raise DatabaseUnavailable
         try:
@@ -102,7 +102,7 @@ class ApiKeyAuthentication(BaseAuthentication):
 def needs_database(request: HttpRequest) -> bool:
     """Whether authentication would have to ask the database, and so must not run on the event loop.
 
-    What memory knows is put by for `authenticate`: a moment later it may be too old to be recalled.
+    The cached key is kept on the request for `authenticate`, as the cache may expire in between.
     """
     try:
         token = _token(request.META.get("HTTP_AUTHORIZATION", ""))
@@ -124,7 +124,7 @@ def _token(header: str) -> str | None:
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):
-    """Says in the OpenAPI document how to send the key."""
+    """Documents in the OpenAPI document how to send the key."""
 
     target_class = ApiKeyAuthentication
     name = "apiKey"

@@ -1,4 +1,4 @@
-"""The JSON Schemas of the bodies that clients send, made of the transaction schemas; for the OpenAPI document."""
+"""The JSON Schemas of request bodies, made from the transaction schemas, for the OpenAPI document."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -4,8 +4,8 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 
 
-class PromptNegotiation(DefaultContentNegotiation):
-    """DRF's negotiation, without its parsing for the callers that take anything, or name the first thing we have."""
+class FastNegotiation(DefaultContentNegotiation):
+    """DRF's negotiation, which skips parsing `Accept` if it is missing, `*/*` or the first renderer's type."""
 
     def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
         first = renderers[0]

@@ -1,4 +1,4 @@
-"""What is done to the OpenAPI document: see SPECTACULAR_SETTINGS."""
+"""The hooks that change the OpenAPI document: see SPECTACULAR_SETTINGS."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ MEDIA = "application/json"
 
 
 def without_slash(endpoints: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """The addresses that the document lists: each has a twin with a slash at its end."""
+    """Leave out the addresses that end with a slash: each is the same endpoint as the one without."""
     return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
 
 
 def working_examples_first(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Put first what can be tried on this installation: examples of a schema that has a champion."""
+    """Put the examples of schemas that have a champion first, as they work on this installation."""
     try:
         live = registry.live_schemas()
     except Error:
@@ -37,7 +37,7 @@ def _rank(value: dict[str, Any], live: set[str]) -> tuple[bool, bool]:
 
 
 def _narrow(example: dict[str, Any], live: set[str]) -> None:
-    """Of a list leave the rows that have a champion, where any has; of one without, say so."""
+    """Keep only the rows of a list whose schema has a champion, if any has. Mark a single one without a champion."""
     rows = example["value"].get("transactions")
     if rows:
         example["value"] = {"transactions": [row for row in rows if _schema_of(row) in live] or rows}

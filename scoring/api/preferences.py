@@ -1,4 +1,4 @@
-"""What a client prefers, in the `Prefer` header (RFC 7240)."""
+"""The `Prefer` header (RFC 7240)."""
 
 import re
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ WAIT = re.compile(r'wait\s*=\s*"?(\d{1,6})"?')
 
 @dataclass(frozen=True)
 class Preferences:
-    """`wait_s` is how long the client is willing to wait, in whole seconds; None leaves it to us."""
+    """`wait_s` is how long the client is willing to wait, in whole seconds; None means the server's deadline."""
 
     respond_async: bool = False
     wait_s: int | None = None
 
 
 def read_preferences(header: str) -> Preferences:
-    """Read a `Prefer` header. The RFC has us ignore what we do not know, and keep the first of equal names.
+    """Read a `Prefer` header. As the RFC says, unknown preferences are ignored, and the first of equal names counts.
 
     >>> read_preferences("respond-async, wait=5; x=1, handling=lenient")
     Preferences(respond_async=True, wait_s=5)

@@ -43,12 +43,12 @@ def document_of(request: HttpRequest, refusal: RequestRefused) -> dict[str, Any]
 
 def problem(request: HttpRequest, *, status: int, title: str, detail: str) -> JsonResponse:
     refusals.count(status, title)
-    told = document(request, status=status, title=title, detail=detail)
-    return JsonResponse(told, status=status, content_type=CONTENT_TYPE)
+    body = document(request, status=status, title=title, detail=detail)
+    return JsonResponse(body, status=status, content_type=CONTENT_TYPE)
 
 
 def problem_response(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:
-    """DRF's exception handler. An exception that is nobody's answer returns None and becomes a logged 500."""
+    """DRF's exception handler. Returns None for unexpected exceptions, which become a logged 500."""
     request = context["request"]._request
     if isinstance(exc, RequestRefused):
         refusals.count(exc.status, exc.title)
@@ -70,7 +70,7 @@ def problem_response(exc: Exception, context: dict[str, Any]) -> HttpResponse | 
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """Answer a request for nothing: a problem to API clients, a page to people."""
+    """Answer 404: with a problem document to API clients, with a page to people."""
     if request.path.startswith(API_PATHS):
         return problem(request, status=404, title="Not found", detail="There is nothing at this address.")
     return _page(request, 404) or page_not_found(request, exception or Http404())
@@ -96,7 +96,7 @@ def failed(request: HttpRequest) -> HttpResponse:
 
 
 def _page(request: HttpRequest, status: int) -> HttpResponse | None:
-    """The page about a fault with the navigation of who is logged in; None where nobody can tell who that is."""
+    """The error page with the user's navigation; None if the user is not known."""
     if not hasattr(request, "user"):
         return None
     try:

@@ -1,7 +1,7 @@
-"""How many calls were refused, by the minute and the kind.
+"""Counts refused calls by minute and kind.
 
-A web process counts in memory, which costs a call next to nothing, and adds its counts to those of the others in the
-database every few seconds. While the database is away they wait. Only a process that is killed takes its latest along.
+A web process counts in memory, which costs a call next to nothing, and adds its counts to the database every few
+seconds. While the database is away, the counts wait. A process that is killed loses the counts of its last seconds.
 """
 
 import logging
@@ -28,7 +28,7 @@ _writer: threading.Thread | None = None
 
 
 def count(status: int, kind: str, calls: int = 1) -> None:
-    """Count refusals of now. `kind` is the title of their problem."""
+    """Count refusals in the current minute. `kind` is the title of their problem document."""
     global _writer
     with _lock:
         _counts[int(time.time() // 60), status, kind] += calls
@@ -38,11 +38,11 @@ def count(status: int, kind: str, calls: int = 1) -> None:
 
 
 def flush() -> None:
-    """Add what was counted to the database; what it does not take is kept for the next time."""
+    """Add the counts to the database; if that fails, keep them for the next flush."""
     with _lock:
         taken = dict(_counts)
         _counts.clear()
-    # In one order, or two processes could each wait for the other.
+    # Every process writes in the same order; otherwise two of them could deadlock.
     rows = [
         (datetime.fromtimestamp(60 * minute, UTC), status, kind, number)
         for (minute, status, kind), number in sorted(taken.items())
@@ -54,7 +54,7 @@ def flush() -> None:
             field = RefusalCount._meta.get_field("minute")
             cursor.executemany(ADD, [(field.get_db_prep_save(row[0], connection), *row[1:]) for row in rows])
     except Error as error:
-        logger.warning("Refusals were not stored, and will be: %s", error)
+        logger.warning("Refusals were not stored; they are kept for the next try: %s", error)
         with _lock:
             _counts.update(taken)
 

@@ -1,4 +1,4 @@
-"""How answers are described in the OpenAPI document. Nothing is parsed or written by these."""
+"""Describes the answers in the OpenAPI document. These serializers parse and write nothing."""
 
 from rest_framework import serializers
 
@@ -29,7 +29,7 @@ class PredictionSerializer(serializers.Serializer):
     degraded = serializers.ChoiceField(
         choices=Fallback.Reason.choices,
         allow_null=True,
-        help_text="Why this decision was made by rules, without a score; null of an ordinary answer.",
+        help_text="Why this decision was made by rules, without a score; null in an ordinary answer.",
     )
 
 
@@ -38,7 +38,7 @@ class PendingSerializer(serializers.Serializer):
 
     id = serializers.UUIDField()
     status = serializers.ChoiceField(choices=["pending"])
-    location = serializers.CharField(help_text="Where the prediction will be.")
+    location = serializers.CharField(help_text="The address of the prediction, once it is made.")
     detail = serializers.CharField(required=False, help_text="What it waits for, once an attempt has failed.")
 
 
@@ -61,12 +61,12 @@ class ProblemSerializer(serializers.Serializer):
 
 
 class ResultSerializer(serializers.Serializer):
-    """What became of one transaction of a batch."""
+    """The result of one transaction of a batch."""
 
     status = serializers.IntegerField(help_text="The status that a call of its own would have had.")
     prediction = PredictionSerializer(required=False)
     problem = ProblemSerializer(required=False)
-    id = serializers.UUIDField(required=False, help_text="Of a transaction that waits for its score (202).")
+    id = serializers.UUIDField(required=False, help_text="The id of a transaction that waits for its score (202).")
 
 
 class BatchAnswerSerializer(serializers.Serializer):

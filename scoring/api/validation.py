@@ -1,4 +1,4 @@
-"""From a JSON object to a transaction worth scoring: every fault of the object is named in one answer."""
+"""Validates a JSON object as a transaction. One refusal names every faulty field."""
 
 import hashlib
 import math
@@ -26,7 +26,7 @@ USABLE_ID = f"Send a string of 1 to {TRANSACTION_ID_LIMIT} printable characters.
 ENTITY_LIMIT = 64
 USABLE_ENTITY = f"Send a string of 1 to {ENTITY_LIMIT} printable characters."
 OPTIONAL_FIELDS = ("transaction_id", "event_time", "deadline_ms", "schema")
-# RFC 9651, with parameters, which mean nothing to us.
+# A string of RFC 9651; its parameters are ignored.
 STRUCTURED_STRING = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)" *(?:;.*)?')
 VERIFICATION_CODES = {"cvv", "cvc", "cvv2", "cvc2", "cid", "csc", "card_verification_value", "security_code"}
 
@@ -61,8 +61,8 @@ def validate(
     idempotency_key: str | None = None,
     request_id: str = "",
 ) -> Submission:
-    """Check a decoded body, in which `refuse_card_data` found nothing, against its schema. A `deadline_ms` in the body
-    lowers the given one, never raises it.
+    """Check a decoded body against its schema. Call `refuse_card_data` first. A `deadline_ms` in the body can only
+    lower the given one.
 
     Raises:
         UnacceptableValues: values outside their declared range.
@@ -117,8 +117,8 @@ def validate(
     if unacceptable:
         raise UnacceptableValues(errors=unacceptable)
     identity = (schema.name, transaction_id, event_time.isoformat() if "event_time" in body else None, *tokens)
-    # Adding 0.0 makes of -0.0, which is the same value, the same bytes.
-    said = struct.pack(f"<{len(features)}d", *(number + 0.0 for number in features)) + repr(identity).encode()
+    # Adding 0.0 turns -0.0 into 0.0, so that equal values have equal bytes.
+    content = struct.pack(f"<{len(features)}d", *(number + 0.0 for number in features)) + repr(identity).encode()
     return Submission(
         id=str(uuid_utils.uuid7()),
         client_id=client_id,
@@ -128,14 +128,14 @@ def validate(
         event_time=event_time.timestamp(),
         received_at=received_at.timestamp(),
         deadline=received_at.timestamp() + deadline_ms / 1000,
-        body_sha256=hashlib.sha256(said).hexdigest(),
+        body_sha256=hashlib.sha256(content).hexdigest(),
         tokens=tokens,
         request_id=request_id,
     )
 
 
 def _ordinary(body: dict[str, Any], schema_name: str) -> list[float] | None:
-    """The features of a body whose numbers are all floats inside their range; None of another. For speed alone."""
+    """The features of a body whose numbers are all floats inside their range, else None. A fast path."""
     take, minima, maxima = _columns(schema_name)
     try:
         features = take(body)
@@ -151,7 +151,7 @@ def _columns(
     schema_name: str,
 ) -> tuple[Callable[[dict[str, Any]], tuple[Any, ...]], tuple[float, ...], tuple[float, ...]]:
     fields = load_schema(schema_name).features
-    take = itemgetter(*(field.name for field in fields), fields[0].name)  # of one name it would give no tuple
+    take = itemgetter(*(field.name for field in fields), fields[0].name)  # with one name it would not return a tuple
     return (
         lambda body: take(body)[:-1],
         tuple(field.minimum for field in fields),
@@ -162,7 +162,7 @@ def _columns(
 def _checked(
     body: dict[str, Any], schema: Schema, malformed: list[FieldError], unacceptable: list[FieldError]
 ) -> list[float]:
-    """The features of a body, and what is wrong with them."""
+    """The features of a body; adds their errors to the two lists."""
     features = []
     for field in schema.features:
         value = body.get(field.name)
@@ -203,10 +203,10 @@ def _known_names(schema_name: str) -> frozenset[str]:
 
 
 def refuse_card_data(body: dict[str, Any], headers: Mapping[str, str | None]) -> None:
-    """Look for card data in a decoded body and in what the headers of these names say.
+    """Look for card data in a decoded body and in the values of these headers, by name.
 
     Raises:
-        UnacceptableValues: there is some. It was never stored, and is not repeated.
+        UnacceptableValues: there is card data. It is not stored, logged or repeated.
     """
     errors = [
         FieldError("", "card_number", f"{name}: never send a card number.")
@@ -216,7 +216,7 @@ def refuse_card_data(body: dict[str, Any], headers: Mapping[str, str | None]) ->
     known_names = _all_names()
     for name, value in body.items():
         if type(value) is float and name in known_names:
-            continue  # the usual case, and no place to hide a card number
+            continue  # the usual case: a float cannot hold a card number
         shown = "" if holds_card_number(name) else f"/{name[:TRANSACTION_ID_LIMIT]}"
         if re.sub(r"[^a-z0-9_]", "_", name.lower()) in VERIFICATION_CODES:
             errors.append(FieldError(shown, "card_verification_code", "Never send a card verification code."))
@@ -227,7 +227,7 @@ def refuse_card_data(body: dict[str, Any], headers: Mapping[str, str | None]) ->
 
 
 def _readings(header: str) -> Iterator[str]:
-    """What a header says, read as the server does, and as a client means it who sends other than ASCII."""
+    """A header as the server reads it (Latin-1), and as a client means it that sends UTF-8."""
     yield header
     if not header.isascii():
         with suppress(UnicodeError):
@@ -250,9 +250,9 @@ def _is_transaction_id(value: Any) -> bool:
 
 
 def _unquoted(key: str) -> str | None:
-    """What an `Idempotency-Key` says, bare or as the IETF's draft writes it, a string of RFC 9651: `"order-1"`.
+    """The value of an `Idempotency-Key`: bare, or a quoted string of RFC 9651 as in the IETF's draft (`"order-1"`).
 
-    None where there is an opening quote and what follows is no such string.
+    None if it has an opening quote but is not such a string.
 
     >>> _unquoted("order-1"), _unquoted('"order-1"'), _unquoted(r'"a\\"b"'), _unquoted('"order-1')
     ('order-1', 'order-1', 'a"b', None)

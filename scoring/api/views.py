@@ -67,8 +67,8 @@ EXAMPLES = {schema.name: example(schema) for schema in SCHEMAS}
 
 
 class PredictView(APIView):
-    allowed_methods = ["POST", "OPTIONS"]  # DRF would look for them at each call
-    view_is_async = True  # also where a decorator hides that `post` is
+    allowed_methods = ["POST", "OPTIONS"]  # otherwise DRF looks for them at each call
+    view_is_async = True  # Django cannot see it if a decorator wraps `post`
     parser_classes = ()  # `read_object` is stricter than DRF's
 
     @extend_schema(
@@ -114,7 +114,7 @@ class PredictView(APIView):
         return _response(outcome, preferences)
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
-        """As DRF's, for a handler that awaits: nothing here may block the event loop."""
+        """DRF's `dispatch` for an async handler. Nothing here may block the event loop."""
         began = time.perf_counter()
         self.args, self.kwargs = args, kwargs
         self.headers = self.default_response_headers
@@ -134,7 +134,7 @@ class PredictView(APIView):
         if isinstance(self.response, SimpleTemplateResponse):
             self.response.render()
         metrics.REQUESTS.labels(self.response.status_code).observe(time.perf_counter() - began)
-        # DRF's request refers to itself through it: the collector's pauses to find such rings were most of the p99.
+        # This breaks DRF's reference cycle: the garbage collector's pauses for such cycles were most of the p99.
         asked.parser_context.clear()
         return self.response
 
@@ -181,7 +181,7 @@ class PredictionView(APIView):
         operation_id="prediction",
         parameters=[OpenApiParameter("prediction_id", UUID, OpenApiParameter.PATH)],
         summary="Read a stored prediction",
-        description="The answer that was given. Of a degraded answer, `rescored` has what the model said later.",
+        description="The answer that was given. In a degraded answer, `rescored` is the prediction that followed.",
         responses={
             200: PredictionSerializer,
             202: PendingSerializer,
@@ -191,7 +191,7 @@ class PredictionView(APIView):
     )
     def get(self, request: Request, prediction_id: UUID) -> HttpResponse:
         try:
-            own = Transaction.objects.filter(client=request.user.pk)  # another's looks as if it did not exist
+            own = Transaction.objects.filter(client=request.user.pk)  # others' transactions are answered with 404
             row = own.select_related(*ANSWER_PARTS).get(pk=prediction_id)
         except Transaction.DoesNotExist:
             raise Http404 from None
@@ -225,7 +225,7 @@ def _deadline_ms(preferences: Preferences) -> int:
 
 
 async def _ask(submission: Submission) -> Outcome:
-    """Have it scored, or decided by rules where the settings say so and no worker answers."""
+    """Have a submission scored. If no worker answers and the settings allow it, decide by rules."""
     try:
         [outcome] = await gateway.realtime().ask([submission])
         if outcome.kind not in (Kind.EXPIRED, Kind.FAILED, Kind.NO_CHAMPION):
@@ -250,17 +250,17 @@ _sendable = BoundedSemaphore(settings.GATEWAY_QUEUE_LIMIT)
 
 
 def _send_soon(transaction_id: str) -> None:
-    """The client's answer does not wait for the broker: what cannot be sent is the reconciler's to send."""
+    """Send in another thread: the answer does not wait for the broker. The reconciler sends what this cannot."""
     if _sendable.acquire(blocking=False):
         sending = _senders.submit(copy_context().run, tasks.send_pending, transaction_id)
         sending.add_done_callback(lambda _: _sendable.release())
 
 
 def _in_thread(call: Callable[..., T]) -> Callable[..., Awaitable[T]]:
-    """Have a coroutine await what needs the database, in a thread of the request's own, which ends with it.
+    """Make a coroutine of a call that needs the database; it runs in a thread of its own.
 
-    After `PREDICT_DEADLINE_MS` the request goes on without it: what a database that hangs makes of the call is found
-    out by a repeat.
+    The request waits at most `PREDICT_DEADLINE_MS`. If the database hangs longer, the client repeats the request to
+    learn whether the transaction was stored.
     """
 
     def connected(*args: Any, **kwargs: Any) -> T:
@@ -269,7 +269,7 @@ def _in_thread(call: Callable[..., T]) -> Callable[..., Awaitable[T]]:
         except Error as error:
             raise DatabaseUnavailable from error
         finally:
-            if not connection.in_atomic_block:  # but for tests, which undo what was written
+            if not connection.in_atomic_block:  # tests run inside a transaction that they roll back
                 connection.close()
 
     async def in_own_thread(*args: Any, **kwargs: Any) -> T:
@@ -288,7 +288,7 @@ def _in_thread(call: Callable[..., T]) -> Callable[..., Awaitable[T]]:
 
 
 def _ask_in_chunks(submissions: list[Submission], request: Request) -> Iterator[bytes]:
-    """The result of each, in order. All chunks are under way before the first is waited for."""
+    """The result of each, in order. All chunks are sent before the first is awaited."""
     line: list[tuple[list[Submission], Waiting | RequestRefused]] = []
     for start in range(0, len(submissions), settings.BATCH_CHUNK):
         chunk = submissions[start : start + settings.BATCH_CHUNK]
@@ -321,7 +321,7 @@ def _response(outcome: Outcome, preferences: Preferences) -> HttpResponse:
     match outcome.kind:
         case Kind.SCORED:
             return HttpResponse(outcome.answer, content_type="application/json")
-        case Kind.REPLAYED:
+        case Kind.REPEATED:
             headers = {"Idempotent-Replayed": "true"}
             return HttpResponse(outcome.answer, content_type="application/json", headers=headers)
         case Kind.PENDING:
@@ -353,7 +353,7 @@ def _refusal_of(outcome: Outcome) -> RequestRefused:
 
 def _result(outcome: Outcome, request: Request) -> bytes:
     match outcome.kind:
-        case Kind.SCORED | Kind.REPLAYED:
+        case Kind.SCORED | Kind.REPEATED:
             return b'{"status":200,"prediction":%b}' % outcome.answer
         case Kind.PENDING:
             return b'{"status":202,"id":"%b"}' % outcome.answer

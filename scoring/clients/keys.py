@@ -1,4 +1,4 @@
-"""API keys: made, shown once, and revoked."""
+"""Creates and revokes API keys."""
 
 from django.db import transaction
 from django.utils import timezone
@@ -11,7 +11,7 @@ ACTIVE_KEYS_LIMIT = 2
 
 @transaction.atomic
 def create(*, client: Client) -> tuple[ApiKey, str]:
-    """Make a key. Returns the row and the key, which can be shown now and never again.
+    """Make a key. Returns the row and the key, which is stored nowhere and can be shown only now.
 
     Raises:
         TooManyKeys: the client has two active keys already.

@@ -1,4 +1,4 @@
-"""What a client is told of a transaction: made of stored values alone, by the web process and by workers."""
+"""The answers to predict calls, made from stored values by web processes and workers."""
 
 from typing import Any, Self
 
@@ -6,14 +6,14 @@ import msgspec
 
 from scoring.models import Fallback, Prediction, Transaction
 
-# What has to be read with a transaction for its answer.
+# The relations that a transaction's answer needs.
 ANSWER_PARTS = ("prediction", "fallback", "pending")
 
 
 class Answer(msgspec.Struct):
-    """The answer to a predict call. Made of stored values only, so that a repeat reads the same to the byte.
+    """The answer to a predict call. It is made of stored values only, so a repeated answer is the same to the byte.
 
-    A degraded answer was given without a model: it says why, and has no score, threshold or version.
+    A degraded answer was given without a model: `degraded` says why, and it has no score, threshold or version.
     """
 
     id: str
@@ -67,14 +67,14 @@ class Answer(msgspec.Struct):
 
 
 def answer_of(transaction: Transaction) -> Answer | None:
-    """What the client was told; None while its transaction waits for a score."""
+    """The answer that the client got; None while the transaction waits for a score."""
     if hasattr(transaction, "fallback"):
         return Answer.of_fallback(transaction.fallback)
     return Answer.of(transaction.prediction) if hasattr(transaction, "prediction") else None
 
 
 def json_answer_of(transaction: Transaction) -> bytes | None:
-    """The answer as JSON, a degraded one with the score that followed, if it did; None while there is no answer."""
+    """The answer as JSON; a degraded one includes the prediction that followed, if any. None while there is none."""
     answer = answer_of(transaction)
     if answer and hasattr(transaction, "fallback") and hasattr(transaction, "prediction"):
         rescored = Answer.of(transaction.prediction)

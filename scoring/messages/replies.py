@@ -1,7 +1,7 @@
-"""The way back from a worker to the web process that waits.
+"""Replies of workers to the web processes that wait for them.
 
-A Redis list per web process: the worker pushes, the process blocks on it. Celery's own result backend would do, but its
-consumer is not made for many threads that wait at once, and it stores what nobody reads again.
+Each web process has a Redis list: workers push replies to it, and the process blocks on it. Celery's result backend is
+not used: its consumer is not made for many waiting threads, and it stores results that nobody reads again.
 """
 
 from enum import StrEnum
@@ -11,33 +11,33 @@ import msgspec
 import redis
 from django.conf import settings
 
-# A process that died leaves its list behind for this long.
+# The list of a process that has died expires after this time.
 EXPIRY_S = 60
 
 
 class Kind(StrEnum):
-    """What became of a submission."""
+    """The kind of outcome of a submission."""
 
     SCORED = "scored"
-    REPLAYED = "replayed"  # the id and the content were known: the stored answer
-    CONFLICT = "conflict"  # the id was known with other content
-    PENDING = "pending"  # the id and the content were known, and the score is still to come
+    REPEATED = "replayed"  # the id and the content are known: the stored answer; the value is that of older workers
+    CONFLICT = "conflict"  # the id is known with other content
+    PENDING = "pending"  # the id and the content are known, and the score is still to come
     UNSCORABLE = "unscorable"  # the model has no finite score for these values; nothing was stored
-    FAILED = "failed"  # its schema's part of the batch failed; nothing of that was stored
-    NO_CHAMPION = "no_champion"  # no model decides for its schema; nothing was stored
-    EXPIRED = "expired"  # nobody waited any more when a worker came to it; nothing was stored
+    FAILED = "failed"  # its schema's part of the batch failed; nothing of that part was stored
+    NO_CHAMPION = "no_champion"  # its schema has no champion; nothing was stored
+    EXPIRED = "expired"  # its deadline had passed when a worker took it; nothing was stored
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """`answer` is the JSON that the client gets, where there is one; of a pending submission its id, of a failed one
-    the reason."""
+    """The outcome of a submission. `answer` is the JSON for the client; the id if it is pending, the reason if it has
+    failed."""
 
     kind: Kind
     answer: bytes = b""
 
 
 class Stages(msgspec.Struct, array_like=True):
-    """What a batch's stages took, in seconds."""
+    """The time that each stage of a batch took, in seconds."""
 
     features_s: float = 0.0
     model_s: float = 0.0
@@ -45,7 +45,7 @@ class Stages(msgspec.Struct, array_like=True):
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):
-    """A worker's word on a batch: an outcome per submission, in order, or the error that kept it from scoring any.
+    """A worker's reply to a batch: an outcome per submission, in order, or the error for which none was scored.
 
     `started_at` and `sent_at` are seconds since the epoch.
     """
@@ -74,7 +74,7 @@ def send(reply_to: str, reply: Reply) -> None:
 
 
 def receive(reply_to: str, *, timeout_s: int) -> Reply | None:
-    """Wait for the next reply; None when none came in time.
+    """Wait for the next reply; None if none came in time.
 
     Raises:
         redis.RedisError: Redis is away.

@@ -1,6 +1,6 @@
-"""Which requests the code at hand works for, so that every log line of theirs says so, in the web and in the workers.
+"""The ids of the requests that the running code works for, for log lines of web processes and workers.
 
-A request's context is its own in the web, on the event loop and in threads alike; a task's begins and ends with it.
+Each request has a context of its own, on the event loop and in threads; a task's context begins and ends with the task.
 """
 
 import logging
@@ -16,13 +16,13 @@ def current() -> tuple[str, ...]:
 
 
 def begin(ids: Iterable[str]) -> None:
-    """From here to the end of this context, work for these requests and no others."""
+    """Work for these requests until the end of this context."""
     _ids.set(_distinct(ids))
 
 
 @contextmanager
 def working_for(ids: Iterable[str]) -> Iterator[None]:
-    """Work for these requests inside the block; where none is known, for those from before."""
+    """Work for these requests inside the block. If no id is given, the previous ones stay."""
     token = _ids.set(_distinct(ids) or _ids.get())
     try:
         yield
@@ -35,7 +35,7 @@ def _distinct(ids: Iterable[str]) -> tuple[str, ...]:
 
 
 class RequestIds(logging.Filter):
-    """Gives each log record its `request_ids`, with spaces between them; a dash where there is none."""
+    """Adds `request_ids` to each log record: the ids separated by spaces, or a dash."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_ids = " ".join(current()) or "-"

@@ -1,4 +1,4 @@
-"""A transaction on its way from a web process to a worker."""
+"""The message that carries a transaction from a web process to a worker."""
 
 import msgspec
 
@@ -7,9 +7,9 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A valid transaction on its way to a worker.
 
     `features` are floats in the schema's order. `received_at`, `event_time` and `deadline` are seconds since the epoch,
-    UTC; after the deadline nobody waits for the score. `body_sha256` is the same for two bodies that say the same,
-    however they are spaced or ordered. `tokens` stand for the entities, in the schema's order. `request_id` is for the
-    logs.
+    UTC; after the deadline no client waits for the score. `body_sha256` is the same for bodies with the same content,
+    however they are spaced or ordered. `tokens` are those of the entities, in the schema's order. `request_id` is for
+    the logs.
     """
 
     id: str

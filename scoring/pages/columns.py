@@ -27,7 +27,7 @@ class TransactionColumns:
 
 
 class AnswerColumns(TransactionColumns):
-    """For predictions and fallbacks: what a client was told, when, and after how long."""
+    """For predictions and fallbacks: the decision, the time and the latency of the answer."""
 
     @admin.display(description="Created", ordering="created_at")
     def created(self, row: Prediction | Fallback) -> str:

@@ -1,4 +1,4 @@
-"""What the pages of the admin show of a row: badges, meters, tables of values."""
+"""Formats rows for the pages of the admin: badges, meters, tables of values."""
 
 from functools import cache
 from math import floor, log10
@@ -22,13 +22,13 @@ def score_meter(prediction: Prediction) -> SafeString:
     return format_html(
         '<span class="score"><meter class="{}" value="{}"></meter> {}</span>',
         prediction.decision,
-        f"{prediction.fraud_score:.4f}",  # as wide as it is drawn
+        f"{prediction.fraud_score:.4f}",  # the meter draws no more digits
         score(prediction.fraud_score),
     )
 
 
 def money(transaction: Transaction) -> str:
-    """The amount with its schema's decimals and currency; of a schema that is gone, with all digits that it has."""
+    """The amount with its schema's decimals and currency; with all its digits if the schema is gone."""
     return amount_of(transaction.schema, transaction.amount)
 
 
@@ -44,41 +44,41 @@ def decision_badge(decision: str) -> SafeString:
     return format_html('<span class="badge {}">{}</span>', decision, decision)
 
 
-def label_badge(is_fraud: bool | None) -> SafeString | str:
-    """Somebody's word in words and a colour; a dash where there is none."""
+def fraud_badge(is_fraud: bool | None) -> SafeString | str:
+    """The value of a label, in a colour; a dash if there is none."""
     if is_fraud is None:
         return "-"
     kind, word = ("fraud", "Fraud") if is_fraud else ("legitimate", "Legitimate")
     return format_html('<span class="badge {}">{}</span>', kind, word)
 
 
-def said_badge(label: Label) -> SafeString:
-    """What a label says, which may be that an earlier one is taken back."""
-    return format_html("{}", "taken back" if label.is_fraud is None else label_badge(label.is_fraud))
+def label_badge(label: Label) -> SafeString:
+    """The value of a label, or "taken back"."""
+    return format_html("{}", "taken back" if label.is_fraud is None else fraud_badge(label.is_fraud))
 
 
-def said_table(transaction: Transaction) -> SafeString | str:
-    """Everything that was ever said of a transaction, the latest first; empty if nothing was."""
+def label_table(transaction: Transaction) -> SafeString | str:
+    """All labels of a transaction, the latest first; empty if there are none."""
     labels = transaction.labels.select_related("author").order_by("-created_at", "-pk")
     rows = format_html_join(
         "",
         "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
         (
-            (at(label.created_at), said_badge(label), label.get_source_display(), label.author or "-", label.reason)
+            (at(label.created_at), label_badge(label), label.get_source_display(), label.author or "-", label.reason)
             for label in labels
         ),
     )
     heads = format_html_join("", '<th scope="col">{}</th>', ((name,) for name in LABEL_COLUMNS))
-    table = '<table class="said"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>'
+    table = '<table class="labels"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>'
     return format_html(table, heads, rows) if rows else ""
 
 
 def state_badge(review: Review) -> SafeString | str:
-    return "Open" if review.state == Review.State.OPEN else label_badge(review.state == Review.State.FRAUD)
+    return "Open" if review.state == Review.State.OPEN else fraud_badge(review.state == Review.State.FRAUD)
 
 
-def told_badge(transaction: Transaction) -> SafeString | str:
-    """The decision that the client was told, and whether it was one without a score; empty while it was told none."""
+def answer_badge(transaction: Transaction) -> SafeString | str:
+    """The decision in the client's answer, marked if it was made without a score; empty while there is no answer."""
     given = answer_of(transaction)
     if given is None:
         return ""
@@ -98,9 +98,9 @@ def reason_list(prediction: Prediction) -> SafeString:
 
 
 def field_table(transaction: Transaction) -> SafeString:
-    """What was sent, then what was computed of it; what raised the score most stands out.
+    """The fields that were sent, then the computed ones; those that raised the score most are highlighted.
 
-    Of a token the first digits are enough to recognise it in another transaction by.
+    The first digits of a token are shown: enough to recognise it in another transaction.
     """
     prediction = transaction.prediction if hasattr(transaction, "prediction") else None
     raised = {reason["feature"] for reason in prediction.reasons} if prediction else set()
@@ -115,7 +115,7 @@ def field_table(transaction: Transaction) -> SafeString:
 
 @cache
 def _declared(schema: str) -> dict[str, tuple[str, str]]:
-    """Unit and description of everything that a schema declares, by name, in its order; nothing of an old one."""
+    """The unit and description of everything that a schema declares, by name; empty if the schema is gone."""
     if schema not in schema_names():
         return {}
     declared = load_schema(schema)
@@ -134,7 +134,7 @@ def _cells(values: dict[str, Any], raised: set[str], declared: dict[str, tuple[s
 
 
 def number(value: Any) -> str:
-    """A number to about six digits, as people write it: with separators, and never with an exponent.
+    """Format a number with about six digits, with separators and without an exponent.
 
     >>> number(5184000.0), number(85.54712345), number(0.0123456789), number(-1e-9)
     ('5,184,000', '85.5471', '0.012346', '0')

@@ -4,10 +4,10 @@ from django.http import HttpRequest
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
-    """Rows that are the record of what happened: to look at, never to touch."""
+    """The admin of rows that are a record and cannot be edited."""
 
     list_per_page = 50
-    # Counting all rows beside the filtered ones would cost a scan of the whole table at each look.
+    # Counting all rows beside the filtered ones would scan the whole table for each page.
     show_full_result_count = False
 
     class Media:

@@ -1,4 +1,4 @@
-"""How lists of the admin find transactions: by our id, by the client's, by a part of either, and by amount."""
+"""The search of the admin's lists: by Fraudsite's id, the client's id, a part of either, or an amount."""
 
 import re
 from collections.abc import Iterator
@@ -23,14 +23,14 @@ THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?", re.ASCII)
 
 
 class TransactionSearch(admin.ModelAdmin):
-    """A search for what is typed as it stands, where Django would take it apart at spaces and quotes.
+    """Searches for the text as typed; Django would split it at spaces and quotes.
 
-    A whole id finds its transaction, and nothing else is looked for. Otherwise the beginning of an id is looked for
-    in all rows, as indexes have it, and other parts and amounts in the latest `SEARCH_RECENT_ROWS` of the list.
+    A whole id finds its transaction and nothing else. Otherwise all rows are searched for ids that begin with the text,
+    by index, and the latest `SEARCH_RECENT_ROWS` of the list for other parts of ids and for amounts.
     """
 
     transaction_path = "transaction"  # from a row of the list to its transaction; "pk" if it is one
-    search_fields = ["pk"]  # which shows the search
+    search_fields = ["pk"]  # without it the page has no search box
     search_help_text = "An id, Fraudsite's or the client's, whole or a part of it; or an amount, such as 12.34."
 
     def get_search_results(
@@ -41,7 +41,7 @@ class TransactionSearch(admin.ModelAdmin):
         if whole := _whole_ids(search_term):
             return queryset.filter(**{f"{self.transaction_path}__in": whole}), False
         limit = settings.SEARCH_RESULTS_LIMIT
-        # Our ids rise with time.
+        # Fraudsite's ids (UUIDv7) increase with time.
         latest_first = queryset.order_by(f"-{self.transaction_path}")
         number = settings.SEARCH_RECENT_ROWS
         oldest = latest_first.values_list(self.transaction_path, flat=True)[number : number + 1].first()
@@ -55,7 +55,7 @@ class TransactionSearch(admin.ModelAdmin):
 
 
 def _whole_ids(term: str) -> list[UUID]:
-    """The transactions that have this id, in whatever form ours is written. Each way is one look into an index."""
+    """The transactions that have this id, Fraudsite's in any spelling. Each condition is one index look-up."""
     ways = [Q(client__in=_clients(), transaction_id__in={term, term.strip()})]
     digits = _hex_digits(term.strip())
     if digits and len(digits) == HEX_DIGITS:
@@ -64,7 +64,7 @@ def _whole_ids(term: str) -> list[UUID]:
 
 
 def _parts(term: str, after: UUID | None) -> Iterator[QuerySet[Transaction]]:
-    """The transactions whose id begins with a text; and of those after one, if it is given, all that it fits."""
+    """The transactions whose id begins with the text, and those after the id `after` that it matches in any way."""
     fits = Q(transaction_id__contains=term)
     yield Transaction.objects.filter(client__in=_clients(), transaction_id__startswith=term)
     recent = Transaction.objects.filter(pk__gt=after) if after else Transaction.objects.all()
@@ -78,7 +78,7 @@ def _parts(term: str, after: UUID | None) -> Iterator[QuerySet[Transaction]]:
 
 
 def _is_shown_as(amount: float) -> Q:
-    """With the decimals of its schema."""
+    """Whether a transaction's amount is shown as this one, with the decimals of its schema."""
     found = Q(amount=amount)
     for name in schema_names():
         half = 0.5 * 10 ** -load_schema(name).amount_decimals
@@ -87,7 +87,7 @@ def _is_shown_as(amount: float) -> Q:
 
 
 def read_amount(text: str) -> float | None:
-    """The amount that a text means, whatever its currency; None if it is none.
+    """Read an amount with or without a currency; None if the text is not one.
 
     >>> read_amount("12.34"), read_amount("1,234.50 EUR"), read_amount("12,5"), read_amount("order-12")
     (12.34, 1234.5, 12.5, None)
@@ -105,11 +105,11 @@ def read_amount(text: str) -> float | None:
 
 
 def _hex_digits(term: str) -> str | None:
-    """The digits of our id, or of a part of it; None if it is no such thing."""
+    """The hexadecimal digits of Fraudsite's id or a part of it; None if the text is neither."""
     digits = term.lower().replace("-", "")
     return digits if re.fullmatch(rf"[0-9a-f]{{1,{HEX_DIGITS}}}", digits) else None
 
 
 def _clients() -> list[int]:
-    """All of them: the index of their ids begins with the client."""
+    """The keys of all clients: the index of client ids begins with the client."""
     return list(Client.objects.values_list("pk", flat=True))

@@ -1,4 +1,4 @@
-"""The queue of the analysts, and the labels that come of it."""
+"""The analysts' review queue in the admin."""
 
 from contextlib import suppress
 from copy import copy
@@ -20,14 +20,14 @@ from django.utils.safestring import SafeString
 from scoring.models import Client, Review, Transaction
 from scoring.pages.display import (
     amount_of,
+    answer_badge,
     field_table,
-    label_badge,
+    fraud_badge,
     link,
     money,
     reason_list,
     score_meter,
     state_badge,
-    told_badge,
 )
 from scoring.pages.search import TransactionSearch
 from scoring.reviews import labelling, queue
@@ -35,16 +35,16 @@ from scoring.reviews.label_admin import CorrectableAdmin, may_decide, with_undo
 from training.core.exceptions import StaleHistory
 from training.core.figures import at
 
-# Where Django's links keep the filter of the list that they are in.
+# The parameter in which Django's links keep the filters of their list.
 FILTERS = "_changelist_filters"
-# New reviews are counted so far.
+# New reviews are counted up to this number.
 NEW_LIMIT = 1_000
-# Where the session keeps what somebody skipped, and how much of it.
+# The session's key for skipped reviews, and how many of them it keeps.
 SKIPPED, SKIPPED_LIMIT = "skipped_reviews", 500
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Like a filter on the state, but what an analyst opens the page for comes first: the open reviews."""
+    """A filter on the state that shows the open reviews by default."""
 
     title = "state"
     parameter_name = "state"
@@ -67,7 +67,7 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(Review)
 class ReviewAdmin(TransactionSearch, CorrectableAdmin):
-    """The queue of the analysts: highest score first, closed from the list or, one after the other, from the page."""
+    """The review queue, highest score first. Reviews are closed from the list or one by one on their pages."""
 
     list_display = ["score", "badge", "amount", "reasons_shown", "client", "opened", "state_shown", "reviewer"]
     list_filter = [StateFilter, "prediction__decision", "prediction__transaction__client", "opened_at", "reviewer"]
@@ -111,11 +111,11 @@ class ReviewAdmin(TransactionSearch, CorrectableAdmin):
 
     @admin.display(description="Decision")
     def decision(self, review: Review) -> SafeString | str:
-        return told_badge(review.prediction.transaction)
+        return answer_badge(review.prediction.transaction)
 
     @admin.display(description="Decision", ordering="prediction__decision")
     def badge(self, review: Review) -> SafeString | str:
-        """In the list also who is at it."""
+        """The decision and, if the review is claimed, the analyst who works on it."""
         if review.is_claimed:
             at_it = format_html(' <span class="quiet">{} is at it</span>', review.claimed_by)
             return format_html("{}{}", self.decision(review), at_it)
@@ -146,7 +146,7 @@ class ReviewAdmin(TransactionSearch, CorrectableAdmin):
         return field_table(review.prediction.transaction)
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """In the queue itself every review is open, and nobody's."""
+        """Leave out the state and the reviewer in the list of open reviews."""
         shown = request.GET.get(StateFilter.parameter_name, Review.State.OPEN)
         return [
             name for name in self.list_display if shown != Review.State.OPEN or name not in {"state_shown", "reviewer"}
@@ -161,7 +161,7 @@ class ReviewAdmin(TransactionSearch, CorrectableAdmin):
         return [field for field in self.fields if field not in skipped]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        since = queue.newest_opening()  # before the rows are read: what comes in between counts as new
+        since = queue.newest_opening()  # read before the rows, so that reviews opened in between count as new
         context = {"title": "Review queue", "may_decide": may_decide(request), "since": since}
         return super().changelist_view(request, context | (extra_context or {}))
 
@@ -177,7 +177,7 @@ class ReviewAdmin(TransactionSearch, CorrectableAdmin):
         return self._close_many(request, queryset, is_fraud=False)
 
     def _close_many(self, request: HttpRequest, chosen: QuerySet[Review], *, is_fraud: bool) -> HttpResponse | None:
-        """Ask once, with what is at stake; what comes back confirmed is closed."""
+        """Show a page with counts and amounts for confirmation; once confirmed, close the reviews."""
         keys = list(chosen.filter(state=Review.State.OPEN).values_list("pk", flat=True))
         if "confirmed" in request.POST or not keys:
             self._close(request, chosen, is_fraud=is_fraud)
@@ -189,7 +189,7 @@ class ReviewAdmin(TransactionSearch, CorrectableAdmin):
             "title": "Confirm fraud" if is_fraud else "Mark legitimate",
             "opts": self.opts,
             "media": self.media,
-            "label": label_badge(is_fraud),
+            "label": fraud_badge(is_fraud),
             "action": "confirm_fraud" if is_fraud else "mark_legitimate",
             "keys": keys,
             "stakes": [
@@ -210,7 +210,7 @@ class ReviewAdmin(TransactionSearch, CorrectableAdmin):
                 messages.error(request, f"Nothing more was labelled: {error}")
                 break
             if won:
-                review.refresh_from_db()  # or the history would go on calling it open
+                review.refresh_from_db()  # otherwise the log entry would call it open
                 self.log_change(request, review, f"Labelled {word}.")
                 closed += 1
             else:
@@ -245,28 +245,28 @@ class ReviewAdmin(TransactionSearch, CorrectableAdmin):
         return [following, count, *super().get_urls()]
 
     def open_view(self, request: HttpRequest) -> HttpResponse:
-        """What pages ask for again and again: how many reviews are open, and of a list how many came `since`."""
+        """The numbers that pages poll: how many reviews are open, and how many were added to a list `since` a time."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        told = {"open": self.admin_site.each_context(request)["open_reviews"]}
+        counts = {"open": self.admin_site.each_context(request)["open_reviews"]}
         filters = request.GET.copy()
         given = filters.pop("since", [""])[-1]
         with suppress(ValueError, OverflowError):
             reviews = self._list_of(request, filters.urlencode())
             new = reviews.filter(state=Review.State.OPEN, opened_at__gt=datetime.fromisoformat(given).astimezone(UTC))
-            told["new"] = new[:NEW_LIMIT].count()
-        return JsonResponse(told, headers={"Cache-Control": "no-store"})
+            counts["new"] = new[:NEW_LIMIT].count()
+        return JsonResponse(counts, headers={"Cache-Control": "no-store"})
 
     def next_view(self, request: HttpRequest) -> HttpResponse:
-        """Where the work on a list begins: its first alert that nobody is at."""
+        """Redirect to the first review of a list that nobody works on."""
         if not may_decide(request):
             raise PermissionDenied
         return self._go_on(request, request.GET.urlencode(), [])
 
     def _go_on(self, request: HttpRequest, filters: str, passed: list[UUID]) -> HttpResponse:
-        """Lead to the next alert of the list that the person came from, or back to the list when there is none.
+        """Redirect to the next free review of the list that the analyst came from, or to the list if there is none.
 
-        What she skipped does not come back before she is through.
+        Skipped reviews come back only after the end of the list was reached.
         """
         skipped = request.session.get(SKIPPED, [])
         reviews = self._list_of(request, filters)
@@ -281,7 +281,7 @@ class ReviewAdmin(TransactionSearch, CorrectableAdmin):
         return HttpResponseRedirect(f"{address}?{filters}" if filters else address)
 
     def _list_of(self, request: HttpRequest, filters: str) -> QuerySet[Review]:
-        """The rows of the list under these filters, in its order."""
+        """The rows of the list with these filters, in its order."""
         asked = copy(request)
         asked.GET = QueryDict(filters)
         try:

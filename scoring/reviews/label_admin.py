@@ -1,4 +1,4 @@
-"""Labels in the admin: the record of them, and how one is corrected or undone."""
+"""Labels in the admin: their record, correction and undoing."""
 
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,7 +14,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 
 from scoring.models import Label, Review, Transaction
-from scoring.pages.display import link, said_badge, said_table
+from scoring.pages.display import label_badge, label_table, link
 from scoring.pages.read_only import ReadOnlyAdmin
 from scoring.pages.search import TransactionSearch
 from scoring.reviews import labelling
@@ -26,11 +26,11 @@ def may_decide(request: HttpRequest) -> bool:
     return request.user.has_perm("scoring.change_review")
 
 
-def with_undo(request: HttpRequest, said: str, act: UUID) -> str:
-    """A message with a button that makes the act undone, for as long as that is possible."""
+def with_undo(request: HttpRequest, message: str, act: UUID) -> str:
+    """A message with a button that undoes the act, which is shown for as long as undoing is possible."""
     if not settings.UNDO_S:
-        return said
-    context = {"said": said, "act": act, "seconds": settings.UNDO_S, "back": request.get_full_path()}
+        return message
+    context = {"message": message, "act": act, "seconds": settings.UNDO_S, "back": request.get_full_path()}
     return render_to_string("admin/scoring/undo.html", context, request)
 
 
@@ -39,14 +39,14 @@ def review_of(row: Transaction) -> Review | None:
 
 
 class CorrectableAdmin(ReadOnlyAdmin):
-    """Pages that show every label of a transaction, and where an analyst gives it another, with a reason."""
+    """Pages that show all labels of a transaction, and where an analyst corrects the label, with a reason."""
 
     def transaction_of(self, obj: Any) -> Transaction:
         raise NotImplementedError
 
     @admin.display(description="Labels")
     def labels_shown(self, obj: Any) -> SafeString | str:
-        return said_table(self.transaction_of(obj)) or "-"
+        return label_table(self.transaction_of(obj)) or "-"
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -65,15 +65,15 @@ class CorrectableAdmin(ReadOnlyAdmin):
     def _correct(self, request: HttpRequest, obj: Model, row: Transaction) -> None:
         wanted, reason, seen = (request.POST.get(name, "") for name in ("label", "reason", "seen"))
         act, review = uuid4(), review_of(row)
-        said: dict[str, Any] = {"author": request.user, "reason": reason, "act": act}
+        arguments: dict[str, Any] = {"author": request.user, "reason": reason, "act": act}
         if seen.isascii() and seen.isdecimal():
-            said["seen"] = int(seen)
+            arguments["seen"] = int(seen)
         try:
             if wanted == "reopen" and review:
-                labelling.reopen_review(review=review, **said)
+                labelling.reopen_review(review=review, **arguments)
             elif wanted in ("fraud", "legitimate"):
                 source = Label.Source.ANALYST
-                labelling.add_label(transaction_id=row.pk, is_fraud=wanted == "fraud", source=source, **said)
+                labelling.add_label(transaction_id=row.pk, is_fraud=wanted == "fraud", source=source, **arguments)
             else:
                 messages.error(request, "Nothing was changed: choose one of the buttons.")
                 return
@@ -81,13 +81,13 @@ class CorrectableAdmin(ReadOnlyAdmin):
             messages.error(request, str(refusal))
             return
         done = "Reopened" if wanted == "reopen" else f"Labelled {wanted}"
-        obj.refresh_from_db()  # or the history would go on calling it what it was
+        obj.refresh_from_db()  # otherwise the log entry would show its old state
         self.log_change(request, obj, f"{done}: {reason.strip()}")
         messages.success(request, with_undo(request, f"{done}.", act))
 
 
 def _corrections(latest: Label | None, review: Review | None) -> list[tuple[str, str]]:
-    """What can be said of a transaction beside what was said last: the value of a button, and its words."""
+    """The corrections that are possible after the latest label: the value and the text of each button."""
     closed = review is not None and review.state != Review.State.OPEN
     found = [("reopen", "Reopen")] if closed else []
     word = latest.is_fraud if latest else None
@@ -113,7 +113,7 @@ class LabelAdmin(TransactionSearch, ReadOnlyAdmin):
 
     @admin.display(description="Label", ordering="is_fraud")
     def badge(self, label: Label) -> SafeString | str:
-        return said_badge(label)
+        return label_badge(label)
 
     @admin.display(description="Transaction")
     def transaction_link(self, label: Label) -> SafeString:
@@ -128,7 +128,7 @@ class LabelAdmin(TransactionSearch, ReadOnlyAdmin):
         return [undo, *super().get_urls()]
 
     def undo_view(self, request: HttpRequest, act: UUID) -> HttpResponse:
-        """Make what one click labelled undone, and go back to where that was."""
+        """Undo the labels of one click, and redirect to the page of the click."""
         if not may_decide(request):
             raise PermissionDenied
         if request.method != "POST":

@@ -1,8 +1,8 @@
-"""Labels, and the reviews that they close. Whoever labels, by whatever door, comes through here.
+"""The one way to write labels, and to close and reopen reviews.
 
-Labels are never changed and never deleted: a later word is a new row, and the latest one counts. One whose `is_fraud`
-is None takes back what was said before. Whoever writes holds a lock on the transaction, so of two people at once the
-second sees what the first did.
+Labels are never changed or deleted: a correction is a new row, and the latest label counts. A label whose `is_fraud` is
+None takes the earlier ones back. Every write locks the transaction, so of two people who label at once, the second sees
+the label of the first.
 """
 
 from datetime import datetime, timedelta
@@ -34,12 +34,12 @@ def add_label(
     seen: int | None = None,
     act: UUID | None = None,
 ) -> Label:
-    """Record somebody's word on a transaction. From its commit on, computed features know of it.
+    """Store a label of a transaction. Computed features use it from its commit on.
 
-    An analyst's word needs a reason, and closes or corrects the transaction's review, where there is one. `at` is when
-    it was said; older than another label of the transaction, it is kept and changes nothing. `seen` is the key of the
-    latest label that the author knew of, 0 for none: if there is a later one, nothing is written. Labels of one `act`
-    can be undone together.
+    An analyst's label needs a reason, and closes or corrects the transaction's review, if it has one. `at` is the time
+    of the label; a label that is older than the latest one is stored and has no effect. `seen` is the key of the latest
+    label that the author saw, 0 for none: if there is a later one, nothing is written. Labels of one `act` can be
+    undone together.
 
     Raises:
         ReasonMissing, LabelledMeanwhile: nothing was changed.
@@ -53,13 +53,13 @@ def add_label(
         if by_analyst and latest and latest.is_fraud is is_fraud and latest.source == source:
             raise LabelledMeanwhile
         state = _state_of(is_fraud) if by_analyst else None
-        return _say(
+        return _record(
             row, latest, is_fraud=is_fraud, source=source, author=author, reason=reason, at=at, state=state, act=act
         )
 
 
 def close_review(*, review: Review, is_fraud: bool, reviewer: User, act: UUID | None = None) -> bool:
-    """Record an analyst's word. Returns False, and changes nothing, when somebody else closed the review first.
+    """Store an analyst's label and close the review. Returns False, and changes nothing, if it is closed already.
 
     Raises:
         StaleHistory: nothing was changed; the schema's histories have to be rebuilt.
@@ -70,15 +70,15 @@ def close_review(*, review: Review, is_fraud: bool, reviewer: User, act: UUID | 
         if not Review.objects.filter(pk=review.pk, state=Review.State.OPEN).exists():
             return False
         state, source = _state_of(is_fraud), Label.Source.ANALYST
-        _say(row, latest, is_fraud=is_fraud, source=source, author=reviewer, state=state, act=act)
+        _record(row, latest, is_fraud=is_fraud, source=source, author=reviewer, state=state, act=act)
     return True
 
 
 def reopen_review(
     *, review: Review, author: User, reason: str, seen: int | None = None, act: UUID | None = None
 ) -> Label:
-    """Put a closed review back into the queue. The analysts' word is taken back; that of a chargeback or an import
-    that came after it stands.
+    """Put a closed review back into the queue. The analyst's label is taken back; a later label by a chargeback or an
+    import stays in force.
 
     Raises:
         ReasonMissing, LabelledMeanwhile, StaleHistory: as above.
@@ -90,7 +90,7 @@ def reopen_review(
         if not Review.objects.filter(pk=review.pk).exclude(state=Review.State.OPEN).exists():
             raise LabelledMeanwhile("The review is open already.")
         stands = latest if latest and latest.source != Label.Source.ANALYST else None
-        return _say(
+        return _record(
             row,
             latest,
             is_fraud=stands.is_fraud if stands else None,
@@ -103,19 +103,19 @@ def reopen_review(
 
 
 def undo(*, act: UUID, author: User) -> tuple[list[Label], int]:
-    """Make what one click did undone: each label and review is again what it was before.
+    """Undo the labels of one click: each transaction gets its earlier label again, and each review its earlier state.
 
-    Returns the labels that say so, and how many are left because something was said of them since.
+    Returns the new labels, and how many transactions keep their label because they were labelled again since.
 
     Raises:
-        UndoRefused: nothing was changed; it is too late, or it was somebody else's click.
+        UndoRefused: nothing was changed; it is too late, or somebody else labelled them.
         StaleHistory: as above.
     """
     given = list(Label.objects.filter(act=act).order_by("created_at"))
     if not given:
         raise UndoRefused
     if given[0].author_id != author.pk:
-        raise UndoRefused("Nobody but whoever did it can undo it.")
+        raise UndoRefused("Only the person who labelled can undo it.")
     if timezone.now() > given[-1].created_at + timedelta(seconds=settings.UNDO_S):
         raise UndoRefused
     undone = [_undo(label, author) for label in given]
@@ -132,7 +132,7 @@ def _undo(label: Label, author: User) -> Label | None:
         if latest != label:
             return None
         earlier = _latest_first(row).exclude(pk=label.pk).first()
-        restored = _say(
+        restored = _record(
             row,
             latest,
             is_fraud=earlier.is_fraud if earlier else None,
@@ -146,7 +146,7 @@ def _undo(label: Label, author: User) -> Label | None:
 
 
 def latest_label(row: Transaction) -> Label | None:
-    """The label that counts. None, too, while nobody said anything."""
+    """The label that counts: the latest; None if there is none."""
     return _latest_first(row).first()
 
 
@@ -183,7 +183,7 @@ def _get_histories_ready(transaction_id: UUID) -> None:
         histories.get_ready(load_schema(row.schema))
 
 
-def _say(
+def _record(
     row: Transaction,
     latest: Label | None,
     *,
@@ -195,14 +195,14 @@ def _say(
     state: Review.State | None = None,
     act: UUID | None = None,
 ) -> Label:
-    """Store a label, have the histories of its locked transaction know it, and bring the review into `state`."""
-    # A clock that is slow must not put this word before the one that it corrects.
+    """Store a label of a locked transaction, add it to the histories, and set the review to `state`."""
+    # A slow clock must not put this label before the one that it corrects.
     now = max(timezone.now(), latest.created_at + timedelta(microseconds=1)) if latest else timezone.now()
     counts = at is None or latest is None or at > latest.created_at
     label = Label(
         transaction=row, is_fraud=is_fraud, source=source, author=author, reason=reason, created_at=at or now, act=act
     )
-    # Without a place in the order its schema has no histories, or it waits for its score and is in none yet.
+    # A transaction without a sequence is in no history: its schema has none, or it still waits for its score.
     if counts and row.sequence is not None:
         from scoring.worker import histories
 
@@ -211,7 +211,7 @@ def _say(
         label.sequence = locked.label_arrives(row, is_fraud=is_fraud)
         storage.save_histories(locked.changed())
     if counts and state:
-        label.review_before = _as_it_is(row)
+        label.review_before = _review_fields(row)
         closed = state != Review.State.OPEN
         Review.objects.filter(pk=row.pk).update(
             state=state,
@@ -224,8 +224,8 @@ def _say(
     return label
 
 
-def _as_it_is(row: Transaction) -> dict[str, Any] | None:
-    """What a review of the transaction would have to become again, were the next label undone."""
+def _review_fields(row: Transaction) -> dict[str, Any] | None:
+    """The fields of the transaction's review that undoing the next label restores; None if it has no review."""
     review = Review.objects.filter(pk=row.pk).first()
     if review is None:
         return None

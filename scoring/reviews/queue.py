@@ -1,7 +1,7 @@
-"""The queue of open reviews, and who is at which of them: who work at the same time are led to different alerts.
+"""The queue of open reviews and their claims. Claims lead analysts who work at the same time to different reviews.
 
-A claim says so for a while and expires by itself. It keeps nobody from looking or deciding: of two decisions the first
-holds, whoever has the claim.
+A claim expires by itself, and does not keep others from opening or closing the review: the first to close it decides,
+whoever has the claim.
 """
 
 from collections.abc import Iterable
@@ -22,20 +22,20 @@ def open_reviews(limit: int) -> int:
 
 
 def newest_opening() -> datetime:
-    """When the newest of the open reviews was opened; now, if none is. The clock is that of the workers."""
+    """When the newest open review was opened, by the workers' clock; now, if there is none."""
     newest = Review.objects.filter(state=Review.State.OPEN).order_by("-opened_at").values_list("opened_at", flat=True)
     return newest.first() or timezone.now()
 
 
 def claim(review: UUID, user: User) -> bool:
-    """Say that somebody is at an open review. Returns False if somebody else is, or it is closed."""
+    """Claim an open review for a user. Returns False if another user has it, or it is closed."""
     until = timezone.now() + timedelta(seconds=settings.REVIEW_CLAIM_S)
-    # Whoever changes the row first has it.
+    # A conditional update: of two users the first gets it.
     return bool(Review.objects.filter(_free_for(user), pk=review).update(claimed_by=user, claimed_until=until))
 
 
 def claim_next(queue: QuerySet[Review], user: User, passed: Iterable[UUID | str]) -> UUID | None:
-    """Claim the first review of a list that is open and not with somebody else, and not `passed`. Returns its key."""
+    """Claim the first review of a list that is open, not claimed by others and not `passed`. Returns its key."""
     candidates = queue.exclude(pk__in=list(passed)).values_list("pk", flat=True)
     while (found := candidates.filter(_free_for(user)).first()) is not None:
         if claim(found, user):

@@ -149,7 +149,7 @@ def test_nobody_undoes_the_click_of_a_colleague(client, alice, ada, mel, alert):
     client.force_login(alice)
     page = decide(client, review)
     client.force_login(ada)
-    assert "Nobody but whoever did it" in press_undo(client, page)
+    assert "Only the person who labelled" in press_undo(client, page)
     client.force_login(mel)
     undo = reverse("admin:scoring_label_undo", args=[Label.objects.get().act])
     assert client.post(undo).status_code == 403

@@ -36,17 +36,17 @@ def test_it_needs_the_dataset_of_the_champion(champion, settings, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"days": 1.0}, {"speed": 2.0}, {"labels": 0.0}])
-def test_what_only_a_replay_reads_is_refused_for_a_schema_without_event_times(options):
+def test_options_of_recorded_times_are_refused_for_a_schema_without_event_times(options):
     assert f"--{next(iter(options))}: ulb has no event times" in refusal(**options)
 
 
 @pytest.mark.parametrize("options", [{"rate": 1.0}, {"fraud_rate": 0.5}, {"seed": 1}])
 def test_what_only_drawn_rows_read_is_refused_for_a_schema_with_event_times(options):
-    assert "handbook has event times, so its traffic is replayed" in refusal(schema="handbook", **options)
+    assert "handbook has event times, so its rows are sent at these times" in refusal(schema="handbook", **options)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"days": 30.0}, "--days must be at least 0 and less than 30"),
         ({"days": -1.0}, "--days must be"),
@@ -55,8 +55,8 @@ def test_what_only_drawn_rows_read_is_refused_for_a_schema_with_event_times(opti
         ({"labels": -1.0}, "--labels must be at least 0"),
     ],
 )
-def test_a_replay_begins_in_the_past_and_goes_forward(options, said):
-    assert said in refusal(schema="handbook", **options)
+def test_recorded_times_begin_in_the_past_and_go_forward(options, message):
+    assert message in refusal(schema="handbook", **options)
 
 
 def test_an_unknown_schema_is_told():

@@ -249,7 +249,7 @@ def test_parallel_batches_on_the_same_entities_keep_parity(transactional_db, han
                     for place in range(6)
                 ]
                 outcomes, _ = batches.score_batch(submissions=batch, predictor=champion, started_at=time.time())
-                assert {outcome.kind for outcome in outcomes} <= {Kind.SCORED, Kind.REPLAYED, Kind.CONFLICT}
+                assert {outcome.kind for outcome in outcomes} <= {Kind.SCORED, Kind.REPEATED, Kind.CONFLICT}
                 batch = [submission(acme.pk, payment(terminal=f"terminal {number % 2}")) for _ in range(4)]
                 outcomes, _ = batches.score_batch(submissions=batch, predictor=champion, started_at=time.time())
                 assert {outcome.kind for outcome in outcomes} == {Kind.SCORED}
@@ -395,7 +395,7 @@ def test_a_command_refuses_an_unknown_schema(command):
         call_command(command, "--schema", "nonesuch")
 
 
-def test_the_simulator_replays_customers_in_the_order_of_time_and_reports_labels(api, acme, site, capsys):
+def test_the_simulator_sends_customers_in_the_order_of_time_and_reports_labels(api, acme, site, capsys):
     store_made_up_payments(django_settings.DATASETS_DIR)
     _, key = keys.create(client=acme)
     call_command(

@@ -53,14 +53,14 @@ def test_predict_calls_say_the_same_of_safety_as_other_calls(worker, acme, schem
         web_server(worker_environment() | {"HTTPS": "true", "BEHIND_PROXY": "true"}) as url,
         httpx.Client(base_url=url, headers=headers, timeout=30) as http,
     ):
-        prompt = http.post("/predict", json=seed_payload())
+        predict = http.post("/predict", json=seed_payload())
         other = http.post(LIST, json={"transactions": [seed_payload()]})
-        assert prompt.status_code == other.status_code == (200 if scheme == "https" else 301)
-        assert safety_of(prompt) == safety_of(other)
-        assert prompt.headers["X-Request-ID"] == "call-1"
+        assert predict.status_code == other.status_code == (200 if scheme == "https" else 301)
+        assert safety_of(predict) == safety_of(other)
+        assert predict.headers["X-Request-ID"] == "call-1"
         slashed = [http.post(f"{path}/", json={}).status_code for path in ("/predict", "/api/v1/predict", LIST)]
         assert set(slashed) == {400 if scheme == "https" else 301}
-        assert ("Strict-Transport-Security" in prompt.headers) == (scheme == "https")
+        assert ("Strict-Transport-Security" in predict.headers) == (scheme == "https")
         del http.headers["X-Forwarded-Proto"]
         told_by_client = {"X_Forwarded_Proto": "https"}
         assert http.post("/predict", json=seed_payload(), headers=told_by_client).status_code == 301

@@ -1,7 +1,6 @@
-"""Stored transactions and labels as the arrivals that they were: to rebuild histories, and to check what was computed.
+"""Replays stored transactions and labels, to rebuild histories and to check computed features.
 
-Goes through the tokens of one entity in partitions, each of which is read and replayed by itself, so that memory holds
-one of them however long the history is.
+The tokens of an entity are read and replayed in partitions, so that memory holds only one of them at a time.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,13 +23,13 @@ from training.core.features.replay import Events, Labels, replay, version
 from training.core.schema import Schema
 
 ROWS_AT_A_TIME = 250_000
-# Of tokens, which are hexadecimal, the first digits; and what is after the last of them.
+# Tokens are hexadecimal. Partitions are bounded by this many first digits; `AFTER_ALL` sorts after every token.
 DIGITS, AFTER_ALL = 8, "g"
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A stored feature that is not what its arrivals give. `stored` is None where the prediction has none."""
+    """A stored feature that differs from the replayed one. `stored` is None if the prediction does not have it."""
 
     transaction: UUID
     feature: str
@@ -39,11 +38,11 @@ class Difference:
 
 
 def rebuild(schema: Schema, on_progress: Callable[[str, float], None]) -> int:
-    """Make all histories of a schema anew. Returns how many there are.
+    """Rebuild all histories of a schema. Returns how many there are.
 
-    Workers may go on: each partition is under lock while it is rebuilt, and who has no history yet gets a stale one
-    first, which lets nobody score before its turn. Stopped half way, it can be started again.
-    `on_progress` hears an entity and the share of its histories that are done.
+    Workers may go on: each partition is locked while it is rebuilt. Missing histories are first inserted as stale ones,
+    which are not used for scoring until they are rebuilt. After an interruption it can be started again.
+    `on_progress` gets an entity and the share of its histories that are done.
     """
     done = 0
     for entity in _kept(schema):
@@ -55,17 +54,17 @@ def rebuild(schema: Schema, on_progress: Callable[[str, float], None]) -> int:
 
 
 def differences(schema: Schema, sample: int, on_progress: Callable[[str, float], None]) -> Iterator[Difference]:
-    """Compute the features of `sample` stored predictions anew (0: of all), and give those that differ in any bit.
+    """Compute the features of `sample` stored predictions again (0: of all), and give those that differ in any bit.
 
-    What arrives meanwhile has no part in them, so a live system is no hindrance. What was computed under another
-    declaration is left out: it has to differ.
+    The system may be live, as later arrivals do not change earlier features. Predictions made under another declaration
+    of the schema are left out, as their features have to differ.
     """
     computed = _computed(schema).exclude(model_version__in=registry.outdated(schema.name))
     sampled = set(computed.order_by("?").values_list("pk", flat=True)[:sample]) if sample else None
     calendar = {flag.name for flag in schema.calendar}
     for place, entity in enumerate(_kept(schema)):
         part = _only(schema, entity)
-        columns = [(i, one.name) for i, one in enumerate(part.derived) if place == 0 or one.name not in calendar]
+        columns = [(i, each.name) for i, each in enumerate(part.derived) if place == 0 or each.name not in calendar]
         for chosen, share in _sampled(schema, entity, sampled) if sampled else _partitions(schema):
             rows, events, labels = _read(schema, entity, chosen)
             features = replay(part, events, labels, keep_histories=False).features
@@ -80,7 +79,7 @@ def differences(schema: Schema, sample: int, on_progress: Callable[[str, float],
 
 
 def of_another_declaration(schema: Schema) -> int:
-    """How many predictions were made when the schema declared something else."""
+    """How many predictions were made under another declaration of the schema."""
     return _computed(schema).filter(model_version__in=registry.outdated(schema.name)).count()
 
 
@@ -89,16 +88,16 @@ def _computed(schema: Schema) -> QuerySet[Prediction]:
 
 
 def _kept(schema: Schema) -> list[str]:
-    """The entities that some feature reads the history of."""
+    """The entities whose history some feature reads."""
     return [name for name in schema.entity_names if version(schema, name)]
 
 
 def _only(schema: Schema, entity: str) -> Schema:
-    """The schema with the features of this entity alone. Histories do not depend on the others."""
+    """The schema with the features of this entity alone; its histories do not depend on other entities."""
     return replace(
         schema,
-        entities=tuple(one for one in schema.entities if one.name == entity),
-        velocity=tuple(one for one in schema.velocity if one.entity == entity),
+        entities=tuple(declared for declared in schema.entities if declared.name == entity),
+        velocity=tuple(feature for feature in schema.velocity if feature.entity == entity),
     )
 
 
@@ -107,12 +106,12 @@ def _arrived(schema: Schema) -> QuerySet[Transaction]:
 
 
 def _with_token(rows: QuerySet[Any], tokens: str, entity: str) -> QuerySet[Any]:
-    # What the transform alone gives, Django would read as JSON on SQLite.
+    # Without the cast, Django decodes the value as JSON on SQLite.
     return rows.annotate(token=Cast(KeyTextTransform(entity, tokens), TextField()))
 
 
 def _partitions(schema: Schema) -> Iterator[tuple[Q, float]]:
-    """Conditions on `token` that together hold for each once, and the share that is done after each."""
+    """Conditions on `token` that each token meets exactly once, and the share that is done after each partition."""
     count = 1 + _arrived(schema).count() // ROWS_AT_A_TIME
     bounds = [f"{place * 16**DIGITS // count:0{DIGITS}x}" for place in range(count)] + [AFTER_ALL]
     for place in range(count):
@@ -125,7 +124,7 @@ def _sampled(schema: Schema, entity: str, sampled: set[UUID]) -> Iterator[tuple[
 
 
 def _read(schema: Schema, entity: str, chosen: Q) -> tuple[dict[UUID, int], Events, Labels]:
-    """What arrived at the chosen tokens: the row of each transaction by its id, and the arrivals."""
+    """The arrivals of the chosen tokens: the row number of each transaction by its id, the events and the labels."""
     rows = _with_token(_arrived(schema), "tokens", entity).filter(chosen)
     taken = list(rows.values_list("pk", "sequence", "event_time", "amount", "token").iterator())
     sequence = np.array([row[1] for row in taken], np.int64)
@@ -137,13 +136,13 @@ def _read(schema: Schema, entity: str, chosen: Q) -> tuple[dict[UUID, int], Even
         tokens={entity: [row[4] for row in taken]},
     )
     numbered = Label.objects.filter(transaction__schema=schema.name, sequence__isnull=False)
-    words = _with_token(numbered, "transaction__tokens", entity).filter(chosen)
-    said = list(words.values_list("transaction__sequence", "is_fraud", "sequence", "token").iterator())
+    of_tokens = _with_token(numbered, "transaction__tokens", entity).filter(chosen)
+    given = list(of_tokens.values_list("transaction__sequence", "is_fraud", "sequence", "token").iterator())
     labels = Labels(
-        key=np.array([row[0] for row in said], np.int64),
-        fraud=np.array([label_code(row[1]) for row in said], np.int8),
-        sequence=np.array([row[2] for row in said], np.int64),
-        tokens={entity: [row[3] for row in said]},
+        key=np.array([row[0] for row in given], np.int64),
+        fraud=np.array([label_code(row[1]) for row in given], np.int8),
+        sequence=np.array([row[2] for row in given], np.int64),
+        tokens={entity: [row[3] for row in given]},
     )
     return {row[0]: place for place, row in enumerate(taken)}, events, labels
 
@@ -151,7 +150,7 @@ def _read(schema: Schema, entity: str, chosen: Q) -> tuple[dict[UUID, int], Even
 @transaction.atomic
 def _rebuild_partition(schema: Schema, entity: str, chosen: Q) -> int:
     held = History.objects.select_for_update().filter(chosen, schema=schema.name, entity=entity).order_by("token")
-    # Whoever gets a first history only now is not among these, and needs no other.
+    # A history that is inserted after this statement is not among these, and is complete.
     last_sequence = dict.fromkeys(held.values_list("token", flat=True), 0)
     _, events, labels = _read(schema, entity, chosen)
     for part in (events, labels):
@@ -161,18 +160,18 @@ def _rebuild_partition(schema: Schema, entity: str, chosen: Q) -> int:
     anew = replay(_only(schema, entity), events, labels).histories[entity]
     nothing = version(schema, entity)
     storage.save_histories(
-        [storage.Remembered(token, anew.get(token, nothing), last) for token, last in last_sequence.items()]
+        [storage.HistoryUpdate(token, anew.get(token, nothing), last) for token, last in last_sequence.items()]
     )
     return len(last_sequence)
 
 
 def _make_missing(schema: Schema, entity: str) -> None:
-    """Give a history without even a version, and so a stale one, to every token that has none."""
+    """Insert an empty history for every token that has none. It has no version, and so counts as stale."""
     tokens = _with_token(_arrived(schema), "tokens", entity).order_by().values("token").distinct()
     statement, parameters = tokens.query.sql_with_params()
     empty = "''::bytea" if connection.vendor == "postgresql" else "x''"
     with connection.cursor() as cursor:
-        # One statement, so that no worker finds only some of them. Of the schema there are only names in it.
+        # In one statement, so that no worker finds only some of them. Its text has no values from requests.
         cursor.execute(
             "INSERT INTO scoring_history (token, schema, entity, events, last_sequence, updated_at) "  # noqa: S608
             f"SELECT token, %s, %s, {empty}, 0, %s FROM ({statement}) AS arrived WHERE true ON CONFLICT DO NOTHING",

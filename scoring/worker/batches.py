@@ -1,4 +1,4 @@
-"""Batches that a gateway sends: scored, stored and answered, a batch of one schema in one database transaction."""
+"""Scores and stores a gateway's batch: one schema, one model call, one database transaction."""
 
 import math
 import time
@@ -17,8 +17,8 @@ from scoring.worker.scorer import Scored
 from scoring.worker.storage import Circumstances
 
 
-class _OnceMore(Exception):
-    """Nothing is stored. Score the batch again, without the ids that the model cannot score."""
+class _ScoreAgain(Exception):
+    """The database transaction was rolled back. Score the batch again, without the ids that the model cannot score."""
 
     def __init__(self, unscorable: Sequence[str] = ()) -> None:
         super().__init__()
@@ -30,8 +30,8 @@ def score_batch(
 ) -> tuple[list[Outcome], Stages]:
     """Score and store a batch of one schema: one model call, one database transaction.
 
-    `started_at`, in seconds since the epoch, is when the worker took the batch. What nobody waits for any more is left
-    out, and so is what the model has no finite score for. Returns an outcome per submission, in order.
+    `started_at`, in seconds since the epoch, is when the worker took the batch. Submissions whose deadline has passed
+    are left out, and so are those without a finite score. Returns an outcome per submission, in order.
 
     Raises:
         django.db.DatabaseError: nothing was stored.
@@ -57,7 +57,9 @@ def _score_plain(
     given = np.array([submission.features for submission in live], np.float64)
     scored = scorer.score(predictor, given, scorer.nothing_derived(len(live)), stages, _requests(live))
     outcomes = {submission.id: Outcome(Kind.UNSCORABLE) for submission in _unscorable(live, scored)}
-    batch = [(submission, said) for submission, said in zip(live, scored, strict=True) if submission.id not in outcomes]
+    batch = [
+        (submission, result) for submission, result in zip(live, scored, strict=True) if submission.id not in outcomes
+    ]
     if batch:
         circumstances = Circumstances.of(predictor, stages, started_at)
         landed = storage.store(batch, circumstances)
@@ -69,14 +71,14 @@ def _score_plain(
 def _score_with_histories(
     live: Sequence[Submission], predictor: Predictor, started_at: float, stages: Stages
 ) -> dict[str, Outcome]:
-    """As above, where the histories of entities take part: what they have seen and what is stored must be the same."""
+    """Score a batch whose schema has computed features. Histories and transactions must be stored together."""
     outcomes: dict[str, Outcome] = {}
-    all_new = True  # most batches are, and looking costs as much as storing
-    while True:  # after the first, each round knows or has refused at least one more than the last: there is an end
+    all_new = True  # as in most batches; looking for known ids costs as much as storing
+    while True:  # it ends, as after the first round each finds at least one more known or unscorable submission
         try:
             with transaction.atomic():
                 return outcomes | _score_under_lock(live, predictor, started_at, stages, all_new=all_new)
-        except _OnceMore as again:
+        except _ScoreAgain as again:
             all_new = False
             outcomes |= dict.fromkeys(again.unscorable, Outcome(Kind.UNSCORABLE))
             live = [submission for submission in live if submission.id not in outcomes]
@@ -89,7 +91,7 @@ def _score_under_lock(
 
     schema = predictor.schema
     locked = histories.lock(schema, [submission.tokens for submission in live])
-    # Only now: whoever stored a copy of one of these held the same locks, and has committed.
+    # Look under the locks: another worker that stored a copy held the same locks, and has committed.
     outcomes = {} if all_new else known_outcomes(live)
     new = _first_copies(submission for submission in live if submission.id not in outcomes)
     if new:
@@ -102,19 +104,19 @@ def _score_under_lock(
         )
         stages.features_s += time.perf_counter() - began
         scored = scorer.score(predictor, given, derived, stages, _requests(new))
-        if unscorable := _unscorable(new, scored):  # what is not stored must not have been seen either
-            raise _OnceMore([submission.id for submission in unscorable])
+        if unscorable := _unscorable(new, scored):  # they are not stored, so the histories must not include them
+            raise _ScoreAgain([submission.id for submission in unscorable])
         circumstances = Circumstances.of(predictor, stages, started_at)
         batch = list(zip(new, scored, strict=True))
         landed = storage.store(batch, circumstances, sequences, locked.changed())
-        if len(landed) < len(batch):  # some were known, or came with other entities in a parallel batch
-            raise _OnceMore
+        if len(landed) < len(batch):  # some were known, or stored with other entities by a parallel batch
+            raise _ScoreAgain
         outcomes |= _answers(batch, circumstances)
     return outcomes | known_outcomes([submission for submission in live if submission.id not in outcomes])
 
 
 def _first_copies(submissions: Iterable[Submission]) -> list[Submission]:
-    """Of submissions with the same id, ours or the client's, the first."""
+    """The first of the submissions with the same id, Fraudsite's or the client's."""
     first: dict[object, Submission] = {}
     for submission in submissions:
         named = (submission.client_id, submission.transaction_id)
@@ -127,8 +129,10 @@ def _requests(live: Sequence[Submission]) -> list[str]:
 
 
 def _unscorable(live: Sequence[Submission], scored: Sequence[Scored]) -> list[Submission]:
-    """Those for which the model has no finite score."""
-    return [submission for submission, said in zip(live, scored, strict=True) if not math.isfinite(said.fraud_score)]
+    """The submissions without a finite score."""
+    return [
+        submission for submission, result in zip(live, scored, strict=True) if not math.isfinite(result.fraud_score)
+    ]
 
 
 def _answers(batch: Sequence[tuple[Submission, Scored]], circumstances: Circumstances) -> dict[str, Outcome]:

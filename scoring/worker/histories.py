@@ -1,10 +1,10 @@
-"""What is remembered of entities: locked, brought up to date by what arrives, and written with what it has seen.
+"""Locks histories, updates them with arriving transactions and labels, and computes the features.
 
-Whoever lets a transaction or a label arrive holds the locks of its histories until the database transaction ends. So
-arrivals at one entity stand in a line, and `sequence` is their place in it. It is also the key by which a history
-knows a transaction: within a history no two arrivals share one.
+The histories of an arrival stay locked until the database transaction ends. So the arrivals of one entity have an
+order, and `sequence` is the place in it. A history also identifies its transactions by their sequence: within a history
+no two arrivals share one.
 
-Imported late by those who serve pages and predict calls: numba takes a second to load, and only workers need it.
+Web processes import this module late: numba takes a second to load, and only workers need it.
 """
 
 import time
@@ -18,7 +18,7 @@ import psycopg
 from django.db import connection
 
 from scoring.models import History, Transaction
-from scoring.worker.storage import Remembered
+from scoring.worker.storage import HistoryUpdate
 from training.core.exceptions import StaleHistory
 from training.core.features.replay import Events, Labels, Tokens, replay, version, warm
 from training.core.schema import Schema
@@ -29,7 +29,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(eq=False)
 class Locked:
-    """The histories of some entities, under lock until the end of the database transaction.
+    """The histories of some entities, locked until the end of the database transaction.
 
     `events` are by entity and token, `last_sequence` by token.
     """
@@ -43,7 +43,7 @@ class Locked:
     def transactions_arrive(
         self, event_times: Sequence[float], amounts: Sequence[float], tokens: Sequence[Sequence[str]]
     ) -> tuple[list[int], np.ndarray]:
-        """Let `n` new transactions arrive, in this order. `event_times` are seconds since the epoch, UTC.
+        """Add `n` new transactions, in this order. `event_times` are seconds since the epoch, UTC.
 
         Returns the sequence of each, and the derived features [n, len(schema.derived)] float64.
 
@@ -62,7 +62,7 @@ class Locked:
         return sequences, self._replay(events=arrived)
 
     def label_arrives(self, row: Transaction, *, is_fraud: bool | None) -> int:
-        """Let a label of a transaction arrive; None takes back what was said before. Returns its sequence.
+        """Add a label of a transaction; None takes the earlier labels back. Returns its sequence.
 
         Raises:
             StaleHistory: as above.
@@ -79,20 +79,20 @@ class Locked:
         )
         return sequences[0]
 
-    def changed(self) -> list[Remembered]:
-        """The histories as they are now, to be stored."""
+    def changed(self) -> list[HistoryUpdate]:
+        """The changed histories, to be stored."""
         return [
-            # A label is no news to an entity whose features read none, but it has its place in the order.
-            Remembered(token, self._new.get(entity, {}).get(token, before), self.last_sequence[token])
+            # If no feature of an entity reads labels, its events stay the same, but its last sequence changes.
+            HistoryUpdate(token, self._new.get(entity, {}).get(token, before), self.last_sequence[token])
             for entity, histories in self.events.items()
             for token, before in histories.items()
             if token in self._drawn
         ]
 
     def _draw(self, tokens: Sequence[Sequence[str]]) -> list[int]:
-        """Places in the order of arrival: the time in microseconds, but after all that these entities have seen.
+        """Draw places in the order of arrival: the time in microseconds, but after all earlier ones of these entities.
 
-        A hybrid logical clock (Kulkarni et al., 2014): a server whose clock is slow cannot put itself before others.
+        This is a hybrid logical clock (Kulkarni et al., 2014): the order holds even if a server's clock is slow.
         """
         first = max([time.time_ns() // 1000, *(last + 1 for last in self.last_sequence.values())])
         sequences = list(range(first, first + len(tokens)))
@@ -111,12 +111,12 @@ class Locked:
 
 
 def label_code(is_fraud: bool | None) -> int:
-    """A label as `training.core.features.replay` has it."""
+    """A label as `training.core.features.replay` encodes it."""
     return -1 if is_fraud is None else int(is_fraud)
 
 
 def lock(schema: Schema, tokens: Iterable[Sequence[str]]) -> Locked:
-    """Lock the histories of these entities, each given by its tokens in the schema's order; who is new gets one.
+    """Lock the histories of these rows' entities, inserting missing ones. `tokens` are rows in the schema's order.
 
     Raises:
         StaleHistory: the schema has transactions, but all of its histories are lost.
@@ -135,8 +135,8 @@ def lock(schema: Schema, tokens: Iterable[Sequence[str]]) -> Locked:
     return Locked(schema, events, last_sequence)
 
 
-# The rows are locked in one order everywhere, or two batches could each wait for the other. For the same reason none is
-# locked as long as some have to be made.
+# Rows are locked in the same order everywhere; otherwise two batches could deadlock. For the same reason none is locked
+# while some still have to be inserted.
 LOCK_ALL = """
 SELECT token, events, last_sequence FROM scoring_history
 WHERE token = ANY(%b) AND (SELECT count(*) FROM scoring_history WHERE token = ANY(%b)) = %b
@@ -151,7 +151,7 @@ ORDER BY token ON CONFLICT DO NOTHING RETURNING token
 
 
 def _lock_all(tokens: list[str]) -> list[tuple[str, bytes | memoryview, int]]:
-    """Lock these histories and read them: token, events, last sequence. On PostgreSQL all of them or none."""
+    """Lock these histories and read token, events and last sequence. On PostgreSQL either all are locked or none."""
     if connection.vendor == "postgresql":
         return _execute(LOCK_ALL, [tokens, tokens, len(tokens)])
     held = History.objects.select_for_update().filter(token__in=tokens).order_by("token")
@@ -159,7 +159,7 @@ def _lock_all(tokens: list[str]) -> list[tuple[str, bytes | memoryview, int]]:
 
 
 def _make_missing(schema: Schema, entity_of: dict[str, str]) -> None:
-    """Give a history to who has none. In one order, and before any lock is held: see `LOCK_ALL`."""
+    """Insert the missing histories, in order and before any lock is held: see `LOCK_ALL`."""
     tokens, entities = list(entity_of), list(entity_of.values())
     nothing = [version(schema, entity) for entity in entities]
     if connection.vendor == "postgresql":
@@ -176,8 +176,8 @@ def _make_missing(schema: Schema, entity_of: dict[str, str]) -> None:
 
 
 def _were_lost(schema: Schema, made: set[str]) -> bool:
-    # In this order: a transaction that is seen here was committed together with its histories, which the second look
-    # then sees, too.
+    # The order matters: a transaction that the first query finds was committed with its histories, so the second query
+    # finds these.
     return (
         Transaction.objects.filter(schema=schema.name, sequence__isnull=False).exists()
         and not History.objects.filter(schema=schema.name).exclude(token__in=made).exists()
@@ -185,7 +185,7 @@ def _were_lost(schema: Schema, made: set[str]) -> bool:
 
 
 def _execute(statement: str, values: list[Any]) -> list[Any]:
-    """Execute a statement on PostgreSQL. Of Django's own cursor bytes would come as text, twice as long."""
+    """Execute a statement on PostgreSQL. Django's own cursor would transfer bytes as text, twice as long."""
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         cursor.execute(statement, values, prepare=True, binary=True)
@@ -203,15 +203,15 @@ def tokens_of(schema: Schema, row: Transaction) -> tuple[str, ...]:
 
 
 def by_entity(schema: Schema, tokens: Sequence[Sequence[str]]) -> dict[str, Tokens]:
-    """A column of tokens per entity, of rows of them."""
+    """Turn rows of tokens into a column per entity."""
     return {name: [row[place] for row in tokens] for place, name in enumerate(schema.entity_names)}
 
 
 def get_ready(schema: Schema) -> None:
-    """Do what takes seconds the first time, before somebody waits for the locks."""
+    """Compile what takes seconds the first time, before any lock is held."""
     warm(schema)
 
 
 def microseconds(moment: datetime) -> int:
-    """Since 1970 UTC."""
+    """Microseconds since 1970, UTC."""
     return (moment - EPOCH) // MICROSECOND

@@ -1,4 +1,4 @@
-"""What is stored already of transactions that arrive again."""
+"""Finds transactions that are stored already, for repeated calls and redelivered messages."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from scoring.models import Transaction
 
 
 def known_outcomes(submissions: Sequence[Submission]) -> dict[str, Outcome]:
-    """What became of those submissions whose id, ours or the client's, is stored already; by the submission's id."""
+    """The outcomes of submissions whose id, Fraudsite's or the client's, is stored already; by the submission's id."""
     if not submissions:
         return {}
     named = [submission for submission in submissions if submission.transaction_id is not None]
@@ -40,5 +40,5 @@ def _outcome(submission: Submission, row: Transaction) -> Outcome:
     answer = answer_of(row)
     if answer is None:
         return Outcome(Kind.PENDING, str(row.pk).encode())
-    # A message that was delivered twice is no repeat of the client's.
-    return Outcome(Kind.SCORED if str(row.pk) == submission.id else Kind.REPLAYED, answer.to_json())
+    # With the same id of ours it is a message that was delivered twice, not a repeated call of the client.
+    return Outcome(Kind.SCORED if str(row.pk) == submission.id else Kind.REPEATED, answer.to_json())

@@ -1,4 +1,4 @@
-"""Transactions that are stored first and scored later: what came with `respond-async`, and what rules decided."""
+"""Transactions that are stored first and scored later: those sent with `respond-async`, and fallbacks."""
 
 import math
 import time
@@ -28,7 +28,7 @@ FAULT_LENGTH = 200
 
 
 class _Unscorable(Exception):
-    """Nothing is stored: the model has no finite score for these."""
+    """The database transaction was rolled back: the model has no finite score for these."""
 
     def __init__(self, keys: Sequence[UUID]) -> None:
         super().__init__()
@@ -36,14 +36,14 @@ class _Unscorable(Exception):
 
 
 def accept(*, submission: Submission) -> Outcome:
-    """Store a transaction now, to be scored later. Its outcome is pending, or what is known of it already."""
+    """Store a transaction, to be scored later. Its outcome is pending, or that of the stored transaction if known."""
     return _keep(submission) or known_outcomes([submission])[submission.id]
 
 
 def fall_back(*, submission: Submission, reason: str) -> Outcome:
     """Decide by rules, without a score, and store the answer; the score follows when workers return.
 
-    When a worker stored the transaction a moment earlier after all, its answer stands.
+    If a worker has stored the transaction a moment earlier, the worker's answer holds.
     """
     schema = load_schema(submission.schema)
     now = timezone.now()
@@ -57,14 +57,14 @@ def fall_back(*, submission: Submission, reason: str) -> Outcome:
             latency_ms=round(max(0.0, (now.timestamp() - submission.received_at) * 1000), 3),
             created_at=now,
         )
-    # As it will be read again, with the times and numbers of the database.
+    # Read it back, so that the answer has the database's times and numbers, as a repeated answer will.
     stored = Fallback.objects.select_related("transaction").get(pk=fallback.pk)
     return Outcome(Kind.SCORED, Answer.of_fallback(stored).to_json())
 
 
 @transaction.atomic
 def _keep(submission: Submission) -> Outcome | None:
-    """Store a transaction that waits for its score. None when it is known already."""
+    """Store a transaction that waits for its score. None if its id is known already."""
     if not storage.insert_new([storage.transaction_of(submission, load_schema(submission.schema))]):
         return None
     due_at = timezone.now() + timedelta(seconds=settings.PENDING_RETRY_S)
@@ -73,7 +73,7 @@ def _keep(submission: Submission) -> Outcome | None:
 
 
 def by_schema(transactions: Sequence[UUID]) -> dict[str, list[UUID]]:
-    """Those of these transactions that wait for their score and are not set aside, by schema."""
+    """The transactions that wait for their score and are not set aside, by schema."""
     found: dict[str, list[UUID]] = {}
     waiting = Transaction.objects.filter(
         pending__in=transactions, pending__attempts__lt=settings.PENDING_ATTEMPTS_LIMIT
@@ -89,19 +89,19 @@ def request_ids(transactions: Sequence[UUID]) -> dict[UUID, str]:
 
 
 def suspects(transactions: Sequence[UUID]) -> set[UUID]:
-    """Those that a worker began to score and has not come back from."""
+    """The transactions that a worker began to score and has not finished."""
     return set(Pending.objects.filter(pk__in=transactions, suspect=True).values_list("pk", flat=True))
 
 
 def claim_due(*, limit: int) -> list[UUID]:
-    """Claim pending transactions whose time has come; each is due again, later each time, should this try be lost."""
+    """Claim the pending transactions that are due. Each becomes due again, after a longer wait each time."""
     claimed = []
     now = timezone.now()
     due = Pending.objects.filter(due_at__lte=now, attempts__lt=settings.PENDING_ATTEMPTS_LIMIT).order_by("due_at")
     for pending in due[:limit]:
         wait_s = settings.PENDING_RETRY_S * 2 ** min(pending.sent, 20)
         wait = timedelta(seconds=min(wait_s, max(settings.PENDING_WAIT_LIMIT_S, settings.PENDING_RETRY_S)))
-        # Whoever changes the row first has it: another beat may be at work on another machine.
+        # A conditional update: another reconciler may run on another machine, and the first to update the row gets it.
         mine = Pending.objects.filter(pk=pending.pk, due_at=pending.due_at)
         if mine.update(due_at=now + wait, sent=F("sent") + 1):
             claimed.append(pending.pk)
@@ -109,41 +109,42 @@ def claim_due(*, limit: int) -> list[UUID]:
 
 
 def begin(keys: Sequence[UUID], suspects: set[UUID]) -> list[list[UUID]]:
-    """Say that a worker begins with these. Returns how to score them: together what is new, and each suspect alone."""
+    """Mark the transactions as suspect, before they are scored. Returns the parts to score: the new ones together, and
+    each suspect alone."""
     rest = [key for key in keys if key not in suspects]
     Pending.objects.filter(pk__in=rest).update(suspect=True)
     return [*([rest] if rest else []), *([key] for key in keys if key in suspects)]
 
 
 def count_attempt(key: UUID) -> None:
-    """Before a suspect is scored alone: should it take its worker along, the attempt has been counted."""
+    """Count an attempt before a suspect is scored alone, so that it counts even if it kills the worker."""
     waiting = Pending.objects.filter(pk=key, attempts__lt=settings.PENDING_ATTEMPTS_LIMIT)
     waiting.update(attempts=F("attempts") + 1, fault="The worker was lost while it scored this transaction.")
 
 
 def postpone(keys: Sequence[UUID], fault: str, *, counted: bool) -> None:
-    """Have them wait for what is no fault of theirs. `counted` attempts are given back."""
+    """Let them wait after a failure that they did not cause. An attempt that was `counted` is subtracted again."""
     waiting = Pending.objects.filter(pk__in=keys)
     if counted:
         waiting.filter(attempts__gt=0).update(attempts=F("attempts") - 1)
     waiting.update(suspect=False, fault=fault[:FAULT_LENGTH])
 
 
-def tell_fault(keys: Sequence[UUID], fault: str) -> None:
+def record_fault(keys: Sequence[UUID], fault: str) -> None:
     Pending.objects.filter(pk__in=keys).update(fault=fault[:FAULT_LENGTH])
 
 
 def retry(pending: QuerySet[Pending]) -> int:
-    """Have what was set aside, or waits, be sent again at the next sweep. Returns how many.
+    """Have the reconciler send these at its next run, set aside or not. Returns how many.
 
-    What is suspect stays so: it is scored alone."""
+    Suspects stay suspect: they are scored alone."""
     return pending.update(attempts=0, sent=0, fault="", due_at=timezone.now())
 
 
 def score(*, transaction_ids: Iterable[UUID], predictor: Predictor) -> int:
-    """Score stored transactions that wait for it. Returns how many are done; what was done before is left alone.
+    """Score pending transactions. Returns how many were scored; those that have a score already are skipped.
 
-    A row that the model cannot score stays pending, with its fault, and does not keep the others from their score.
+    A row that the model cannot score is set aside with its fault, and the others are scored.
 
     Raises:
         StaleHistory: nothing was scored; the schema's histories have to be rebuilt.
@@ -170,7 +171,7 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
         from scoring.worker import histories
 
         locked = histories.lock(schema, [histories.tokens_of(schema, row) for row in rows])
-        # Another worker may have scored some of them before we had the locks.
+        # Read again under the locks: another worker may have scored some of them.
         rows = [pending.transaction for pending in waiting.all()]
     if not rows:
         return 0
@@ -187,7 +188,9 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
             row.sequence = sequence
     stages.features_s += time.perf_counter() - began
     scored = scorer.score(predictor, given, derived, stages, [row.pending.request_id for row in rows])
-    if unscorable := [row.pk for row, said in zip(rows, scored, strict=True) if not math.isfinite(said.fraud_score)]:
+    if unscorable := [
+        row.pk for row, result in zip(rows, scored, strict=True) if not math.isfinite(result.fraud_score)
+    ]:
         raise _Unscorable(unscorable)
     circumstances = Circumstances.of(predictor, stages, started_at)
     return storage.store_waiting(

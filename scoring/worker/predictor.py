@@ -1,7 +1,7 @@
-"""The champion models, held in memory by a worker process.
+"""The champions that a worker process holds in memory.
 
-A thread follows the register and makes the next model ready while the present one scores; then it puts the new one in
-its place. A batch takes its predictor once, so it is scored, decided and stored by one version throughout.
+A thread follows the register: it loads and warms a new champion while the old one scores, and then replaces it. A batch
+takes its predictor once, so one version scores and decides the whole batch.
 """
 
 import atexit
@@ -33,14 +33,14 @@ SWITCH_INTERVAL_S = 0.0005
 
 
 class Predictor:
-    """A loaded, warmed model and the policy that goes with it. Never changed: see `under`.
+    """A loaded, warmed model with its policy. Immutable: see `under`.
 
     Raises:
-        BundleRefused: the bundle of this version is not whole, or not ours.
+        BundleRefused: the bundle of this version is damaged, or not signed with our key.
     """
 
     def __init__(self, version: ModelVersion) -> None:
-        # It takes seconds to import.
+        # Imported late, as it takes seconds.
         from training.core.features.replay import warm
 
         self.scorer = families.scorer_of(registry.load(version))
@@ -54,19 +54,19 @@ class Predictor:
         self.policy = Policy(version.review_threshold, version.block_threshold)
 
     def under(self, version: ModelVersion) -> Self:
-        """The same model under the thresholds of its row as it is now."""
+        """The same model with the current thresholds of its row."""
         other = copy.copy(self)
         other._set(version)
         return other
 
     def score(self, features: np.ndarray, requests: Sequence[str] = ()) -> np.ndarray:
-        """Score rows of the schema's inputs, [n, f] float32. Returns [n] float64 in [0, 1]; NaN where it fails.
+        """Score rows of the schema's inputs, [n, f] float32. Returns [n] float64 in [0, 1]; NaN if the model fails.
 
         `requests` are the ids of the rows' requests, for the log.
         """
         try:
             return self.scorer.score(features).astype(np.float64)
-        except Exception:  # whatever a model may raise: one bad row must not cost the others their score
+        except Exception:  # a model may raise anything, and one bad row must not keep the others from being scored
             if len(features) == 1:
                 with request_ids.working_for(requests):
                     logger.exception("The model cannot score a transaction.")
@@ -74,9 +74,9 @@ class Predictor:
             return np.concatenate([self.score(row[None], requests[i : i + 1]) for i, row in enumerate(features)])
 
     def reasons(self, features: np.ndarray) -> list[list[dict[str, float | str]]]:
-        """What pushed each row's score up most, strongest first; [n, f] float32 in.
+        """The features that raised each row's score most, strongest first. `features` are [n, f] float32.
 
-        A contribution is in logits of the answered score, above the baseline: see `families.Calibrated.explain`.
+        A contribution is in logits of the calibrated score, above the baseline: see `families.Calibrated.explain`.
         """
         names = self.schema.input_names
         reasons = []
@@ -93,13 +93,13 @@ class Predictor:
 
 
 def limit_threads() -> None:
-    """Leave the machine's other cores to other workers. Before the first model is loaded, or not at all."""
+    """Leave the machine's other cores to other workers. Call it before the first model is loaded."""
     from training.core.families.mlp import limit_threads
 
     limit_threads(settings.MODEL_THREADS)
 
 
-# By schema. Values are replaced, never changed; what is refused stands here until it is mended or another is promoted.
+# By schema. Values are replaced, never changed. A refusal stays until its bundle loads or another is promoted.
 _loaded: dict[str, Predictor] = {}
 _refused: dict[str, workers.Refusal] = {}
 _one_at_a_time = threading.Lock()
@@ -109,14 +109,14 @@ def current(schema: str) -> Predictor:
     """The champion of a schema, loaded at first use. Take it once per batch.
 
     Raises:
-        NoChampion: there is none.
-        BundleRefused: its bundle is refused and there is no older model to go on with.
+        NoChampion: the schema has none.
+        BundleRefused: its bundle is refused, and no earlier champion is loaded.
     """
     return _loaded.get(schema) or refresh(schema)
 
 
 def refresh(schema: str) -> Predictor:
-    """Take over the champion and its thresholds as the register has them now.
+    """Load the register's current champion and thresholds, if they changed.
 
     Raises:
         NoChampion, BundleRefused: as `current`.
@@ -136,7 +136,7 @@ def refresh(schema: str) -> Predictor:
             raise
         except BundleRefused as error:
             refusal = workers.Refusal(champion.pk, str(error))
-            if _refused.get(schema) != refusal:  # said once, tried again each time: a copy may be under way
+            if _refused.get(schema) != refusal:  # logged once, but tried again each time: it may still be copied
                 _refused[schema] = refusal
                 goes_on = f"{loaded.version} goes on" if loaded else "there is no older one to go on with"
                 logger.error("Champion %s is refused, and %s: %s", champion, goes_on, error)
@@ -146,14 +146,14 @@ def refresh(schema: str) -> Predictor:
 
 
 def follow(worker: str) -> None:
-    """Keep up with the register from now on, in a thread, and tell others what this process works with.
+    """Follow the register from now on, in a thread, and publish the status of this process.
 
     `worker` is the name of the process.
     """
     end = threading.Event()
     thread = threading.Thread(target=_follow, args=(worker, end), name="follower", daemon=True)
     thread.start()
-    # TensorFlow does not like to be interrupted by the end of the interpreter.
+    # TensorFlow crashes if the interpreter ends while it works, so the thread is joined first.
     atexit.register(thread.join, timeout=10)
     atexit.register(end.set)
 
@@ -170,26 +170,26 @@ def _follow(worker: str, end: threading.Event) -> None:
         except DatabaseError as error:
             logger.warning("The register was not read: %s", error)
         versions = {schema: predictor.version.pk for schema, predictor in _loaded.items()}
-        workers.tell(workers.Status(worker, versions, dict(_refused)))
+        workers.publish(workers.Status(worker, versions, dict(_refused)))
 
 
 def _keep_up(schema: str) -> None:
     try:
         refresh(schema)
     except (NoChampion, BundleRefused):
-        pass  # calls are told, and the log knows
+        pass  # predict calls are answered with the error, and `refresh` has logged it
     except FraudsiteError as error:
         logger.warning("The champion of %s was not loaded: %s", schema, error)
     except DatabaseError:
         raise
-    except Exception:  # whatever a model may raise while it is built: the old one goes on
+    except Exception:  # building a model may raise anything; the old one goes on
         logger.exception("The champion of %s was not loaded.", schema)
 
 
 @contextmanager
 def _in_small_steps() -> Iterator[None]:
-    """Let the thread that scores have the interpreter back after half a millisecond instead of five: a batch asks for
-    it a dozen times, and building a model holds it for most of a second."""
+    """Return the interpreter to the thread that scores after half a millisecond instead of five. A batch needs it a
+    dozen times, and building a model holds it for most of a second."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:

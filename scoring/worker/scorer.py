@@ -1,7 +1,7 @@
-"""The one way to score: what is known of transactions in; model inputs, scores, decisions and reasons out.
+"""The one way to score: takes the fields and computed features of transactions, and gives scores, decisions and
+reasons.
 
-Every way in uses it: batches that somebody waits for, transactions that were stored first, and shadows. Nothing is
-stored here.
+Realtime and bulk batches, pending transactions and shadows use it. It stores nothing.
 """
 
 import time
@@ -19,8 +19,8 @@ from training.core.schema import Schema
 
 @dataclass(slots=True)
 class Scored:
-    """What a model and its policy say of one transaction. `derived` are its computed features, in the schema's order;
-    `fraud_score` is NaN where the model has no finite score, and then nothing else means anything."""
+    """The score, decision and reasons of one transaction. `derived` are its computed features, in the schema's order.
+    `fraud_score` is NaN if the model has no finite score; the other fields are meaningless then."""
 
     fraud_score: float
     decision: Decision
@@ -35,11 +35,11 @@ class Scored:
 def score(
     predictor: Predictor, given: np.ndarray, derived: np.ndarray, stages: Stages, requests: Sequence[str] = ()
 ) -> list[Scored]:
-    """Score, decide on and explain `n` transactions; those that are no alerts have no reasons.
+    """Score, decide on and explain `n` transactions. Only alerts have reasons.
 
-    `given` are the numbers that were sent, [n, len(schema.features)] float64, `derived` the computed features
-    [n, len(schema.derived)] float64. The time that it takes is added to `stages`. `requests` are the ids of the
-    requests that the transactions came with, for the log.
+    `given` are the fields that were sent, [n, len(schema.features)] float64; `derived` are the computed features,
+    [n, len(schema.derived)] float64. The elapsed time is added to `stages`. `requests` are the ids of the requests that
+    the transactions came with, for the log.
     """
     began = time.perf_counter()
     inputs = inputs_of(predictor.schema, given, derived)
@@ -57,12 +57,12 @@ def score(
 
 
 def inputs_of(schema: Schema, given: np.ndarray, derived: np.ndarray) -> np.ndarray:
-    """What a model takes, [n, len(schema.input_names)] float32; shapes as in `score`."""
+    """The inputs of a model, [n, len(schema.input_names)] float32; shapes as in `score`."""
     from training.core.features.replay import model_inputs  # numba takes a second to import, and only workers need it
 
     return model_inputs(schema, given, derived).astype(np.float32)
 
 
 def nothing_derived(rows: int) -> np.ndarray:
-    """The computed features of rows of a schema that has none, [rows, 0]."""
+    """The computed features of a schema without any, [rows, 0]."""
     return np.empty((rows, 0))

@@ -1,7 +1,7 @@
 """Shadows score the same live transactions as the champion, and decide nothing.
 
-They come some seconds after the answers, in a bulk worker, from the stored predictions: no predict call knows of them,
-and what is scored along is what was decided, whichever way it came in.
+A bulk worker scores them some seconds after the answers, from the stored predictions. So no predict call waits for a
+shadow, and shadows score every decided transaction, whichever way it came in.
 """
 
 import logging
@@ -22,9 +22,9 @@ from training.models import ModelVersion, Stage
 
 logger = logging.getLogger(__name__)
 
-# A batch is committed a little after the time that its predictions bear.
+# A batch is committed a little after its predictions' `created_at`.
 SETTLED = timedelta(seconds=3)
-# More than any batch has, as the predictions of one batch bear one time and are taken together.
+# More than any batch has: the predictions of a batch share one `created_at` and are scored together.
 ROWS_AT_A_TIME = 2_000
 SHARES = 10_000
 
@@ -32,9 +32,9 @@ _loaded: dict[str, Predictor] = {}
 
 
 def score_along(*, now: datetime | None = None) -> int:
-    """Have every shadow score what has been decided since it last did. Returns how many scores were written.
+    """Have every shadow score the predictions since its last run. Returns how many scores were written.
 
-    Stops after `SHADOW_INTERVAL_S`, when the next run begins, and goes on there.
+    It stops after `SHADOW_INTERVAL_S`, when the next run begins and goes on.
     """
     now = now or timezone.now()
     end = monotonic() + settings.SHADOW_INTERVAL_S
@@ -56,7 +56,7 @@ def score_along(*, now: datetime | None = None) -> int:
 
 
 def _score_some(predictor: Predictor, now: datetime) -> int | None:
-    """Score the next predictions along; None when there are none."""
+    """Score the next predictions. Returns how many, or None if there are none."""
     version = predictor.version
     since, until = _since(version, now), now - SETTLED
     decided = Prediction.objects.filter(
@@ -64,7 +64,7 @@ def _score_some(predictor: Predictor, now: datetime) -> int | None:
     ).select_related("transaction")
     rows = list(decided.order_by("created_at")[:ROWS_AT_A_TIME])
     if len(rows) == ROWS_AT_A_TIME:
-        # The last batch may go on behind the limit: it is taken next time.
+        # The last batch may go on after the limit: score it the next time.
         whole = [row for row in rows if row.created_at < rows[-1].created_at]
         rows = whole or list(decided.filter(created_at=rows[0].created_at))
     if not rows:
@@ -88,20 +88,20 @@ def _since(version: ModelVersion, now: datetime) -> datetime:
     became = version.changes.filter(after=Stage.SHADOW).first()
     began = became.at if became else now
     progress = ShadowProgress.objects.filter(pk=version.pk).first()
-    # After a standstill, or where there is too much traffic, what lies between is passed over.
+    # After a standstill, or if there is too much traffic, older predictions are skipped.
     furthest = now - timedelta(seconds=settings.SHADOW_BEHIND_S)
     return max(began, furthest, progress.scored_until if progress else began)
 
 
 def _is_whole(predictor: Predictor, row: Prediction) -> bool:
-    """Whether all that a shadow takes is known: a champion of an older declaration computed no new feature."""
+    """Whether a prediction has all inputs of the shadow: a champion of an older declaration lacks new features."""
     fields, derived = row.transaction.fields.keys(), (row.derived or {}).keys()
     schema = predictor.schema
     return fields >= set(schema.feature_names) and derived >= {feature.name for feature in schema.derived}
 
 
 def _inputs(schema: Schema, rows: list[Prediction]) -> np.ndarray:
-    """What the champion was given, [n, f] float32."""
+    """The inputs of these predictions, [n, f] float32."""
     given = np.array([[row.transaction.fields[name] for name in schema.feature_names] for row in rows], np.float64)
     computed = [row.derived or {} for row in rows]
     derived = np.array([[values[feature.name] for feature in schema.derived] for values in computed], np.float64)

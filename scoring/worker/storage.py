@@ -1,7 +1,7 @@
-"""One batch, one database transaction: transactions, predictions and reviews land together or not at all.
+"""Stores a batch: transactions, predictions and reviews in one database transaction.
 
-Nothing but the database's constraints decides which of two equal transaction ids was first, so copies of a batch,
-parallel repeats and redelivered messages all end in one row.
+A database constraint decides which of two equal transaction ids is first, so copies of a batch, parallel repeats and
+redelivered messages all end in one row.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ from scoring.worker.predictor import Predictor
 from scoring.worker.scorer import Scored
 from training.core.schema import Schema
 
-# Everything in one statement, and so in one round trip and one commit. Values travel as arrays, which cost the server
-# no parsing; docs/performance.md has the measurements of this against COPY and against a long VALUES list.
-# Each line that begins with + is for schemas with computed features alone.
+# One statement, so one round trip and one commit. Values are sent as arrays, which the server need not parse;
+# docs/performance.md compares this with COPY and with a long VALUES list.
+# Lines that begin with + are only for schemas with computed features.
 STATEMENT = """
 WITH sent AS (
     SELECT * FROM unnest(
@@ -71,8 +71,8 @@ STORE_PLAIN = "".join(line for line in STATEMENT.splitlines(keepends=True) if no
 STORE_COMPUTED = "".join(line.removeprefix("+") for line in STATEMENT.splitlines(keepends=True))
 
 
-class Remembered(NamedTuple):
-    """A history as it is to be stored; its row is there, and locked by whoever stores it."""
+class HistoryUpdate(NamedTuple):
+    """A history to store. Its row exists, and the caller has locked it."""
 
     token: str
     events: bytes
@@ -81,7 +81,7 @@ class Remembered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What the predictions of a batch have in common. A worker took the batch at `started_at`, and it is stored at
+    """What the predictions of a batch have in common. A worker took the batch at `started_at` and stores it at
     `created_at`."""
 
     schema: Schema
@@ -94,7 +94,7 @@ class Circumstances:
 
     @classmethod
     def of(cls, predictor: Predictor, stages: Stages, started_at: float) -> Self:
-        """Those of a batch that has been scored and is about to be stored."""
+        """The circumstances of a batch that is scored and about to be stored."""
         return cls(
             schema=predictor.schema,
             model_version=predictor.version.pk,
@@ -119,12 +119,12 @@ def store(
     batch: Batch,
     circumstances: Circumstances,
     sequences: Sequence[int | None] = (),
-    histories: Sequence[Remembered] = (),
+    histories: Sequence[HistoryUpdate] = (),
 ) -> set[str]:
-    """Store what is new. Where histories take part, each transaction has its sequence, and the histories are stored as
-    they are now; the caller has locked them.
+    """Store the submissions that are new. With computed features, `sequences` has one for each, and `histories` are the
+    updated histories, which the caller has locked.
 
-    Returns the ids of the submissions that landed; the others were known by id or content.
+    Returns the ids of the submissions that were stored; the ids of the others were known.
 
     Raises:
         django.db.DatabaseError: nothing was stored.
@@ -135,7 +135,7 @@ def store(
 
 
 def _store_on_postgresql(
-    batch: Batch, common: Circumstances, sequences: Sequence[int | None], histories: Sequence[Remembered]
+    batch: Batch, common: Circumstances, sequences: Sequence[int | None], histories: Sequence[HistoryUpdate]
 ) -> set[str]:
     schema = common.schema
     sent = [submission for submission, _ in batch]
@@ -175,7 +175,7 @@ def _store_on_postgresql(
             [history.last_sequence for history in histories],
         ]
     connection.ensure_connection()
-    # Django's own cursor writes values into the text of a statement; arrays want to travel beside it.
+    # Django's own cursor writes values into the statement's text; arrays are better sent as parameters.
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         cursor.execute(STORE_PLAIN if schema.is_plain else STORE_COMPUTED, values, prepare=True)
         return {row[0] for row in cursor.fetchall()}
@@ -193,7 +193,7 @@ def _computed_columns(batch: Batch, schema: Schema, sequences: Sequence[int | No
 
 @transaction.atomic
 def _store_elsewhere(
-    batch: Batch, common: Circumstances, sequences: Sequence[int | None], histories: Sequence[Remembered]
+    batch: Batch, common: Circumstances, sequences: Sequence[int | None], histories: Sequence[HistoryUpdate]
 ) -> set[str]:
     landed = insert_new(
         [
@@ -214,14 +214,16 @@ def _store_elsewhere(
 
 @transaction.atomic
 def store_waiting(
-    batch: Sequence[tuple[Transaction, Scored]], common: Circumstances, histories: Sequence[Remembered] | None
+    batch: Sequence[tuple[Transaction, Scored]], common: Circumstances, histories: Sequence[HistoryUpdate] | None
 ) -> int:
-    """Store what stored transactions, with their fallbacks, have been waiting for. With `histories`, which the caller
-    has locked, also the transactions' sequences. Returns how many were waiting still."""
+    """Store the predictions of pending transactions, which come with their fallbacks. With `histories`, which the
+    caller has locked, the transactions' sequences are stored, too. Returns how many were still pending."""
     predictions = [_prediction_of(row.pk, row.received_at.timestamp(), scored, common) for row, scored in batch]
-    # A fallback that asked for a review has it with its score, whatever that is.
+    # A fallback that decided on a review gets it now, whatever the score.
     asked_for = {row.pk for row, _ in batch if hasattr(row, "fallback") and row.fallback.is_alert}
-    reviews = [_review_of(said) for said in predictions if said.is_alert or said.pk in asked_for]
+    reviews = [
+        _review_of(prediction) for prediction in predictions if prediction.is_alert or prediction.pk in asked_for
+    ]
     done, _ = Pending.objects.filter(pk__in=[row.pk for row, _ in batch]).delete()
     if histories is not None:
         Transaction.objects.bulk_update([row for row, _ in batch], ["sequence"])
@@ -252,8 +254,8 @@ def _review_of(prediction: Prediction) -> Review:
     return Review(prediction=prediction, fraud_score=prediction.fraud_score, opened_at=prediction.created_at)
 
 
-def save_histories(histories: Sequence[Remembered]) -> None:
-    """Write histories; see `Remembered`."""
+def save_histories(histories: Sequence[HistoryUpdate]) -> None:
+    """Write histories, whose rows exist and are locked."""
     now = connection.ops.adapt_datetimefield_value(timezone.now())
     with connection.cursor() as cursor:
         cursor.executemany(
@@ -288,8 +290,8 @@ def transaction_of(submission: Submission, schema: Schema, sequence: int | None 
 
 
 def insert_new(rows: Sequence[Transaction]) -> set[str]:
-    """Insert the rows whose ids are new, and say which were. `bulk_create` can ignore conflicts, but does not tell."""
-    # In one order everywhere, or two batches that share ids could each wait for the other.
+    """Insert the rows whose ids are new. Returns these ids, which `bulk_create` does not when it ignores conflicts."""
+    # Insert in the same order everywhere; otherwise two batches that share ids could deadlock.
     ordered = sorted(rows, key=lambda row: (row.client_id, row.transaction_id or "", row.id))
     columns = Transaction._meta.concrete_fields
     names = ", ".join(connection.ops.quote_name(str(column.column)) for column in columns)
@@ -299,7 +301,7 @@ def insert_new(rows: Sequence[Transaction]) -> set[str]:
         column.get_db_prep_save(getattr(row, column.attname), connection) for row in ordered for column in columns
     ]
     with connection.cursor() as cursor:
-        # Names come from the model and values travel as parameters: nothing of a request is in the statement.
+        # The names come from the model and the values are parameters: the statement has nothing from a request.
         cursor.execute(
             f"INSERT INTO {table} ({names}) VALUES {placeholders} ON CONFLICT DO NOTHING RETURNING id",  # noqa: S608
             values,

@@ -1,6 +1,6 @@
-"""What the worker processes work with, as they tell it themselves.
+"""The status that each worker process publishes about itself.
 
-In Redis, each under a key that expires: a process that has died is forgotten, and nothing has to be cleared away.
+It is kept in Redis under a key that expires, so the status of a process that has died disappears by itself.
 """
 
 import logging
@@ -14,7 +14,7 @@ from scoring.messages.replies import connection
 logger = logging.getLogger(__name__)
 
 PREFIX = "fraudsite-worker:"
-# A process that has said nothing for so long counts as gone, whatever MODEL_REFRESH_S is.
+# A process that has published nothing for this long counts as gone, in addition to twice MODEL_REFRESH_S.
 SILENCE_S = 15
 
 
@@ -26,7 +26,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """A worker process, the version that scores of each schema, and the champions that it refuses, by schema."""
+    """A worker process, the version that scores each schema, and the refused champions, by schema."""
 
     worker: str
     versions: dict[str, str]
@@ -36,23 +36,23 @@ class Status(msgspec.Struct, frozen=True):
 _decoder = msgspec.msgpack.Decoder(Status)
 
 
-def tell(status: Status) -> None:
+def publish(status: Status) -> None:
     expiry_s = SILENCE_S + int(2 * settings.MODEL_REFRESH_S)
     try:
         connection().set(PREFIX + status.worker, msgspec.msgpack.encode(status), ex=expiry_s)
     except redis.RedisError as error:
-        logger.warning("Nobody is told what this worker works with: %s", error)
+        logger.warning("The status of this worker was not published: %s", error)
 
 
 def known() -> list[Status]:
-    """Every process that is at work, by name.
+    """The status of every running worker process, by name.
 
     Raises:
         redis.RedisError: Redis is away.
     """
-    # Whoever looks at a page had rather hear that Redis is away than wait for it.
+    # Without retries: the page should show at once that Redis is away.
     with redis.Redis.from_url(settings.REDIS_URL, retry=None, **settings.REDIS_TIMEOUTS) as client:
         keys = list(client.scan_iter(match=f"{PREFIX}*", count=1000))
-        told = client.mget(keys) if keys else []
-    # A key may expire between the two.
-    return sorted((_decoder.decode(content) for content in told if content), key=lambda status: status.worker)
+        contents = client.mget(keys) if keys else []
+    # A key may expire between the two calls.
+    return sorted((_decoder.decode(content) for content in contents if content), key=lambda status: status.worker)

@@ -1,4 +1,4 @@
-"""What the simulator sends, and when: a replay keeps order, customers, hours and weekdays, and stays in the past."""
+"""What the simulator sends, and when: it keeps order, customers, hours and weekdays, and stays in the past."""
 
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -6,7 +6,7 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from scoring.simulation import replayed
+from scoring.simulation import paced
 from training.core.schema import load_schema
 from training.tests.support import made_up_payments
 
@@ -15,8 +15,8 @@ NOW = pd.Timestamp("2026-11-24 15:47:51", tz="UTC")
 ROWS = made_up_payments()
 
 
-def replay(*, days=10.0, speed=3600.0, label_delay_days=7.0):
-    return list(replayed(SCHEMA, ROWS, now=NOW, days=days, speed=speed, label_delay_days=label_delay_days))
+def recorded(*, days=10.0, speed=3600.0, label_delay_days=7.0):
+    return list(paced(SCHEMA, ROWS, now=NOW, days=days, speed=speed, label_delay_days=label_delay_days))
 
 
 def moment(call):
@@ -24,14 +24,14 @@ def moment(call):
 
 
 def test_it_sends_what_a_client_would():
-    payload = replay()[0].payload
+    payload = recorded()[0].payload
     assert payload.keys() == {"schema", "event_time", "amount", "customer", "terminal"}
     assert payload["schema"] == "handbook"
 
 
 @pytest.mark.parametrize("days", [0, 0.5, 10, 29])
 def test_it_begins_so_many_days_ago_with_rows_of_the_same_weekday_and_hour(days):
-    calls = replay(days=days)
+    calls = recorded(days=days)
     first = ROWS.iloc[len(ROWS) - len(calls) :]
     begin = NOW - timedelta(days=days)
     assert begin <= moment(calls[0]) < begin + timedelta(hours=3)
@@ -43,25 +43,25 @@ def test_it_begins_so_many_days_ago_with_rows_of_the_same_weekday_and_hour(days)
 
 
 def test_calls_follow_each_other_as_their_events_do_but_faster():
-    calls = replay(speed=3600.0)
-    for one, following in pairwise(calls[:500]):
-        gap_s = (moment(following) - moment(one)).total_seconds()
-        assert following.due_s - one.due_s == pytest.approx(gap_s / 3600, abs=1e-6)
+    calls = recorded(speed=3600.0)
+    for earlier, later in pairwise(calls[:500]):
+        gap_s = (moment(later) - moment(earlier)).total_seconds()
+        assert later.due_s - earlier.due_s == pytest.approx(gap_s / 3600, abs=1e-6)
 
 
 @pytest.mark.parametrize("speed", [0.5, 1.0, 3600.0, 1e9])
 def test_no_event_is_sent_before_it_happens(speed):
-    for call in replay(speed=speed):
+    for call in recorded(speed=speed):
         assert NOW + timedelta(seconds=call.due_s) >= moment(call) - timedelta(milliseconds=1)
 
 
 def test_once_it_has_caught_up_it_goes_at_the_pace_of_the_clock():
-    one, following = replay(speed=3600.0)[-2:]
-    assert following.due_s - one.due_s == pytest.approx((moment(following) - moment(one)).total_seconds())
+    earlier, later = recorded(speed=3600.0)[-2:]
+    assert later.due_s - earlier.due_s == pytest.approx((moment(later) - moment(earlier)).total_seconds())
 
 
-def test_labels_are_known_after_their_delay_on_the_clock_of_the_replay():
-    call = replay(days=10.0, speed=3600.0, label_delay_days=7.0)[0]
+def test_labels_are_known_after_their_delay_on_the_simulated_clock():
+    call = recorded(days=10.0, speed=3600.0, label_delay_days=7.0)[0]
     assert call.label_due_s - call.due_s == pytest.approx(7 * 24)
-    call = replay(label_delay_days=0.0)[0]
+    call = recorded(label_delay_days=0.0)[0]
     assert call.label_due_s == call.due_s

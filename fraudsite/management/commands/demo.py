@@ -144,8 +144,8 @@ class Command(BaseCommand):
         celery = f"{python} -m celery --quiet --app fraudsite"
         worker = f"{celery} worker --loglevel WARNING --without-gossip --without-mingle"
         port = options["port"]
-        is_replay = load_schema(settings.DEFAULT_SCHEMA).time == EVENT_TIME
-        traffic = "" if is_replay else f"--rate {options['rate']} --fraud-rate {options['fraud_rate']}"
+        has_times = load_schema(settings.DEFAULT_SCHEMA).time == EVENT_TIME
+        traffic = "" if has_times else f"--rate {options['rate']} --fraud-rate {options['fraud_rate']}"
         commands = {
             "web": f"{python} -m fraudsite.web --host {HOST} --port {port} --log-level error",
             "realtime": f"{worker} --queues {settings.REALTIME_QUEUE} --pool solo --hostname realtime@%h",

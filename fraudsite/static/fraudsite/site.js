@@ -14,14 +14,14 @@ const INTERVAL_MS = 5000;
 const queue = document.querySelector("[data-open-reviews]");
 const news = document.getElementById("new-reviews");
 
-const show = (told) => {
+const show = (counts) => {
   const count = queue.querySelector(".count") || queue.appendChild(document.createElement("span"));
   count.className = "count";
-  count.textContent = told.open;
-  count.hidden = told.open === 0;
+  count.textContent = counts.open;
+  count.hidden = counts.open === 0;
   if (!news) return;
-  news.hidden = told.new === 0;
-  news.querySelector("strong").textContent = `${told.new} new`;
+  news.hidden = counts.new === 0;
+  news.querySelector("strong").textContent = `${counts.new} new`;
 };
 
 const follow = async () => {

@@ -12,8 +12,8 @@ SHOWN = 100
 
 class Command(BaseCommand):
     help = (
-        "Compute the features of stored predictions anew, offline, and compare them with what was computed online, bit "
-        "by bit. Exits with 1 and names what differs, if anything does."
+        "Compute the features of stored predictions again, offline, and compare them bit by bit with those computed "
+        "online. Exits with 1 and names the differences, if there are any."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

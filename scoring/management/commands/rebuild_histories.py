@@ -10,8 +10,8 @@ from training.core.schema import load_schema
 
 class Command(BaseCommand):
     help = (
-        "Make the histories of a schema's entities anew, from its stored transactions and labels: after its computed "
-        "features look further back, or when histories are lost. Workers may go on."
+        "Rebuild the histories of a schema's entities from its stored transactions and labels: when its computed "
+        "features were changed, or when histories are lost. Workers may go on."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

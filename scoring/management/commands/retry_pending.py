@@ -10,7 +10,7 @@ from scoring.worker.pending import retry
 
 
 class Command(BaseCommand):
-    help = "Have stored transactions that were set aside without a score be tried again."
+    help = "Try again to score the stored transactions that were set aside."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("ids", nargs="*", type=UUID, metavar="ID", help="these alone, by Fraudsite's id")

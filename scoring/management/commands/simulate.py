@@ -14,7 +14,7 @@ from rich.live import Live
 
 from scoring.models import Label, Transaction
 from scoring.reviews import labelling
-from scoring.simulation import Call, Simulator, drawn, replayed
+from scoring.simulation import Call, Simulator, drawn, paced
 from training import registry
 from training.core import stages
 from training.core.exceptions import FraudsiteError
@@ -23,14 +23,14 @@ from training.core.schema import EVENT_TIME, Schema, load_schema
 PLAIN_LINE_EVERY_S = 1
 RATE_PER_S, DAYS, SPEED = 5.0, 0.0, 1.0
 OF_DRAWN_ROWS = ("rate", "fraud_rate", "seed")
-OF_A_REPLAY = ("days", "speed", "labels")
+OF_PACED_ROWS = ("days", "speed", "labels")
 
 
 class Command(BaseCommand):
     help = (
-        "Send transactions that the champion was not trained on to a running Fraudsite, and say what was caught. Of a "
-        "schema without event times its test rows are drawn at random; of one with event times the traffic from the "
-        "first test row on is replayed, and true labels are reported when they would be known."
+        "Send transactions that the champion was not trained on to a running Fraudsite, and print how many frauds were "
+        "caught. If the schema has no event times, test rows are drawn at random. If it has, the traffic from the "
+        "first test row on is sent at its recorded times, and true labels are reported when they would be known."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -51,13 +51,15 @@ class Command(BaseCommand):
         )
         parser.add_argument("--seed", type=int, help="drawn rows: repeat the same traffic")
         parser.add_argument(
-            "--days", type=float, help=f"replay: begin with what happens so many days ago; default: {DAYS:g}"
+            "--days", type=float, help=f"recorded times: begin so many days in the past; default: {DAYS:g}"
         )
         parser.add_argument(
-            "--speed", type=float, help=f"replay: so many times as fast, until it has caught up; default: {SPEED:g}"
+            "--speed",
+            type=float,
+            help=f"recorded times: so many times as fast, until the present is reached; default: {SPEED:g}",
         )
         parser.add_argument(
-            "--labels", type=float, help="replay: report labels so many days later; default: the schema's delay"
+            "--labels", type=float, help="recorded times: report labels so many days later; default: the schema's delay"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -71,8 +73,8 @@ class Command(BaseCommand):
     def _simulate(self, options: dict[str, Any]) -> None:
         try:
             schema = load_schema(options["schema"])
-            is_replay = schema.time == EVENT_TIME
-            calls = self._replay(schema, options) if is_replay else self._draw(schema, options)
+            has_times = schema.time == EVENT_TIME
+            calls = self._pace(schema, options) if has_times else self._draw(schema, options)
         except FraudsiteError as error:
             raise CommandError(str(error)) from error
         try:
@@ -80,7 +82,7 @@ class Command(BaseCommand):
                 url=options["url"],
                 api_key=options["api_key"],
                 concurrency=options["concurrency"],
-                report=report if is_replay else None,
+                report=report if has_times else None,
             )
             stages.enter(f"Waiting for {options['url']} to be ready")
             simulator.await_ready(timeout_s=options["await_ready"])
@@ -88,21 +90,21 @@ class Command(BaseCommand):
             raise CommandError(f"--url: {error}") from error
         elapsed_s = 0.0
         console = Console()
-        said_at = time.monotonic()
+        printed_at = time.monotonic()
         try:
             with Live(console=console, refresh_per_second=4, transient=True) as live:
                 for elapsed_s in simulator.run(calls, count=options["count"], duration_s=options["duration"]):
                     if console.is_terminal:
                         live.update(simulator.tally.line(elapsed_s))
-                    elif time.monotonic() - said_at > PLAIN_LINE_EVERY_S:
-                        said_at = time.monotonic()
+                    elif time.monotonic() - printed_at > PLAIN_LINE_EVERY_S:
+                        printed_at = time.monotonic()
                         stages.enter(simulator.tally.line(elapsed_s))
         except KeyboardInterrupt:
             pass
         self.stdout.write(simulator.tally.line(elapsed_s))
 
     def _draw(self, schema: Schema, options: dict[str, Any]) -> Iterator[Call]:
-        _refuse(options, OF_A_REPLAY, f"{schema.name} has no event times, so its rows are drawn")
+        _refuse(options, OF_PACED_ROWS, f"{schema.name} has no event times, so its rows are drawn")
         rate = RATE_PER_S if options["rate"] is None else options["rate"]
         if not rate > 0:
             raise CommandError("--rate must be positive.")
@@ -111,8 +113,8 @@ class Command(BaseCommand):
         rows = registry.test_rows(registry.champion(schema.name))
         return drawn(schema, *rows, rate_per_s=rate, fraud_rate=options["fraud_rate"], seed=options["seed"])
 
-    def _replay(self, schema: Schema, options: dict[str, Any]) -> Iterator[Call]:
-        _refuse(options, OF_DRAWN_ROWS, f"{schema.name} has event times, so its traffic is replayed")
+    def _pace(self, schema: Schema, options: dict[str, Any]) -> Iterator[Call]:
+        _refuse(options, OF_DRAWN_ROWS, f"{schema.name} has event times, so its rows are sent at these times")
         days = DAYS if options["days"] is None else options["days"]
         speed = SPEED if options["speed"] is None else options["speed"]
         labels = schema.label_delay_days if options["labels"] is None else options["labels"]
@@ -125,7 +127,7 @@ class Command(BaseCommand):
         if not labels >= 0:
             raise CommandError("--labels must be at least 0.")
         rows = registry.later_traffic(registry.champion(schema.name))
-        return replayed(schema, rows, now=timezone.now(), days=days, speed=speed, label_delay_days=labels)
+        return paced(schema, rows, now=timezone.now(), days=days, speed=speed, label_delay_days=labels)
 
 
 def _refuse(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
@@ -134,7 +136,7 @@ def _refuse(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
 
 
 def report(key: str, is_fraud: bool) -> str:
-    """Report the label of a transaction by its id. Returns what went wrong, or ""."""
+    """Report the label of a transaction by its id. Returns the error, or ""."""
     try:
         labelling.add_label(transaction_id=UUID(key), is_fraud=is_fraud, source=Label.Source.IMPORT)
     except (Transaction.DoesNotExist, FraudsiteError) as error:
