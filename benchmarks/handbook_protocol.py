@@ -71,7 +71,7 @@ def keras(name: str, overrides: dict[str, object]) -> Scores:
         of_a_week = OF_A_WEEK if name == "bag" and len(train[0]) < 100_000 else {}
         chosen = overrides | of_a_week | {"model.seed": seed, "model.architecture": name}
         hyperparameters = families.hyperparameters(configuration.read(configuration.path_of("handbook"), chosen))
-        return families.trained(hyperparameters, train, validation, seed=seed).score(judged.astype(np.float32))
+        return families.train(hyperparameters, train, validation).score(judged)
 
     return scores
 

@@ -32,7 +32,7 @@ class Disagreement:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ShadowReport:
     """Of the `rows` latest transactions that a shadow scored along, from `since` to `until`.
 
     `alerts` counts transactions by whether the decision was an alert and whether the shadow's would have been:
@@ -64,7 +64,7 @@ class Comparison:
         return (self.alerts["both"] + self.alerts["shadow"]) / self.rows
 
 
-def compare(version: ModelVersion) -> Comparison | None:
+def compare(version: ModelVersion) -> ShadowReport | None:
     """Compare what a version said as a shadow with what was decided, under the thresholds that it has now; None while
     it has said nothing."""
     label = Label.objects.filter(transaction=OuterRef("transaction")).order_by("-created_at", "-pk")
@@ -88,7 +88,7 @@ def compare(version: ModelVersion) -> Comparison | None:
     known = np.array([row["is_fraud"] is not None for row in rows])
     labels = np.array([bool(row["is_fraud"]) for row in rows]).astype(np.int8)[known]
     furthest = np.argsort(-np.abs(decided - shadow))[:APART]
-    return Comparison(
+    return ShadowReport(
         rows=len(rows),
         since=rows[-1]["created_at"],
         until=rows[0]["created_at"],

@@ -5,7 +5,7 @@
     trees.ubj               or what boosted trees learned, as XGBoost's own UBJSON
     reference.json          histograms of the training rows, for drift
     test_rows.safetensors   which rows of the dataset no training ever saw
-    scored.safetensors      what the model said of validation and test rows, see `Scored`
+    scored.safetensors      what the model said of validation and test rows, see training/core/scored.py
     plots/*.png
     manifest.json           SHA-256 of every other file
     manifest.sig            HMAC-SHA256 of manifest.json
@@ -24,13 +24,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load, save
 
 from training.core.exceptions import BundleRefused, SchemaChanged, SchemaNotFound
 from training.core.schema import load_schema
+from training.core.scored import ScoredRows, pack, unpack
 
 FORMAT = 1
 REQUIRED = {"bundle.json", "reference.json", "test_rows.safetensors"}
@@ -39,27 +40,13 @@ UNLISTED = {"manifest.json", "manifest.sig"}
 ONLY_WEIGHTS = ["weights.safetensors"]
 
 
-class Scored(NamedTuple):
-    """Rows that a model was not trained on, and what it said of them: from here come thresholds, curves and paired
-    comparisons, without the dataset.
-
-    `labels` [n] int8, `scores` [n] float64, `amounts` [n] float32 in the schema's currency, NaN where the model is not
-    given the amount. Those of the test lie in the order of `Bundle.test_rows`. In `scored.safetensors` the arrays are
-    named `validation/labels`, `test/scores` and so on.
-    """
-
-    labels: np.ndarray
-    scores: np.ndarray
-    amounts: np.ndarray
-
-
 @dataclass(frozen=True)
 class Bundle:
     """A bundle that was checked and read.
 
     `files` are the model's own, by name, for its family to read; `plots` PNG images by name; `scored` has "validation"
-    and "test", and in older bundles nothing. `description` is bundle.json. `reference` is
-    `{"features": {name: {"edges", "proportions"}}, "score": …, "samples": n}`: x belongs to bin
+    and "test", whose rows lie in the order of `test_rows`, and in older bundles nothing. `description` is bundle.json.
+    `reference` is `{"features": {name: {"edges", "proportions"}}, "score": …, "samples": n}`: x belongs to bin
     `np.searchsorted(edges, x, side="right")`.
     """
 
@@ -68,7 +55,7 @@ class Bundle:
     files: dict[str, bytes]
     reference: dict[str, Any]
     test_rows: np.ndarray
-    scored: dict[str, Scored]
+    scored: dict[str, ScoredRows]
     plots: dict[str, bytes]
 
     @property
@@ -122,7 +109,7 @@ def write_bundle(
     model_files: Mapping[str, bytes],
     reference: Mapping[str, Any],
     test_rows: np.ndarray,
-    scored: Mapping[str, Scored],
+    scored: Mapping[str, ScoredRows],
     plots: Mapping[str, bytes],
     signing_key: str,
 ) -> Bundle:
@@ -138,7 +125,7 @@ def write_bundle(
         ),
         "reference.json": _json(reference),
         "test_rows.safetensors": save({"rows": test_rows.astype(np.int32)}),
-        "scored.safetensors": _pack(scored),
+        "scored.safetensors": pack(scored),
         **{f"plots/{name}.png": image for name, image in plots.items()},
     }
     manifest = _json({"format": FORMAT, "files": {name: _sha256(content) for name, content in sorted(files.items())}})
@@ -202,19 +189,9 @@ def load_bundle(path: Path, *, signing_key: str) -> Bundle:
         files={name: contents[name] for name in model_files},
         reference=json.loads(contents["reference.json"]),
         test_rows=load(contents["test_rows.safetensors"])["rows"],
-        scored=_unpack(contents.get("scored.safetensors")),
+        scored=unpack(contents["scored.safetensors"]) if "scored.safetensors" in contents else {},
         plots={Path(name).stem: content for name, content in contents.items() if name.startswith("plots/")},
     )
-
-
-def _pack(scored: Mapping[str, Scored]) -> bytes:
-    return save({f"{part}/{name}": array for part, rows in scored.items() for name, array in rows._asdict().items()})
-
-
-def _unpack(content: bytes | None) -> dict[str, Scored]:
-    arrays = load(content) if content else {}
-    parts = sorted({name.split("/")[0] for name in arrays})
-    return {part: Scored(*(arrays[f"{part}/{name}"] for name in Scored._fields)) for part in parts}
 
 
 def _files(directory: Path) -> set[str]:

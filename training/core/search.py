@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -18,6 +17,7 @@ from optuna.trial import TrialState
 from sklearn.metrics import average_precision_score
 
 from training.core import configuration, families, pipeline, stages
+from training.core.datasets import splits
 from training.core.datasets.storage import Dataset
 from training.core.exceptions import ConfigurationError
 
@@ -106,7 +106,7 @@ def run_trial(
         ConfigurationError, DatasetError: see `pipeline.train`.
     """
     config: pipeline.Config = study.user_attrs["configuration"]
-    split = pipeline.split_rows(config["split"], dataset)
+    split = splits.split_rows(config["split"], dataset)
     train, validation = dataset.rows(split.train), dataset.rows(split.validation)
     trial = study.ask()
     stages.enter(f"Trial {trial.number}: loading the model's library")
@@ -123,18 +123,7 @@ def run_trial(
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
-        family = families.family_of(hyperparameters["architecture"])
-        fitted = family.fit(
-            architecture=hyperparameters["architecture"],
-            hyperparameters=hyperparameters,
-            train=train,
-            validation=validation,
-            seed=hyperparameters["seed"],
-            on_epoch=report,
-        )
-        scores = family.restore(hyperparameters["architecture"], hyperparameters, fitted.files).score(
-            validation[0].astype(np.float32)
-        )
+        scores = families.train(hyperparameters, train, validation, on_epoch=report).score(validation[0])
     except optuna.TrialPruned:
         return study.tell(trial, state=TrialState.PRUNED)
     except BaseException:

@@ -9,8 +9,7 @@ import pandas as pd
 from training.core import configuration
 from training.core.bundle import Bundle
 from training.core.datasets import parquet_path, storage
-from training.core.datasets.splits import Timeline
-from training.core.datasets.storage import Dataset, Report
+from training.core.datasets.storage import Dataset, Report, Timeline
 from training.core.pipeline import Config, train
 from training.core.schema import load_schema
 

@@ -13,9 +13,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from training.core.bundle import Scored, load_bundle, write_bundle
+from training.core.bundle import load_bundle, write_bundle
 from training.core.exceptions import BundleRefused
 from training.core.families import scorer_of
+from training.core.scored import ScoredRows
 from training.tests.support import made_up_rows
 
 KEY = settings.BUNDLE_SIGNING_KEY
@@ -66,7 +67,9 @@ def test_a_bundle_comes_back_as_it_was_written(tmp_path, bundle):
     }
     files = {"weights.safetensors": save(weights)}
     scored = {
-        part: Scored(np.array([0, 1, 0], np.int8), np.array([0.1, share, 0.0]), np.array([5, 0, np.nan], np.float32))
+        part: ScoredRows(
+            np.array([0, 1, 0], np.int8), np.array([0.1, share, 0.0]), np.array([5, 0, np.nan], np.float32)
+        )
         for part, share in (("validation", 1 / 3), ("test", 2 / 3))
     }
     written = write_bundle(

@@ -25,7 +25,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def teacher(rows):
-    return families.trained(TEACHER, rows, made_up_rows(seed=1), seed=0)
+    return families.train(TEACHER | {"seed": 0}, rows, made_up_rows(seed=1)).scorer
 
 
 @pytest.fixture
@@ -80,17 +80,9 @@ def fit_bag(rows, **overrides):
     hyperparameters = {
         **configuration.read()["model"],
         **{"units": [64], "members": 2, "students": 1, "bins": 8, "batch_size": 256, "epochs": 8, "draws": 2},
-        **{"learning_rate": 0.01, "dropout": 0.5, "teacher": TEACHER, **overrides},
+        **{"learning_rate": 0.01, "dropout": 0.5, "teacher": TEACHER, "architecture": "bag", "seed": 0, **overrides},
     }
-    found = fit(
-        architecture="bag",
-        hyperparameters=hyperparameters,
-        train=rows,
-        validation=made_up_rows(seed=1),
-        seed=0,
-        on_epoch=lambda epoch, said: None,
-    )
-    return hyperparameters, found
+    return hyperparameters, fit(hyperparameters, rows, made_up_rows(seed=1), lambda epoch, said: None)
 
 
 def test_a_batch_may_be_larger_than_a_lesson(rows):

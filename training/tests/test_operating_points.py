@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from training.core.bundle import Scored
 from training.core.evaluation.operating_points import operating_points
+from training.core.scored import ScoredRows
 
 
 def made_up(rows, frauds, *, seed=0, amounts=True):
@@ -12,7 +12,9 @@ def made_up(rows, frauds, *, seed=0, amounts=True):
     labels = (np.arange(rows) < frauds).astype(np.int8)
     # Of three digits, so that many scores are equal.
     scores = random.beta(np.where(labels == 1, 3, 1), np.where(labels == 1, 1, 20)).round(3)
-    return Scored(labels, scores, random.uniform(1, 100, rows).astype(np.float32) if amounts else np.full(rows, np.nan))
+    return ScoredRows(
+        labels, scores, random.uniform(1, 100, rows).astype(np.float32) if amounts else np.full(rows, np.nan)
+    )
 
 
 @pytest.fixture(params=[(40, 5), (20_000, 60), (5_000, 2_000)], ids=str)

@@ -6,7 +6,7 @@ from django.conf import settings
 
 from training.core import configuration, evaluation
 from training.core.datasets import splits
-from training.core.datasets.splits import Timeline
+from training.core.datasets.storage import Timeline
 from training.core.exceptions import ConfigurationError, DatasetError
 from training.core.families import scorer_of
 from training.core.schema import load_schema

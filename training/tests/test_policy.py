@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.core import configuration, evaluation
-from training.core.bundle import Scored
 from training.core.evaluation import policy
 from training.core.exceptions import ConfigurationError, NoThreshold
+from training.core.scored import ScoredRows
 
 ROWS = st.lists(
     st.tuples(st.booleans(), st.integers(0, 12).map(lambda twelfth: twelfth / 12), st.integers(0, 500)),
@@ -19,7 +19,7 @@ ROWS = st.lists(
 
 def arrays(rows):
     labels, scores, amounts = zip(*rows, strict=True)
-    return Scored(np.array(labels, np.int8), np.array(scores), np.array(amounts, np.float32))
+    return ScoredRows(np.array(labels, np.int8), np.array(scores), np.array(amounts, np.float32))
 
 
 def chosen(**asked):
@@ -52,7 +52,7 @@ def test_no_lower_threshold_has_so_few_alerts(rows, alerts):
 
 @pytest.fixture
 def rows():
-    return Scored(
+    return ScoredRows(
         np.array([0, 0, 0, 1, 0, 1], np.int8),
         np.array([0.0, 0.1, 0.2, 0.4, 0.6, 0.9]),
         np.array([10, 10, 10, 300, 10, 20], np.float32),

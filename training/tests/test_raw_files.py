@@ -230,7 +230,7 @@ def test_copies_of_a_row_are_left_out_and_counted(toll, capsys):
 
 
 def test_different_transactions_of_equal_values_are_all_trained_on(toll, tmp_path, settings, target):
-    from training.core.pipeline import split_rows
+    from training.core.datasets.splits import split_rows
 
     rows = 4_000
     random = np.random.default_rng(0)

@@ -9,9 +9,10 @@ from django.apps import apps
 from django.db import IntegrityError, connection
 
 from training import registry
-from training.core.bundle import Scored, write_bundle
+from training.core.bundle import write_bundle
 from training.core.exceptions import BundleRefused, DatasetError, NoChampion, StageRefused
 from training.core.schema import load_schema
+from training.core.scored import ScoredRows
 from training.models import ModelVersion, Stage, StageChange
 from training.tests.support import made_up_rows, store_made_up_dataset
 
@@ -141,7 +142,7 @@ def rewritten(bundle, settings, name, *, scores=None, order=None, data=None, kee
     test, rows = bundle.scored["test"], bundle.test_rows
     test = test._replace(scores=test.scores if scores is None else scores(test))
     if order is not None:
-        test, rows = Scored(*(array[order] for array in test)), rows[order]
+        test, rows = ScoredRows(*(array[order] for array in test)), rows[order]
     made = write_bundle(
         settings.BUNDLES_DIR / name,
         description=bundle.description | {"data": bundle.description["data"] | (data or {})},

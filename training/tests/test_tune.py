@@ -67,8 +67,8 @@ def test_test_rows_are_never_seen(name, monkeypatch):
     study = tune(name, trials=1)
     dataset = storage.read_chosen(django_settings.DATASETS_DIR, study.user_attrs["configuration"])
     config = study.user_attrs["configuration"]["split"]
-    split = search.pipeline.split_rows(config, dataset)
-    monkeypatch.setattr(search.pipeline, "split_rows", lambda *_: split)
+    split = search.splits.split_rows(config, dataset)
+    monkeypatch.setattr(search.splits, "split_rows", lambda *_: split)
     spoilt = dataset.features.copy()
     spoilt[split.test] = np.nan
     for features in (dataset.features, spoilt):

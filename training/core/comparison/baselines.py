@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from training.core import families
 from training.core.exceptions import ConfigurationError
 from training.core.families import Rows
 
@@ -125,19 +126,9 @@ def _xgboost_space(trial: optuna.Trial) -> Parameters:
 
 def _xgboost(parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
     """Our own family of boosted trees."""
-    from training.core.families import trees
-
-    settings = {"epochs": ROUNDS, "patience": PATIENCE} | parameters
-    fitted = trees.fit(
-        architecture="xgboost",
-        hyperparameters=settings,
-        train=train,
-        validation=validation,
-        seed=seed,
-        on_epoch=lambda epoch, logs: None,
-    )
-    scorer = trees.restore("xgboost", settings, fitted.files)
-    return lambda judged: scorer.score(judged.astype(np.float32))
+    settings = {"architecture": "xgboost", "epochs": ROUNDS, "patience": PATIENCE, "seed": seed} | parameters
+    # The stage stays the one that says which trial of the search this is.
+    return families.train(settings, train, validation, on_epoch=lambda epoch, logs: None).score
 
 
 def _probability(model: Any) -> Score:

@@ -18,20 +18,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from safetensors.numpy import load, save
 from sklearn.metrics import average_precision_score
 
 from training.core import configuration, families
-from training.core.bundle import Scored
 from training.core.comparison.baselines import BASELINES, Parameters, Score
-from training.core.datasets.splits import Split
+from training.core.datasets.splits import Split, split_rows
 from training.core.datasets.storage import Dataset
 from training.core.families import Rows
-from training.core.pipeline import Config, split_rows
+from training.core.pipeline import Config
+from training.core.scored import ScoredRows, pack, unpack
 
 SEED_MLP = "seed-mlp"
 # The seed system's network, whatever the shipped configuration has become.
@@ -84,7 +82,7 @@ class Cell:
     """What a contender said of a case. `said` is the JSON file: case, contender, seed, parameters, seconds."""
 
     said: dict[str, Any]
-    scored: dict[str, Scored]
+    scored: dict[str, ScoredRows]
 
     @property
     def case(self) -> Case:
@@ -120,8 +118,7 @@ def _ours(name: str, title: str, hyperparameters: Parameters, *, seeds: int, see
 
 
 def _fit_ours(shipped: Parameters, parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
-    scorer = families.trained(shipped | {"seed": seed}, train, validation, seed=seed)
-    return lambda judged: scorer.score(judged.astype(np.float32))
+    return families.train(shipped | {"seed": seed}, train, validation).score
 
 
 class Comparison:
@@ -144,12 +141,7 @@ class Comparison:
         for step in plan:
             path = self._path(*step)
             if path.exists():
-                arrays = load(path.with_suffix(".safetensors").read_bytes())
-                scored = {
-                    part: Scored(*(arrays[f"{part}/{name}"] for name in Scored._fields))
-                    for part in ("validation", "test")
-                }
-                yield Cell(json.loads(path.read_text()), scored)
+                yield Cell(json.loads(path.read_text()), unpack(path.with_suffix(".safetensors").read_bytes()))
 
     def make(self, case: Case, one: Contender, seed: int, *, say: Callable[[str], None]) -> None:
         """Make a cell and keep it. `say` is told what is being done."""
@@ -166,17 +158,12 @@ class Comparison:
             if average_precision_score(validation[1], scores) >= candidates[0]["value"] - COLLAPSE:
                 break
         seconds = time.monotonic() - started
-        amounts = data.amounts
-        parts = {"validation": (split.validation, scores), "test": (split.test, score(data.features[split.test]))}
         scored = {
-            f"{part}/{name}": array
-            for part, (rows, said) in parts.items()
-            for name, array in zip(
-                Scored._fields, (data.labels[rows].astype(np.int8), said.astype(np.float64), amounts[rows]), strict=True
-            )
+            "validation": data.scored(split.validation, scores),
+            "test": data.scored(split.test, score(data.features[split.test])),
         }
         path = self._path(case, one, seed)
-        path.with_suffix(".safetensors").write_bytes(save(scored))
+        path.with_suffix(".safetensors").write_bytes(pack(scored))
         _write(
             path,
             {

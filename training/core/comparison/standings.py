@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from training.core import evaluation
-from training.core.bundle import Scored
 from training.core.comparison.cells import Case, Cell
 from training.core.evaluation import Ranking, calibration
 from training.core.pipeline import Config
+from training.core.scored import ScoredRows
 
 # Beside the metrics of the calibrated scores: what they were before.
 RAW_METRICS = ("brier", "calibration_error")
@@ -28,7 +28,7 @@ class Judged:
     cell: Cell
     values: dict[str, float]
     drawn: dict[str, np.ndarray]
-    calibrated: Scored
+    calibrated: ScoredRows
     method: str
 
 

@@ -1,11 +1,16 @@
 """Which rows train, which choose, which judge."""
 
+import math
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
+
+from training.core.datasets.storage import Dataset, Timeline
+from training.core.exceptions import ConfigurationError, DatasetError
 
 SEED_SYSTEM_RANDOM_STATE = 42
 
@@ -17,6 +22,57 @@ class Split:
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+
+
+def split_rows(config: dict[str, Any], dataset: Dataset) -> Split:
+    """Which rows train, choose and judge, as the section `split` of a configuration says.
+
+    Raises:
+        ConfigurationError: an unknown protocol, or one that does not suit the schema.
+        DatasetError: a part of the split has no fraud or nothing but fraud.
+    """
+    labels = dataset.labels
+    match config["protocol"]:
+        case "stratified":
+            try:
+                split = stratified(
+                    dataset.features,
+                    labels,
+                    has_ids=dataset.schema.has_ids,
+                    **{name: config[name] for name in ("test", "validation", "seed")},
+                )
+            except ValueError as error:
+                raise DatasetError(f"The rows cannot be split: {error}") from error
+        case "seed":
+            split = seed_system(labels)
+        case "time":
+            split = _split_by_time(config, dataset)
+        case other:
+            raise ConfigurationError(f"split.protocol must be stratified, seed or time, not {other}.")
+    for name, part in vars(split).items():
+        if not 0 < labels[part].sum() < len(part):
+            raise DatasetError(f"The {name} rows need both fraud and legitimate transactions.")
+    return split
+
+
+def _split_by_time(config: dict[str, Any], dataset: Dataset) -> Split:
+    """By days where rows have a day and a card; where time is a feature, by shares of the rows."""
+    schema, timeline = dataset.schema, dataset.timeline
+    if timeline is None and schema.time in schema.input_names:
+        return past_and_future(dataset.features[:, schema.input_names.index(schema.time)])
+    if timeline is None:
+        raise ConfigurationError(f"{schema.name} has no card, and its time is no feature: not for split.protocol time.")
+    try:
+        test_start = date.fromisoformat(config["test_start"])
+    except ValueError as error:
+        raise ConfigurationError(f"split.test_start: {error}") from error
+    return by_time(
+        timeline,
+        dataset.labels,
+        test_start=test_start,
+        delay_days=math.ceil(schema.label_delay_days),
+        **{name: config[name] for name in ("test_days", "validation_days", "train_days", "known_card_days")},
+    )
 
 
 def stratified(
@@ -50,14 +106,6 @@ def past_and_future(times: np.ndarray, *, validation: float = 0.2, test: float =
     judged = int(len(order) * (1 - test))
     chosen = int(len(order) * (1 - test - validation))
     return Split(order[:chosen], order[chosen:judged], order[judged:])
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """When each of `n` rows happened and who paid: `day` [n] int64, in days since 1970 UTC, and `card` [n] int64."""
-
-    day: np.ndarray
-    card: np.ndarray
 
 
 def by_time(

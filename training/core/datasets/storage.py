@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from training.core import stages
 from training.core.datasets.event_times import read_event_times
-from training.core.datasets.splits import Timeline
 from training.core.exceptions import DatasetError
 from training.core.schema import EVENT_TIME, TRANSACTION_ID, Schema, load_schema
+from training.core.scored import ScoredRows
 from training.core.tokens import token_of
 
 if TYPE_CHECKING:
@@ -50,6 +50,14 @@ class Report:
         ]
 
 
+@dataclass(frozen=True)
+class Timeline:
+    """When each of `n` rows happened and who paid: `day` [n] int64, in days since 1970 UTC, and `card` [n] int64."""
+
+    day: np.ndarray
+    card: np.ndarray
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A stored dataset in memory.
@@ -68,12 +76,12 @@ class Dataset:
         """Features and labels of the rows with these numbers."""
         return self.features[part], self.labels[part]
 
-    @property
-    def amounts(self) -> np.ndarray:
-        """The amount of each row, [n] float32; NaN where the model is not given it."""
-        if self.schema.amount not in self.schema.input_names:
-            return np.full(len(self.features), np.nan, np.float32)
-        return self.features[:, self.schema.input_names.index(self.schema.amount)].astype(np.float32)
+    def scored(self, part: np.ndarray, scores: np.ndarray) -> ScoredRows:
+        """The rows with these numbers and their scores, [n] floats."""
+        amounts = np.full(len(part), np.nan)
+        if self.schema.amount in self.schema.input_names:
+            amounts = self.features[part, self.schema.input_names.index(self.schema.amount)]
+        return ScoredRows(self.labels[part].astype(np.int8), scores.astype(np.float64), amounts.astype(np.float32))
 
     def days_of(self, part: np.ndarray) -> float | None:
         """How many days of traffic the rows with these numbers are; None where nothing tells. Where time is a feature,

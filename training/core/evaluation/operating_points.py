@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from training.core.bundle import Scored
+from training.core.scored import ScoredRows
 
 LIMIT = 500
 
 
 def operating_points(
-    scored: Mapping[str, Scored], *, marked: Sequence[float] = (), limit: int = LIMIT
+    scored: Mapping[str, ScoredRows], *, marked: Sequence[float] = (), limit: int = LIMIT
 ) -> dict[str, Any]:
     """Count what thresholds do to the rows that a model was not trained on.
 
@@ -30,7 +30,7 @@ def operating_points(
     return {"thresholds": thresholds, "parts": {part: _counts(rows, thresholds) for part, rows in scored.items()}}
 
 
-def _parting(rows: Scored, limit: int) -> list[float]:
+def _parting(rows: ScoredRows, limit: int) -> list[float]:
     """Thresholds midway between neighbouring scores, so that the last digit of a float decides nothing."""
     order = np.argsort(-rows.scores, kind="stable")
     ranked = rows.scores[order]
@@ -53,7 +53,7 @@ def _spread(values: np.ndarray, limit: int) -> np.ndarray:
     return values[np.linspace(0, len(values) - 1, limit).astype(int)]
 
 
-def _counts(rows: Scored, thresholds: Sequence[float]) -> dict[str, Any]:
+def _counts(rows: ScoredRows, thresholds: Sequence[float]) -> dict[str, Any]:
     fraud = rows.labels == 1
     order = np.argsort(rows.scores[fraud], kind="stable")
     fraud_scores, amounts = rows.scores[fraud][order], rows.amounts[fraud][order].astype(np.float64)

@@ -10,13 +10,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from training.core import figures
-from training.core.bundle import Scored
+from training.core.scored import ScoredRows
 
 matplotlib.use("Agg")
 
 RELIABILITY_BINS = 10
 COLOURS = {"validation": "#b26a00", "test": "#1f6feb"}
-Parts = Mapping[str, Scored]
+Parts = Mapping[str, ScoredRows]
 
 
 def draw(
@@ -76,7 +76,7 @@ def reliability(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.
     return means, shares, counts[kept]
 
 
-def _reliability(scored: Scored, raw: Scored) -> bytes:
+def _reliability(scored: ScoredRows, raw: ScoredRows) -> bytes:
     figure, axes = _figure("Reliability, test rows", "score (log odds)", "share of fraud (log odds)")
     axes.plot([1e-5, 1 - 1e-5], [1e-5, 1 - 1e-5], color="#57606a", linewidth=1, label="as it should be")
     for rows, colour, name in ((raw, "#8c959f", "before calibration"), (scored, COLOURS["test"], "calibrated")):
@@ -104,7 +104,7 @@ def _plain_numbers(axis) -> None:  # type: ignore[no-untyped-def]
     axis.set_minor_formatter(NullFormatter())
 
 
-def _scores(scored: Scored, threshold: float) -> bytes:
+def _scores(scored: ScoredRows, threshold: float) -> bytes:
     figure, axes = _figure("Scores of the test rows", "score", "transactions (log)")
     labels, scores, _ = scored
     bins = np.linspace(0, 1, 41)

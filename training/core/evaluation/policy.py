@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from training.core import evaluation
-from training.core.bundle import Scored
 from training.core.exceptions import ConfigurationError, NoThreshold
+from training.core.scored import ScoredRows
 
 
-def review_threshold(policy: Mapping[str, Any], rows: Scored, *, days: float | None) -> float:
+def review_threshold(policy: Mapping[str, Any], rows: ScoredRows, *, days: float | None) -> float:
     """The threshold above which a transaction is an alert, chosen as `policy["choose"]` says.
 
     Args:
@@ -46,13 +46,15 @@ def review_threshold(policy: Mapping[str, Any], rows: Scored, *, days: float | N
     return found
 
 
-def block_threshold(policy: Mapping[str, Any], rows: Scored, *, review: float) -> float | None:
+def block_threshold(policy: Mapping[str, Any], rows: ScoredRows, *, review: float) -> float | None:
     """The threshold above which a transaction is blocked, never below that of a review; None blocks nothing."""
     found = evaluation.threshold_for_precision(rows.labels, rows.scores, policy["block_precision"])
     return None if found is None else max(review, found)
 
 
-def judged(policy: Mapping[str, Any], rows: Scored, *, threshold: float, resamples: int, seed: int) -> dict[str, Any]:
+def judged(
+    policy: Mapping[str, Any], rows: ScoredRows, *, threshold: float, resamples: int, seed: int
+) -> dict[str, Any]:
     """`evaluation.evaluate` of rows at a threshold, with costs where amounts are known."""
     return evaluation.evaluate(
         rows.labels,

@@ -51,24 +51,27 @@ class Scorer(Protocol):
         """What each feature adds to a row's logit, above the baseline; [n, f] float32 in and [n, f] floats out."""
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A model that was just trained: what a bundle keeps of it, and itself in memory."""
+
+    fitted: Fitted
+    scorer: Scorer
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """See `Scorer.score`, of rows [n, f] of a dataset, float64."""
+        return self.scorer.score(features.astype(np.float32))
+
+
 class Family(Protocol):
     """The functions that a family's module has."""
 
-    def fit(
-        self,
-        *,
-        architecture: str,
-        hyperparameters: Mapping[str, Any],
-        train: Rows,
-        validation: Rows,
-        seed: int,
-        on_epoch: OnEpoch,
-    ) -> Fitted:
-        """Train a model.
+    def fit(self, hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch) -> Fitted:
+        """Train a model. Everybody else trains by `families.train`.
 
         Args:
-            architecture: one of the keys of `FAMILIES` that lead to this family.
-            hyperparameters: the section of the configuration that `FAMILIES` names.
+            hyperparameters: the section of the configuration that `FAMILIES` names, with `seed` and as `architecture`
+                one of the keys of `FAMILIES` that lead to this family.
             train: rows [n, f] float64 and labels [n] of 0 and 1. Whatever is fitted is fitted on these.
             validation: likewise; may say when to stop, and nothing else.
             on_epoch: called with the epoch's number, from 1, and its losses and metrics.
@@ -137,23 +140,29 @@ def family_of(architecture: str) -> Family:
     return cast(Family, importlib.import_module(FAMILIES[architecture].module))
 
 
-def trained(
-    hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, *, seed: int, who: str = "model"
-) -> Scorer:
-    """Train a model of `hyperparameters["architecture"]` that nobody keeps. See `Family.fit`. `who` it is, is told."""
+def train(
+    hyperparameters: Mapping[str, Any],
+    train: Rows,
+    validation: Rows,
+    *,
+    on_epoch: OnEpoch | None = None,
+    role: str = "model",
+) -> Trained:
+    """Train a model of `hyperparameters["architecture"]`, the one way in which anybody does; see `Family.fit`.
+
+    Without `on_epoch` each epoch is a stage, whose text calls the model by its `role`.
+
+    Raises:
+        ConfigurationError: there is no such architecture.
+    """
     architecture = hyperparameters["architecture"]
     family = family_of(architecture)
-    fitted = family.fit(
-        architecture=architecture,
-        hyperparameters=hyperparameters,
-        train=train,
-        validation=validation,
-        seed=seed,
-        on_epoch=lambda epoch, said: stages.enter(
-            f"Training the {who} ({architecture}), epoch {epoch} of {hyperparameters['epochs']}"
-        ),
-    )
-    return family.restore(architecture, hyperparameters, fitted.files)
+
+    def tell(epoch: int, logs: dict[str, float]) -> None:
+        stages.enter(f"Training the {role} ({architecture}), epoch {epoch} of {hyperparameters['epochs']}")
+
+    fitted = family.fit(hyperparameters, train, validation, on_epoch or tell)
+    return Trained(fitted, family.restore(architecture, hyperparameters, fitted.files))
 
 
 def hyperparameters(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

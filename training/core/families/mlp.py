@@ -209,19 +209,11 @@ def device() -> str:
     return f"GPU ({tf.config.experimental.get_device_details(gpus[0]).get('device_name', 'Metal')})" if gpus else "CPU"
 
 
-def fit(
-    *,
-    architecture: str,
-    hyperparameters: Mapping[str, Any],
-    train: Rows,
-    validation: Rows,
-    seed: int,
-    on_epoch: OnEpoch,
-) -> Fitted:
+def fit(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch) -> Fitted:
     """See `families.Family`. The one file has the weights, the preprocessing among them, as float32 arrays by name."""
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(hyperparameters["seed"])
     tf.config.experimental.enable_op_determinism()
-    chosen = ARCHITECTURES[architecture]
+    chosen = ARCHITECTURES[hyperparameters["architecture"]]
     network = chosen.build(train[0].shape[1], hyperparameters)
     frozen = {variable.name: variable for variable in network.encoder.variables}
     statistics = preprocessing.statistics(*train, bins=hyperparameters["bins"] if "edges" in frozen else 0)
@@ -249,9 +241,9 @@ def _lessons(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows) 
         train, validation = ((rows.copy(), labels) for rows, labels in (train, validation))
         for rows, _ in (train, validation):
             rows[:, time] %= DAY_S
-    teacher = families.trained(hyperparameters["teacher"], train, validation, seed=seed, who="teacher")
+    teacher = families.train(hyperparameters["teacher"] | {"seed": seed}, train, validation, role="teacher")
     stages.enter("Asking the teacher about the training rows")
-    return Lessons(*train, teacher, np.random.default_rng(seed))
+    return Lessons(*train, teacher.scorer, np.random.default_rng(seed))
 
 
 def _fit_until_it_stops_improving(

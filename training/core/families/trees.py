@@ -26,15 +26,7 @@ THEIR_NAMES = {
 }
 
 
-def fit(
-    *,
-    architecture: str,
-    hyperparameters: Mapping[str, Any],
-    train: Rows,
-    validation: Rows,
-    seed: int,
-    on_epoch: OnEpoch,
-) -> Fitted:
+def fit(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch) -> Fitted:
     """See `families.Family`. An epoch is a tree; those after the lowest validation loss are cut off."""
     parts = [
         (xgboost.DMatrix(rows.astype(np.float32), labels), name)
@@ -44,7 +36,7 @@ def fit(
         "objective": "binary:logistic",
         "eval_metric": ["aucpr", "logloss"],
         "tree_method": "hist",
-        "seed": seed,
+        "seed": hyperparameters["seed"],
         "verbosity": 0,
     } | {theirs: hyperparameters[ours] for ours, theirs in THEIR_NAMES.items()}
     said: dict[str, dict[str, list[float]]] = {}

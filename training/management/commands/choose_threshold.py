@@ -11,11 +11,11 @@ from rich.table import Table
 
 from training import registry
 from training.core import configuration
-from training.core.bundle import Scored
 from training.core.evaluation import COST_METRIC_NAMES, METRIC_NAMES, policy
 from training.core.exceptions import FraudsiteError, did_you_mean
 from training.core.figures import figure
 from training.core.figures import threshold as shown
+from training.core.scored import ScoredRows
 from training.models import ModelVersion
 
 
@@ -95,7 +95,7 @@ def _policy(options: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def _table(
-    version: ModelVersion, threshold: float, chosen: dict[str, Any], validation: Scored, days: float | None
+    version: ModelVersion, threshold: float, chosen: dict[str, Any], validation: ScoredRows, days: float | None
 ) -> Table:
     table = Table(title=f"{version}, validation rows", box=SIMPLE, pad_edge=False)
     for title in ("", "now", "chosen"):

@@ -1,0 +1,32 @@
+"""The scores of rows that a model was not trained on, and the one form in which they are kept."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from safetensors.numpy import load, save
+
+
+class ScoredRows(NamedTuple):
+    """Rows that a model was not trained on, and its scores of them: from here come thresholds, curves and paired
+    comparisons, without the dataset. `Dataset.scored` makes them.
+
+    `labels` [n] int8, `scores` [n] float64, `amounts` [n] float32 in the schema's currency, NaN where the model is not
+    given the amount.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray
+    amounts: np.ndarray
+
+
+def pack(parts: Mapping[str, ScoredRows]) -> bytes:
+    """Safetensors with the arrays `validation/labels`, `test/scores` and so on, of parts by name."""
+    return save({f"{part}/{name}": array for part, rows in parts.items() for name, array in rows._asdict().items()})
+
+
+def unpack(content: bytes) -> dict[str, ScoredRows]:
+    """What `pack` packed."""
+    arrays = load(content)
+    parts = sorted({name.split("/")[0] for name in arrays})
+    return {part: ScoredRows(*(arrays[f"{part}/{name}"] for name in ScoredRows._fields)) for part in parts}
