@@ -66,3 +66,10 @@ def test_it_takes_a_shift_for_drift_and_a_resample_not(seed):
 def test_it_stays_finite_where_all_values_are_elsewhere(values):
     psi = psi_of(normal(20_000))
     assert psi.STRONG < psi.measure(np.array(values)) < 100
+
+
+def test_a_value_on_an_edge_belongs_to_the_bin_above_it():
+    # The reference was counted so, and amounts and hours fall on edges all the time.
+    psi = PopulationStabilityIndex(edges=[10.0, 20.0], proportions=[0.0, 0.5, 0.5])
+    assert psi.measure(np.array([10.0, 20.0])) == 0
+    assert psi.measure(np.array([9.0, 20.0])) > psi.STRONG

@@ -223,3 +223,13 @@ def test_who_may_not_see_reviews_is_not_told_how_many_are_open(client, alice):
     alice.groups.clear()
     client.force_login(alice)
     assert client.get(reverse("admin:scoring_review_open")).status_code == 403
+
+
+@pytest.mark.parametrize("word", [True, False])
+def test_of_two_decisions_on_one_review_the_first_holds(alice, bob, alert, word):
+    review = alert(0.9)
+    assert labelling.close_review(review=review, is_fraud=True, reviewer=alice)
+    assert not labelling.close_review(review=review, is_fraud=word, reviewer=bob)
+    review.refresh_from_db()
+    assert (review.state, review.reviewer) == ("fraud", alice)
+    assert [label.author for label in review.prediction.transaction.labels.all()] == [alice]
