@@ -2,12 +2,14 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.urls import get_resolver, resolve
 
 APPS = ("training", "scoring", "monitoring")
 # Each app, and those whose code it must not know.
@@ -200,3 +202,23 @@ def test_it_starts_without_tensorflow(tmp_path, start):
         text=True,
     )
     assert run.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_the_pages_of_an_app_link_to_no_app_above_it(app):
+    def target(name):
+        """The app that serves the address of this name."""
+        if name.startswith("admin:"):
+            return name.removeprefix("admin:").partition("_")[0]
+        if ":" in name:  # another package's
+            return name.partition(":")[0]
+        [(bits, *_)] = get_resolver().reverse_dict.getlist(name)
+        [(address, parameters)] = bits
+        view = resolve("/" + address % dict.fromkeys(parameters, "1")).func
+        return view.__module__.partition(".")[0]
+
+    templates = list((settings.BASE_DIR / app / "templates").rglob("*.html"))
+    assert templates
+    linked = {name for path in templates for name in re.findall(r"{% url '([\w:-]+)'", path.read_text())}
+    wrong = {name for name in linked if target(name) in ABOVE[app]}
+    assert not wrong
