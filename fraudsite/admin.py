@@ -17,10 +17,9 @@ COUNTED_REVIEWS = 1_000
 
 
 class CarefulChangeList(ChangeList):
-    """A list that calls what no database can look up a wrong filter, after which the page shows all and says so.
+    """A list that treats values which no database can look up as wrong filters: the page shows all rows and says so.
 
-    Django itself lets some through: years from 9999 on, months and days that no calendar has, numbers too large for
-    a column, the character NUL.
+    Django itself fails for some: years from 9999 on, impossible months and days, numbers too large for a column, NUL.
     """
 
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
@@ -41,7 +40,7 @@ class CarefulChangeList(ChangeList):
 
 
 class CarefulAdmin(ModelAdmin):
-    """What every list of the site does: it survives wrong filters, and its actions take the rows that it showed."""
+    """The base of every list in the admin: it survives wrong filters, and its actions take the rows that it showed."""
 
     gone_message = "{} of the chosen are not in this list any more: nothing was done with them."
 
@@ -53,14 +52,14 @@ class CarefulAdmin(ModelAdmin):
     ) -> HttpResponse | None:
         """Run an action on exactly the rows that the page showed, ticked one by one or all at once.
 
-        "Select all" comes as the keys that the page carried, and to the action they are as if ticked. Django itself
-        would take whatever is in the list by now. What came since is left alone, what left the list is too, and both
-        are told.
+        "Select all" sends the keys that the page holds, and the action gets them as if they were ticked. Django itself
+        would take all rows that are in the list by now. Rows that were added or have left the list since are not
+        touched, and messages say how many.
         """
         sent = request.POST.copy()
         if any(value not in ("", "0") for value in sent.getlist("select_across")):
             sent.setlist(CHOSEN, sent.get("shown", "").split() or sent.getlist(CHOSEN))
-            sent["all_shown"] = "yes"  # which a page that asks for confirmation hands on
+            sent["all_shown"] = "yes"  # a confirmation page sends it again
         sent.setlist("select_across", ["0"])
         try:
             keys = {self.opts.pk.to_python(key) for key in sent.getlist(CHOSEN)}
@@ -77,7 +76,7 @@ class CarefulAdmin(ModelAdmin):
 
 
 def _check_date(request: HttpRequest, field: str | None) -> None:
-    """Django checks a month or day only beside a year, which itself must leave room for the year after."""
+    """Check the dates of a filter. Django checks a month or day only with a year, and fails for the year 9999."""
     bounds = {"year": (1, 9998), "month": (1, 12), "day": (1, 31)}
     for part, (lowest, highest) in bounds.items():
         for value in request.GET.getlist(f"{field}__{part}"):
@@ -93,7 +92,7 @@ class FraudsiteAdmin(AdminSite):
     site_url = None  # there is no other site to view
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
-        """Have every list of the site be careful, those of Django's own models too."""
+        """Make every list of the site a `CarefulAdmin`, those of Django's own models too."""
         bases = (admin_class, CarefulAdmin) if admin_class else (CarefulAdmin,)
         careful = type("Careful", bases, {})
         super().register(model_or_iterable, cast(type[ModelAdmin], careful), **options)

@@ -11,7 +11,7 @@ from fraudsite import env
 
 @checks.register
 def misspelt_settings(**_: Any) -> list[checks.CheckMessage]:
-    """Variables of the environment that look like one of ours and are none."""
+    """Warns about variables of the environment that resemble a setting."""
     return [checks.Warning(message, id="fraudsite.W001") for message in env.misspelt(os.environ)]
 
 

@@ -1,7 +1,7 @@
 """The web application: predict calls wait on the event loop, everything else runs in a bounded pool of threads.
 
-A thread that waits for its score costs more than the call itself (docs/performance.md), and Django's own way through
-ASGI hands each call to a thread; so the calls that come by the thousand are given to their view here.
+A thread that waits for a score costs more than the call itself (docs/performance.md), and Django's own ASGI handler
+passes each call to a thread. So predict calls are passed to their view here.
 """
 
 import asyncio
@@ -27,9 +27,8 @@ from scoring.api import refusals
 class RealtimeHandler:
     """Serves the predict calls, whose view never blocks the loop.
 
-    Of Django's middleware they pass the request's id, the check of the host, and what SecurityMiddleware does, whose
-    headers are the same in every answer. The signals around a request are not sent: what they tidy up, nothing here
-    leaves behind.
+    It does what these middlewares do: the request's id, the check of the host, and SecurityMiddleware, whose headers
+    are the same in every answer. Django's request signals are not sent, as there is nothing for them to clean up.
     """
 
     def __init__(self) -> None:
@@ -59,7 +58,7 @@ class RealtimeHandler:
             if response is None:
                 request.get_host()
                 response = await self._views[request.path_info](request)
-        except Exception as error:  # as Django has it: logged, and answered as a fault of ours, or of its Host
+        except Exception as error:  # as in Django: logged, and answered with 500, or 400 for a wrong Host
             response = response_for_exception(request, error)
         return self._identify.process_response(request, cast(HttpResponse, response))
 
@@ -81,7 +80,7 @@ def _encoded(response: HttpResponse) -> list[tuple[bytes, bytes]]:
 
 
 async def _read(receive: Any, limit_bytes: int) -> bytes | None:
-    """The body, or so much of it that it is known to be over the limit. None when the client went away."""
+    """The body, cut off soon after the limit. None if the client went away."""
     body = b""
     while len(body) <= limit_bytes:
         message = await receive()
@@ -94,7 +93,7 @@ async def _read(receive: Any, limit_bytes: int) -> bytes | None:
 
 
 def _in_wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    environ["wsgi.input_terminated"] = True  # a2wsgi marks the end of a body, announced or not; other servers may not
+    environ["wsgi.input_terminated"] = True  # a2wsgi marks the end of a body, with or without a Content-Length
     return wsgi.application(environ, start_response)
 
 
@@ -115,10 +114,10 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 async def _in_thread(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    async def received() -> Any:  # a2wsgi wants a coroutine, and Granian gives another awaitable
+    async def received() -> Any:  # a2wsgi needs a coroutine, and Granian gives another awaitable
         return await receive()
 
-    # WSGI takes `X_Forwarded_For` for `X-Forwarded-For`, so that a client could add to what the proxy says.
+    # WSGI cannot tell `X_Forwarded_For` from `X-Forwarded-For`, so a client could forge the proxy's header.
     headers = [(name, value) for name, value in scope.get("headers", ()) if b"_" not in name]
     ended = asyncio.get_running_loop().create_future()
     _in_threads.add(ended)
@@ -130,9 +129,9 @@ async def _in_thread(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 async def _lifespan(receive: Any, send: Any) -> None:
-    """Have the loop outlive the threads that speak through it: one left behind would keep the process from ending.
+    """Keep the loop running until all threads that use it have ended; otherwise they would block the process's end.
 
-    What was refused and is not stored yet is stored at the end.
+    At the end the counts of refused calls are stored.
     """
     await receive()
     await send({"type": "lifespan.startup.complete"})
@@ -143,10 +142,10 @@ async def _lifespan(receive: Any, send: Any) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-if server := multiprocessing.parent_process():  # whose worker this is: alone, it would listen on for nobody
+if server := multiprocessing.parent_process():  # a worker of Granian must not outlive its server
     lifeline.follow_parent(server.pid)
 
-# What is loaded by now stays for good: the collector need not walk through it again and again.
+# What is loaded by now stays for good, so the garbage collector need not traverse it again.
 gc.collect()
 gc.freeze()
 gc.set_threshold(50_000, 20, 100)

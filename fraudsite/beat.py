@@ -6,7 +6,7 @@ from django.conf import settings
 
 
 class Scheduler(PersistentScheduler):
-    """Celery's own, with a pulse: the time of the file `VAR_DIR/beat-alive`, for who watches over the process."""
+    """Celery's scheduler, which also touches the file `VAR_DIR/beat-alive`, for health checks."""
 
     def tick(self, *args: Any, **options: Any) -> float:
         Path(settings.VAR_DIR, "beat-alive").touch()

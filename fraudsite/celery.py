@@ -21,7 +21,7 @@ app.autodiscover_tasks()
 
 @before_task_publish.connect
 def send_request_ids(headers: dict[str, Any], **_: Any) -> None:
-    """A task works for the request that sent it."""
+    """Send the ids of the current requests with a task."""
     if ids := request_ids.current():
         headers["request_ids"] = list(ids)
 
@@ -38,12 +38,12 @@ def drop_request_ids(**_: Any) -> None:
 
 @task_prerun.connect
 def close_old_connections(**_: Any) -> None:
-    """What Django does before a request: close database connections that are broken or too old."""
+    """Close database connections that are broken or too old, as Django does before a request."""
     db.close_old_connections()
 
 
 @worker_process_init.connect
 def follow_worker(**_: Any) -> None:
-    """Of a worker with several processes, none goes on alone. The first one is nobody's."""
-    if current_process().name != "MainProcess":  # the solo pool sends this signal in the first one
+    """End the child processes of a worker with their parent. The main process follows nobody."""
+    if current_process().name != "MainProcess":  # the solo pool sends this signal in the main process
         lifeline.follow_parent()

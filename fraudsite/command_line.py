@@ -1,6 +1,6 @@
-"""How a program of ours ends when what it was told cannot work: with a line or two that name the cause.
+"""Ends our programs with a line or two that name the cause, when a setting, an argument or a service is at fault.
 
-`--traceback` shows where it arose, as with every command of Django.
+`--traceback` shows the traceback, as in every command of Django.
 """
 
 import re
@@ -15,7 +15,7 @@ from django.core.management import CommandError, CommandParser, execute_from_com
 from training.core.exceptions import FraudsiteError, did_you_mean
 
 TRACEBACK = "--traceback"
-# As the databases say that a table or a column is not there.
+# The databases' messages about a missing table or column.
 UNMIGRATED = re.compile(r"no such (table|column)|has no column named|(relation|column) .* does not exist")
 
 
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
 
 
 def explained(error: BaseException) -> str | None:
-    """What an error means for whoever started the program; None if it is a fault of the program."""
+    """The message for the user of the program; None if the error is a fault of the program itself."""
     if isinstance(error, FraudsiteError | ImproperlyConfigured):
         return str(error)
     return _of_the_database(error) or _of_redis(error) or _of_a_file(error)
@@ -72,7 +72,7 @@ def _line(error: BaseException) -> str:
 
 
 def _refuse(parser: CommandParser, message: str) -> NoReturn:
-    """In the place of argparse's own refusal, which begins with all that would be right."""
+    """Replaces argparse's error, which begins with the whole usage."""
     if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
         word, known = choice[1], re.findall("'(.*?)'", choice[2])
         message += f".{did_you_mean(word, known)}"
@@ -84,7 +84,7 @@ def _refuse(parser: CommandParser, message: str) -> NoReturn:
 
 
 def excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """Say in a line what is wrong with a setting, in programs that are not started by `main`, such as Celery."""
+    """Print the error of a setting in one line, in programs that are not started by `main`, such as Celery."""
     if isinstance(error, ImproperlyConfigured):
         print(error, file=sys.stderr)
     else:

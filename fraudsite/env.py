@@ -1,4 +1,4 @@
-"""Strict reading of the environment: a value that cannot be meant stops the process at start, with its name."""
+"""Reads settings from the environment strictly: an invalid value stops the process at its start and is named."""
 
 import os
 import re
@@ -18,22 +18,22 @@ from training.core.exceptions import did_you_mean
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off"}
 SECRET_LENGTH = 32
-# Further variables, each of a command or a file of ours.
+# Variables that single commands or files read.
 OF_COMMANDS = (
     *("DEMO_PORT", "DEMO_REDIS_PORT", "DEMO_RATE", "DEMO_FRAUD_RATE", "FRAUDSITE_API_KEY", "TEST_DATABASE_URL"),
     *("SITE_HOST", "POSTGRES_PASSWORD", "REDIS_PASSWORD", "WEB_PROCESSES"),
 )
-# How like one of ours, from 0 to 1, another's variable must be to count as misspelt: REDIS_URI, PREDICT_DEADLINE.
+# How similar (0 to 1) an unknown variable must be to a known one to count as misspelt: REDIS_URI, PREDICT_DEADLINE.
 LIKENESS = 0.85
 
 read: set[str] = set()
 read_from_file: set[str] = set()
 
-# A line of a file of settings, and a value in it: in quotes, or plain. What could be meant in two ways is neither.
+# A line of a settings file, and its value: quoted or plain. An ambiguous value matches neither.
 LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)")
 QUOTED = re.compile(r"""'([^']*)'(?:\s+#.*)?|"([^"\\]*)"(?:\s+#.*)?""")
 PLAIN = re.compile(r"(?!['\"])(?:(?!\s#).)*")
-# An address: in user and password, what has a meaning in addresses must be percent-encoded. Celery splits at ; too.
+# A URL. In its user and password, reserved characters must be percent-encoded; so must ";", at which Celery splits.
 ADDRESS = re.compile(
     r"(?P<scheme>[a-z]+)://(?:[^/?#\[\]@;\s]*@)?(?:\[[^/?#\[\]@\s]*\])?(?P<host>[^/?#\[\]@;\s]*)(?:[/?][^#@\s]*)?"
 )
@@ -41,15 +41,15 @@ ADDRESS_REMEDY = "In its user and password, percent-encode all but letters and d
 
 
 def read_file(name: str, default: Path) -> None:
-    """Add the settings of a file to the environment, which wins. A file that the variable names must be there.
+    """Add the settings of a file to the environment, which takes precedence. A file named by the variable must exist.
 
     Raises:
-        ImproperlyConfigured: the file cannot be read; or a line cannot, which is told by its number.
+        ImproperlyConfigured: the file, or one of its lines, cannot be read; names the line's number.
     """
     named = text(name, "")
     path = Path(named or default)
     try:
-        # With or without a byte-order mark, with any ends of lines.
+        # With or without a byte-order mark, with any line endings.
         found = dict(_lines(f"{name}: {path}", path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
         if named:
@@ -66,7 +66,7 @@ def read_file(name: str, default: Path) -> None:
 
 
 def _lines(file: str, content: str) -> Iterator[tuple[str, str]]:
-    """The variables of a file and their values. They may be secret, so a refusal does not repeat them."""
+    """The variables of a file and their values. Errors do not show values, as they may be secret."""
     first: dict[str, int] = {}
     for number, line in enumerate(content.split("\n"), 1):
         line = line.strip()
@@ -89,14 +89,15 @@ def _lines(file: str, content: str) -> Iterator[tuple[str, str]]:
 
 
 def misspelt(names: Iterable[str]) -> list[str]:
-    """A sentence for each variable that is none of ours and looks as if it were meant to be one, once all are read."""
+    """A message for each unknown variable that resembles a known one. Call it when all settings are read."""
     known = read.union(OF_COMMANDS)
     hints = ((name, did_you_mean(name, known, LIKENESS)) for name in sorted(set(names) - known))
     return [f"There is no setting {name}.{hint}" for name, hint in hints if hint]
 
 
 def refuse_misspelt() -> None:
-    """Call when all settings are read. Of the environment, where others put theirs, a check warns: fraudsite/apps.py.
+    """Refuse misspelt names in the settings file. Call it when all settings are read. For the environment, which other
+    programs share, a Django check only warns: fraudsite/apps.py.
 
     Raises:
         ImproperlyConfigured: the file of settings has a name that is misspelt.
@@ -106,7 +107,7 @@ def refuse_misspelt() -> None:
 
 
 def text(name: str, default: str) -> str:
-    """Read words as they stand. Here as everywhere below, an empty variable counts as not set."""
+    """Read a text. Here and in all functions below, an empty variable counts as not set."""
     read.add(name)
     value = os.environ.get(name, "").strip()
     try:
@@ -117,7 +118,7 @@ def text(name: str, default: str) -> str:
 
 
 def directory(name: str, default: Path) -> Path:
-    """Read the path of a directory, and make it if it is not there."""
+    """Read the path of a directory, and create it if needed."""
     path = Path(text(name, str(default))).resolve()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -127,12 +128,12 @@ def directory(name: str, default: Path) -> Path:
 
 
 def texts(name: str, default: list[str]) -> list[str]:
-    """Read words with commas in between."""
+    """Read words separated by commas."""
     return [word.strip() for word in text(name, "").split(",") if word.strip()] or default
 
 
 def url(name: str, default: str, schemes: tuple[str, ...]) -> str:
-    """Read an address. It may hold a password, so a refusal repeats nothing of it."""
+    """Read a URL. Errors do not show it, as it may hold a password."""
     value = text(name, default)
     if not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
         raise ImproperlyConfigured(f"{name} must start with {' or '.join(f'{scheme}://' for scheme in schemes)}.")
@@ -149,7 +150,7 @@ def url(name: str, default: str, schemes: tuple[str, ...]) -> str:
 
 
 def redis_url(name: str, default: str) -> str:
-    """Read the address of a Redis."""
+    """Read the URL of a Redis."""
     value = url(name, default, ("rediss", "redis"))
     path = re.sub(r"\?.*", "", value).split("/", 3)[3:]
     if path and path[0] and not (path[0].isascii() and path[0].isdigit()):
@@ -158,7 +159,7 @@ def redis_url(name: str, default: str) -> str:
 
 
 def database_url(name: str, default: Path) -> dict[str, Any]:
-    """Read the address of a database, an SQLite file or a PostgreSQL, as Django takes it."""
+    """Read the URL of an SQLite file or a PostgreSQL. Returns Django's settings of a database."""
     value = url(name, "sqlite://", ("sqlite", "postgresql"))
     if value == "sqlite://":
         if text(name, ""):
@@ -171,7 +172,7 @@ def database_url(name: str, default: Path) -> dict[str, Any]:
             raise ImproperlyConfigured(f"{name} names no file: {remedy}.")
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": unquote(path)}
     try:
-        found = conninfo_to_dict(value)  # by PostgreSQL's own library
+        found = conninfo_to_dict(value)  # parsed by PostgreSQL's own library
     except psycopg.Error:
         raise ImproperlyConfigured(f"{name} is no address that PostgreSQL knows; look at what follows the ?.") from None
     if not {"dbname", "service"} & found.keys():
@@ -182,7 +183,7 @@ def database_url(name: str, default: Path) -> dict[str, Any]:
 
 
 def boolean(name: str, default: bool) -> bool:
-    """Read a switch. django-environ takes any unknown word for False; a typing error must not switch security off."""
+    """Read a switch. Unknown words are refused, as a typing error must not switch security off."""
     raw = text(name, "").lower()
     if not raw:
         return default
@@ -200,7 +201,7 @@ def choice(name: str, default: str, known: tuple[str, ...]) -> str:
 
 
 def number(name: str, default: float, minimum: float, maximum: float) -> float:
-    """Read a number of the default's own type and hold it to its bounds (both inclusive)."""
+    """Read a number of the default's type, and check its bounds (both inclusive)."""
     kind = type(default)
     raw = text(name, "")
     try:
@@ -217,7 +218,7 @@ def integer(name: str, default: int, minimum: int, maximum: int) -> int:
 
 
 def day(name: str, default: str) -> datetime:
-    """Read a date such as 2000-01-31. Returns its first moment in UTC."""
+    """Read a date such as 2000-01-31. Returns its midnight in UTC."""
     try:
         return datetime.strptime(text(name, default), "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
@@ -225,11 +226,11 @@ def day(name: str, default: str) -> datetime:
 
 
 def secret(name: str, path: Path | None) -> str:
-    """Read a secret from the environment, or keep one of our own making in a file that only its owner reads.
+    """Read a secret from the environment, or from a file that only its owner can read; the file is made if needed.
 
     Machines that share a secret (several web servers) set the variable; a single machine needs no setup. Without a
-    path for the file, the secret is empty unless it is set. What is set is used as it stands, or refused: one that is
-    empty by mistake must not be replaced by the machine's own.
+    path, the secret is empty unless it is set. A variable that is set is used unchanged or refused: an empty secret may
+    be a mistake, so the file does not replace it.
     """
     read.add(name)
     value = os.environ.get(name)
@@ -244,7 +245,7 @@ def secret(name: str, path: Path | None) -> str:
 
 
 def _kept(name: str, path: Path) -> str:
-    """The secret that is kept in a file; drawn, if there is none."""
+    """The secret in a file, which is drawn at random if there is none."""
     try:
         if not path.exists():
             _draw(path)
@@ -258,7 +259,7 @@ def _kept(name: str, path: Path) -> str:
 
 def _draw(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Several processes may start at once: the first to link its file wins, and all read the winner's.
+    # Several processes may start at once: the first to link its file wins, and all read that file.
     mine = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     mine.touch(mode=0o600)
     mine.write_text(secrets.token_urlsafe(48))

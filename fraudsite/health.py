@@ -1,4 +1,4 @@
-"""Liveness asks nothing of anybody; readiness asks the database, the broker and a worker for a sign of life."""
+"""Liveness checks nothing but this process; readiness checks the database, the broker and a worker."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 when all checks pass, else 503; the body says of each check "ok" or what is wrong."""
+    """Answer 200 if all checks pass, else 503. The body has "ok" or the error for each check."""
     results = {name: check() for name, check in CHECKS.items()}
     ready = all(result == "ok" for result in results.values())
     return JsonResponse({"status": "ready" if ready else "not ready", "checks": results}, status=200 if ready else 503)

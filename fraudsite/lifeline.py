@@ -1,7 +1,6 @@
-"""No process outlives the one that started it, however that one ended: killed, it has no time to tell anybody.
+"""Ends a process when the process that started it has ended, even if that one was killed.
 
-`python fraudsite/lifeline.py PROGRAM ARGUMENT…` runs any program so. What is imported here is little, as it runs before
-each of them.
+`python fraudsite/lifeline.py PROGRAM ARGUMENT…` does so for any program. It imports little, to start fast.
 """
 
 import ctypes
@@ -17,13 +16,13 @@ PR_SET_PDEATHSIG = 1
 
 
 def following(*command: str) -> list[str]:
-    """The command that runs another one, which ends with whoever starts it."""
+    """The command that runs another command and ends it with the process that starts it."""
     return [sys.executable, __file__, *command]
 
 
 def follow_parent(parent: int | None = None) -> None:
-    """Kill this process as soon as the thread that started it has ended. On Linux it holds for a program that takes
-    this one's place, too, and the kernel sees to it; elsewhere a thread of ours does, and follows the process."""
+    """Kill this process as soon as its parent has ended. On Linux the kernel does it when the parent's thread ends,
+    also after `exec`; elsewhere a thread of this process watches the parent."""
     parent = parent or os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -11,21 +11,21 @@ from django.utils.deprecation import MiddlewareMixin
 from scoring.card_numbers import holds_card_number
 from scoring.messages import request_ids
 
-# A caller's own id is taken over so that logs on both sides meet; anything longer or stranger is replaced, and so is a
-# card number.
+# A caller's own id is used if it has this form, so that logs on both sides match. Other ids and card numbers are
+# replaced.
 ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class No503(logging.Filter):
-    """Keeps the log line that Django writes for each answer of 503 out of the log."""
+    """Drops the log line that Django writes for each answer with 503."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return getattr(record, "status_code", None) != 503
 
 
 class RequestIdMiddleware(MiddlewareMixin):
-    """Give each request an id (`request.request_id`), say it in the `X-Request-ID` header of the answer, and have it on
-    every log line of the request."""
+    """Give each request an id (`request.request_id`), which is also in the answer's `X-Request-ID` header and in every
+    log line of the request."""
 
     def process_request(self, request: HttpRequest) -> None:
         offered = request.META.get("HTTP_X_REQUEST_ID", "")
@@ -39,16 +39,16 @@ class RequestIdMiddleware(MiddlewareMixin):
 
 
 class HostMiddleware(CommonMiddleware):
-    """Django's, which refuses a request by a host that is not in `ALLOWED_HOSTS`; here, all but the probes."""
+    """Django's middleware, which refuses hosts that are not in `ALLOWED_HOSTS`, except for probes."""
 
     def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
         return None if request.path_info in settings.PROBE_PATHS else super().process_request(request)
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Where a request comes from. Our proxy ends `X-Forwarded-For` with what it saw; the rest is what a client says.
+    """The client's IP address: the last one in `X-Forwarded-For`, which our proxy adds; clients can forge the rest.
 
-    What is no address there leaves the peer's. None where there is none either, as on a Unix socket.
+    Without a valid address there, it is the peer's. None if there is none either, as on a Unix socket.
     """
     seen = request.META.get("HTTP_X_FORWARDED_FOR", "") if settings.BEHIND_PROXY else ""
     return _address_in(seen.rpartition(",")[2]) or _address_in(request.META.get("REMOTE_ADDR") or "")

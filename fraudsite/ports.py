@@ -1,14 +1,14 @@
-"""Whether a server can have a port for itself."""
+"""Checks whether a server can have a port for itself."""
 
 import errno
 import socket
 
 
 def refusal(host: str, port: int) -> str:
-    """Why a server must not listen there; empty if it can.
+    """The reason why a server must not listen there; empty if it can.
 
-    A web server opens its port so that its own processes can share it (SO_REUSEPORT). Then so could another server, and
-    calls would be dealt out between the two: so it is asked here whether anybody listens, in any way.
+    A web server opens its port with SO_REUSEPORT, so that its processes can share it. Another server could then open
+    the same port and get some of the calls, so this checks whether any process listens already.
     """
     try:
         socket.create_connection((host, port), timeout=1).close()
@@ -17,7 +17,7 @@ def refusal(host: str, port: int) -> str:
     else:
         return f"Port {port} is held by another program."
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just been closed holds nothing
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ignore connections that were just closed
         try:
             trial.bind((host, port))
         except OSError as error:

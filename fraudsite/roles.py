@@ -1,4 +1,4 @@
-"""The three kinds of people in the admin, and what each may do. Kept up to date by every `migrate`."""
+"""The three roles in the admin and their permissions. Every `migrate` updates their groups."""
 
 from typing import Any
 

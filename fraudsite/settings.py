@@ -75,7 +75,8 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",
 ]
 
-# See fraudsite/wsgi.py and asgi.py: a subset of the above, for the paths that begin so, and for those that are these.
+# See fraudsite/wsgi.py and asgi.py: a subset of the above for API calls, by the beginning of their path, and for
+# predict calls, by their path.
 MACHINE_MIDDLEWARE = [
     "fraudsite.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -83,7 +84,7 @@ MACHINE_MIDDLEWARE = [
 ]
 MACHINE_PATHS = ("/predict", "/api/v1/predict")
 REALTIME_PATHS = ("/predict", "/predict/", "/api/v1/predict", "/api/v1/predict/")
-# Whoever watches this process calls it by its address, and without TLS: these alone are answered whatever the Host.
+# Monitoring calls these by the machine's address and without TLS, so they are answered for any Host.
 PROBE_PATHS = ("/healthz", "/readyz", "/metrics")
 
 TEMPLATES = [
@@ -115,7 +116,7 @@ match DATABASES["default"]["ENGINE"]:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
         }
     case "django.db.backends.postgresql":
-        # A server that is cut off neither answers nor resets: every wait for it ends, too.
+        # A server that is cut off neither answers nor resets, so every wait for it needs a limit.
         DATABASES["default"]["OPTIONS"] = {
             "connect_timeout": 3,
             "tcp_user_timeout": DATABASE_SILENCE_S * 1000,
@@ -123,7 +124,7 @@ match DATABASES["default"]["ENGINE"]:
             "keepalives_interval": 1,
             "keepalives_count": 3,
         } | DATABASES["default"]["OPTIONS"]
-        # A pool where threads share connections, as fraudsite/wsgi.py asks; elsewhere a process keeps its one.
+        # Threads of a web process share a pool (see fraudsite/wsgi.py); other processes keep one connection.
         if pool_size := integer("DATABASE_POOL_SIZE", 0, 0, 1_000):
             DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": 2}
         else:
@@ -132,7 +133,7 @@ match DATABASES["default"]["ENGINE"]:
 
 # --- broker and workers ----------------------------------------------------------------------------------------------
 REDIS_URL = redis_url("REDIS_URL", "redis://127.0.0.1:6379/0")
-# A peer that neither answers nor resets must not hang a process: every wait on Redis ends.
+# A peer that neither answers nor resets must not block a process, so every wait for Redis has a limit.
 REDIS_TIMEOUTS = {"socket_connect_timeout": 2, "socket_timeout": 5, "health_check_interval": 10}
 
 REALTIME_QUEUE = "realtime"
@@ -149,7 +150,7 @@ CELERY_TASK_QUEUES = [
 ]
 CELERY_TASK_DEFAULT_QUEUE = BULK_QUEUE
 CELERY_TASK_ROUTES = {
-    "training.tasks.compare_waiting": {"queue": BULK_QUEUE},  # of seconds, and must not wait for a training
+    "training.tasks.compare_waiting": {"queue": BULK_QUEUE},  # takes seconds, and must not wait for a training
     "training.tasks.*": {"queue": TRAINING_QUEUE},
 }
 CELERY_TASK_ACKS_LATE = True
@@ -162,8 +163,8 @@ CELERY_WORKER_PROC_ALIVE_TIMEOUT = 60.0
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-# Celery closes database connections after every task, and opening one takes longer than storing a batch. Instead,
-# Django's own rules for old and broken connections hold between tasks: see fraudsite/celery.py.
+# By default Celery closes database connections after every task, and opening one takes longer than storing a batch.
+# Instead, Django's rules for old and broken connections apply between tasks: see fraudsite/celery.py.
 CELERY_DB_REUSE_MAX = 10**12
 CELERY_TASK_TIME_LIMIT = 120
 PENDING_SWEEP_S = number("PENDING_SWEEP_S", 5.0, 0.1, 3_600.0)
@@ -176,7 +177,7 @@ SHADOW_BEHIND_S = integer("SHADOW_BEHIND_S", 3_600, 10, 604_800)
 TRAINING_SILENCE_S = integer("TRAINING_SILENCE_S", 60, 15, 86_400)
 TRAINING_TIME_LIMIT_S = integer("TRAINING_TIME_LIMIT_S", 86_400, 60, 2_592_000)
 CELERY_BEAT_SCHEDULE = {
-    # A message that waited longer than its interval is stale: another is behind it.
+    # A message that waited longer than its interval is stale: the next one has been sent.
     task: {"task": task, "schedule": interval_s, "options": {"expires": interval_s}}
     for task, interval_s in {
         "monitoring.tasks.update_rollups": ROLLUP_INTERVAL_S,
@@ -188,36 +189,36 @@ CELERY_BEAT_SCHEDULE = {
 }
 CELERY_BEAT_SCHEDULER = "fraudsite.beat.Scheduler"
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
-# Redelivery of what a dead worker held. Longer than any task may run, or copies of a slow task pile up.
+# When a dead worker's messages are redelivered. Longer than any task may run, otherwise slow tasks would run twice.
 CELERY_BROKER_TRANSPORT_OPTIONS = REDIS_TIMEOUTS | {"visibility_timeout": CELERY_TASK_TIME_LIMIT + 60}
 
 # --- scoring ---------------------------------------------------------------------------------------------------------
-# What a transaction that names no schema is held to.
+# The default is the schema of transactions that name none.
 SCHEMAS = tuple(sorted(path.stem for path in (BASE_DIR / "training" / "schemas").glob("*.toml")))
 DEFAULT_SCHEMA = choice("DEFAULT_SCHEMA", "ulb", SCHEMAS)
-# Cards, terminals and whatever else a schema calls an entity are known by tokens made with this key, never by name.
+# The key for the tokens of cards, terminals and other entities, whose identifiers are never stored.
 ENTITY_HASH_KEY = secret("ENTITY_HASH_KEY", VAR_DIR / "entity_hash_key")
-# Threads of a web process for pages, batches and everything else but predict calls, which need none.
+# Threads of a web process for pages, lists and everything else except predict calls, which need none.
 WEB_THREADS = integer("WEB_THREADS", 16, 1, 1_000)
 PREDICT_DEADLINE_MS = integer("PREDICT_DEADLINE_MS", 1_000, 10, 60_000)
 PREDICT_BODY_LIMIT_BYTES = integer("PREDICT_BODY_LIMIT_BYTES", 65_536, 1_024, 1_048_576)
 PREDICT_CLOCK_SKEW_S = integer("PREDICT_CLOCK_SKEW_S", 300, 0, 86_400)
-# What a client hears when no worker answers: "refuse" says 503, "rules" decides without a score and says so.
+# The answer when no worker answers in time: "refuse" is 503, "rules" is a decision without a score.
 FALLBACK_POLICY = choice("FALLBACK_POLICY", "refuse", ("refuse", "rules"))
 FALLBACK_REVIEW_AMOUNT = number("FALLBACK_REVIEW_AMOUNT", 100.0, 0.0, 1e12)
 GATEWAY_QUEUE_LIMIT = integer("GATEWAY_QUEUE_LIMIT", 1_024, 1, 100_000)
 GATEWAY_BATCH_LIMIT = integer("GATEWAY_BATCH_LIMIT", 256, 1, 256)
-# One batch is under way; after this time it counts as slow and another leaves beside it, so many in all.
+# After this time a batch under way counts as slow and the next one is sent, up to so many in all.
 GATEWAY_SLOW_MS = integer("GATEWAY_SLOW_MS", 50, 0, 60_000)
 GATEWAY_BATCHES_UNDER_WAY = integer("GATEWAY_BATCHES_UNDER_WAY", 4, 1, 64)
-# After so many batches without any reply the workers count as gone, until one of them answers again.
+# After this many batches without a reply the workers count as gone, until one of them answers again.
 GATEWAY_SILENCE_LIMIT = integer("GATEWAY_SILENCE_LIMIT", 3, 1, 1_000)
 BATCH_LIMIT = integer("BATCH_LIMIT", 1_000, 1, 10_000)
 BATCH_BODY_LIMIT_BYTES = integer("BATCH_BODY_LIMIT_BYTES", 2_097_152, 1_024, 67_108_864)
 BATCH_DEADLINE_MS = integer("BATCH_DEADLINE_MS", 10_000, 10, 60_000)
 BATCH_CHUNK = integer("BATCH_CHUNK", 500, 1, 1_000)
 BATCH_QUEUE_LIMIT = integer("BATCH_QUEUE_LIMIT", 64, 1, 10_000)
-# A stored transaction without a score is sent again after this time, and later each time.
+# A stored transaction without a score is sent again after this time, then after longer and longer waits.
 PENDING_RETRY_S = number("PENDING_RETRY_S", 10.0, 0.1, 3_600.0)
 PENDING_WAIT_LIMIT_S = number("PENDING_WAIT_LIMIT_S", 300.0, 0.1, 86_400.0)
 PENDING_ATTEMPTS_LIMIT = integer("PENDING_ATTEMPTS_LIMIT", 8, 1, 15)
@@ -225,7 +226,7 @@ PENDING_RESEND_LIMIT = integer("PENDING_RESEND_LIMIT", 10_000, 1, 1_000_000)
 RETRY_AFTER_S = integer("RETRY_AFTER_S", 1, 1, 3_600)
 MODEL_THREADS = integer("MODEL_THREADS", 1, 1, 256)
 MODEL_REFRESH_S = number("MODEL_REFRESH_S", 2.0, 0.0, 60.0)
-# The share of the traffic that shadows score along.
+# The share of the traffic that shadows score.
 SHADOW_SHARE = number("SHADOW_SHARE", 1.0, 0.0, 1.0)
 API_KEY_CACHE_S = number("API_KEY_CACHE_S", 1.0, 0.0, 1.0)
 REASONS_PER_ALERT = integer("REASONS_PER_ALERT", 3, 0, 10)
@@ -238,7 +239,7 @@ BUNDLE_SIGNING_KEY = secret("BUNDLE_SIGNING_KEY", VAR_DIR / "bundle_signing_key"
 # --- monitoring ------------------------------------------------------------------------------------------------------
 DRIFT_MIN_SAMPLES = integer("DRIFT_MIN_SAMPLES", 500, 50, 1_000_000)
 DRIFT_MAX_SAMPLES = integer("DRIFT_MAX_SAMPLES", 5_000, 50, 1_000_000)
-# Whoever shows it may read /metrics; without one, staff alone may.
+# Requests with this token may read /metrics; without a token, only staff may.
 METRICS_TOKEN = secret("METRICS_TOKEN", None)
 
 # --- REST API --------------------------------------------------------------------------------------------------------
@@ -269,11 +270,11 @@ SPECTACULAR_SETTINGS = {
 
 # --- pages and their safety ------------------------------------------------------------------------------------------
 LOGIN_URL = "admin:login"
-# Whoever opens a review is left alone with it for so long.
+# How long a review is claimed by the analyst who opened it.
 REVIEW_CLAIM_S = integer("REVIEW_CLAIM_S", 300, 0, 86_400)
-# For so long whoever labelled by mistake can undo it without a reason.
+# How long a label can be undone without a reason.
 UNDO_S = integer("UNDO_S", 10, 0, 3_600)
-# "Select all" stands for so many rows at most, whose keys the page carries; confirmed, each is a field of its own.
+# The most rows that "Select all" selects. The page holds their keys, and the confirmation sends each as a field.
 MASS_ACTION_LIMIT = integer("MASS_ACTION_LIMIT", 1_000, 1, 10_000)
 SEARCH_RECENT_ROWS = integer("SEARCH_RECENT_ROWS", 100_000, 1, 10_000_000)
 SEARCH_RESULTS_LIMIT = integer("SEARCH_RESULTS_LIMIT", 1_000, 1, 10_000)
@@ -283,7 +284,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
-# Account and address together: a stranger who guesses passwords cannot lock the owner out of her own address.
+# By account and address together, so that a stranger who guesses passwords cannot lock out the account's owner.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_FAILURE_LIMIT = integer("LOGIN_FAILURE_LIMIT", 5, 1, 1_000)
 AXES_COOLOFF_TIME = integer("LOGIN_COOLOFF_MINUTES", 15, 1, 1_440) / 60

@@ -1,4 +1,4 @@
-"""The product's own settings, in a directory that is thrown away and with a Redis of the tests' own."""
+"""The product's settings for tests: with a temporary directory and a Redis of the tests' own."""
 
 import atexit
 import os
@@ -7,7 +7,7 @@ import socket
 import tempfile
 
 os.environ["ENV_FILE"] = os.devnull  # the machine's own settings are not the tests'
-# Each process of pytest has a directory and a Redis of its own; what its tests start finds them in its environment.
+# Each process of pytest has its own directory and Redis; processes that its tests start inherit them.
 mine = os.environ.get("PYTEST_XDIST_WORKER", "alone")
 if os.environ.get("TESTS_OF") != mine:
     os.environ["TESTS_OF"] = mine
@@ -26,7 +26,7 @@ from fraudsite.settings import DATABASES, VAR_DIR  # noqa: E402
 # In a file, because the worker under test is another process.
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["TEST"] = {"NAME": VAR_DIR / "test.sqlite3"}
-# Two cores are busy with several tests at a time; those of deadlines set their own.
+# Generous, as several tests share two cores; tests of deadlines set their own.
 PREDICT_DEADLINE_MS = 5_000
 # A slow hash protects real passwords; here it would only slow the tests.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

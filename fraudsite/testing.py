@@ -1,4 +1,4 @@
-"""What the tests share, as a pytest plugin: real servers, a real worker, a tiny real model, and a fixed cast.
+"""A pytest plugin with the tests' shared fixtures: real servers, a real worker, a tiny real model, and a fixed cast.
 
 Acme and Globex are clients of the API. Alice is a fraud analyst, Mel an ML engineer, Ada an administrator.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from training.core.bundle import Bundle
     from training.models import ModelVersion
 
-# Models of tests are tiny: threads of boosted trees would spin while they wait for each other.
+# The tests' models are tiny: with more threads, boosted trees would mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PROCESS_START_S = 60
@@ -44,8 +44,8 @@ BROWSER_ARGUMENTS = [
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL leave out what took minutes on SQLite and cannot differ: what touches no database, and how pages
-    fit windows of several widths. Tests of faults make their own database, of the kind that is being tested."""
+    """On PostgreSQL skip the tests that cannot differ from SQLite: those without a database, and those of pages in
+    windows of several widths. Tests of faults make their own database of the tested kind."""
     from django.conf import settings
 
     if "postgresql" in settings.DATABASES["default"]["ENGINE"]:
@@ -177,13 +177,13 @@ def worker_environment() -> dict[str, str]:
 def worker(
     transactional_db: None, worker_process: "subprocess.Popen[bytes]", champion: "ModelVersion"
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    """The running worker, with its champion registered. What a test commits is cleared afterwards."""
+    """The running worker, with its champion registered. The rows that a test commits are deleted afterwards."""
     yield worker_process
     _await_idle()
 
 
 def _await_idle() -> None:
-    """Return when the worker has nothing to do: clearing the tables of PostgreSQL could deadlock with a task."""
+    """Return when the worker is idle: truncating tables on PostgreSQL could deadlock with a task."""
     from django.conf import settings
 
     from fraudsite.celery import app
@@ -200,7 +200,7 @@ def _await_idle() -> None:
 
 @contextmanager
 def suspended(process_id: int) -> Iterator[None]:
-    """A peer that hangs: neither answers nor closes its connections."""
+    """Suspend a process, so that it neither answers nor closes its connections."""
     os.kill(process_id, signal.SIGSTOP)
     try:
         yield
@@ -218,7 +218,7 @@ def site(worker: "subprocess.Popen[bytes]") -> Iterator[str]:
 
 @pytest.fixture
 def browser(site: str, monkeypatch: pytest.MonkeyPatch) -> "Iterator[playwright.sync_api.Browser]":
-    """A headless Chromium: the one that CHROMIUM names, or an installed one. Without any the test is skipped."""
+    """A headless Chromium: the one that CHROMIUM names, or an installed one. Without one, the test is skipped."""
     from django.db import connections
     from playwright.sync_api import sync_playwright
 
@@ -227,12 +227,12 @@ def browser(site: str, monkeypatch: pytest.MonkeyPatch) -> "Iterator[playwright.
         pytest.fail("CI has to run the tests in a browser, and there is none.")
     if path is None:
         pytest.skip("There is no Chromium; the environment variable CHROMIUM can name one.")
-    # Playwright keeps an event loop in this thread, in which Django would refuse to touch the database. Nothing else
-    # runs in that loop while a test asks the database.
+    # Playwright keeps an event loop in this thread, and Django would refuse to use the database there. Nothing else
+    # runs in that loop while a test queries the database.
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
     with sync_playwright() as driver, driver.chromium.launch(executable_path=path, args=BROWSER_ARGUMENTS) as browser:
         yield browser
-        # Beside an event loop Django keeps other connections than without one, and nobody else closes those.
+        # With an event loop Django uses other connections than without one, and only this closes them.
         connections.close_all()
 
 
@@ -295,7 +295,7 @@ def api_of(client: "Client") -> "HttpClient":
 
 @pytest.fixture
 def keys_of_the_test(db: None, settings: Any) -> None:
-    """Where a test commits nothing, the thread that reads keys anew would not find those of the test."""
+    """Turn the cache of keys off if the test commits nothing: the refreshing thread would not find its keys."""
     from django.db import connection
 
     if connection.in_atomic_block:
@@ -342,12 +342,12 @@ def seed_payload(**changes: Any) -> dict[str, Any]:
 
 
 def fraudulent_payload(**changes: Any) -> dict[str, Any]:
-    """A transaction of the kind that the tiny model learned to be fraud."""
+    """A transaction that the tiny model has learned to be fraud."""
     return seed_payload(V3=-8.0, V4=6.0, V10=-8.0, V12=-9.0, V14=-10.0, V17=-8.0) | changes
 
 
 def submission(client_id: int, payload: dict[str, Any], *, deadline_ms: int = 60_000) -> "Submission":
-    """A body as the web process sends it on to a worker."""
+    """The submission that the web process would send to a worker for this body."""
     from django.utils import timezone
 
     from scoring.api.validation import schema_of, validate

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
     options, _ = parser.parse_known_args(arguments)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fraudsite.settings")
     try:
-        settings.VAR_DIR  # noqa: B018  # which reads them all
+        settings.VAR_DIR  # noqa: B018  # reads all settings
     except ImproperlyConfigured as error:
         sys.exit(str(error))
     if "--help" not in arguments and (held := ports.refusal(options.host, options.port)):

@@ -15,11 +15,10 @@ pages = get_wsgi_application()
 
 
 class MachineHandler(WSGIHandler):
-    """Serves the other calls of machines: lists of transactions, and what became of one. Predict calls have
-    `fraudsite.asgi.RealtimeHandler`.
+    """Serves the API calls except predict calls, which have `fraudsite.asgi.RealtimeHandler`.
 
-    Machines have keys in place of sessions, cookies and forms, so the middleware that pages need and the signals around
-    a request are left out. What the signals tidy up, database connections, is tidied up here: few calls open one.
+    API calls have keys instead of sessions, cookies and forms, so the pages' middleware and Django's request signals
+    are left out. The signals would close database connections; this is done here, as few calls open one.
     """
 
     def load_middleware(self, is_async: bool = False) -> None:

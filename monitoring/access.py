@@ -1,4 +1,4 @@
-"""Who may see the dashboard, and under which content security policy."""
+"""Access to the dashboard, and its content security policy."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 
 # SHA-256 of the one line of script that Dash writes into its page: `var renderer = new DashRenderer();`
 DASH_RENDERER = "'sha256-jZlsGVOhUAIcH+4PVs7QuGZkthRMgvT2n0ilH6/zTM0='"
-# Where django-plotly-dash keeps in the session what callbacks remember.
+# The session's key for the state of django-plotly-dash's callbacks.
 DASH_STATE = "django_plotly_dash"
 
 
@@ -20,7 +20,7 @@ def is_staff(request: HttpRequest) -> bool:
 
 
 def staff_only(view: Callable[..., HttpResponseBase], **_: Any) -> Callable[..., HttpResponseBase]:
-    """Wraps every view of django-plotly-dash: staff alone get in, and Dash gets what its page cannot do without."""
+    """Wraps every view of django-plotly-dash: only staff get in, and the page may run what Dash needs."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -28,7 +28,7 @@ def staff_only(view: Callable[..., HttpResponseBase], **_: Any) -> Callable[...,
             raise PermissionDenied
         before, modified = request.session.get(DASH_STATE, {}), request.session.modified
         response = view(request, *args, **kwargs)
-        # It puts its state back even when nothing changed: each tick of each reader would write to the database.
+        # Dash marks the session as modified even if its state is the same: every refresh would write to the database.
         if request.session.get(DASH_STATE, {}) == before:
             request.session.modified = modified
         return response

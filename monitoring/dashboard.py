@@ -1,4 +1,4 @@
-"""The live dashboard: a Dash application inside the admin. It only shows; nothing here writes."""
+"""The live dashboard: a Dash application inside the admin. It only reads."""
 
 from datetime import datetime, timedelta
 from math import log10
@@ -24,7 +24,7 @@ from training.core.figures import milliseconds as tenths
 from training.models import ModelVersion
 
 NAME = "monitoring"
-# How far back, and in which steps: no plot has more than about a hundred, or each refresh would send megabytes.
+# The length and the step of each window. A plot has at most about a hundred steps, to keep refreshes small.
 WINDOWS = {
     "15 min": (timedelta(minutes=15), timedelta(minutes=1)),
     "1 h": (timedelta(hours=1), timedelta(minutes=1)),
@@ -47,7 +47,7 @@ def layout() -> html.Div:
 
     def choice(name: str, label: str, options: list[str], value: str) -> html.Div:
         radio = dcc.RadioItems(options, value, id=name, inline=True, className="choice")
-        # Who has no choice need not see one.
+        # Hide a control with a single option.
         style = {"display": "none"} if len(options) == 1 else {}
         return html.Div([html.Span(label), radio], className="control", style=style)
 
@@ -101,7 +101,7 @@ def set_pace(refresh: str, **_: Any) -> tuple[int, bool]:
 )
 def refresh(_tick: int | None, window: str, schema: str, **_: Any) -> list[Any]:
     now = timezone.now()
-    # Not WINDOWS.get: what a request brings may be anything, also what no dictionary can look up.
+    # Not WINDOWS.get: a request may send anything, also values that cannot be dictionary keys.
     length, step = next((found for name, found in WINDOWS.items() if name == window), WINDOWS["15 min"])
     schema = schema if schema in settings.SCHEMAS else settings.DEFAULT_SCHEMA
     champion = selectors.champion(schema)
@@ -164,7 +164,7 @@ def tile(title: str, value: str, detail: str, *, calm: bool = False) -> html.Div
 
 
 def refused_tile(window: timedelta, now: datetime) -> html.Div:
-    """Calls that got no decision. A call that is refused need not say its schema, so they are of all."""
+    """Calls that got no decision, of all schemas: the schema of a refused call may be unknown."""
     refused = selectors.refusals(window, now=now)
     kinds = [f"{calls:,} × {status} {kind.lower()}" for (status, kind), calls in refused.items()]
     more = [f"{len(kinds) - REFUSALS_SHOWN} other kinds"] if len(kinds) > REFUSALS_SHOWN else []
@@ -173,7 +173,7 @@ def refused_tile(window: timedelta, now: datetime) -> html.Div:
 
 
 def unscored_tiles(window: timedelta, schema: str, now: datetime) -> list[html.Div]:
-    """Answers that rules gave while no worker could score; and, whenever it came, what waits for its score now."""
+    """The fallbacks in the window, and all transactions that wait for their score now."""
     fallbacks, rows = selectors.fallbacks(window, schema=schema, now=now), selectors.unscored(schema)
     waiting = f"now; {rows.set_aside:,} set aside"
     return [
@@ -183,7 +183,7 @@ def unscored_tiles(window: timedelta, schema: str, now: datetime) -> list[html.D
 
 
 def counted(rows: int) -> str:
-    """A count of rows, of which the database counts no more than `COUNT_LIMIT`."""
+    """A count of rows, which ends at `COUNT_LIMIT`."""
     return f"{rows:,}{'+' * (rows >= selectors.COUNT_LIMIT)}"
 
 
@@ -199,7 +199,7 @@ def empty_state(schema: str) -> html.Div:
     return html.Div(
         [
             html.H2("No transaction has been scored yet"),
-            html.P("Post one, or have the simulator post what the model was not trained on:"),
+            html.P("Post one, or let the simulator post rows that the model was not trained on:"),
             html.Pre(f"{command}\npython manage.py simulate --schema {schema} --api-key <key>"),
             html.P(
                 html.A("Make a key among the clients", href=reverse("admin:scoring_client_changelist"), target="_top")
@@ -291,7 +291,7 @@ def score_figure(traffic: Traffic, champion: ModelVersion | None) -> go.Figure:
     middles = [(i + 0.5) / SCORE_BINS for i in range(SCORE_BINS)]
     bar = go.Bar(x=middles, y=traffic.score_histogram, width=0.9 / SCORE_BINS, marker_color=ACCENT, showlegend=False)
     figure = _figure(bar, xaxis_title="score")
-    # From below one: on a log scale a single transaction has no height otherwise.
+    # The axis begins below 1: otherwise a single transaction has no height on a log scale.
     figure.update_yaxes(type="log", dtick=1, range=[-0.4, log10(max(10, *traffic.score_histogram)) + 0.2])
     figure.update_xaxes(range=[0, 1], hoverformat=".3f")
     if champion:

@@ -1,4 +1,4 @@
-"""What `/metrics` tells Prometheus: what the processes have measured, and what the database knows at this moment."""
+"""The Prometheus metrics of `/metrics`: those that the processes measure, and those read from the database."""
 
 import logging
 import os
@@ -23,10 +23,9 @@ LAST_HOUR = timedelta(hours=1)
 
 
 def exposition() -> bytes:
-    """All metrics as Prometheus's text.
+    """All metrics in Prometheus's text format.
 
-    What is measured belongs to this process, or to all web processes together where they share
-    `PROMETHEUS_MULTIPROC_DIR`.
+    Measured metrics are those of this process, or of all web processes that share `PROMETHEUS_MULTIPROC_DIR`.
     """
     measured = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
@@ -47,14 +46,14 @@ class DatabaseCollector(Collector):
             yield from list(_of_database())
             up.add_metric([], 1)
         except Error as error:
-            # What the process has measured is wanted most when something is wrong.
+            # The measured metrics are still sent: they matter most when something is wrong.
             logger.warning("The database did not answer a scrape: %s", error)
             up.add_metric([], 0)
         yield up
 
 
 class WorkerCollector(Collector):
-    """What the worker processes tell of themselves; nothing while Redis is away."""
+    """Reads the status that the worker processes publish; gives no values while Redis is away."""
 
     def collect(self) -> Iterator[Metric]:
         labels = ["schema", "version"]
@@ -69,7 +68,7 @@ class WorkerCollector(Collector):
         try:
             at_work = workers.known()
         except redis.RedisError as error:
-            logger.warning("The workers were not heard: %s", error)
+            logger.warning("The workers' status could not be read: %s", error)
             at_work = []
         scoring = Counter(pair for status in at_work for pair in status.versions.items())
         refusing = Counter(

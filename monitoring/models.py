@@ -3,12 +3,12 @@ from django.db import models
 from training.models import ModelVersion
 
 SCORE_BINS = 20
-# Upper edges in ms, exclusive; one more bin holds what is slower than the last.
+# Upper edges in ms, exclusive; one more bin holds the latencies above the last edge.
 LATENCY_EDGES_MS = (0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 2000, 5000)
 
 
 class TrafficRollup(models.Model):
-    """One minute of a schema's traffic. Dashboards add these up, so a year of history costs them no more than a day."""
+    """Counts and histograms of one minute of a schema's traffic. The dashboard adds them up instead of predictions."""
 
     schema = models.CharField(max_length=32)
     minute = models.DateTimeField()

@@ -1,4 +1,4 @@
-"""Counting traffic by the minute."""
+"""Counts traffic by the minute, into roll-ups."""
 
 from datetime import datetime, timedelta
 
@@ -10,19 +10,19 @@ from django.utils import timezone
 from monitoring.models import LATENCY_EDGES_MS, SCORE_BINS, TrafficRollup
 from scoring.models import Decision, Prediction
 
-# Rows of a batch may be committed a little after the minute that their time belongs to.
+# The rows of a batch may be committed a little after the minute of their `created_at`.
 LATE_MINUTES = 2
-# After a standstill, at most so much history is counted in one query.
+# After a standstill, one query counts at most this much traffic.
 CHUNK = timedelta(hours=6)
 
 
 def update_rollups(*, now: datetime | None = None) -> int:
     """Count every minute since the last one counted, and the last ones again. Returns how many minutes were written.
 
-    Counting is from the predictions each time and replaces what was there, so a second run changes nothing.
+    Predictions are counted and the roll-ups replaced, so a second run changes nothing.
     """
     now = now or timezone.now()
-    # A worker whose clock is ahead makes rows of the future; they must not hide the present from the next run.
+    # A worker whose clock is ahead writes rows of future minutes; the next run must not start after them.
     counted = TrafficRollup.objects.filter(minute__lte=now).order_by("-minute").values_list("minute", flat=True)
     latest = counted.first()
     since = latest - timedelta(minutes=LATE_MINUTES) if latest else None
@@ -34,7 +34,7 @@ def update_rollups(*, now: datetime | None = None) -> int:
 
 
 def _first_minute(since: datetime | None) -> datetime | None:
-    """The first minute with a prediction: of all, or from `since` on. Hours without traffic cost nothing this way."""
+    """The first minute with a prediction, from `since` on if it is given. It skips hours without traffic."""
     predictions = Prediction.objects.order_by("created_at").values_list("created_at", flat=True)
     first = (predictions.filter(created_at__gte=since) if since else predictions).first()
     return first.replace(second=0, microsecond=0) if first else None
@@ -76,7 +76,7 @@ def _count(start: datetime, end: datetime) -> int:
         rollup.latency_histogram[latency_bin] += count
         rollup.score_histogram[score_bin] += count
     TrafficRollup.objects.bulk_create(
-        # In one order, or two runs at the same time could each wait for the other.
+        # Sorted, as two runs at the same time could deadlock otherwise.
         sorted(rollups.values(), key=lambda rollup: (rollup.minute, rollup.schema)),
         update_conflicts=True,
         unique_fields=["minute", "schema"],
@@ -93,6 +93,6 @@ def _count(start: datetime, end: datetime) -> int:
 
 
 def _bin(column: str, upper_edges: tuple[float, ...] | list[float]) -> Case:
-    """The number of the bin of a column, the same on every database."""
+    """The bin number of a column's value, as an expression that works on every database."""
     whens = [When(**{f"{column}__lt": edge}, then=Value(i)) for i, edge in enumerate(upper_edges)]
     return Case(*whens, default=Value(len(upper_edges)), output_field=IntegerField())

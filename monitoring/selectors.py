@@ -1,6 +1,6 @@
-"""What the dashboard shows, at a cost that does not grow with the tables.
+"""Queries for the dashboard, at a cost that does not grow with the tables.
 
-Where a schema can be given, all of them together count without it.
+Queries with an optional schema count all schemas if none is given.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from scoring.models import Decision, Fallback, Pending, Prediction, RefusalCount
 from training.models import ModelVersion, Stage
 
 LATEST = 12
-# Of so many versions, the latest that were promoted, the latest predictions are looked for.
+# The latest predictions are looked up for this many versions: those promoted last.
 VERSIONS = 3
-# Rows that are counted one by one are counted up to here.
+# Counts of rows end at this number.
 COUNT_LIMIT = 100_000
 MINUTE = timedelta(minutes=1)
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -29,8 +29,8 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 class Traffic:
     """Traffic of a window, in steps of whole minutes.
 
-    `minutes` are the first minutes of the steps that had traffic, oldest first, and the lists up to `latency_p95_ms`
-    are as long; the histograms are of the whole window.
+    `minutes` are the first minutes of the steps with traffic, oldest first; the lists up to `latency_p95_ms` have a
+    value for each. The histograms cover the whole window.
     """
 
     minutes: list[datetime]
@@ -65,7 +65,7 @@ class Traffic:
 def traffic(
     window: timedelta, *, schema: str | None = None, now: datetime | None = None, step: timedelta = MINUTE
 ) -> Traffic:
-    """The minutes that began within the window before `now`, added up in steps; a step is whole minutes."""
+    """The traffic of the minutes that began within the window before `now`, added up in steps of whole minutes."""
     now = now or timezone.now()
     rows = TrafficRollup.objects.filter(minute__gt=now - window, minute__lte=now).order_by("minute")
     rows = rows.filter(schema=schema) if schema else rows
@@ -95,7 +95,7 @@ def traffic(
 
 
 def quantile_ms(histogram: list[int], q: float) -> float | None:
-    """A quantile from counts per bin of `LATENCY_EDGES_MS`, linear within its bin; None of an empty histogram.
+    """A quantile from counts per bin of `LATENCY_EDGES_MS`, linear within its bin; None if the histogram is empty.
 
     `q` lies in (0, 1]. The last bin has no upper edge: a quantile in it is given as its lower edge.
     """
@@ -112,7 +112,7 @@ def quantile_ms(histogram: list[int], q: float) -> float | None:
 
 
 def review_outcomes(window: timedelta, *, schema: str | None = None, now: datetime | None = None) -> dict[str, int]:
-    """How the reviews closed within the window ended: {"fraud": n, "legitimate": m}; and all that are "open"."""
+    """Counts of reviews closed within the window, as {"fraud": n, "legitimate": m}, and of all "open" ones."""
     now = now or timezone.now()
     closed = _reviews(schema).filter(closed_at__gt=now - window).values_list("state").annotate(count=Count("*"))
     outcomes = {Review.State.FRAUD: 0, Review.State.LEGITIMATE: 0} | dict(closed)
@@ -120,7 +120,7 @@ def review_outcomes(window: timedelta, *, schema: str | None = None, now: dateti
 
 
 def open_reviews(schema: str | None = None) -> int:
-    """Counted up to `COUNT_LIMIT`."""
+    """How many reviews are open, counted up to `COUNT_LIMIT`."""
     return _reviews(schema).filter(state=Review.State.OPEN)[:COUNT_LIMIT].count()
 
 
@@ -154,7 +154,7 @@ class Unscored:
 
 
 def unscored(schema: str | None = None) -> Unscored:
-    """Those that wait for their score, and those that are set aside after too many attempts."""
+    """How many pending transactions wait for their score, and how many are set aside after too many attempts."""
     waits = Q(attempts__lt=settings.PENDING_ATTEMPTS_LIMIT)
     rows = Pending.objects.filter(transaction__schema=schema) if schema else Pending.objects.all()
     counts = rows[:COUNT_LIMIT].aggregate(waiting=Count("pk", filter=waits), set_aside=Count("pk", filter=~waits))
@@ -181,7 +181,8 @@ def latest_alerts(schema: str) -> list[Prediction]:
 
 
 def _latest(schema: str, rows: QuerySet[Prediction]) -> list[Prediction]:
-    """Version by version, each by its index: among the traffic of all schemas those of a quiet one may lie far back."""
+    """The latest rows of a schema. They are read by version, by an index: a schema with little traffic may have its
+    latest rows far back in the table."""
     decided = ModelVersion.objects.filter(schema=schema, promoted_at__isnull=False).order_by("-promoted_at")
     latest = [
         row
@@ -196,12 +197,12 @@ def champion(schema: str) -> ModelVersion | None:
 
 
 def champions() -> list[ModelVersion]:
-    """One of each live schema, those in the order of their names."""
+    """The champion of each live schema, sorted by schema."""
     return list(ModelVersion.objects.filter(stage=Stage.CHAMPION).order_by("schema"))
 
 
 def latest_drift(schema: str) -> DriftReport | None:
-    """The newest report about the schema's champion."""
+    """The newest drift report of the schema's champion."""
     return DriftReport.objects.filter(model_version__stage=Stage.CHAMPION, model_version__schema=schema).first()
 
 

@@ -4,7 +4,7 @@ from celery import shared_task
 from django.conf import settings
 
 from monitoring import rollups
-from monitoring.drift import measurement as services
+from monitoring.drift import measurement
 from training import registry
 from training.core.exceptions import FraudsiteError
 
@@ -18,9 +18,9 @@ def update_rollups() -> None:
 
 @shared_task
 def measure_drift() -> None:
-    # Without any champion the default is told to have none.
+    # Without any champion, the default schema's measurement logs that there is none.
     for schema in sorted(registry.live_schemas()) or [settings.DEFAULT_SCHEMA]:
         try:
-            services.measure_drift(schema=schema)
+            measurement.measure_drift(schema=schema)
         except FraudsiteError as error:
             logger.warning("Drift was not measured: %s", error)

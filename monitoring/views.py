@@ -11,7 +11,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from monitoring import shadow_reports as shadows
+from monitoring import shadow_comparison
 from monitoring.access import is_staff
 from monitoring.dashboard import NAME
 from monitoring.metrics import exposition
@@ -30,7 +30,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
 @admin.site.admin_view
 @require_safe
 def at_work(request: HttpRequest, version: str) -> HttpResponse:
-    """A model version at work: which processes have it loaded, and of a shadow, how it compares."""
+    """A model version at work: the processes that have it loaded, and for a shadow its comparison."""
     if not request.user.has_perm("training.view_modelversion"):
         raise PermissionDenied
     row = get_object_or_404(ModelVersion, pk=version)
@@ -42,7 +42,7 @@ def at_work(request: HttpRequest, version: str) -> HttpResponse:
                 processes.append((status.worker, loaded, refused))
     except redis.RedisError:
         redis_is_away = True
-    comparison = shadows.compare(row)
+    comparison = shadow_comparison.compare(row)
     context = admin.site.each_context(request) | {
         "title": f"{version} at work",
         "version": row,
@@ -72,7 +72,7 @@ def at_work(request: HttpRequest, version: str) -> HttpResponse:
 @never_cache
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Prometheus's text, for who shows `METRICS_TOKEN`, and for staff."""
+    """The metrics in Prometheus's text format, for requests with `METRICS_TOKEN` and for staff."""
     if not (_shows_token(request) or is_staff(request)):
         refusal = "Show METRICS_TOKEN as a bearer token, or log in as staff.\n"
         return HttpResponse(

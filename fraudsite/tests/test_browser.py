@@ -14,7 +14,7 @@ from PIL import Image, ImageStat
 from playwright.sync_api import expect
 
 from fraudsite.testing import fraudulent_payload, seed_payload
-from monitoring.drift import measurement as monitoring_services
+from monitoring.drift import measurement
 from monitoring.models import DriftReport
 from monitoring.rollups import update_rollups
 from monitoring.tests.support import fall_back, made_up_fields, predict
@@ -191,7 +191,7 @@ def test_the_dashboard_draws_everything_within_the_window_and_breaks_no_rule(vis
     predict(champion, acme, [timezone.now() - timedelta(minutes=2)] * some, fields=made_up_fields(some))
     post(seed_payload(Amount=88.25))
     post(fraudulent_payload(Amount=321.5))
-    monitoring_services.measure_drift(schema="ulb")
+    measurement.measure_drift(schema="ulb")
     visitor = visit(width).open_dashboard()
     frame = visitor.frame
     for plot, marks in {
@@ -312,7 +312,7 @@ def test_every_page_fits_a_phone(browser, site, post, ada, champion, acme, width
     some = settings.DRIFT_MIN_SAMPLES
     predict(champion, acme, [timezone.now() - timedelta(minutes=2)] * some, fields=made_up_fields(some))
     fall_back(acme, [timezone.now()])
-    monitoring_services.measure_drift(schema="ulb")
+    measurement.measure_drift(schema="ulb")
     alert = post(fraudulent_payload(transaction_id="order-1"))["id"]
     visitor = Visitor(browser, site, width)
     page = visitor.page

@@ -1,4 +1,4 @@
-"""Measuring drift."""
+"""Measures drift, and stores drift reports."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from training.models import ModelVersion
 
 @dataclass(frozen=True)
 class TooFewSamples:
-    """There is not enough traffic yet for drift to mean anything."""
+    """There are too few predictions to measure drift."""
 
     samples: int
     needed: int
@@ -65,7 +65,7 @@ _references: dict[str, Bundle] = {}
 
 
 def _reference_of(version: ModelVersion) -> Bundle:
-    """The version's bundle; checked and read once per process, for a version never changes."""
+    """The version's bundle, checked and read once per process, as a version never changes."""
     if version.pk not in _references:
         _references.clear()
         _references[version.pk] = registry.load(version)

@@ -6,8 +6,8 @@ import numpy as np
 class PopulationStabilityIndex:
     """Sum over bins of (current - reference) · ln(current / reference), of the shares of values in each bin.
 
-    The usual reading: below 0.1 stable, 0.1 to 0.25 moderate, above 0.25 strong drift. With few values it is large by
-    chance alone, about (bins - 1) · (1/n + 1/m) for n recent and m reference values: hence a minimum sample.
+    The usual reading: below 0.1 stable, 0.1 to 0.25 moderate, above 0.25 strong drift. By chance alone it is about
+    (bins - 1) · (1/n + 1/m) for n recent and m reference values, so a minimum number of values is needed.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class PopulationStabilityIndex:
 
     MODERATE = 0.1
     STRONG = 0.25
-    # An empty bin would make the logarithm infinite; it counts as if it held this share.
+    # An empty bin would make the logarithm infinite, so it counts as having this share.
     SMALLEST_SHARE = 1e-4
 
     def __init__(self, edges: Sequence[float], proportions: Sequence[float]) -> None:

@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils import timezone
 
-from monitoring import shadow_reports as shadows
+from monitoring import shadow_comparison
 from monitoring.tests.support import predict
 from scoring.models import Decision, Label, ShadowScore
 from scoring.reviews import labelling
@@ -26,11 +26,11 @@ def beside(champion, shadow, acme, pairs, *, labels=()):
     """Predictions and shadow scores with these scores; the first ones have labels."""
     now = timezone.now()
     made = []
-    for decided, said in pairs:
+    for decided, given in pairs:
         decision = Decision.REVIEW if decided >= 0.5 else Decision.APPROVE
         made += predict(champion, acme, [now], decision=decision, fraud_scores=[decided])
         ShadowScore.objects.create(
-            transaction=made[-1].transaction, model_version=shadow, fraud_score=said, created_at=now
+            transaction=made[-1].transaction, model_version=shadow, fraud_score=given, created_at=now
         )
     for prediction, is_fraud in zip(made, labels, strict=False):
         labelling.add_label(transaction_id=prediction.pk, is_fraud=is_fraud, source=Label.Source.CHARGEBACK)
@@ -43,7 +43,7 @@ def page(client, version):
 
 def test_it_counts_who_alerts(champion, shadow, acme):
     beside(champion, shadow, acme, [(0.9, 0.9), (0.9, 0.1), (0.1, 0.45), (0.1, 0.1), (0.2, 0.1)])
-    found = shadows.compare(shadow)
+    found = shadow_comparison.compare(shadow)
     assert found.alerts == {"both": 1, "decided": 1, "shadow": 1, "neither": 2}
     assert (found.agreement, found.decided_rate, found.shadow_rate) == (0.6, 0.4, 0.4)
 
@@ -51,9 +51,9 @@ def test_it_counts_who_alerts(champion, shadow, acme):
 def test_what_labels_are_known_judge_both(champion, shadow, acme):
     pairs = [(0.9, 0.9), (0.8, 0.1), (0.1, 0.8), (0.1, 0.1), (0.6, 0.2)]
     beside(champion, shadow, acme, pairs, labels=[True, False, True, False])
-    found = shadows.compare(shadow)
+    found = shadow_comparison.compare(shadow)
     assert (found.labelled, found.frauds) == (4, 2)
-    measures = {name: (decided, said) for name, decided, said, _ in found.measures}
+    measures = {name: (decided, given) for name, decided, given, _ in found.measures}
     assert measures["precision"] == (0.5, 1.0)
     assert measures["recall"] == (0.5, 1.0)
     assert measures["AUPRC"][1] == 1.0 > measures["AUPRC"][0]
@@ -65,7 +65,7 @@ def test_the_latest_word_on_a_transaction_counts(champion, shadow, acme):
     Label.objects.create(
         transaction=prediction.transaction, is_fraud=False, source=Label.Source.IMPORT, created_at=later
     )
-    assert shadows.compare(shadow).frauds == 0
+    assert shadow_comparison.compare(shadow).frauds == 0
 
 
 def test_the_page_shows_the_comparison(client, mel, champion, shadow, acme):
@@ -93,7 +93,7 @@ def test_without_traffic_and_without_redis_the_page_is_shown_all_the_same(client
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
     client.force_login(alice)
     text = page(client, shadow).content.decode()
-    assert "scored nothing along yet" in text
+    assert "scored nothing yet" in text
     assert "Redis does not answer" in text
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from django.conf import settings as django_settings
 
-from monitoring.drift import measurement as services
+from monitoring.drift import measurement
 from monitoring.drift.measurement import TooFewSamples, measure_drift
 from monitoring.drift.psi import PopulationStabilityIndex
 from monitoring.models import DriftReport
@@ -27,7 +27,7 @@ SAMPLES = 600
 @pytest.fixture(autouse=True)
 def nothing_read_yet(monkeypatch):
     """Each test is a process that has not read a bundle yet."""
-    monkeypatch.setattr(services, "_references", {})
+    monkeypatch.setattr(measurement, "_references", {})
 
 
 @pytest.fixture

@@ -59,11 +59,11 @@ def test_it_tells_what_waits_for_people_and_workers(scrape, champion, acme, alic
     labelling.close_review(review=Review.objects.all()[0], is_fraud=True, reviewer=alice)
     fall_back(acme, [now] * 2)
     fall_back(acme, [now], attempts=settings.PENDING_ATTEMPTS_LIMIT)
-    told = scrape()
-    assert told["fraudsite_open_reviews",] == 2
-    assert told["fraudsite_pending_transactions", "waiting"] == 2
-    assert told["fraudsite_pending_transactions", "set_aside"] == 1
-    assert told["fraudsite_database_up",] == 1
+    scraped = scrape()
+    assert scraped["fraudsite_open_reviews",] == 2
+    assert scraped["fraudsite_pending_transactions", "waiting"] == 2
+    assert scraped["fraudsite_pending_transactions", "set_aside"] == 1
+    assert scraped["fraudsite_database_up",] == 1
 
 
 def test_it_tells_the_decisions_of_the_last_hour(scrape, champion, acme):
@@ -73,8 +73,8 @@ def test_it_tells_the_decisions_of_the_last_hour(scrape, champion, acme):
     predict(champion, acme, [now], decision=Decision.BLOCK)
     predict(champion, acme, [now - timedelta(hours=2)], decision=Decision.BLOCK)
     update_rollups()
-    told = scrape()
-    decisions = {decision: told["fraudsite_transactions_last_hour", decision] for decision in Decision.values}
+    scraped = scrape()
+    decisions = {decision: scraped["fraudsite_transactions_last_hour", decision] for decision in Decision.values}
     assert decisions == {"approve": 5, "review": 2, "block": 1}
 
 
@@ -83,9 +83,9 @@ def test_it_names_the_champion(scrape, champion):
 
 
 def test_an_empty_site_has_metrics_too(scrape):
-    told = scrape()
-    assert told["fraudsite_open_reviews",] == told["fraudsite_transactions_last_hour", "block"] == 0
-    assert not [key for key in told if key[0] == "fraudsite_champion_info"]
+    scraped = scrape()
+    assert scraped["fraudsite_open_reviews",] == scraped["fraudsite_transactions_last_hour", "block"] == 0
+    assert not [key for key in scraped if key[0] == "fraudsite_champion_info"]
 
 
 def test_it_tells_of_every_call_and_every_batch(worker, acme_api, scrape):
@@ -103,11 +103,11 @@ def test_it_tells_what_the_workers_have_loaded_and_what_they_refuse(worker, cham
     time.sleep(settings.MODEL_REFRESH_S + 0.5)
     refusal = workers.Refusal("its-next", "It has been altered.")
     workers.publish(workers.Status("another", {"ulb": "its-own"}, {"ulb": refusal}))
-    told = scrape()
+    scraped = scrape()
     # Workers of tests before this one may still be remembered.
-    assert told["fraudsite_worker_models", "ulb", champion.pk] >= 1
-    assert told["fraudsite_worker_models", "ulb", "its-own"] == 1
-    assert told["fraudsite_refused_models", "ulb", "its-next"] == 1
+    assert scraped["fraudsite_worker_models", "ulb", champion.pk] >= 1
+    assert scraped["fraudsite_worker_models", "ulb", "its-own"] == 1
+    assert scraped["fraudsite_refused_models", "ulb", "its-next"] == 1
 
 
 def test_it_tells_of_every_answer_without_a_score(worker, acme_api, scrape, settings):
@@ -141,10 +141,10 @@ def test_when_the_database_is_down_it_tells_that_and_what_was_measured(scrape):
         raise OperationalError("gone")
 
     with connection.execute_wrapper(broken):
-        told = scrape()
-    assert told["fraudsite_database_up",] == 0
-    assert ("fraudsite_open_reviews",) not in told
-    assert "python_info" in {name for name, *_ in told}
+        scraped = scrape()
+    assert scraped["fraudsite_database_up",] == 0
+    assert ("fraudsite_open_reviews",) not in scraped
+    assert "python_info" in {name for name, *_ in scraped}
 
 
 def test_a_scrape_asks_as_often_whatever_the_rows(scrape, champion, acme, django_assert_num_queries):

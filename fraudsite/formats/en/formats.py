@@ -1,3 +1,3 @@
-"""How pages print what they print by themselves: times in one form, with their zone."""
+"""Django's formats for English: times have one form, with their zone."""
 
 DATETIME_FORMAT = "Y-m-d H:i:s T"

@@ -1,7 +1,7 @@
 """Everything on one machine, for a first look: `make demo`.
 
-What is convenient here and nowhere else: accounts with passwords written to a file, an API key written to a file, a
-Redis without a password. All of it listens on the loopback address only.
+It is convenient rather than safe: passwords and an API key are written to a file, and Redis has no password. All of it
+listens on the loopback address only.
 """
 
 import fcntl
@@ -44,7 +44,7 @@ START_LIMIT_S = 120
 
 
 class _Followed(Process):
-    """What honcho puts between the demo and a program, to read what it prints."""
+    """Honcho's process between the demo and a program, which reads the program's output."""
 
     def run(self, *args: Any, **options: Any) -> None:
         follow_parent()
@@ -96,16 +96,16 @@ class Command(BaseCommand):
             threading.Thread(target=self._announce, args=(url, access), daemon=True).start()
             manager.loop()
         if manager.returncode not in (0, 130, 143):
-            raise CommandError("A process of the demo stopped by itself; what it said stands above.")
+            raise CommandError("A process of the demo stopped by itself; its output is above.")
 
     def _train_if_needed(self) -> None:
         try:
             registry.champion(settings.DEFAULT_SCHEMA)
         except NoChampion:
-            # In a process of its own: TensorFlow's memory goes when training ends.
+            # In a process of its own, so that TensorFlow's memory is freed when training ends.
             train = following(sys.executable, "manage.py", "train", "--schema", settings.DEFAULT_SCHEMA)
             if subprocess.run(train, cwd=settings.BASE_DIR).returncode:  # noqa: S603
-                raise CommandError("There is no model; what the training said stands above.") from None
+                raise CommandError("There is no model; the output of the training is above.") from None
 
     def _grant_access(self) -> dict[str, Any]:
         """Make the demo's people and API key once; later runs read them from the file that only its owner reads."""
@@ -157,7 +157,7 @@ class Command(BaseCommand):
             f"{traffic}",
         }
         for name, command in commands.items():
-            # Without exec the shell would stand between, and end in the place of its program.
+            # Without exec, signals would reach the shell instead of the program.
             manager.add_process(name, f"exec {command}", env=environment, cwd=str(settings.BASE_DIR))
 
     def _announce(self, url: str, access: dict[str, Any]) -> None:
@@ -185,7 +185,7 @@ class Command(BaseCommand):
 
 
 def _check(options: dict[str, Any]) -> None:
-    """Refuse what would not run, before anything is started."""
+    """Refuse wrong options and busy ports before anything is started."""
     if not options["rate"] > 0:
         raise CommandError("--rate must be positive.")
     if not 0 <= options["fraud_rate"] <= 1:
@@ -216,12 +216,12 @@ def _alone() -> Iterator[None]:
 
 @contextmanager
 def _redis(port: int) -> Iterator[str]:
-    """Run a Redis; gives its address."""
+    """Run a Redis. Gives its URL."""
     directory = settings.VAR_DIR / "valkey"
     directory.mkdir(exist_ok=True)
     command = [str(get_binary_path()), "--bind", HOST, "--port", str(port), "--dir", str(directory)]
     command += ["--maxmemory-policy", "noeviction", "--appendonly", "yes"]
-    # Ctrl-C reaches every process of a session at once; Redis must outlive those that use it.
+    # In a session of its own: Ctrl-C reaches every process of a session, and Redis must end last.
     with (directory / "valkey.log").open("ab") as log:
         server = subprocess.Popen(following(*command), stdout=log, stderr=log, start_new_session=True)  # noqa: S603
     try:

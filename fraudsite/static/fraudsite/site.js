@@ -1,15 +1,15 @@
-// On a narrow window each cell of a list stands by itself: it says what its column is called.
+// In a narrow window the cells of a list are stacked, so each one needs the title of its column.
 const titles = [...document.querySelectorAll("#result_list thead th")].map((head) => head.textContent.trim());
 for (const row of document.querySelectorAll("#result_list tbody tr")) {
   [...row.cells].forEach((cell, place) => (cell.dataset.title = titles[place] || ""));
 }
 
-// What is offered for some seconds is gone when they have passed.
+// The undo button disappears when undoing is no longer possible.
 for (const undo of document.querySelectorAll(".undo")) {
   setTimeout(() => undo.remove(), undo.dataset.seconds * 1000);
 }
 
-// How many reviews are open, and in the queue how many are new, is asked for while somebody looks.
+// While the page is visible, poll how many reviews are open and, in the queue, how many are new.
 const INTERVAL_MS = 5000;
 const queue = document.querySelector("[data-open-reviews]");
 const news = document.getElementById("new-reviews");
@@ -30,7 +30,7 @@ const follow = async () => {
     if (!document.hidden) {
       const address = new URL(queue.dataset.openReviews, location);
       if (news) {
-        address.search = location.search; // what is new under the filter of this list
+        address.search = location.search; // count new reviews under the filters of this list
         address.searchParams.set("since", news.dataset.since);
       }
       const response = await fetch(address);
@@ -38,7 +38,7 @@ const follow = async () => {
       if (response.ok) show(await response.json());
     }
   } catch {
-    // The site is away for a moment: ask again.
+    // The site is away for a moment: poll again.
   }
   follow();
 };

@@ -1,4 +1,4 @@
-// The dashboard is a page of its own in a frame: it takes over the theme that was chosen in the page around it.
+// The dashboard is a page of its own in a frame; it follows the theme of the page around it.
 const frame = document.querySelector("iframe.dashboard");
 const chosen = document.documentElement;
 const follow = () => {

@@ -1,4 +1,4 @@
-"""A shadow beside what was decided: the same transactions, and who would have alerted on which."""
+"""Compares a shadow with the decisions on the same transactions: alerts, measures on labelled rows, disagreements."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from scoring.models import Label, ShadowScore
 from training.core import evaluation
 from training.models import ModelVersion
 
-# The latest so many are compared, so that the page costs the same at any age.
+# This many of the latest rows are compared, so that the page's cost does not grow.
 COMPARED = 20_000
 RESAMPLES = 200
 APART = 10
@@ -22,7 +22,7 @@ DRAWN = 600
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A transaction on which the two are far apart; `is_fraud` is None while nobody knows."""
+    """A transaction whose two scores are far apart; `is_fraud` is None without a label."""
 
     transaction: UUID
     amount: float
@@ -32,13 +32,13 @@ class Disagreement:
 
 
 @dataclass(frozen=True)
-class ShadowReport:
-    """Of the `rows` latest transactions that a shadow scored along, from `since` to `until`.
+class ShadowComparison:
+    """The comparison on the latest `rows` transactions that a shadow scored, from `since` to `until`.
 
-    `alerts` counts transactions by whether the decision was an alert and whether the shadow's would have been:
-    `{"both", "decided", "shadow", "neither"}`. Of those with a label, `labelled` and `frauds` are counts; `measures`
-    are rows of name, what the deciding scores have, what the shadow's have, and, where it is known, the interval of
-    the difference. `points` are places on a drawing of 100 by 100.
+    `alerts` counts transactions by who alerts, the decision or the shadow: `{"both", "decided", "shadow", "neither"}`.
+    `labelled` and `frauds` count those with a label. `measures`, on these, are rows of a name, the value for the
+    deciding scores, the value for the shadow's, and the interval of the difference if known. `points` are x, y and
+    kind in a plot of 100 by 100.
     """
 
     rows: int
@@ -64,9 +64,8 @@ class ShadowReport:
         return (self.alerts["both"] + self.alerts["shadow"]) / self.rows
 
 
-def compare(version: ModelVersion) -> ShadowReport | None:
-    """Compare what a version said as a shadow with what was decided, under the thresholds that it has now; None while
-    it has said nothing."""
+def compare(version: ModelVersion) -> ShadowComparison | None:
+    """Compare a version's shadow scores, under its current thresholds, with the decisions; None if it has no scores."""
     label = Label.objects.filter(transaction=OuterRef("transaction")).order_by("-created_at", "-pk")
     found = (
         ShadowScore.objects.filter(model_version=version)
@@ -88,7 +87,7 @@ def compare(version: ModelVersion) -> ShadowReport | None:
     known = np.array([row["is_fraud"] is not None for row in rows])
     labels = np.array([bool(row["is_fraud"]) for row in rows]).astype(np.int8)[known]
     furthest = np.argsort(-np.abs(decided - shadow))[:APART]
-    return ShadowReport(
+    return ShadowComparison(
         rows=len(rows),
         since=rows[-1]["created_at"],
         until=rows[0]["created_at"],
@@ -119,7 +118,7 @@ def _measures(
         ("recall", _share(decided_alert[fraud]), _share(shadow_alert[fraud]), None),
     ]
     if 0 < fraud.sum() < len(fraud):
-        # Thresholds play no part in this one; alerts are above.
+        # AUPRC does not depend on the threshold.
         ours, theirs = (
             evaluation.Ranking(labels, scores, threshold=0.5).metrics()["auprc"] for scores in (decided, shadow)
         )
@@ -134,9 +133,9 @@ def _share(flags: np.ndarray) -> float | None:
 
 
 def _points(rows: list[Any], decided: np.ndarray, shadow: np.ndarray) -> list[tuple[str, str, str]]:
-    """Places and kinds of transactions on a drawing whose axes stretch both ends of the scale, where scores are."""
+    """The points of the plot. Its axes are stretched at both ends, where most scores are."""
     x, y = (100 * (0.5 + np.log((scores + 1e-4) / (1 - scores + 1e-4)) / 18.5) for scores in (decided, shadow))
     kinds = {None: "unknown", True: "fraud", False: "legitimate"}
-    # Of many, those that somebody has an interest in: labelled ones and the rest at even distances.
+    # If there are many, take labelled ones first.
     order = sorted(range(len(rows)), key=lambda index: rows[index]["is_fraud"] is None)[:DRAWN]
     return [(f"{x[i]:.2f}", f"{100 - y[i]:.2f}", kinds[rows[i]["is_fraud"]]) for i in order]
