@@ -79,39 +79,12 @@ def validate(
         pointer = "/" + name[:TRANSACTION_ID_LIMIT].replace("~", "~0").replace("/", "~1")
         malformed.append(FieldError(pointer, "unknown_field", f"The schema {schema.name} has no such field."))
 
-    transaction_id = body.get("transaction_id")
-    if transaction_id is not None and not _is_transaction_id(transaction_id):
-        malformed.append(FieldError("/transaction_id", "invalid_id", f"{USABLE_ID} Or leave it out."))
-    if idempotency_key is not None:
-        named = _unquoted(idempotency_key)
-        if not _is_transaction_id(named):
-            malformed.append(FieldError("", "invalid_idempotency_key", f"Idempotency-Key: {USABLE_ID}"))
-        elif transaction_id not in (None, named):
-            same = "Idempotency-Key is another way to send transaction_id: send one of them, or the same value in both."
-            malformed.append(FieldError("/transaction_id", "differs_from_idempotency_key", same))
-        transaction_id = named
-
+    transaction_id = _transaction_id(body.get("transaction_id"), idempotency_key, malformed)
     event_time = received_at
     if "event_time" in body:
-        try:
-            event_time = _rfc3339(body["event_time"])
-        except (TypeError, ValueError, OverflowError):
-            wanted = "Send an RFC 3339 time with its offset, like 2026-01-31T12:00:00Z, or leave it out."
-            malformed.append(FieldError("/event_time", "invalid_time", wanted))
-        else:
-            if event_time > received_at + timedelta(seconds=clock_skew_s):
-                ahead = f"Send a time at most {clock_skew_s} s ahead of the server's clock."
-                unacceptable.append(FieldError("/event_time", "in_the_future", ahead))
-            elif event_time < received_at - timedelta(days=schema.past_days):
-                past = f"Send a time at most {schema.past_days} days ago."
-                unacceptable.append(FieldError("/event_time", "too_old", past))
+        event_time = _event_time(body["event_time"], received_at, clock_skew_s, schema, malformed, unacceptable)
     if "deadline_ms" in body:
-        wanted_ms = body["deadline_ms"]
-        if type(wanted_ms) is not int or wanted_ms < 1:
-            wanted = "Send a whole number of milliseconds, at least 1, or leave it out."
-            malformed.append(FieldError("/deadline_ms", "invalid_deadline", wanted))
-        else:
-            deadline_ms = min(deadline_ms, wanted_ms)
+        deadline_ms = min(deadline_ms, _wanted_ms(body["deadline_ms"], malformed))
     if malformed:
         raise InvalidFields(errors=malformed + unacceptable)
     if unacceptable:
@@ -194,6 +167,54 @@ def _tokens(body: dict[str, Any], schema: Schema, malformed: list[FieldError]) -
         else:
             malformed.append(FieldError(f"/{name}", "missing", "This field is required."))
     return tuple(tokens)
+
+
+def _transaction_id(value: Any, idempotency_key: str | None, malformed: list[FieldError]) -> Any:
+    """The id in the body or in the header `Idempotency-Key`; None where neither has one."""
+    if value is not None and not _is_transaction_id(value):
+        malformed.append(FieldError("/transaction_id", "invalid_id", f"{USABLE_ID} Or leave it out."))
+    if idempotency_key is None:
+        return value
+    named = _unquoted(idempotency_key)
+    if not _is_transaction_id(named):
+        malformed.append(FieldError("", "invalid_idempotency_key", f"Idempotency-Key: {USABLE_ID}"))
+    elif value not in (None, named):
+        same = "Idempotency-Key is another way to send transaction_id: send one of them, or the same value in both."
+        malformed.append(FieldError("/transaction_id", "differs_from_idempotency_key", same))
+    return named
+
+
+def _event_time(
+    value: Any,
+    received_at: datetime,
+    clock_skew_s: int,
+    schema: Schema,
+    malformed: list[FieldError],
+    unacceptable: list[FieldError],
+) -> datetime:
+    """The event time that was sent; where it is malformed, the time of the call."""
+    try:
+        event_time = _rfc3339(value)
+    except (TypeError, ValueError, OverflowError):
+        wanted = "Send an RFC 3339 time with its offset, like 2026-01-31T12:00:00Z, or leave it out."
+        malformed.append(FieldError("/event_time", "invalid_time", wanted))
+        return received_at
+    if event_time > received_at + timedelta(seconds=clock_skew_s):
+        ahead = f"Send a time at most {clock_skew_s} s ahead of the server's clock."
+        unacceptable.append(FieldError("/event_time", "in_the_future", ahead))
+    elif event_time < received_at - timedelta(days=schema.past_days):
+        past = f"Send a time at most {schema.past_days} days ago."
+        unacceptable.append(FieldError("/event_time", "too_old", past))
+    return event_time
+
+
+def _wanted_ms(value: Any, malformed: list[FieldError]) -> int:
+    """The deadline that was sent."""
+    if type(value) is int and value >= 1:
+        return value
+    wanted = "Send a whole number of milliseconds, at least 1, or leave it out."
+    malformed.append(FieldError("/deadline_ms", "invalid_deadline", wanted))
+    return 0
 
 
 @cache
