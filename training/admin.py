@@ -21,13 +21,13 @@ from training.core.schema import load_schema
 from training.models import ModelVersion, Stage
 
 PARTS = ("validation", "test")
-# What is said when a version has come to play another part.
+# The messages about a version's new stage.
 OUTCOMES = {
     Stage.CHAMPION: "{} is the champion. Workers take it over by themselves.",
-    Stage.SHADOW: "{} scores along, and decides nothing.",
+    Stage.SHADOW: "{} scores live transactions too, and decides nothing.",
     Stage.RETIRED: "{} is retired.",
 }
-# Of a review, in the schema's currency, where the bundle does not say: what the slider starts from.
+# The slider's initial cost of a review, in the schema's currency, if the bundle has none.
 REVIEW_COST = 5.0
 PLOT_TITLES = {
     "precision_recall": "Precision and recall",
@@ -39,24 +39,24 @@ PLOT_TITLES = {
 
 
 def metric(version: ModelVersion, part: str, name: str) -> dict[str, float | None] | None:
-    """A metric with its interval (`value`, `low`, `high`), or None where the version does not have it."""
+    """A metric with its interval (`value`, `low`, `high`), or None if the version does not have it."""
     found = version.metrics.get(part, {}).get(name)
     return {"value": found, "low": None, "high": None} if isinstance(found, float) else found
 
 
 def cell(name: str, found: dict[str, float | None] | None) -> dict[str, str] | None:
-    """What the page shows of a metric: figures, and for the drawing, places on a scale of 0 to 100."""
+    """A metric as the page shows it: formatted figures, and positions on a scale of 0 to 100 for the drawing."""
     if found is None:
         return None
     known = {part: number for part, number in found.items() if number is not None}
-    # Money has no place on a scale of 0 to 1.
+    # Costs are not drawn, as they do not lie between 0 and 1.
     drawn = {} if name in COST_METRIC_NAMES else known
     written = {part: figures.figure(name, number) for part, number in known.items()}
     return written | {f"{part}_at": f"{100 * number:.2f}" for part, number in drawn.items()}
 
 
 class ThresholdField(forms.FloatField):
-    """Shows six digits of a threshold; what is sent back as it was shown is no change."""
+    """Shows six digits of a threshold. If they are sent back unchanged, the threshold does not change."""
 
     def prepare_value(self, value: Any) -> Any:
         return float(f"{value:.6g}") if isinstance(value, float) else value
@@ -67,7 +67,7 @@ class ThresholdField(forms.FloatField):
 
 @admin.register(ModelVersion)
 class ModelVersionAdmin(admin.ModelAdmin):
-    """The register of models: to compare, to promote, and to move thresholds. Training alone makes new ones."""
+    """The register of models: compares, promotes, and moves thresholds. Only training adds versions."""
 
     list_display = [
         "version",
@@ -156,17 +156,17 @@ class ModelVersionAdmin(admin.ModelAdmin):
     def _change_stage(
         self, request: HttpRequest, version: ModelVersion, action: str, reason: str = "", *, force: bool = False
     ) -> None:
-        """Have the register do it, note it in the admin's history too, and say what came of it."""
-        said = {"by": request.user.get_username(), "reason": reason}
+        """Change the stage in the register, log it in the admin's history, and show a message."""
+        audit = {"by": request.user.get_username(), "reason": reason}
         do = {
-            "promote": lambda: registry.promote(version, force=force, kept_verdict=True, **said),
-            "roll_back": lambda: registry.roll_back(version.schema, **said),
-            "shadow": lambda: registry.shadow(version, **said),
-            "retire": lambda: version.retire(**said),
+            "promote": lambda: registry.promote(version, force=force, kept_verdict=True, **audit),
+            "roll_back": lambda: registry.roll_back(version.schema, **audit),
+            "shadow": lambda: registry.shadow(version, **audit),
+            "retire": lambda: version.retire(**audit),
         }
         try:
-            # In no transaction of ours: bundles are checked before the switch, and on SQLite a transaction keeps every
-            # worker from storing its answers. The switch itself is one, of milliseconds.
+            # Not in a transaction: bundles are checked before the switch, and on SQLite an open transaction would keep
+            # all workers from storing their answers. The switch itself is a transaction of milliseconds.
             changes = do[action]()
         except FraudsiteError as refusal:
             messages.error(request, str(refusal))
@@ -176,13 +176,13 @@ class ModelVersionAdmin(admin.ModelAdmin):
         messages.success(request, OUTCOMES[Stage(changes[-1].after)].format(changes[-1].version))
 
     def save_model(self, request: HttpRequest, obj: ModelVersion, form: ModelForm, change: bool) -> None:
-        # Of the row only what was edited: a promotion may have happened since it was read.
+        # Save only the edited fields: a promotion may have happened since the row was read.
         obj.save(update_fields=form.changed_data)
 
     def construct_change_message(
         self, request: HttpRequest, form: Form, formsets: Any, add: bool = False
     ) -> list[dict[str, dict[str, list[str]]]]:
-        """Say in the history what a threshold was and what it became."""
+        """Log the old and the new value of a threshold in the history."""
         changes = [
             f"{form.fields[name].label} from {form.initial[name]} to {form.cleaned_data[name]}"
             for name in form.changed_data
@@ -223,7 +223,7 @@ class ModelVersionAdmin(admin.ModelAdmin):
         return [plot, card, *super().get_urls()]
 
     def plot_view(self, request: HttpRequest, version: str, name: str) -> HttpResponse:
-        """A plot of a bundle whose hashes and signature hold; whatever else is asked for does not exist."""
+        """A plot of a bundle, after its hashes and signature were checked; 404 for anything else."""
         try:
             image = self._visible_bundle(request, version)[1].plots[name]
         except KeyError as error:
@@ -231,7 +231,7 @@ class ModelVersionAdmin(admin.ModelAdmin):
         return HttpResponse(image, content_type="image/png")
 
     def card_view(self, request: HttpRequest, version: str) -> HttpResponse:
-        """The model card, to keep."""
+        """The model card, as a download."""
         row, bundle = self._visible_bundle(request, version)
         card = model_card(
             bundle,
@@ -256,7 +256,7 @@ class ModelVersionAdmin(admin.ModelAdmin):
 
 
 def _stage_actions(version: ModelVersion) -> list[tuple[str, str, str]]:
-    """What can be done with a version: the action, what its button says, and what it means."""
+    """The possible changes of a version's stage: the action, the title of its button, and its meaning."""
     if version.stage == Stage.CHAMPION:
         earlier = registry.previous_champion(version)
         meaning = "The champion before this one decides again; this one retires."
@@ -271,17 +271,17 @@ def _stage_actions(version: ModelVersion) -> list[tuple[str, str, str]]:
     if version.stage != Stage.SHADOW:
         actions.append(("shadow", "Make shadow", "It scores live transactions too, and decides nothing."))
     if version.stage != Stage.RETIRED:
-        actions.append(("retire", "Retire", "It is put away, and can come back."))
+        actions.append(("retire", "Retire", "It scores nothing any more, and can be promoted again."))
     return actions
 
 
 def report(version: ModelVersion) -> dict[str, Any]:
-    """What the page of a version shows besides its fields."""
+    """What the page of a version shows in addition to its fields."""
     bundle, refusal = _bundle_or_refusal(version)
     champion = _champion_on_the_same_rows(version, bundle)
     columns = [(version, part, part) for part in PARTS]
     columns += [(champion, "test", f"champion {champion}, test")] if champion else []
-    judged_at = version.metrics.get("test", {}).get("threshold")
+    tested_at = version.metrics.get("test", {}).get("threshold")
     return {
         "metric_columns": [title for _, _, title in columns],
         "metric_rows": [
@@ -294,8 +294,8 @@ def report(version: ModelVersion) -> dict[str, Any]:
             if name in version.metrics.get("test", {})
         ],
         "confusions": [_confusion(part, version.metrics[part]) for part in PARTS if part in version.metrics],
-        "judged_at": None if judged_at is None else figures.threshold(judged_at),
-        "threshold_was_moved": judged_at is not None and judged_at != version.review_threshold,
+        "tested_at": None if tested_at is None else figures.threshold(tested_at),
+        "threshold_was_moved": tested_at is not None and tested_at != version.review_threshold,
         "refusal": refusal,
         "plots": [(name, PLOT_TITLES.get(name, name)) for name in sorted(bundle.plots)] if bundle else [],
         "operating_points": _operating_points(version, bundle) if bundle and bundle.scored else None,
@@ -307,7 +307,7 @@ def report(version: ModelVersion) -> dict[str, Any]:
 
 
 def _confusion(part: str, metrics: dict[str, Any]) -> tuple[str, list[list[str]]]:
-    """A title, and the counts as the page shows them: rows by truth, columns by alert."""
+    """A title, and the formatted counts: rows by label, columns by alert."""
     return f"{part}, {metrics['rows']:,} rows", [[f"{count:,}" for count in row] for row in metrics["confusion"]]
 
 
@@ -319,19 +319,19 @@ def _bundle_or_refusal(version: ModelVersion) -> tuple[Bundle | None, str]:
 
 
 def _champion_on_the_same_rows(version: ModelVersion, bundle: Bundle | None) -> ModelVersion | None:
-    """The champion, if it is another version and was judged on the very same test rows; else figures mislead."""
+    """The champion, if it is another version and was tested on the same rows; otherwise figures cannot be compared."""
     try:
         champion = registry.champion(version.schema)
     except NoChampion:
         return None
     other, _ = _bundle_or_refusal(champion)
-    if champion == version or bundle is None or other is None or not bundle.judged_like(other):
+    if champion == version or bundle is None or other is None or not bundle.has_test_rows_of(other):
         return None
     return champion
 
 
 def _operating_points(version: ModelVersion, bundle: Bundle) -> dict[str, Any]:
-    """What the page's slider shows: thresholds, what each would do, and where the version's own are."""
+    """The data of the page's slider: thresholds, the results of each, and the version's own thresholds."""
     chosen = {"in use": version.review_threshold, "chosen in training": bundle.review_threshold}
     schema = load_schema(bundle.schema)
     return operating_points(bundle.scored, marked=list(chosen.values())) | {
@@ -344,12 +344,12 @@ def _operating_points(version: ModelVersion, bundle: Bundle) -> dict[str, Any]:
 
 
 def _importance(bundle: Bundle) -> dict[str, Any] | None:
-    """The features by falling importance, with places on a scale from 0 to 100; None where nobody measured it."""
+    """The features by falling importance, with positions on a scale from 0 to 100; None if it was not measured."""
     measured = bundle.description.get("importance")
     if measured is None:
         return None
     ranked = sorted(measured["features"].items(), key=lambda item: -item[1]["value"])
-    # A feature that only makes noise loses less than nothing: the scale begins where the least does.
+    # The loss of a feature that is only noise may be negative, so the scale begins at the lowest value.
     least = min(0.0, *(lost["low"] for _, lost in ranked))
     width = max(max(lost["high"] for _, lost in ranked) - least, 1e-9)
 

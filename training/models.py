@@ -18,13 +18,13 @@ class Stage(models.TextChoices):
 
 
 class ModelVersion(models.Model):
-    """A registered bundle. Its directory is `BUNDLES_DIR/<version>`; the row says what part it plays.
+    """A registered bundle and its stage. Its directory is `BUNDLES_DIR/<version>`.
 
-    The thresholds are the row's own, copied from the bundle at registration, because policy may change later without
-    training anew. `block_threshold` is never below `review_threshold`; without one, nothing is blocked.
+    The thresholds are copied from the bundle at registration, as they may change later without training.
+    `block_threshold` is never below `review_threshold`; without one, nothing is blocked.
 
-    `verdict` is what the comparison with the champion `compared_with` said, in words, and `verdict_allows` whether it
-    lets this version be promoted; both say nothing about another champion.
+    `verdict` is the result of the comparison with the champion `compared_with`, as text, and `verdict_allows` whether
+    it allows to promote this version. Both are valid for that champion only.
     """
 
     version = models.CharField(max_length=64, primary_key=True)
@@ -68,7 +68,7 @@ class ModelVersion(models.Model):
                 faults[name] = "A threshold lies between 0 and 1, like a score."
         review, block = self.review_threshold, self.block_threshold
         if not faults and review is not None and block is not None and block < review:
-            faults["block_threshold"] = "What is blocked is an alert too: not below the review threshold."
+            faults["block_threshold"] = "A blocked transaction is an alert too: not below the review threshold."
         if faults:
             raise ValidationError(faults)
 
@@ -76,9 +76,9 @@ class ModelVersion(models.Model):
     def promote(
         self, *, by: str, reason: str = "", evidence: str = "", rolls_back: bool = False
     ) -> list["StageChange"]:
-        """Make this version the champion of its schema; the one before it, if there was one, retires.
+        """Make this version the champion of its schema; the champion before it, if any, retires.
 
-        This is the switch alone: `registry.promote` looks at the bundle and at the champion first.
+        This only switches: `registry.promote` checks the bundle and compares it with the champion first.
         """
         self._wait_for_my_turn()
         now = timezone.now()
@@ -104,10 +104,10 @@ class ModelVersion(models.Model):
 
     @transaction.atomic
     def retire(self, *, by: str, reason: str = "") -> list["StageChange"]:
-        """Put this version away. It can come back as a shadow or as the champion.
+        """Retire this version. It can become a shadow or the champion again.
 
         Raises:
-            StageRefused: it is retired already, or the champion, without whom nothing would be scored.
+            StageRefused: it is retired already, or is the champion, without which nothing would be scored.
         """
         self._wait_for_my_turn()
         if self.stage == Stage.RETIRED:
@@ -117,12 +117,12 @@ class ModelVersion(models.Model):
         return [self._move(Stage.RETIRED, StageChange.Action.RETIRE, at=timezone.now(), by=by, reason=reason)]
 
     def _wait_for_my_turn(self) -> None:
-        """Changes of a schema's stages wait for each other here; from then on the stage is the database's."""
+        """Lock the schema's versions, so that changes of stages wait for each other, and read the stage again."""
         list(ModelVersion.objects.filter(schema=self.schema).select_for_update().order_by("pk").values_list("pk"))
         self.refresh_from_db(fields=["stage"])
 
-    def _move(self, after: Stage, action: str, *, at: datetime, **said: str) -> "StageChange":
-        change = self.changes.create(before=self.stage, after=after, action=action, at=at, **said)
+    def _move(self, after: Stage, action: str, *, at: datetime, **audit: str) -> "StageChange":
+        change = self.changes.create(before=self.stage, after=after, action=action, at=at, **audit)
         self.stage = after
         if after == Stage.CHAMPION:
             self.promoted_at = at
@@ -131,11 +131,11 @@ class ModelVersion(models.Model):
 
 
 class StageChange(models.Model):
-    """Who gave a version another part to play, when, and why. Rows are added and never changed.
+    """Who changed the stage of a version, when, and why. Rows are added and never changed.
 
-    A promotion writes two with the same time: of the version that retires, and of the one that takes its place.
-    `by` is the name of a user, or of the account that ran a command. `evidence` is what the comparison with the
-    champion said, in words.
+    A promotion adds two rows with the same time: one for the version that retires, one for the new champion. `by` is
+    the name of a user, or of the account that ran a command. `evidence` is the result of the comparison with the
+    champion, as text.
     """
 
     class Action(models.TextChoices):
@@ -170,9 +170,9 @@ class StageChange(models.Model):
 
 
 class TrainingRun(models.Model):
-    """A training that a worker does. Its row tells how far it is: whoever looks reads, and only the worker writes.
+    """A training that a worker does, and its progress, which only the worker writes.
 
-    `history` has a number per epoch, as the bundle's. `heard_at` is the worker's latest sign of life.
+    `history` has a number per epoch, as in the bundle. `heard_at` is the time of the worker's latest heartbeat.
     """
 
     class State(models.TextChoices):

@@ -1,4 +1,4 @@
-"""The register of bundles: which versions there are, and which one decides."""
+"""The register of model versions: loading, comparing, promoting and rolling back."""
 
 import getpass
 import os
@@ -36,7 +36,7 @@ def champion(schema: str) -> ModelVersion:
 
 
 def parent_of(schema: str) -> str | None:
-    """The name of the version that a model trained now would follow: the champion, if there is one."""
+    """The parent of a model that is trained now: the name of the champion, if there is one."""
     now = _champion_or_none(schema)
     return now.version if now else None
 
@@ -56,14 +56,14 @@ def load(version: ModelVersion) -> Bundle:
 
 
 def outdated(schema: str) -> list[ModelVersion]:
-    """The versions that were made when this schema declared something else."""
+    """The versions that were trained under another declaration of this schema."""
     found = []
     for version in ModelVersion.objects.filter(schema=schema):
         try:
             load(version)
         except SchemaChanged:
             found.append(version)
-        except BundleRefused:  # what cannot be read says nothing
+        except BundleRefused:  # the schema of a bundle that cannot be read is not known
             continue
     return found
 
@@ -82,7 +82,7 @@ def test_rows(version: ModelVersion) -> tuple[np.ndarray, np.ndarray]:
 
 
 def later_traffic(version: ModelVersion) -> pd.DataFrame:
-    """All that happened from this version's first test row on, as it was sent, in the order of event times.
+    """All rows from this version's first test row on, with the fields of requests, in the order of event times.
 
     Raises:
         BundleRefused, DatasetError: as above.
@@ -100,9 +100,9 @@ def _check_origin(bundle: Bundle, report: storage.Report) -> None:
 
 @transaction.atomic
 def register(bundle: Bundle, *, promote: bool, by: str | None = None, reason: str = "") -> ModelVersion:
-    """Enter a bundle into the register, as a candidate or, with `promote`, as the champion, whoever that is now.
+    """Register a bundle, as a candidate or, with `promote`, as the champion without a comparison.
 
-    `by`, here and below, is who does it, for the audit: without a name, the account that runs this process.
+    `by`, here and below, is the name of the user for the audit; by default the account that runs this process.
     """
     by = by or account()
     version = ModelVersion.objects.create(
@@ -111,7 +111,7 @@ def register(bundle: Bundle, *, promote: bool, by: str | None = None, reason: st
         protocol=bundle.description["split"]["protocol"],
         review_threshold=bundle.review_threshold,
         block_threshold=bundle.block_threshold,
-        metrics=deepcopy(bundle.metrics),  # the row is its own; a bundle is never changed
+        metrics=deepcopy(bundle.metrics),  # changes of the row must not change the bundle
     )
     version.changes.create(action=StageChange.Action.REGISTER, after=Stage.CANDIDATE, by=by, at=version.created_at)
     if promote:
@@ -124,48 +124,48 @@ def promote(
 ) -> list[StageChange]:
     """Make a version the champion, if its bundle can be loaded and it is not worse than the champion.
 
-    With `force` and a reason, one that is worse or cannot be compared is promoted all the same; the audit has the
-    reason and what the comparison said. The comparison takes seconds of processor time: with `kept_verdict`, which is
-    for processes that answer calls, the verdict is the one that `compare_waiting` has kept.
+    With `force` and a reason, a version that is worse or cannot be compared is promoted all the same; the audit keeps
+    the reason and the verdict. The comparison takes seconds of processor time: with `kept_verdict`, for web processes,
+    the verdict is that which `compare_waiting` has stored.
 
     Raises:
         BundleRefused: see `load_bundle`.
-        StageRefused: it is the champion already; it is worse or cannot be compared; `force` without a reason; or the
-            champion has changed in the meantime.
+        StageRefused: the version is the champion already; it is worse or cannot be compared; `force` has no reason; or
+            the champion has changed in the meantime.
     """
     bundle, now = load(version), _champion_or_none(version.schema)
     if version == now:
         raise StageRefused(f"{version} is the champion already.")
     if force and not reason:
-        raise StageRefused("Give the reason why it is to be promoted whatever the comparison says: it is kept.")
+        raise StageRefused("Give the reason for promoting it against the comparison: it is kept.")
     if now is None:
         verdict = Verdict(True, "")
     else:
         verdict = _kept_verdict(version, now) if kept_verdict else compare(bundle, now)
     if not (verdict.allows or force):
-        raise StageRefused(f"{version} is not promoted. {verdict.said} It can be forced, with a reason.")
-    return _switch(version, instead_of=now, by=by, reason=reason, evidence=verdict.said)
+        raise StageRefused(f"{version} is not promoted. {verdict.text} It can be forced, with a reason.")
+    return _switch(version, instead_of=now, by=by, reason=reason, evidence=verdict.text)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a comparison lets a version be promoted, and what it found, in words."""
+    """Whether the comparison with the champion allows to promote a version, and its result as text."""
 
     allows: bool
-    said: str
+    text: str
 
 
 def compare(bundle: Bundle, champion: ModelVersion) -> Verdict:
-    """Hold a bundle against the champion by AUPRC on the test rows that both were judged on. Worse is what the paired
-    95 % interval of the difference says is worse; what cannot be compared is not allowed either."""
+    """Compare a bundle with the champion by AUPRC on the same test rows. It is worse if the paired 95 % interval of
+    the difference lies below 0. A bundle that cannot be compared is not allowed either."""
     try:
         other = load(champion)
     except BundleRefused as refusal:
         return Verdict(False, f"It cannot be compared with the champion, whose bundle is refused: {refusal}")
     if bundle.description["data"]["sha256"] != other.description["data"]["sha256"]:
-        return Verdict(False, f"It cannot be compared with the champion {champion}: trained and judged on other data.")
-    if not bundle.judged_like(other):
-        return Verdict(False, f"It cannot be compared with the champion {champion}: judged on other test rows.")
+        return Verdict(False, f"It cannot be compared with the champion {champion}: trained and tested on other data.")
+    if not bundle.has_test_rows_of(other):
+        return Verdict(False, f"It cannot be compared with the champion {champion}: tested on other rows.")
     if "test" not in bundle.scored or "test" not in other.scored:
         return Verdict(False, f"It cannot be compared with the champion {champion}: an older bundle keeps no scores.")
     # The same rows, perhaps in another order.
@@ -178,17 +178,17 @@ def compare(bundle: Bundle, champion: ModelVersion) -> Verdict:
         return Verdict(
             False, f"It cannot be compared with the champion {champion}: too few frauds among the test rows."
         )
-    said = (
+    text = (
         f"AUPRC on {len(labels):,} test rows is {difference['value']:+.4f} against the champion {champion}, "
         f"95 % interval {low:+.4f} to {high:+.4f}"
     )
-    return Verdict(high >= 0, f"{said}: worse." if high < 0 else f"{said}.")
+    return Verdict(high >= 0, f"{text}: worse." if high < 0 else f"{text}.")
 
 
 def compare_waiting() -> ModelVersion | None:
-    """Hold the newest version that was never compared with the champion of now against it, and keep the verdict.
+    """Compare the newest version that was not yet compared with the current champion, and store the verdict.
 
-    Returns the version; None if none waits. What cannot be loaded waits until it can.
+    Returns the version; None if none waits. Versions whose bundle cannot be loaded keep waiting.
     """
     for champion in ModelVersion.objects.filter(stage=Stage.CHAMPION):
         others = ModelVersion.objects.filter(schema=champion.schema).exclude(pk=champion.pk)
@@ -199,14 +199,14 @@ def compare_waiting() -> ModelVersion | None:
                 continue
             verdict = compare(bundle, champion)
             ModelVersion.objects.filter(pk=version.pk).update(
-                compared_with=champion, verdict_allows=verdict.allows, verdict=verdict.said
+                compared_with=champion, verdict_allows=verdict.allows, verdict=verdict.text
             )
             return version
     return None
 
 
 def verdict_on(version: ModelVersion) -> Verdict | None:
-    """What the comparison with the champion of now said; None if there is nothing to compare with."""
+    """The stored verdict on a version against the current champion; None if there is no other champion."""
     now = _champion_or_none(version.schema)
     return _kept_verdict(version, now) if now and now != version else None
 
@@ -223,11 +223,11 @@ def _kept_verdict(version: ModelVersion, champion: ModelVersion) -> Verdict:
 
 
 def roll_back(schema: str, *, by: str, reason: str = "") -> list[StageChange]:
-    """Make the version that decided before the champion was promoted the champion again.
+    """Make the version that was champion before the current one the champion again.
 
     Raises:
-        NoChampion: there is none.
-        BundleRefused: of the earlier version; see `load_bundle`.
+        NoChampion: there is no champion.
+        BundleRefused: the bundle of the earlier version is refused; see `load_bundle`.
         StageRefused: there is no earlier champion.
     """
     now = champion(schema)
@@ -250,8 +250,8 @@ def shadow(version: ModelVersion, *, by: str, reason: str = "") -> list[StageCha
 
 
 def previous_champion(version: ModelVersion) -> ModelVersion | None:
-    """The version that decided before this one was promoted. A return to it by rolling back is no promotion, so whoever
-    rolls back again goes further back, not forth."""
+    """The champion before this one was promoted. Rolling back does not count as promotion, so rolling back twice goes
+    back two champions."""
     became = StageChange.objects.filter(version__schema=version.schema, after=Stage.CHAMPION).order_by("-pk")
     promoted = became.filter(version=version, action=StageChange.Action.PROMOTE).first()
     if promoted is None:
@@ -261,7 +261,7 @@ def previous_champion(version: ModelVersion) -> ModelVersion | None:
 
 
 def live_at(schema: str, moment: datetime) -> ModelVersion | None:
-    """The version that decided at a moment; None if none did.
+    """The champion at a moment; None if there was none.
 
     Workers follow a promotion within `MODEL_REFRESH_S` and the time of loading; each prediction names its version.
     """
@@ -272,7 +272,7 @@ def live_at(schema: str, moment: datetime) -> ModelVersion | None:
 
 
 def account() -> str:
-    """The name of the account that runs this process; in a container it may have a number only."""
+    """The name of the account that runs this process; in a container it may have only a number."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -284,8 +284,8 @@ def _champion_or_none(schema: str) -> ModelVersion | None:
 
 
 @transaction.atomic
-def _switch(version: ModelVersion, *, instead_of: ModelVersion | None, **said: Any) -> list[StageChange]:
-    changes = version.promote(**said)
+def _switch(version: ModelVersion, *, instead_of: ModelVersion | None, **audit: Any) -> list[StageChange]:
+    changes = version.promote(**audit)
     if [change.version for change in changes[:-1]] != ([instead_of] if instead_of else []):
         raise StageRefused("The champion has changed in the meantime: look again.")
     return changes

@@ -1,4 +1,4 @@
-"""Training from the admin: a form to start it, a page to watch it."""
+"""Training runs in the admin: a form to start one, a page to watch it."""
 
 from typing import Any
 
@@ -22,9 +22,9 @@ from training.models import TrainingRun
 
 
 class TrainingForm(forms.Form):
-    """What `manage.py train` takes. What cannot be trained is refused here, before a worker is asked.
+    """Takes what `manage.py train` takes, and refuses invalid configurations before a run is queued.
 
-    A valid form has `configuration`.
+    A valid form has the attribute `configuration`.
     """
 
     schema = forms.ChoiceField(
@@ -67,7 +67,7 @@ class TrainingForm(forms.Form):
 
 @admin.register(TrainingRun)
 class TrainingRunAdmin(admin.ModelAdmin):
-    """Trainings that workers do: to start, to watch, to cancel. Their rows are written by the workers alone."""
+    """Starts, shows and cancels training runs. Only workers change their rows otherwise."""
 
     list_display = ["id", "schema", "state_badge", "created_at", "by", "version"]
     list_filter = ["state", "schema"]
@@ -126,7 +126,7 @@ class TrainingRunAdmin(admin.ModelAdmin):
         context = {
             "title": str(run),
             "run": run,
-            "told": told(run),
+            "progress": progress(run),
             "may_cancel": may_cancel and run.is_active,
             "differences": _differences(run),
             "opts": self.opts,
@@ -146,21 +146,21 @@ class TrainingRunAdmin(admin.ModelAdmin):
         return [path("<int:run>/progress.json", view, name="training_trainingrun_progress"), *super().get_urls()]
 
     def progress_view(self, request: HttpRequest, run: int) -> HttpResponse:
-        """What the page asks for again and again while a run is under way."""
+        """The progress of a run, which its page polls."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         row = self.get_object(request, str(run))
         if row is None:
             return JsonResponse({}, status=404)
-        return JsonResponse(told(row), headers={"Cache-Control": "no-store"})
+        return JsonResponse(progress(row), headers={"Cache-Control": "no-store"})
 
 
-def told(run: TrainingRun) -> dict[str, Any]:
-    """What the page of a run shows, and shows anew without being loaded again."""
+def progress(run: TrainingRun) -> dict[str, Any]:
+    """The parts of a run's page that change while it is under way."""
     end = run.finished_at or timezone.now()
     return {
         "state": run.state,
-        "said": run.get_state_display(),
+        "state_title": run.get_state_display(),
         "active": run.is_active,
         "worker": run.worker,
         "epochs": run.epochs,
@@ -173,7 +173,7 @@ def told(run: TrainingRun) -> dict[str, Any]:
 
 
 def _differences(run: TrainingRun) -> list[tuple[str, Any]]:
-    """Where the configuration of a run differs from the one shipped for its schema."""
+    """The keys in which the configuration of a run differs from the one shipped for its schema."""
     shipped = configuration.read(configuration.path_of(run.schema, run.configuration["split"]["protocol"]))
     return [
         (f"{section}.{key}", value)

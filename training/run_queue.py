@@ -1,4 +1,4 @@
-"""Training runs that wait for a worker: started, cancelled, and given up when their worker is lost."""
+"""Starts and cancels training runs, and marks those whose worker is lost as failed."""
 
 import logging
 from datetime import timedelta
@@ -24,7 +24,7 @@ State = TrainingRun.State
 
 
 def start(config: "Config", *, promote: str, by: str) -> TrainingRun:
-    """Have a worker of the queue `training` train this.
+    """Have a worker of the queue `training` train this configuration.
 
     Raises:
         TrainingRefused: another run of the same schema waits or is under way.
@@ -47,7 +47,7 @@ def start(config: "Config", *, promote: str, by: str) -> TrainingRun:
 
 
 def _send(run: TrainingRun) -> None:
-    """Have a worker take the run; what cannot be sent must not keep the next one from being started."""
+    """Send the run to a worker. If that fails, the run has failed, so that the next one can be started."""
     try:
         train.apply_async((run.pk,), retry=False)
     except (BrokerError, redis.RedisError, OSError) as error:
@@ -60,7 +60,7 @@ def _send(run: TrainingRun) -> None:
 
 
 def cancel(run: TrainingRun) -> bool:
-    """Stop a run at the end of its epoch. Returns False when it had ended before."""
+    """Stop a run at the end of its epoch. Returns False if it has ended already."""
     return bool(
         TrainingRun.objects.filter(pk=run.pk, state__in=TrainingRun.ACTIVE).update(
             state=State.CANCELLED, finished_at=timezone.now()
@@ -69,10 +69,10 @@ def cancel(run: TrainingRun) -> bool:
 
 
 def give_up_the_lost() -> None:
-    """Say of runs whose worker was killed that they have failed. Called by whoever looks at runs or starts one."""
+    """Mark runs whose worker was lost as failed. Called before runs are shown or started."""
     now, silence_s = timezone.now(), settings.TRAINING_SILENCE_S
     TrainingRun.objects.filter(state=State.RUNNING, heard_at__lt=now - timedelta(seconds=silence_s)).update(
         state=State.FAILED,
         finished_at=now,
-        failure=f"Its worker has said nothing for {silence_s} s: it was stopped, or killed for memory.",
+        failure=f"Its worker has not been heard for {silence_s} s: it was stopped, or killed for memory.",
     )

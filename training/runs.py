@@ -1,6 +1,6 @@
-"""Training outside of a terminal: a run is a row, a worker trains it, and the row tells how it goes.
+"""Performs training runs in a worker, and writes their progress to their rows.
 
-The command and the task share what is here: read the dataset, train, register.
+The command `train` shares `train_and_register`.
 """
 
 import logging
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
-# Epochs may be shorter than a look at the page; the row is written this often at most.
+# Epochs may be very short; the row is written at most this often.
 WRITTEN_EVERY_S = 0.5
 State = TrainingRun.State
 
@@ -45,13 +45,13 @@ def train_and_register(
     by: str | None = None,
     on_epoch: Callable[[int, dict[str, float]], None],
 ) -> tuple[Bundle, ModelVersion]:
-    """Train a model, write its bundle and enter it into the register. `promote` is a `TrainingRun.Promote`.
+    """Train a model, write its bundle and register it. `promote` is a `TrainingRun.Promote`.
 
     Raises:
         FraudsiteError: see `pipeline.train`.
     """
     stages.enter("Loading the model's library")
-    # Here, as the web process, which starts runs and does none, has no use for the libraries that train.
+    # Imported here, as the web process starts runs but needs none of the libraries for training.
     from training.core.pipeline import train
 
     bundle = train(
@@ -69,7 +69,7 @@ def train_and_register(
 
 
 def perform(run_id: int) -> None:
-    """Do a run that waits. Whatever happens is written to its row; a run that somebody else took is left alone."""
+    """Perform a queued run, and write the result to its row. Does nothing if another worker has taken the run."""
     now = timezone.now()
     waiting = TrainingRun.objects.filter(pk=run_id, state=State.QUEUED)
     if not waiting.update(state=State.RUNNING, started_at=now, heard_at=now, worker=platform.node()):
@@ -82,7 +82,7 @@ def perform(run_id: int) -> None:
             return
         except FraudsiteError as error:
             _end(run, State.FAILED, failure=str(error))
-        except Exception as error:  # a library's own, or memory: the run must not look as if it went on
+        except Exception as error:  # libraries may raise anything; the run must not stay "under way"
             logger.exception("Training run %s failed.", run_id)
             _end(run, State.FAILED, failure=f"{type(error).__name__}: {error}")
         else:
@@ -112,13 +112,13 @@ def _running(run: TrainingRun) -> Any:
     return TrainingRun.objects.filter(pk=run.pk, state=State.RUNNING)
 
 
-def _end(run: TrainingRun, state: str, **said: Any) -> None:
-    _running(run).update(state=state, finished_at=timezone.now(), **said)
+def _end(run: TrainingRun, state: str, **fields: Any) -> None:
+    _running(run).update(state=state, finished_at=timezone.now(), **fields)
 
 
 @contextmanager
 def _heartbeat(run: TrainingRun) -> Iterator[None]:
-    """Let the row know every few seconds that the run is being worked on, also during a long epoch."""
+    """Update `heard_at` every few seconds, also during a long epoch."""
     end = threading.Event()
 
     def beat() -> None:
@@ -126,7 +126,7 @@ def _heartbeat(run: TrainingRun) -> Iterator[None]:
             try:
                 _running(run).update(heard_at=timezone.now())
             except DatabaseError as error:
-                logger.warning("Training run %s could not say that it goes on: %s", run.pk, error)
+                logger.warning("The heartbeat of training run %s was not stored: %s", run.pk, error)
         connection.close()
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)

@@ -1,4 +1,4 @@
-"""Searches for hyperparameters: where they are kept, and what a worker does for them."""
+"""Studies: where searches for hyperparameters are kept, and the trials that workers do for them."""
 
 import re
 from pathlib import Path
@@ -11,10 +11,10 @@ from training.core.exceptions import ConfigurationError
 
 
 def path_of(name: str) -> Path:
-    """Where the study of that name is kept; every machine that takes part sees the same file.
+    """The file of a study, which all machines that take part share.
 
     Raises:
-        ConfigurationError: it is no name for a file.
+        ConfigurationError: the name cannot be a file's.
     """
     if not re.fullmatch(r"[\w.-]{1,100}", name) or name.startswith("."):
         raise ConfigurationError(f"A study's name has letters, digits, -, _ and dots only, unlike {name!r}.")

@@ -96,7 +96,7 @@ class Bundle:
     def metrics(self) -> dict[str, Any]:
         return self.description["metrics"]
 
-    def judged_like(self, other: "Bundle") -> bool:
+    def has_test_rows_of(self, other: "Bundle") -> bool:
         """Whether both were tested on the same rows of the same data: only then do their test metrics compare."""
         same_data = self.description["data"]["sha256"] == other.description["data"]["sha256"]
         return same_data and np.array_equal(np.sort(self.test_rows), np.sort(other.test_rows))

@@ -1,4 +1,4 @@
-"""The one exception tree. A class's docstring is its default message."""
+"""The exceptions of Fraudsite. A class's docstring is its default message."""
 
 import difflib
 import inspect
@@ -57,8 +57,8 @@ class NoThreshold(DatasetError):
 
 
 def did_you_mean(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
-    """A sentence that names the known word most like a misspelt one, after a space; empty if none is as like it, from 0
-    to 1.
+    """A question with the known word that is most similar to a misspelt one, after a space; empty if no word has at
+    least this similarity (0 to 1).
 
     >>> did_you_mean("model.dropuot", ["model.dropout", "split.seed"])
     ' Did you mean model.dropout?'

@@ -1,4 +1,4 @@
-"""How figures and times are written wherever people read them: on pages, in commands, in model cards."""
+"""Formats figures and times for people: on pages, in commands, in model cards."""
 
 from datetime import UTC, datetime
 from math import floor, log10
@@ -7,7 +7,7 @@ from training.core.evaluation import COST_METRIC_NAMES
 
 
 def score(value: float) -> str:
-    """A score to four decimals; a small one to three digits, or it would look like nothing.
+    """A score with four decimals; a small one with three significant digits.
 
     >>> score(0.5), score(0.00004321), score(0.0)
     ('0.5000', '0.0000432', '0.0000')
@@ -17,7 +17,7 @@ def score(value: float) -> str:
 
 
 def threshold(value: float | None) -> str:
-    """A threshold, like the scores that are held to it.
+    """A threshold, in the form of the scores that are compared with it.
 
     >>> threshold(0.00004321), threshold(None)
     ('0.0000432', 'none')
@@ -26,7 +26,7 @@ def threshold(value: float | None) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """A latency to a tenth of a millisecond.
+    """A latency with one decimal.
 
     >>> milliseconds(8.4567), milliseconds(1234.5)
     ('8.5', '1,234.5')
@@ -35,7 +35,7 @@ def milliseconds(value: float) -> str:
 
 
 def psi(value: float) -> str:
-    """A population stability index to three decimals: its limits are 0.1 and 0.25.
+    """A population stability index with three decimals.
 
     >>> psi(0.04567)
     '0.046'
@@ -44,7 +44,7 @@ def psi(value: float) -> str:
 
 
 def figure(name: str, value: float) -> str:
-    """A metric to four decimals; one that is money to two.
+    """A metric with four decimals; a cost with two.
 
     >>> figure("auprc", 0.81234567), figure("cost_per_1000", 16406.25)
     ('0.8123', '16,406.25')
@@ -53,5 +53,5 @@ def figure(name: str, value: float) -> str:
 
 
 def at(time: datetime) -> str:
-    """A time to the second with its zone: in a live list, the minute alone tells no two rows apart."""
+    """A time to the second, with its zone."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,4 +1,4 @@
-"""A bundle in words: its lineage, and a model card (Mitchell et al., Model Cards for Model Reporting, FAT* 2019)."""
+"""A bundle's lineage and its model card (Mitchell et al., Model Cards for Model Reporting, FAT* 2019)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,41 +11,41 @@ from training.core.schema import load_schema
 
 PARTS = ("validation", "test")
 LEANS_ON = 10
-# What each protocol cannot tell.
+# The limits of each protocol.
 LIMIT_OF_PROTOCOL = {
-    "stratified": "Training and test rows are of the same days. Of tomorrow's traffic a split by time would tell more.",
+    "stratified": "Training and test rows are of the same days. A split by time would say more about future traffic.",
     "seed": "Training and test rows are of the same days, and some test rows are copies of training rows: the figures "
     "flatter the model, and are for comparison with the seed system.",
-    "time": "The test rows are of a few days. Other days differ, and the figures will.",
+    "time": "The test rows are of a few days. Figures on other days will differ.",
 }
 
 
 def lineage(bundle: Bundle) -> list[tuple[str, str]]:
-    """How the bundle came to be, as titles and texts."""
-    said = bundle.description
-    split, data, losses = said["split"], said["data"], said["history"]["val_loss"]
+    """How the bundle was made, as titles and texts."""
+    description = bundle.description
+    split, data, losses = description["split"], description["data"], description["history"]["val_loss"]
     sizes = ", ".join(f"{split[part]:,} {part}" for part in ("train", *PARTS))
-    # Older bundles do not say which epoch they kept: the one of the lowest validation loss.
-    kept = said.get("kept_epoch") or losses.index(min(losses)) + 1
+    # Older bundles have no `kept_epoch`: it was the one with the lowest validation loss.
+    kept = description.get("kept_epoch") or losses.index(min(losses)) + 1
     parameters = effective_hyperparameters(bundle)
     drawn = f", seed {split['seed']}" if split["protocol"] == "stratified" else ""
     return [
-        ("Trained", f"{said['created_at'][:19].replace('T', ' ')} UTC, on {said['device']}"),
+        ("Trained", f"{description['created_at'][:19].replace('T', ' ')} UTC, on {description['device']}"),
         ("Data", f"{data['rows']:,} rows, {data['frauds']:,} frauds ({data['frauds'] / data['rows']:.3%})"),
         ("SHA-256 of the data", data["sha256"]),
-        ("Schema", f"{bundle.schema}, {len(bundle.feature_names)} features, SHA-256 {said['schema']['hash']}"),
+        ("Schema", f"{bundle.schema}, {len(bundle.feature_names)} features, SHA-256 {description['schema']['hash']}"),
         ("Split", f"{split['protocol']}{drawn}: {sizes} rows"),
         ("Architecture", bundle.architecture),
         ("Hyperparameters", _listed(parameters)),
         ("Epochs", f"{len(losses)}, of which number {kept} was kept"),
-        ("Calibration", said.get("calibration", {}).get("method", "none")),
-        ("Code", said["git_commit"] or "outside of a repository"),
-        ("Packages", ", ".join(f"{name} {version}" for name, version in said["packages"].items())),
+        ("Calibration", description.get("calibration", {}).get("method", "none")),
+        ("Code", description["git_commit"] or "outside of a repository"),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in description["packages"].items())),
     ]
 
 
 def _listed(parameters: Mapping[str, Any]) -> str:
-    """Names and values; of those of a teacher, in brackets."""
+    """Names and values; those of a teacher in brackets."""
     return ", ".join(
         f"{name} ({_listed(value)})" if isinstance(value, Mapping) else f"{name} {value}"
         for name, value in parameters.items()
@@ -53,7 +53,7 @@ def _listed(parameters: Mapping[str, Any]) -> str:
 
 
 def model_card(bundle: Bundle, *, stage: str, review_threshold: float, block_threshold: float | None) -> str:
-    """The model card in Markdown. Stage and thresholds are what they are now: they change without training."""
+    """The model card in Markdown. The stage and the thresholds are the current ones, not the bundle's."""
     schema = load_schema(bundle.schema)
     protocol = bundle.description["split"]["protocol"]
     parent = bundle.description.get("parent")
@@ -70,14 +70,15 @@ def model_card(bundle: Bundle, *, stage: str, review_threshold: float, block_thr
         "",
         "## Intended use",
         f"To score transactions of the schema `{schema.name}` when they are made. A score at or above the review "
-        "threshold sends a transaction to a fraud analyst; one at or above the block threshold blocks it. The word of "
-        "an analyst goes over that of the model.",
+        "threshold sends a transaction to a fraud analyst; one at or above the block threshold blocks it. An analyst's "
+        "label takes precedence over the score.",
         "",
-        "Not for transactions of another source than the data below without training anew, and not to judge a person.",
+        "Not for transactions of another source than the data below, unless the model is trained again on those; and "
+        "not to judge a person.",
         "",
         "## Metrics",
         "With 95 % bootstrap intervals. Thresholds, calibration and the end of training may have been chosen on the "
-        "validation rows, and nothing on the test rows: those tell what to expect.",
+        "validation rows, but nothing on the test rows: their figures are what to expect.",
         "",
         *_table(["", *PARTS], [[title, *cells] for title, *cells in _metric_rows(bundle)]),
         "",
@@ -96,15 +97,15 @@ def model_card(bundle: Bundle, *, stage: str, review_threshold: float, block_thr
             ],
         ),
         "",
-        "## What it leans on",
+        "## Feature importance",
         *_leans_on(bundle),
         "",
         "## Limits",
         f"- The test rows have {frauds:,} frauds: every figure is as uncertain as its interval is wide.",
         f"- {LIMIT_OF_PROTOCOL.get(protocol, 'Figures are of the rows above only.')}",
-        "- Fraud changes, and so do customers. The reference for drift is in the bundle; watch it.",
-        "- The data names no groups of people: nobody has measured whether the model treats them alike.",
-        "- A row is judged by its label. A fraud that nobody reported counts as legitimate.",
+        "- Fraud and customers change: watch drift. Its reference is in the bundle.",
+        "- The data names no groups of people, so it was not measured whether the model treats them alike.",
+        "- Figures depend on the labels: a fraud that nobody reported counts as legitimate.",
         "",
         "## Lineage",
         *[f"- {title}: {text}" for title, text in lineage(bundle)],
@@ -136,7 +137,7 @@ def _figure(name: str, metric: Any) -> str:
 
 
 def _policy(bundle: Bundle) -> list[str]:
-    """How the review threshold was chosen; older bundles had one way only."""
+    """How the review threshold was chosen; older bundles had only one way."""
     policy = bundle.description["policy"]
     if bundle.description["split"]["protocol"] == "seed":
         return ["The review threshold is the seed system's fixed one."]
@@ -164,10 +165,11 @@ def _leans_on(bundle: Bundle) -> list[str]:
     ranked = sorted(importance["features"].items(), key=lambda item: -item[1]["value"])[:LEANS_ON]
     rows = [[name, f"{lost['value']:.4f}", f"{lost['low']:.4f} to {lost['high']:.4f}"] for name, lost in ranked]
     return [
-        f"What AUPRC on validation rows loses when a feature's values are dealt out anew, the mean of "
-        f"{importance['repeats']} times. No causes, and features that tell the same stand in for each other.",
+        f"The loss of AUPRC on validation rows when a feature's values are shuffled, the mean of "
+        f"{importance['repeats']} times. It does not show causes, and features with the same information replace each "
+        "other.",
         "",
-        *_table(["feature", "loss of AUPRC", "least to most"], rows),
+        *_table(["feature", "loss of AUPRC", "minimum to maximum"], rows),
     ]
 
 

@@ -1,6 +1,6 @@
-"""Dataset schemas: what a transaction looks like, declared once per dataset in `training/schemas/<name>.toml`.
+"""Dataset schemas. Each is declared once, in `training/schemas/<name>.toml`.
 
-Ingest, the predict endpoint, its OpenAPI document, training and drift all read the same declaration.
+Ingest, the predict endpoint, its OpenAPI document, training and drift all use the same declaration.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from training.core.exceptions import SchemaInvalid, SchemaNotFound, did_you_mean
 from training.core.features.declaration import Calendar, Entity, Velocity, check
 
 SCHEMAS_DIR = Path(__file__).parents[1] / "schemas"
-# A request may have these beside what its schema declares.
+# A request may have these in addition to the declared fields.
 TRANSACTION_ID, EVENT_TIME = "transaction_id", "event_time"
 EVENT_TIME_UNITS = ("s", "ms", "us", "ns")
 Declared = TypeVar("Declared")
@@ -28,7 +28,7 @@ Declared = TypeVar("Declared")
 class Field:
     """One number of a request.
 
-    `minimum` and `maximum` are inclusive, in `unit`. With `model` the model takes it as it is.
+    `minimum` and `maximum` are inclusive, in `unit`. `model` says whether it is an input of the model.
     """
 
     name: str
@@ -43,15 +43,15 @@ class Field:
 class Schema:
     """A dataset's declaration.
 
-    `features` are the numbers and `entities` the tokens of a request. `calendar` and `velocity` are features computed
-    from them. `amount` names the feature that holds the money, which has `amount_decimals`; `time` the feature that
-    holds the moment, or "event_time". `label` is the training column (1 fraud, 0 legitimate), never part of a request,
-    and `label_delay_days` how long after the transaction it is known. `past_days` is how far back the event time of a
-    request may lie. `card` names the entity that is blocked after a fraud.
+    `features` are the numbers and `entities` the identifiers of a request. `calendar` and `velocity` are the computed
+    features. `amount` names the feature that is the amount, which has `amount_decimals`; `time` names the feature that
+    is the time, or is "event_time". `label` is the column to learn (1 fraud, 0 legitimate), never part of a request;
+    it is known `label_delay_days` after the transaction. `past_days` is how far back the event time of a request may
+    lie. `card` names the entity that is blocked after a fraud.
 
-    Of a raw file, `source` maps our columns to those that have other names there; `event_time_unit` is what its event
-    times count since 1970, if they are numbers; and `event_time_format` their form, as `strptime` takes it, if they
-    are texts other than ISO 8601.
+    For raw files, `source` maps our column names to other names in the file. `event_time_unit` is the unit since 1970
+    of event times that are numbers, and `event_time_format` the `strptime` format of those that are texts other than
+    ISO 8601.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Schema:
     event_time_format: str = ""
 
     def __hash__(self) -> int:
-        return hash(self.name)  # that of everything would be computed anew for each look into a cache
+        return hash(self.name)  # a hash of all fields would be computed again for each cache look-up
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -85,28 +85,28 @@ class Schema:
 
     @cached_property
     def derived(self) -> tuple[Calendar | Velocity, ...]:
-        """What is computed, in order."""
+        """The computed features, in order."""
         return (*self.calendar, *self.velocity)
 
     @cached_property
     def input_names(self) -> tuple[str, ...]:
-        """What the model takes, in order: numbers of the request, then what is computed."""
+        """The inputs of the model, in order: numbers of the request, then computed features."""
         given = (feature.name for feature in self.features if feature.model)
         return (*given, *(feature.name for feature in self.derived))
 
     @cached_property
     def is_plain(self) -> bool:
-        """The model takes the numbers of a request as they are, and nothing is remembered of it."""
+        """Whether the model's inputs are the numbers of a request, without computed features and histories."""
         return self.input_names == self.feature_names and not self.entities
 
     @property
     def has_ids(self) -> bool:
-        """Whether each stored row is a transaction of its own, by its id, however much it is like others."""
+        """Whether stored rows have transaction ids, so that equal rows are different transactions."""
         return self.time == EVENT_TIME
 
     @cached_property
     def amount_index(self) -> int:
-        """Where the amount stands among the numbers of a request."""
+        """The index of the amount among the numbers of a request."""
         return self.feature_names.index(self.amount)
 
     @property
@@ -116,11 +116,11 @@ class Schema:
 
     @property
     def hash(self) -> str:
-        """SHA-256, as hex, of everything that a model or a client could notice."""
-        noticed = _declared(self)
+        """SHA-256, as hex, of everything that matters to a model or a client: all but the forms of raw files."""
+        declared = _declared(self)
         for of_raw_file in ("source", "event_time_unit", "event_time_format"):
-            noticed.pop(of_raw_file, None)
-        return hashlib.sha256(json.dumps(noticed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+            declared.pop(of_raw_file, None)
+        return hashlib.sha256(json.dumps(declared, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def amount_minor(self, amounts: np.ndarray) -> np.ndarray:
         """Amounts [n] float64 as whole minor units, [n] int64.
@@ -132,17 +132,17 @@ class Schema:
 
 
 def _declared(declaration: Any) -> dict[str, Any]:
-    """A declaration as a dictionary. Defaults are left out, so that a new one changes no old schema's hash."""
-    said = {}
+    """A declaration as a dictionary. Defaults are left out, so that a new field does not change old schemas' hashes."""
+    declared = {}
     for part in fields(declaration):
         value = getattr(declaration, part.name)
         default = part.default_factory() if part.default_factory is not MISSING else part.default
         if value != default:
-            said[part.name] = [_declared(one) for one in value] if isinstance(value, tuple) else value
-    return said
+            declared[part.name] = [_declared(item) for item in value] if isinstance(value, tuple) else value
+    return declared
 
 
-# The tables of a schema's file that may stand there many times: what they are called in `Schema`, and what they make.
+# The repeatable tables of a schema's file: their field of `Schema`, and their type.
 LISTS: dict[str, tuple[str, type]] = {
     "feature": ("features", Field),
     "entity": ("entities", Entity),
@@ -161,8 +161,8 @@ def load_schema(name: str) -> Schema:
     """Read a schema by name.
 
     Raises:
-        SchemaNotFound: no file of that name in `training/schemas`.
-        SchemaInvalid: the file declares what makes no sense.
+        SchemaNotFound: there is no file of that name in `training/schemas`.
+        SchemaInvalid: the file has an invalid declaration.
     """
     path = SCHEMAS_DIR / f"{name}.toml"
     if path.parent != SCHEMAS_DIR or not path.is_file():
@@ -177,10 +177,10 @@ def load_schema(name: str) -> Schema:
 
 
 def parse_schema(name: str, text: str) -> Schema:
-    """Make a schema of the text of its file.
+    """Parse the text of a schema's file.
 
     Raises:
-        SchemaInvalid: it is no TOML, misses or misspells something, or declares what makes no sense.
+        SchemaInvalid: it is not TOML, lacks or misspells a name, or has an invalid declaration.
     """
     try:
         declared = tomllib.loads(text)
@@ -191,7 +191,7 @@ def parse_schema(name: str, text: str) -> Schema:
         schema = _made(Schema, {"name": name} | lists | declared)
         _check(schema)
     except (tomllib.TOMLDecodeError, TypeError, SchemaInvalid) as error:
-        # A TypeError is of a value of another type, such as a number where a list is due.
+        # A TypeError comes from a value of the wrong type, such as a number instead of a list.
         raise SchemaInvalid(f"Schema {name}: {error}") from error
     return schema
 

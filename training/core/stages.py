@@ -1,4 +1,4 @@
-"""What a long computation is at: it tells, and whoever runs it may listen."""
+"""Reports the current stage of a long computation to a listener, if there is one."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ _listener: ContextVar[Callable[[str], object] | None] = ContextVar("listener", d
 
 
 class Stream(Protocol):
-    """Where a command writes."""
+    """The stream that a command writes to."""
 
     def isatty(self) -> bool: ...
 
@@ -23,14 +23,14 @@ class Stream(Protocol):
 
 
 def enter(stage: str) -> None:
-    """Tell what is done from now on."""
+    """Report the stage that begins now."""
     if listener := _listener.get():
         listener(stage)
 
 
 @contextmanager
-def told(listener: Callable[[str], object]) -> Iterator[None]:
-    """Have `listener` hear each stage that is entered meanwhile."""
+def reported_to(listener: Callable[[str], object]) -> Iterator[None]:
+    """Call `listener` with each stage that is entered inside the block."""
     token = _listener.set(listener)
     try:
         yield
@@ -40,26 +40,26 @@ def told(listener: Callable[[str], object]) -> Iterator[None]:
 
 @contextmanager
 def printed(out: Stream, every_s: float = EVERY_S) -> Iterator[None]:
-    """Print a line with the stage and the seconds that all has taken, every few seconds. A terminal is left to the bars
-    that show it there."""
+    """Print a line with the current stage and the seconds since the start, every few seconds. On a terminal nothing is
+    printed, as progress bars show it there."""
     if out.isatty():
         yield
         return
     stage, began, over = "Starting", time.monotonic(), threading.Event()
 
-    def hear(said: str) -> None:
+    def enter_stage(entered: str) -> None:
         nonlocal stage
-        stage = said
+        stage = entered
 
     def repeat() -> None:
         while not over.wait(every_s):
             out.write(f"{time.monotonic() - began:.0f} s: {stage}\n")
-            out.flush()  # into a pipe, lines would wait for each other
+            out.flush()  # a pipe would buffer the lines
 
     thread = threading.Thread(target=repeat, name="stages", daemon=True)
     thread.start()
     try:
-        with told(hear):
+        with reported_to(enter_stage):
             yield
     finally:
         over.set()

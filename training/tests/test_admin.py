@@ -28,7 +28,7 @@ def challenger_bundle(bundle):
 
 
 @pytest.fixture(scope="module")
-def elsewhere_judged_bundle(bundle):
+def tested_elsewhere_bundle(bundle):
     return tiny_bundle(django_settings.BUNDLES_DIR, django_settings.BUNDLE_SIGNING_KEY, **{"split.protocol": "seed"})
 
 
@@ -179,7 +179,7 @@ def test_the_model_card_is_a_file_that_tells_metrics_thresholds_limits_and_linea
     assert response["Content-Disposition"] == f'attachment; filename="model-card-{champion}.md"'
     card = text_of(response)
     assert card.startswith(f"# Model card: {champion}\n")
-    for heading in ("What it is", "Intended use", "Metrics", "Thresholds", "What it leans on", "Limits", "Lineage"):
+    for heading in ("What it is", "Intended use", "Metrics", "Thresholds", "Feature importance", "Limits", "Lineage"):
         assert f"\n## {heading}\n" in card
     auprc = bundle.metrics["test"]["auprc"]
     assert f"{auprc['value']:.4f} ({auprc['low']:.4f} to {auprc['high']:.4f})" in card
@@ -200,15 +200,15 @@ def test_the_page_needs_no_exception_from_the_content_security_policy(client, me
     assert "style=" not in text_of(response)
 
 
-def test_a_candidate_is_shown_beside_the_champion_that_was_judged_on_the_same_rows(
-    client, mel, champion, challenger, elsewhere_judged_bundle
+def test_a_candidate_is_shown_beside_the_champion_that_was_tested_on_the_same_rows(
+    client, mel, champion, challenger, tested_elsewhere_bundle
 ):
     client.force_login(mel)
     title = f"champion {champion}, test"
     assert title in text_of(client.get(page_of(challenger)))
     assert title not in text_of(client.get(page_of(champion)))
-    elsewhere_judged = registry.register(elsewhere_judged_bundle, promote=False)
-    assert title not in text_of(client.get(page_of(elsewhere_judged)))
+    tested_elsewhere = registry.register(tested_elsewhere_bundle, promote=False)
+    assert title not in text_of(client.get(page_of(tested_elsewhere)))
 
 
 def test_without_a_champion_the_page_is_shown_all_the_same(client, mel, challenger_bundle):
@@ -316,11 +316,11 @@ def test_promoting_the_champion_changes_nothing(client, mel, champion):
 
 
 def test_what_cannot_be_compared_is_promoted_by_force_and_with_a_reason_only(
-    client, mel, champion, elsewhere_judged_bundle
+    client, mel, champion, tested_elsewhere_bundle
 ):
     client.force_login(mel)
-    other = compared(registry.register(elsewhere_judged_bundle, promote=False))
-    assert "judged on other test rows" in text_of(promote(client, other))
+    other = compared(registry.register(tested_elsewhere_bundle, promote=False))
+    assert "tested on other rows" in text_of(promote(client, other))
     answer = {"stage_action": "promote", "force": "on"}
     assert "Give the reason" in text_of(client.post(page_of(other), answer, follow=True))
     page = text_of(client.post(page_of(other), answer | {"reason": "A new split."}, follow=True))
@@ -343,16 +343,16 @@ def test_the_page_of_a_champion_rolls_back_with_a_reason_and_shows_who_did_what(
     assert said_in_history(champion)[0] == "Rolled back. Too many false alerts."
 
 
-def test_the_verdict_stands_beside_the_button(client, mel, challenger, elsewhere_judged_bundle):
+def test_the_verdict_stands_beside_the_button(client, mel, challenger, tested_elsewhere_bundle):
     client.force_login(mel)
     page = text_of(client.get(page_of(challenger)))
     assert "Not worse than the champion." in page
     assert "95 % interval" in page
     assert 'name="force"' not in page
-    other = compared(registry.register(elsewhere_judged_bundle, promote=False))
+    other = compared(registry.register(tested_elsewhere_bundle, promote=False))
     page = text_of(client.get(page_of(other)))
     assert "Promoted by force only." in page
-    assert "judged on other test rows" in page
+    assert "tested on other rows" in page
     assert 'name="force"' in page
 
 
@@ -376,19 +376,19 @@ def test_what_was_not_compared_yet_waits_and_is_never_compared_by_the_web_proces
 
 
 def test_a_verdict_holds_against_the_champion_that_it_names_and_no_other(
-    client, mel, champion, challenger, elsewhere_judged_bundle
+    client, mel, champion, challenger, tested_elsewhere_bundle
 ):
     client.force_login(mel)
-    registry.register(elsewhere_judged_bundle, promote=True)
+    registry.register(tested_elsewhere_bundle, promote=True)
     assert "has not been compared with the champion" in text_of(promote(client, challenger))
-    assert compared(challenger).compared_with_id == elsewhere_judged_bundle.version
-    assert "judged on other test rows" in text_of(promote(client, challenger))
+    assert compared(challenger).compared_with_id == tested_elsewhere_bundle.version
+    assert "tested on other rows" in text_of(promote(client, challenger))
 
 
 def test_a_worker_compares_one_version_at_a_time_the_newest_first_and_passes_over_what_it_cannot_load(
-    champion, challenger_bundle, elsewhere_judged_bundle
+    champion, challenger_bundle, tested_elsewhere_bundle
 ):
-    older, newer = (registry.register(bundle, promote=False) for bundle in (challenger_bundle, elsewhere_judged_bundle))
+    older, newer = (registry.register(bundle, promote=False) for bundle in (challenger_bundle, tested_elsewhere_bundle))
     gone = ModelVersion.objects.create(version="gone", schema="ulb", review_threshold=0.5)
     assert [registry.compare_waiting() for _ in range(3)] == [newer, older, None]
     gone.refresh_from_db()

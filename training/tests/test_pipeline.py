@@ -42,7 +42,7 @@ def test_a_seed_repeats_a_run_to_the_last_bit(bundle, tmp_path):
 def test_another_seed_makes_another_model_of_the_same_rows(bundle, tmp_path):
     other = tiny_bundle(tmp_path, KEY, **{"model.seed": 1})
     assert (other.weights["dense_1/kernel"] != bundle.weights["dense_1/kernel"]).any()
-    assert other.judged_like(bundle)
+    assert other.has_test_rows_of(bundle)
 
 
 def test_the_test_rows_have_no_say_in_the_model_its_scaler_and_its_thresholds(bundle, split, tmp_path):

@@ -194,7 +194,7 @@ def test_rows_are_compared_with_themselves_in_whatever_order_they_lie(own_bundle
     ("difference", "said"),
     [
         ({"data": {"sha256": "1" * 64}}, "other data"),
-        ({"order": slice(1, None)}, "other test rows"),
+        ({"order": slice(1, None)}, "tested on other rows"),
         ({"keeps_scores": False}, "keeps no scores"),
     ],
 )

@@ -105,8 +105,8 @@ def test_a_worker_trains_registers_and_tells_how_it_goes(bundle, client, mel):
     assert run.version.changes.last().by == "mel"
     assert [len(run.history[name]) for name in ("loss", "val_loss", "val_auprc")] == [2, 2, 2]
     client.force_login(mel)
-    told = progress_of(client, run)
-    assert (told["state"], told["version"], told["history"]) == ("done", run.version_id, run.history)
+    progress = progress_of(client, run)
+    assert (progress["state"], progress["version"], progress["history"]) == ("done", run.version_id, run.history)
     assert run.version_id in client.get(page_of(run)).content.decode()
 
 
@@ -174,9 +174,9 @@ def test_a_run_whose_worker_was_killed_says_so(bundle, redis_server, client, mel
     client.force_login(mel)
     assert progress_of(client, run)["state"] == "running"
     settings.TRAINING_SILENCE_S = 0
-    told = progress_of(client, run)
-    assert told["state"] == "failed"
-    assert "killed for memory" in told["failure"]
+    progress = progress_of(client, run)
+    assert progress["state"] == "failed"
+    assert "killed for memory" in progress["failure"]
     run_queue.start(quick(), promote="never", by="mel")  # and another can be started
 
 

@@ -22,7 +22,7 @@ class Terminal(io.StringIO):
 def heard():
     """What is entered, from first to last."""
     said: list[str] = []
-    with stages.told(said.append):
+    with stages.reported_to(said.append):
         yield said
 
 
@@ -54,7 +54,7 @@ def test_a_terminal_is_left_to_its_bars():
 def test_training_tells_each_of_its_stages_and_the_trees_of_the_teacher(heard, monkeypatch, settings, tmp_path):
     settings.DATASETS_DIR, settings.BUNDLES_DIR = tmp_path / "datasets", tmp_path / "models"
     store_made_up_dataset(settings.DATASETS_DIR)
-    monkeypatch.setattr(stages, "printed", lambda out: stages.told(heard.append))
+    monkeypatch.setattr(stages, "printed", lambda out: stages.reported_to(heard.append))
     call_command("train", set=SMALL)
     first = [next(index for index, said in enumerate(heard) if said.startswith(stage)) for stage in STAGES]
     assert first == sorted(first)

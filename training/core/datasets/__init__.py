@@ -1,4 +1,4 @@
-"""Data in: fetch, verify, validate, store."""
+"""Datasets: download, verify, validate, store, split."""
 
 from pathlib import Path
 

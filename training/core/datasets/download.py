@@ -1,4 +1,4 @@
-"""Getting one large file here, whole."""
+"""Downloads or copies one large file, and verifies it."""
 
 import hashlib
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ TIMEOUT = httpx.Timeout(30, connect=5)
 
 
 class Progress:
-    """A bar per step, in bytes."""
+    """Shows a progress bar per step, in bytes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -41,13 +41,13 @@ class Step:
 
 
 def download(url: str, target: Path, progress: Progress) -> None:
-    """Download to `target`. What an interrupted download left behind in `target` is taken up again.
+    """Download to `target`. An interrupted download is resumed.
 
     Raises:
-        DatasetError: the server cannot be reached, refuses, or stops early; what came stays for the next try.
+        DatasetError: the server cannot be reached, refuses, or stops early; the received part is kept for the next try.
     """
     have = target.stat().st_size if target.exists() else 0
-    # Compressed on the way, a part could not be taken up again.
+    # A compressed transfer could not be resumed.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         with httpx.stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as response:
@@ -61,7 +61,7 @@ def download(url: str, target: Path, progress: Progress) -> None:
                 progress.step(f"Downloading {url}", have + int(length) if length else None, have) as step,
                 target.open("ab" if resumed else "wb") as file,
             ):
-                for chunk in response.iter_raw():  # as it comes, so that an interruption loses nothing
+                for chunk in response.iter_raw():  # written at once, so that an interruption loses nothing
                     file.write(chunk)
                     step.advance(len(chunk))
     except httpx.HTTPStatusError as error:
@@ -74,7 +74,7 @@ def copy(source: Path, target: Path, progress: Progress) -> None:
     """Copy a local file.
 
     Raises:
-        DatasetError: it is not there, or cannot be read.
+        DatasetError: the file does not exist, or cannot be read.
     """
     try:
         with (
@@ -90,10 +90,10 @@ def copy(source: Path, target: Path, progress: Progress) -> None:
 
 
 def verify(path: Path, *, size_bytes: int, sha256: str, progress: Progress) -> None:
-    """Hold a file to its published size and hash.
+    """Check a file against its published size and hash.
 
     Raises:
-        DatasetError: it is another file, or not the whole of it.
+        DatasetError: the file is another one, or incomplete.
     """
     found_bytes = path.stat().st_size
     if found_bytes != size_bytes:

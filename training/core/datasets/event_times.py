@@ -1,4 +1,4 @@
-"""Event times of a raw file: what they say for certain is read, and what could mean two things is refused."""
+"""Reads the event times of a raw file. Ambiguous times are refused."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -17,12 +17,11 @@ OFFSET = r"[T ].*(?:Z|[+-]\d{2}(?::?\d{2})?)\s*$"
 def read_event_times(column: pd.Series, schema: Schema, *, earliest: datetime) -> pd.Series:
     """Event times as datetime64[us, UTC], with the index of `column` [n]; missing values stay missing.
 
-    Datetimes and ISO 8601 texts, year first, are read as they are; without an offset they are taken for UTC. Numbers
-    need the schema's `event_time_unit`, and texts of any other form its `event_time_format`. Rows are counted by the
-    index, which starts at 0; messages count from 1.
+    Datetimes and ISO 8601 texts, year first, are read as they are; without an offset they are UTC. Numbers need the
+    schema's `event_time_unit`, and texts of any other form its `event_time_format`. Messages count rows from 1.
 
     Raises:
-        DatasetError: a value is none of these, or lies before `earliest` or more than a day ahead; names the column,
+        DatasetError: a value has another form, or lies before `earliest` or more than a day ahead; names the column,
             the row and the remedy.
     """
     kind = pd.api.types.infer_dtype(column, skipna=True)

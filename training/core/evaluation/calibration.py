@@ -1,7 +1,7 @@
-"""From scores to probabilities: what a score of 0.3 says should come true three times in ten.
+"""Calibration: maps a model's scores to probabilities. Of transactions with a score of 0.3, 30 % should be fraud.
 
-Every method here has the form logit(q) = a · ln p − b · ln(1 − p) + c of a score p, with a > 0 and b ≥ 0. It rises with
-p, so no two transactions change places: rankings, and what a threshold of a given precision lets through, stay.
+Every method has the form logit(q) = a · ln p − b · ln(1 − p) + c for a score p, with a > 0 and b ≥ 0. It rises with p,
+so the ranking of transactions stays, and with it the alerts of a threshold with a given precision.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,10 +15,10 @@ from sklearn.model_selection import StratifiedKFold
 
 from training.core.exceptions import BundleRefused
 
-# A score in float32 says 0 or 1 where it means that it is very sure.
+# A score in float32 may be rounded to 0 or 1, so scores are clipped to these bounds.
 LOWEST, HIGHEST = 1e-38, 1 - 2**-25
 FOLDS = 5
-# With less, the shape of the lower scores would be lost to the last bits.
+# With a smaller slope, low scores would differ only in their last bits.
 LOWEST_SLOPE = 1e-3
 
 
@@ -37,27 +37,27 @@ class Calibration:
     c: float = 0.0
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """Probabilities [n] float64 of scores [n] in [0, 1]; what is not a number stays so."""
+        """Probabilities [n] float64 of scores [n] in [0, 1]; NaN stays NaN."""
         return scores.astype(np.float64) if self.method == "none" else expit(self.logits(scores))
 
     def logits(self, scores: np.ndarray) -> np.ndarray:
         """Logits [n] float64, all finite, of the probabilities of scores [n] in [0, 1]."""
         above, below = _terms(scores.astype(np.float64))
-        # Row by row: a product of matrices would round otherwise in another batch.
+        # Elementwise, as the rounding of a matrix product can depend on the size of the batch.
         return self.a * above + self.b * below + self.c
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, said: dict[str, Any] | None) -> Self:
-        """Read what a bundle says; older ones say nothing, and their scores are what their models made of them.
+    def from_json(cls, stored: dict[str, Any] | None) -> Self:
+        """Read the calibration of a bundle; older bundles have none, and their scores are not calibrated.
 
         Raises:
-            BundleRefused: it is none of ours.
+            BundleRefused: it is not a valid calibration.
         """
         try:
-            found = cls(**said or {})
+            found = cls(**stored or {})
             valid = (
                 found.method in METHODS
                 and found.a > 0
@@ -67,7 +67,7 @@ class Calibration:
         except TypeError:
             valid = False
         if not valid:
-            raise BundleRefused(f"No calibration can be made of {said}.")
+            raise BundleRefused(f"The calibration {stored} is not valid.")
         return found
 
 
@@ -77,8 +77,8 @@ METHODS = ("none", "platt", "beta")
 def fit(method: str, labels: np.ndarray, scores: np.ndarray) -> Calibration:
     """The calibration of a method with the lowest log loss on labels [n] of 0 and 1 and scores [n].
 
-    As if there were one fraud and one legitimate row more, about which nothing is known, as Platt has it: what a few
-    dozen frauds tell perfectly apart is not certain yet.
+    As Platt does, it adds one fraud and one legitimate row of unknown score: even if scores separate a few dozen
+    frauds perfectly, probabilities of 0 and 1 would be too certain.
     """
     if method == "none":
         return Calibration()
@@ -102,8 +102,8 @@ def fit(method: str, labels: np.ndarray, scores: np.ndarray) -> Calibration:
 def choose(labels: np.ndarray, scores: np.ndarray) -> tuple[Calibration, dict[str, float]]:
     """The method with the lowest cross-validated log loss, fitted on all rows; and that loss by method.
 
-    Labels [n] of 0 and 1, scores [n]: validation rows, never those of the test. Of methods that are equal the one with
-    fewer parameters is taken. Where there are fewer frauds than folds, nothing is calibrated.
+    Labels [n] of 0 and 1 and scores [n] are of validation rows, never of test rows. Of equal methods the one with fewer
+    parameters is chosen. With fewer frauds than folds, nothing is calibrated.
     """
     rarest = int(min(labels.sum(), len(labels) - labels.sum()))
     if rarest < FOLDS:
@@ -111,9 +111,9 @@ def choose(labels: np.ndarray, scores: np.ndarray) -> tuple[Calibration, dict[st
     losses = dict.fromkeys(METHODS, 0.0)
     folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(scores, labels))
     for method in METHODS:
-        for fitted, judged in folds:
-            probabilities = fit(method, labels[fitted], scores[fitted])(scores[judged])
-            losses[method] += log_loss(labels[judged], probabilities.clip(LOWEST, HIGHEST), labels=[0, 1]) / FOLDS
+        for fitted, held_out in folds:
+            probabilities = fit(method, labels[fitted], scores[fitted])(scores[held_out])
+            losses[method] += log_loss(labels[held_out], probabilities.clip(LOWEST, HIGHEST), labels=[0, 1]) / FOLDS
     best = min(METHODS, key=lambda method: losses[method])
     return fit(best, labels, scores), losses
 

@@ -1,4 +1,4 @@
-"""Which features a model leans on: permutation importance (Breiman, Random Forests, Machine Learning 45, 2001)."""
+"""Permutation importance of features (Breiman, Random Forests, Machine Learning 45, 2001)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-# The work is bounded by rows and not by time, so that a seed repeats it. Of the legitimate rows, those with the highest
-# scores decide about precision: they all take part, and a draw of the others stands for the others.
+# The work is limited by rows and not by time, so that a seed repeats it. The legitimate rows with the highest scores
+# determine precision, so all of these are used; a sample of the others stands for the rest.
 HIGHEST_ROWS = 500
 DRAWN_ROWS = 500
 REPEATS = 3
@@ -22,18 +22,18 @@ def permutation_importance(
     names: Sequence[str],
     seed: int,
 ) -> dict[str, Any]:
-    """What a model loses in AUPRC when the values of one feature are dealt out anew among the rows.
+    """The loss of a model's AUPRC when the values of one feature are shuffled among the rows.
 
     Args:
         score: [n, f] float32 to [n] scores; higher is riskier.
         features: rows [n, f] that the model was not trained on, in the order of `names`.
         labels: [n] of 0 and 1, both among them.
-        scores: [n], what the model says of these rows.
-        seed: draws the rows and deals out the values.
+        scores: [n], the model's scores of these rows.
+        seed: draws the rows and shuffles the values.
 
-    Returns `{"rows", "repeats", "auprc", "features": {name: {"value", "low", "high"}}}`: the mean of some repeats, the
-    least and the most of them. All frauds take part, and at most 1,000 legitimate rows, which weigh as much as all of
-    theirs do. Two features that tell the same stand in for each other, and both lose little.
+    Returns `{"rows", "repeats", "auprc", "features": {name: {"value", "low", "high"}}}`: the mean, minimum and maximum
+    over the repeats. All frauds are used, and at most 1,000 legitimate rows, weighted to stand for all of them. Two
+    features with the same information replace each other, so both lose little.
     """
     random = np.random.default_rng(seed)
     frauds, legitimate = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
@@ -54,7 +54,7 @@ def permutation_importance(
         original = inputs[:, column].copy()
         losses = []
         for _ in range(REPEATS):
-            # As values are dealt out among all rows, each as often as its row weighs.
+            # Each value is drawn with the weight of its row, as if all rows were shuffled.
             inputs[:, column] = random.choice(original, len(rows), p=weights / weights.sum())
             losses.append(whole - auprc())
         inputs[:, column] = original

@@ -1,4 +1,4 @@
-"""What a schema may declare of features that are computed, and which declarations make no sense."""
+"""The declarations of computed features in a schema, and their checks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from training.core.exceptions import SchemaInvalid
 
 DAY_US = 86_400_000_000
-# Aggregate to what it may be taken of.
+# Each aggregate, and what it can be computed of.
 COMBINATIONS = {
     "count": ("events", "frauds", "streak"),
     "share": ("frauds",),
@@ -23,10 +23,10 @@ CALENDAR = {"hour": (0, 23), "weekday": (0, 6)}
 
 @dataclass(frozen=True)
 class Entity:
-    """What transactions have in common: a card, a terminal. Its token is a string of each request.
+    """Something that transactions have in common: a card, a terminal. Each request has its identifier, as a string.
 
-    `history_limit` is how many of its latest events are kept; `late_days` is how late an event may come and still find
-    all of its windows.
+    `history_limit` is how many of its latest events are kept. Events that come at most `late_days` late still have
+    complete windows.
     """
 
     name: str
@@ -49,12 +49,12 @@ class Calendar:
 
 @dataclass(frozen=True)
 class Velocity:
-    """An aggregate over the recent events of one of the event's entities; docs/features.md defines each word.
+    """An aggregate over the recent events of one of the event's entities; docs/features.md defines each term.
 
-    `window_days` and `delay_days` bound the event times that count: (t - delay - window, t - delay]. `last` takes only
-    the latest so many of them, 0 all; `labelled` only those whose label is known; `current` says whether the event
-    itself counts. `relative` divides the event's own amount by the aggregate. `empty` is the value where there is
-    nothing to aggregate, or to divide by.
+    `window_days` and `delay_days` bound the event times that count: (t - delay - window, t - delay]. `last` limits them
+    to the latest ones (0: all), `labelled` to those whose label is known. `current` includes the event itself.
+    `relative` divides the event's own amount by the aggregate. `empty` is the value if there is nothing to aggregate or
+    the divisor is 0.
     """
 
     name: str
@@ -85,10 +85,10 @@ class Velocity:
 
 
 def check(entities: Iterable[Entity], calendar: Iterable[Calendar], velocity: Iterable[Velocity]) -> None:
-    """Hold declarations to what can be computed.
+    """Check that the declared features can be computed.
 
     Raises:
-        SchemaInvalid: one cannot; says which and why.
+        SchemaInvalid: a feature cannot; names it and the reason.
     """
     for entity in entities:
         if entity.history_limit < 1 or entity.late_days < 0:

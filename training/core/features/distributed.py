@@ -1,7 +1,7 @@
-"""The same features of a history that no machine holds: Dask, the optional extra `growth` of pyproject.toml.
+"""Computes the features on a cluster with Dask, the optional extra `growth` of pyproject.toml.
 
-A feature knows one entity only. So for each kind of entity its arrivals are shuffled once, until those of one entity
-lie in one partition, and `replay` runs on each partition as it runs anywhere else.
+A feature depends on one entity only. So the arrivals are shuffled once per kind of entity, until those of one entity
+are in one partition, and `replay` runs on each partition.
 """
 
 from dataclasses import replace
@@ -15,8 +15,8 @@ from training.core.schema import Schema
 
 
 def features(schema: Schema, events: dd.DataFrame, labels: dd.DataFrame) -> dd.DataFrame:
-    """A row per event, in any order: `sequence`, and float64 columns named as in `schema.derived`. The schema has at
-    least one velocity feature.
+    """Compute the features. Returns a row per event, in any order: `sequence`, and float64 columns named as in
+    `schema.derived`. The schema must have at least one velocity feature.
 
     `events` have the int64 columns `key`, `event_time`, `amount_minor` and `sequence`, one number per event, and a
     token column per entity; `labels` have `key`, `fraud`, `sequence` and the tokens. `replay` says what they mean.
@@ -25,7 +25,7 @@ def features(schema: Schema, events: dd.DataFrame, labels: dd.DataFrame) -> dd.D
     for entity in schema.entities:
         declared = tuple(feature for feature in schema.velocity if feature.entity == entity.name)
         if declared:
-            # The calendar needs no history, and travels with the first entity.
+            # Calendar features need no history; they are computed with the first entity.
             own = replace(schema, calendar=() if parts else schema.calendar, entities=(entity,), velocity=declared)
             parts.append(_of_one_entity(own, entity.name, events, labels))
     joined = parts[0]
@@ -36,13 +36,13 @@ def features(schema: Schema, events: dd.DataFrame, labels: dd.DataFrame) -> dd.D
 
 def _of_one_entity(schema: Schema, entity: str, events: dd.DataFrame, labels: dd.DataFrame) -> dd.DataFrame:
     taken = ["key", "sequence", entity]
-    # Labels have no time or amount, which turns both into floats on the way: exact to 2**53, so until the year 2255.
+    # Labels have no time or amount, so both become floats here: exact to 2**53, which is the year 2255.
     arrivals = dd.concat([events[[*taken, "event_time", "amount_minor"]], labels[[*taken, "fraud"]]])
     return arrivals.shuffle(entity).map_partitions(_replay_partition, schema, entity, meta=_meta(schema))
 
 
 def _replay_partition(arrivals: pd.DataFrame, schema: Schema, entity: str) -> pd.DataFrame:
-    """What is without a `fraud` is an event."""
+    """Replay one partition. Rows without `fraud` are events, the others labels."""
     is_event = arrivals["fraud"].isna()
     events, labels = arrivals[is_event], arrivals[~is_event]
     replayed = replay(

@@ -1,20 +1,20 @@
-"""The one loop that computes velocity features: offline over years, online over a batch of 25, the same machine code.
+"""The compiled loop that computes velocity features, offline over years and online over a batch.
 
-It goes through events and labels in the order of their arrival, entity by entity, and keeps each entity's recent
-events in the order of their event time, so that a window is a run of neighbours. docs/features.md defines the features.
+It handles events and labels in the order of their arrival, entity by entity, and keeps each entity's recent events
+sorted by event time, so that a window is a contiguous range. docs/features.md defines the features.
 """
 
 import numpy as np
 from numba import njit
 
-# What the integers of a feature's row in `specs` mean, in the order of the columns.
+# The codes of the first two columns of `specs`.
 AGGREGATES = ("count", "share", "mean", "median", "min", "max", "since_first", "since_last")
 OF = ("events", "frauds", "streak", "amounts")
 COUNT, SHARE, MEAN, MEDIAN, MIN, MAX, SINCE_FIRST, SINCE_LAST = range(len(AGGREGATES))
 EVENTS, FRAUDS, STREAK, AMOUNTS = range(len(OF))
 
 UNKNOWN, LEGITIMATE, FRAUD = -1, 0, 1
-# An operation is an event, or a label that arrived.
+# The `label` of an operation that is an event and not a label.
 EVENT = -2
 
 
@@ -43,14 +43,14 @@ def replay(
     """Replay operations on the histories of `m` entities; fills `features` and leaves the new histories in `kept_…`.
 
     Entity `e` has the operations `first_operation[e]` to `first_operation[e + 1]`, in the order of their arrival. Its
-    history lies at `first_kept[e]` and following, `kept[e]` events before and after, with room for what is added.
+    history of `kept[e]` events begins at `first_kept[e]`, with room for the events that are added; both are updated.
     `label` of an operation is EVENT, or the label that arrived for `key`. `row` is the row of `features` to fill. All
-    arrays are int64, but for labels (int8) and `empty` and `features` (float64).
+    arrays are int64, except labels (int8) and `empty` and `features` (float64).
     """
     room = 2 * limit + 2
     keys, times = np.empty(room, np.int64), np.empty(room, np.int64)
     amounts, labels = np.empty(room, np.int64), np.empty(room, np.int8)
-    # Sums over all events before an index, so that a sum over a window is one subtraction.
+    # Prefix sums, so that a sum over a window is one subtraction.
     amount_before, frauds_before = np.zeros(room + 1, np.int64), np.zeros(room + 1, np.int64)
     selected = np.empty(limit + 1, np.int64)
     for entity in range(len(kept)):
@@ -70,7 +70,7 @@ def replay(
                     if changes:
                         _sum_up(amounts, labels, amount_before, frauds_before, current, stop)
                 continue
-            if current < start:  # else it is a repetition, and counts once
+            if current < start:  # otherwise the key is known: a repetition, which is not added again
                 if stop == room:
                     stop -= start
                     for values in (keys, times, amounts):
@@ -120,7 +120,7 @@ def _sum_up(
     changed: int,
     stop: int,
 ) -> None:
-    """Bring the sums up to date from the index of the first change; those before it stay."""
+    """Update the prefix sums from the index of the first change on."""
     for index in range(changed, stop):
         amount_before[index + 1] = amount_before[index] + amounts[index]
         frauds_before[index + 1] = frauds_before[index] + (labels[index] == FRAUD)
@@ -128,9 +128,9 @@ def _sum_up(
 
 @njit(nogil=True)
 def _twice_median(values: np.ndarray) -> int:
-    """Twice the median of values [n] int64, n > 0, which are left in another order: exact also between two of them.
+    """Twice the median of values [n] int64, n > 0, so that it is exact for even n. Reorders the values.
 
-    Quickselect: what a sort would do on the other side of the middle is left out.
+    Quickselect: unlike a sort, it orders only the side on which the middle is.
     """
     middle = len(values) // 2
     low, high = 0, len(values) - 1
@@ -172,7 +172,8 @@ def _aggregate(
     minor_units: int,
     selected: np.ndarray,
 ) -> float:
-    """One feature of the event at `current`. Whole numbers until the one division at the end, so order is nothing."""
+    """One feature of the event at `current`. Sums are over integers, with one division at the end, so that they do
+    not depend on the order of summation."""
     aggregate, of, window_us, delay_us = specs[feature, 0], specs[feature, 1], specs[feature, 2], specs[feature, 3]
     last, with_current, labelled, relative = specs[feature, 4], specs[feature, 5], specs[feature, 6], specs[feature, 7]
     latest = times[current] - delay_us
@@ -191,7 +192,7 @@ def _aggregate(
             frauds -= labels[current] == FRAUD
             total -= amounts[current]
     else:
-        for index in range(high - 1, low - 1, -1):  # the latest first, for the sake of `last` and of streaks
+        for index in range(high - 1, low - 1, -1):  # latest first, as `last` and streaks need
             if (without_current and index == current) or (labelled and labels[index] == UNKNOWN):
                 continue
             if of == STREAK and labels[index] == LEGITIMATE:

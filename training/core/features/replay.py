@@ -1,8 +1,8 @@
-"""Features of events, from the histories of their entities: one function for a micro-batch and for years.
+"""Computes features from a stream of events and labels, by one function for a micro-batch and for years.
 
-Online, `replay` takes the stored histories of a batch's entities and returns them brought up to date. Offline it starts
-from nothing. A lost history is rebuilt by replaying its stored events and labels. The same code with the same order of
-arrival gives the same bits.
+Online, `replay` takes the stored histories of a batch's entities and returns them updated. Offline it starts without
+histories. A lost history is rebuilt by replaying its stored events and labels. As the code and the order of arrival are
+the same, so are the features, to the bit.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ from training.core.features import kernel
 from training.core.features.declaration import DAY_US, Calendar, Entity, Velocity
 from training.core.schema import Schema
 
-# How one event lies in a stored history, after the version: 25 bytes.
+# An event in a stored history, which begins with the version: 25 bytes.
 EVENT = np.dtype([("key", "<i8"), ("event_time", "<i8"), ("amount_minor", "<i8"), ("label", "i1")])
 VERSION_BYTES = 8
 US_PER_HOUR = 3_600_000_000
 THURSDAY = 3  # 1970-01-01 was one
-FEW_TOKENS = 2_000  # up to here a dictionary numbers them faster than pandas
-MANY_OPERATIONS = 100_000  # from here all cores are used
+FEW_TOKENS = 2_000  # up to this number a dictionary is faster than pandas
+MANY_OPERATIONS = 100_000  # from this number on all cores are used
 
 Tokens = Sequence[Hashable] | np.ndarray
 Histories = Mapping[str, Mapping[Any, bytes]]
@@ -55,11 +55,11 @@ class Events:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """`n` labels that arrived, in any order; of one transaction the latest arrived counts.
+    """`n` labels, in any order; of several labels of a transaction the latest to arrive counts.
 
     `key` [n] int64 is the transaction's, `fraud` [n] int8 is 1 or 0, or -1 for a label taken back. `sequence` [n] int64
-    is the order of arrival, shared with events: at the same number the label comes first. `tokens` as of the
-    transaction.
+    is the order of arrival, shared with events: at the same number the label comes first. `tokens` are those of the
+    transactions.
     """
 
     key: np.ndarray
@@ -87,10 +87,10 @@ def replay(
     *,
     keep_histories: bool = True,
 ) -> Replayed:
-    """Let events and labels arrive, and compute the features of each event at its arrival.
+    """Replay events and labels in their order of arrival, and compute the features of each event at its arrival.
 
-    `histories` are those of the entities that take part; who has none is new. All that took part come back, changed
-    or not; `keep_histories=False` spares that.
+    `histories` are those of the entities in the events and labels; an entity without one is new. The histories of all
+    these entities are returned, changed or not, unless `keep_histories` is False.
 
     Raises:
         StaleHistory: a history has another `version`: replay all stored events and labels of that entity without it.
@@ -109,20 +109,20 @@ def replay(
 
 
 def version(schema: Schema, entity: str) -> bytes:
-    """What the stored histories of this entity begin with: a hash of everything that decides what is kept.
+    """The version with which stored histories of this entity begin: a hash of everything that decides what is kept.
 
-    A new feature that reads no further back than the others finds what it needs, and changes nothing here. Empty where
-    no feature reads this entity's history, which is then not kept.
+    A new feature that reads no further back than the others does not change it. It is empty if no feature reads this
+    entity's history, which is not kept then.
     """
     plan = _plan(schema, schema.entities[schema.entity_names.index(entity)])
     return plan.version if plan else b""
 
 
 def arrivals_by_time(event_time: np.ndarray, label_delay_days: float) -> tuple[np.ndarray, np.ndarray]:
-    """The sequence of events, and that of their labels, [n] int64 each, where nobody wrote down what arrived when.
+    """The sequences of events and of their labels, [n] int64 each, for a dataset without recorded arrivals.
 
-    Events arrive at their time, those of one time in the order of their rows; the label of each so many days after it,
-    and before the events of that moment.
+    Events arrive at their event time, equal ones in the order of their rows. The label of each arrives
+    `label_delay_days` after it, before the events of that time.
     """
     label_time = event_time + round(label_delay_days * DAY_US)
     order = np.argsort(np.concatenate([label_time, event_time]), kind="stable")
@@ -132,17 +132,17 @@ def arrivals_by_time(event_time: np.ndarray, label_delay_days: float) -> tuple[n
 
 
 def model_inputs(schema: Schema, given: np.ndarray, derived: np.ndarray) -> np.ndarray:
-    """Rows [n, len(schema.input_names)] for the model, of the numbers of requests [n, len(schema.features)] and of what
-    `replay` computed [n, len(schema.derived)]."""
+    """The model's inputs [n, len(schema.input_names)], from the fields of requests [n, len(schema.features)] and the
+    computed features [n, len(schema.derived)]."""
     taken = [index for index, feature in enumerate(schema.features) if feature.model]
     return np.hstack([given[:, taken], derived])
 
 
 def warm(schema: Schema) -> None:
-    """Compile what `replay` runs, which takes seconds, before somebody waits for it."""
+    """Compile the code of `replay`, which takes seconds, before it is needed."""
     if schema.entities:
-        one = np.zeros(1, np.int64)
-        replay(schema, Events(one, one, one, one, {name: ["warm"] for name in schema.entity_names}))
+        zero = np.zeros(1, np.int64)
+        replay(schema, Events(zero, zero, zero, zero, {name: ["warm"] for name in schema.entity_names}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +214,7 @@ def _replay_entity(
     *,
     keep: bool,
 ) -> dict[Hashable, bytes]:
-    """Fill the columns of one entity. Returns the histories of all its tokens that took part."""
+    """Fill the columns of one entity. Returns the histories of all its tokens in the events and labels."""
     tokens, codes = _factorize([part.tokens[plan.entity] for part in (labels, events) if len(part)])
     stored = [before.get(token, plan.version) for token in tokens]
     if stale := [token for token, history in zip(tokens, stored, strict=True) if not history.startswith(plan.version)]:
@@ -266,7 +266,7 @@ def _replay_entity(
 
     if len(order) < MANY_OPERATIONS:
         run(0, len(tokens))
-    else:  # entities know nothing of each other, and the kernel releases the interpreter's lock
+    else:  # entities are independent of each other, and the kernel releases the GIL
         shares = np.searchsorted(first_operation, np.linspace(0, len(order), 4 * _cores() + 1)).tolist()
         with ThreadPoolExecutor(_cores()) as threads:
             list(threads.map(run, shares[:-1], shares[1:]))
@@ -281,7 +281,7 @@ def _replay_entity(
 
 
 def _factorize(parts: list[Tokens]) -> tuple[list[Hashable], np.ndarray]:
-    """The distinct tokens, and for each token of all parts, in a row, its place among them."""
+    """The distinct tokens, and the index of each token of all parts, concatenated, among them."""
     if sum(map(len, parts)) < FEW_TOKENS:
         places: dict[Hashable, int] = {}
         codes = [places.setdefault(token, len(places)) for part in parts for token in part]
@@ -291,12 +291,12 @@ def _factorize(parts: list[Tokens]) -> tuple[list[Hashable], np.ndarray]:
 
 
 def _cores() -> int:
-    """How many processors this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:
-    """Where parts of these lengths [n] begin and the last one ends, [n + 1] int64."""
+    """The offsets of parts of these lengths [n], and the end of the last one, [n + 1] int64."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 

@@ -16,8 +16,8 @@ from training.core.schema import EVENT_TIME, Schema, load_schema
 
 class Command(BaseCommand):
     help = (
-        "Get the ULB credit-card transactions, verify and validate them, and store them as Parquet. Or, with --schema, "
-        "do so with the raw file of another schema."
+        "Get the ULB credit-card transactions, verify and validate them, and store them as Parquet. With --schema, "
+        "ingest the raw file of another schema."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -82,7 +82,7 @@ class Command(BaseCommand):
         return report
 
     def _fetch(self, csv: Path, file: Path | None, only: str | None) -> Path:
-        """Try the sources in turn until one has the right file. Returns where it is."""
+        """Try the sources in turn until one has the right file. Returns its path."""
         progress = Progress(Console())
         sources = dict(ulb.SOURCES)
         if file:
@@ -104,7 +104,7 @@ class Command(BaseCommand):
             except DatasetError as error:
                 failures.append(f"{name}: {error}")
                 self.stderr.write(f"  {error}")
-                # What is too short may be the beginning of the right file, and is taken up by the next run.
+                # A file that is too short may be the beginning of the right one: the next run resumes its download.
                 if name == "file" or (part.exists() and part.stat().st_size >= ulb.SIZE_BYTES):
                     part.unlink(missing_ok=True)
                 if name == "file":

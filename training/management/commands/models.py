@@ -16,17 +16,17 @@ from training.core.schema import load_schema
 from training.models import ModelVersion, Stage, StageChange
 
 PIPE_WIDTH = 1000
-# What a version does in the stage that it has come to.
+# The meaning of each new stage.
 MEANINGS = {
     Stage.CHAMPION: "{0} decides from now on: workers take it up within {1:g} s, without a restart.",
-    Stage.SHADOW: "{0} scores live transactions along, and decides about none.",
+    Stage.SHADOW: "{0} scores live transactions too, and decides nothing.",
     Stage.RETIRED: "{0} scores nothing any more; its bundle is kept, and it can be promoted again.",
     Stage.CANDIDATE: "{0} waits to be promoted.",
 }
 
 
 class Command(BaseCommand):
-    help = "Look at the register of models, and say which one decides, which one scores along, and which one retires."
+    help = "Show the register of models, and choose the champion, shadows and retired versions."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -37,7 +37,7 @@ class Command(BaseCommand):
             "promote": "make a version the champion",
             "rollback": "make the champion before this one the champion again",
             "shadow": "have a version score live transactions without deciding",
-            "retire": "put a version away",
+            "retire": "retire a version",
         }.items():
             action = actions.add_parser(name, help=meaning, description=meaning)
             if name in ("promote", "shadow", "retire"):
@@ -96,13 +96,13 @@ class Command(BaseCommand):
         self._report(registry.promote(_version(options), by=by, reason=reason, force=options["force"]))
 
     def _rollback(self, options: dict[str, Any]) -> None:
-        self._report(registry.roll_back(options["schema"], **_said(options)))
+        self._report(registry.roll_back(options["schema"], **_audit(options)))
 
     def _shadow(self, options: dict[str, Any]) -> None:
-        self._report(registry.shadow(_version(options), **_said(options)))
+        self._report(registry.shadow(_version(options), **_audit(options)))
 
     def _retire(self, options: dict[str, Any]) -> None:
-        self._report(_version(options).retire(**_said(options)))
+        self._report(_version(options).retire(**_audit(options)))
 
     def _report(self, changes: list[StageChange]) -> None:
         for change in changes:
@@ -113,7 +113,7 @@ class Command(BaseCommand):
             self.stdout.write(MEANINGS[Stage(change.after)].format(change.version_id, settings.MODEL_REFRESH_S))
 
     def _print(self, table: Table) -> None:
-        # A pipe has no width, and gets whole lines.
+        # A pipe has no width, so lines are not wrapped.
         Console(width=None if self.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
@@ -125,7 +125,7 @@ def _version(options: dict[str, Any]) -> ModelVersion:
         raise CommandError(f"There is no version {options['version']}: see `manage.py models list`.{hint}") from error
 
 
-def _said(options: dict[str, Any]) -> dict[str, str]:
+def _audit(options: dict[str, Any]) -> dict[str, str]:
     return {"by": options["by"], "reason": options["reason"]}
 
 

@@ -17,14 +17,14 @@ from training.core.exceptions import FraudsiteError
 from training.tasks import tune
 
 POLL_S = 2.0
-# How often workers are asked whether they are still at it.
+# How often workers are asked for their trials.
 ASK_EVERY_S = 15.0
 
 
 class Command(BaseCommand):
     help = (
         "Search hyperparameters by the AUPRC of validation rows, and write the best as TOML for `train --config`. "
-        "Stopped or killed, it goes on where it was when it is started again."
+        "After an interruption, start it again: it continues the search."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -63,9 +63,9 @@ class Command(BaseCommand):
         with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
             bar = progress.add_task("", total=options["trials"])
             do = self._by_workers if options["workers"] else self._here
-            for said in do(study, config, options["trials"]):
-                progress.update(bar, completed=search.done(study), description=said)
-                stages.enter(f"{search.done(study)} of {options['trials']} trials are done, {said}")
+            for best in do(study, config, options["trials"]):
+                progress.update(bar, completed=search.done(study), description=best)
+                stages.enter(f"{search.done(study)} of {options['trials']} trials are done, {best}")
         out = options["out"] or path.with_suffix(".toml")
         out.write_text(search.as_toml(search.best(study)))
         console.print(
@@ -84,7 +84,7 @@ class Command(BaseCommand):
         asked_at = 0.0
         while (missing := trials - search.done(study)) > 0:
             if time.monotonic() - asked_at > ASK_EVERY_S:
-                # What a killed worker held is nobody's: as many as nobody is at are asked for again.
+                # The trials of killed workers are lost: send as many as are missing.
                 for _ in range(missing - _under_way(study.study_name)):
                     tune.delay(study.study_name)
                 asked_at = time.monotonic()
@@ -93,7 +93,7 @@ class Command(BaseCommand):
 
 
 def _under_way(study: str) -> int:
-    """How many trials of a study wait in the queue or are being worked on."""
+    """How many trials of a study are queued or under way."""
     inspect = current_app.control.inspect(timeout=2)
     held = [
         task for answer in (inspect.active(), inspect.reserved()) for tasks in (answer or {}).values() for task in tasks

@@ -1,4 +1,4 @@
-// Draws how a training goes, and asks for news every second while it is under way.
+// Draws the progress of a training run, and polls it every second while the run is under way.
 const INTERVAL_MS = 1000;
 const page = document.querySelector(".training-run");
 const at = (id) => document.getElementById(id);
@@ -35,37 +35,37 @@ const draw = (svg, lines, scale, show) => {
   svg.append(element("circle", { cx: x(latest.length - 1), cy: y(latest.at(-1)), r: 4 }));
 };
 
-const show = (told) => {
-  const { loss = [], val_loss: validation = [], val_auprc: auprc = [] } = told.history;
-  at("state").textContent = told.said;
-  at("state").className = `stage ${told.state}`;
-  at("epoch").textContent = loss.length ? `epoch ${loss.length} of at most ${told.epochs}` : "";
-  at("seconds").textContent = told.seconds === null ? "" : `${told.seconds} s`;
-  at("progress").value = told.state === "done" ? told.epochs : loss.length;
-  at("waits").hidden = told.state !== "queued";
-  at("failure").hidden = !told.failure;
-  at("failure").textContent = told.failure;
-  at("result").hidden = !told.version;
-  at("version").textContent = told.version || "";
-  at("version").href = told.version_url || "#";
-  at("worker").textContent = told.worker || "-";
-  if (!told.active) at("cancel")?.remove();
+const show = (progress) => {
+  const { loss = [], val_loss: validation = [], val_auprc: auprc = [] } = progress.history;
+  at("state").textContent = progress.state_title;
+  at("state").className = `stage ${progress.state}`;
+  at("epoch").textContent = loss.length ? `epoch ${loss.length} of at most ${progress.epochs}` : "";
+  at("seconds").textContent = progress.seconds === null ? "" : `${progress.seconds} s`;
+  at("progress").value = progress.state === "done" ? progress.epochs : loss.length;
+  at("waits").hidden = progress.state !== "queued";
+  at("failure").hidden = !progress.failure;
+  at("failure").textContent = progress.failure;
+  at("result").hidden = !progress.version;
+  at("version").textContent = progress.version || "";
+  at("version").href = progress.version_url || "#";
+  at("worker").textContent = progress.worker || "-";
+  if (!progress.active) at("cancel")?.remove();
   draw(at("loss"), [{ kind: "training", values: loss }, { kind: "validation", values: validation }], Math.log10, (value) => (10 ** value).toPrecision(2));
   draw(at("auprc"), [{ kind: "validation", values: auprc }], Number, (value) => value.toFixed(3));
 };
 
-const follow = async (told) => {
-  show(told);
-  if (!told.active) return;
+const follow = async (progress) => {
+  show(progress);
+  if (!progress.active) return;
   await new Promise((resolve) => setTimeout(resolve, INTERVAL_MS));
   try {
     const response = await fetch(page.dataset.progress);
     if (response.redirected || response.status === 403) return; // logged out
-    if (response.ok) told = await response.json();
+    if (response.ok) progress = await response.json();
   } catch {
-    // The site is away for a moment: ask again.
+    // The site is away for a moment: poll again.
   }
-  follow(told);
+  follow(progress);
 };
 
-follow(JSON.parse(at("told").textContent));
+follow(JSON.parse(at("progress-data").textContent));

@@ -1,4 +1,4 @@
-// The slider of a model's page: what each threshold would do, counted beforehand by training/core/evaluation/operating_points.py.
+// The slider on a model's page shows the results of each threshold, counted by training/core/evaluation/operating_points.py.
 const section = document.getElementById("thresholds");
 const find = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en-US");
@@ -15,7 +15,7 @@ function show(points) {
   reviewCost.value = points.review_cost;
   find("unit").textContent = unit;
 
-  // What the chosen rows say at the i-th threshold.
+  // The results on the chosen rows at the i-th threshold.
   const counts = (i) => {
     const { rows, frauds, alerts, caught, missed } = parts[part.value];
     const falseAlerts = alerts[i] - caught[i];
@@ -43,17 +43,17 @@ function show(points) {
     find("block-key").hidden = block === null;
     if (block === null) line.remove();
     else move(line, nearest(block));
-    tell();
+    update();
   }
 
   function move(line, i) {
     for (const end of ["x1", "x2"]) line.setAttribute(end, place(i));
   }
 
-  function tell() {
+  function update() {
     const i = slider.valueAsNumber;
     const now = counts(i);
-    const said = {
+    const texts = {
       "at": thresholds[i].toPrecision(4),
       "true-negatives": count(now.rows - now.frauds - now.falseAlerts),
       "false-positives": count(now.falseAlerts),
@@ -67,13 +67,13 @@ function show(points) {
       "cost-without": Number.isFinite(now.cost) ? `${money(parts[part.value].fraud_amount)} ${unit} without alerts` : "",
       "cost": Number.isFinite(now.cost) ? `${money(now.cost)} ${unit}` : "amounts are not known",
     };
-    for (const [id, text] of Object.entries(said)) find(id).textContent = text;
-    slider.setAttribute("aria-valuetext", `${said.at}: precision ${said.precision}, recall ${said.recall}`);
+    for (const [id, text] of Object.entries(texts)) find(id).textContent = text;
+    slider.setAttribute("aria-valuetext", `${texts.at}: precision ${texts.precision}, recall ${texts.recall}`);
     move(section.querySelector("line.here"), i);
     if (!use) return;
     use.disabled = part.value !== "validation";
     find("use-help").textContent = use.disabled
-      ? "A threshold that was chosen on test rows has no rows left to judge it: choose on validation rows." : "";
+      ? "If a threshold is chosen on test rows, no rows are left to evaluate it: choose on validation rows." : "";
   }
 
   function preset(title, index) {
@@ -82,7 +82,7 @@ function show(points) {
     button.textContent = title;
     button.addEventListener("click", () => {
       slider.value = index();
-      tell();
+      update();
     });
     find("presets").append(button);
   }
@@ -96,8 +96,8 @@ function show(points) {
     });
   }
 
-  slider.addEventListener("input", tell);
-  reviewCost.addEventListener("input", tell);
+  slider.addEventListener("input", update);
+  reviewCost.addEventListener("input", update);
   part.addEventListener("change", draw);
   use?.addEventListener("click", () => {
     const field = find("id_review_threshold");
