@@ -8,7 +8,7 @@ Algorithms for Hyper-Parameter Optimization, NIPS 2011), and trials that fall be
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from sklearn.metrics import average_precision_score
 
 from training.core import configuration, families, pipeline, stages
+from training.core.configuration.sections import SETTINGS, Between, Tried
 from training.core.datasets import splits
 from training.core.datasets.storage import Dataset
 from training.core.exceptions import ConfigurationError
@@ -28,39 +29,14 @@ REPORTS = 20
 WARM_UP = 5
 
 
-class Between(NamedTuple):
-    """A number from `low` to `high`; with `log`, as often between 1 and 10 as between 10 and 100."""
-
-    low: float
-    high: float
-    log: bool = False
-
-
-# What is searched, by architecture: a range, or a list to choose from.
-SPACES: dict[str, dict[str, Between | list[Any]]] = {
-    "mlp": {
-        "model.units": [[32, 16], [64, 32], [128, 64], [256, 128], [512, 256]],
-        "model.dropout": Between(0.0, 0.6),
-        "model.learning_rate": Between(1e-4, 1e-2, log=True),
-        "model.batch_size": [256, 512, 1024, 2048, 4096],
-    },
-    "bag": {
-        "model.units": [[64, 32], [128, 64], [256, 128], [256, 256], [512, 256]],
-        "model.dropout": Between(0.0, 0.6),
-        "model.learning_rate": Between(1e-4, 1e-2, log=True),
-        "model.batch_size": [256, 512, 1024, 2048],
-        "model.bins": [8, 16, 32, 64],
-        "model.weight_decay": Between(1e-5, 0.3, log=True),
-        "model.legitimate_per_fraud": [5, 15, 50, 100, 200],
-    },
-    "xgboost": {
-        "xgboost.learning_rate": Between(0.02, 0.3, log=True),
-        "xgboost.depth": [3, 4, 5, 6, 7, 8, 9],
-        "xgboost.leaf_weight": Between(1e-3, 10.0, log=True),
-        "xgboost.row_share": Between(0.5, 1.0),
-        "xgboost.feature_share": Between(0.3, 1.0),
-        "xgboost.l2": Between(1e-2, 100.0, log=True),
-    },
+# What is searched, by architecture and setting.
+SPACES: dict[str, dict[str, Tried]] = {
+    architecture: {
+        name: tried
+        for name, setting in SETTINGS.items()
+        if name.startswith(f"{entry.section}.") and (tried := setting.tried_for(architecture)) is not None
+    }
+    for architecture, entry in families.FAMILIES.items()
 }
 
 
@@ -74,8 +50,9 @@ def open_study(path: Path, config: pipeline.Config | None = None) -> optuna.Stud
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if config is None and not path.is_file():
         raise ConfigurationError(f"There is no study {path.stem}.")
-    if config is not None and config["model"]["architecture"] not in SPACES:
-        raise ConfigurationError(f"model.architecture must be one of {sorted(SPACES)} to be tuned.")
+    if config is not None and not SPACES.get(config["model"]["architecture"]):
+        tuned = sorted(architecture for architecture, space in SPACES.items() if space)
+        raise ConfigurationError(f"model.architecture must be one of {tuned} to be tuned.")
     path.parent.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         study_name=path.stem,

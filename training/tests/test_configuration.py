@@ -1,7 +1,14 @@
+from pathlib import Path
+
 import pytest
+from django.conf import settings
 
 from training.core import configuration, families
+from training.core.configuration import reference
+from training.core.configuration.sections import SETTINGS
 from training.core.exceptions import ConfigurationError
+
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 @pytest.fixture
@@ -38,7 +45,7 @@ def test_what_is_shipped_is_the_seed_systems_network():
 
 
 def test_a_schema_has_a_configuration_of_its_own_or_the_shipped_one():
-    assert configuration.path_of("merchant") == configuration.DEFAULT_PATH
+    assert configuration.path_of("merchant") is None
     handbook = configuration.read(configuration.path_of("handbook"))
     assert (handbook["data"]["schema"], handbook["split"]["protocol"]) == ("handbook", "time")
     assert handbook["policy"] == configuration.read()["policy"]
@@ -141,14 +148,20 @@ def test_a_word_that_is_no_choice_is_refused_with_those_that_are(name):
         configuration.read(overrides={name: "dice"})
 
 
-def test_every_number_of_the_shipped_file_has_bounds():
-    numbers = {
-        f"{section}.{key}"
-        for section, keys in configuration.read().items()
-        for key, value in keys.items()
-        if not isinstance(value, str | bool)
-    }
-    assert numbers == configuration.BOUNDS.keys()
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=lambda setting: setting.name)
+def test_every_setting_says_what_it_means_and_every_number_has_bounds(setting):
+    assert setting.meaning
+    assert (setting.low is not None and setting.high is not None) == (setting.type in (int, float, list))
+
+
+def test_the_page_of_the_docs_is_what_is_declared():
+    written = (settings.BASE_DIR / "docs" / "hyperparameters.md").read_text()
+    assert written == reference.page(), "python -m training.core.configuration.reference > docs/hyperparameters.md"
+
+
+def test_a_file_from_before_settings_were_declared_in_code_says_what_the_defaults_say():
+    """`training/config.toml` was once where every setting and its default stood, and what one copied."""
+    assert configuration.read(FIXTURES / "config_of_2026.toml") == configuration.read()
 
 
 @pytest.mark.parametrize("content", [b"[model", b"\xff\xfe", None])

@@ -111,7 +111,7 @@ def contenders(schema: str, *, trials: int | None = None, seeds: int | None = No
 
 def _ours(name: str, title: str, hyperparameters: Parameters, *, seeds: int, seeds_per_split: int = 1) -> Contender:
     architecture = hyperparameters["architecture"]
-    ignored = families.FAMILIES[architecture].ignored | {"seed"}
+    ignored = families.ignored(architecture) | {"seed"}
     read = {key: value for key, value in hyperparameters.items() if key not in ignored}
     fit = partial(_fit_ours, hyperparameters)
     return Contender(name, title, fit, read, seeds=seeds, seeds_per_split=seeds_per_split)

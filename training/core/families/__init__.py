@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from training.core import stages
 from training.core.bundle import Bundle
+from training.core.configuration.sections import SETTINGS
 from training.core.evaluation.calibration import Calibration
 from training.core.exceptions import BundleRefused, ConfigurationError
 from training.core.schema import load_schema
@@ -89,35 +90,31 @@ class Family(Protocol):
 
 
 class Entry(NamedTuple):
-    """Where a family is, the section of the configuration that it reads, and what of that its architecture ignores."""
+    """Where a family is, and the section of the configuration that it reads."""
 
     module: str
     section: str
-    ignored: frozenset[str] = frozenset()
 
 
-OF_A_BAG = frozenset(
-    {
-        "members",
-        "binless_members",
-        "bins",
-        "log_amount",
-        "time_of_day",
-        "amount_feature",
-        "time_feature",
-        "weight_decay",
-        "legitimate_per_fraud",
-        "draws",
-        "students",
-        "teacher",
-    }
-)
 # By architecture. Modules are imported when they are needed: TensorFlow takes seconds.
 FAMILIES = {
-    "mlp": Entry("training.core.families.mlp", "model", OF_A_BAG),
-    "bag": Entry("training.core.families.mlp", "model", frozenset({"patience"})),
+    "mlp": Entry("training.core.families.mlp", "model"),
+    "bag": Entry("training.core.families.mlp", "model"),
     "xgboost": Entry("training.core.families.trees", "xgboost"),
 }
+
+
+# What `hyperparameters` adds to the section for a bag.
+ADDED_FOR_A_BAG = {"amount_feature", "time_feature", "teacher"}
+
+
+def ignored(architecture: str) -> set[str]:
+    """Those hyperparameters of its section that an architecture does not read; of one that nobody knows, none."""
+    if architecture not in FAMILIES:
+        return set()
+    section = f"{FAMILIES[architecture].section}."
+    of_others = {name.removeprefix(section) for name, one in SETTINGS.items() if one.only not in ("", architecture)}
+    return of_others if architecture == "bag" else of_others | ADDED_FOR_A_BAG
 
 
 def check(architecture: str) -> None:
@@ -195,9 +192,8 @@ def hyperparameters(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def effective_hyperparameters(bundle: Bundle) -> dict[str, Any]:
     """Those hyperparameters of a bundle that its architecture reads."""
-    entry = FAMILIES.get(bundle.architecture)
-    ignored = entry.ignored if entry else frozenset()
-    return {name: value for name, value in bundle.hyperparameters.items() if name not in ignored | {"architecture"}}
+    left_out = ignored(bundle.architecture) | {"architecture"}
+    return {name: value for name, value in bundle.hyperparameters.items() if name not in left_out}
 
 
 class Calibrated:

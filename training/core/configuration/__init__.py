@@ -1,0 +1,134 @@
+"""The training configuration: what is declared in `sections`, with what a TOML file and overrides replace."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from training.core.configuration.sections import SETTINGS, Configuration, Setting
+from training.core.exceptions import ConfigurationError, did_you_mean
+from training.core.schema import load_schema
+
+SCHEMA_CONFIGS_DIR = Path(__file__).parents[2] / "configs"
+PROTOCOLS = SETTINGS["split.protocol"].choices
+
+
+def path_of(schema: str, protocol: str | None = None) -> Path | None:
+    """The configuration that is shipped for a schema: that for the protocol, if there is one, or its own. None where
+    the defaults are all there is."""
+    own = (SCHEMA_CONFIGS_DIR / f"{schema}-{protocol}.toml", SCHEMA_CONFIGS_DIR / f"{schema}.toml")
+    return next((path for path in own if path.is_file()), None)
+
+
+def recipes_of(schema: str) -> list[Path]:
+    """Every configuration that is shipped for a schema, its own first: `<schema>.toml`, then `<schema>-….toml`."""
+    own = path_of(schema)
+    return [*([own] if own else []), *sorted(SCHEMA_CONFIGS_DIR.glob(f"{schema}-*.toml"))]
+
+
+def read(path: Path | None = None, overrides: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """Read a configuration: the defaults, replaced by the values of `path`, replaced by overrides like
+    `{"model.dropout": 0.3}`.
+
+    Raises:
+        ConfigurationError: not TOML; or a section or key that is not declared, or a value of another type, out of
+            bounds or none of the choices.
+    """
+    config: dict[str, dict[str, Any]] = msgspec.to_builtins(Configuration())
+    for name, value in ((_values(path) if path else {}) | (overrides or {})).items():
+        if name not in SETTINGS:
+            raise ConfigurationError(
+                f"There is no setting {name}.{did_you_mean(name, SETTINGS)} Known: {', '.join(SETTINGS)}."
+            )
+        section, _, key = name.partition(".")
+        config[section][key] = _checked(SETTINGS[name], value)
+    config["data"]["parquet"] = config["data"]["parquet"] or f"{config['data']['schema']}/transactions.parquet"
+    return config
+
+
+def _checked(setting: Setting, value: Any) -> Any:
+    """The value, of the setting's type; see `read`."""
+    name = setting.name
+    if setting.type is float and type(value) is int:
+        value = float(value)
+    if type(value) is not setting.type:
+        raise ConfigurationError(f"{name} must be of type {setting.type.__name__}, like {setting.default!r}.")
+    if setting.choices and value not in setting.choices:
+        *others, last = setting.choices
+        raise ConfigurationError(f"{name} must be {', '.join(others)} or {last}, not {value}.")
+    if setting.low is not None and setting.high is not None:
+        for item in value if isinstance(value, list) else [value]:
+            if type(item) is not type(setting.low) or not setting.low <= item <= setting.high:
+                raise ConfigurationError(f"{name} must lie between {setting.low} and {setting.high}, unlike {item!r}.")
+    return value
+
+
+def chosen(schema: str | None, path: Path | None, overrides: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Read what a command or form was asked for: the configuration in `path`, or else the one shipped for the schema.
+
+    The schema is the one that was named, as `schema` or as the override `data.schema`; or else that of the file; or
+    else that of the shipped values.
+
+    Raises:
+        SchemaNotFound: there is no such schema.
+        ConfigurationError: see `read`; or two different schemas were named.
+    """
+    in_file = (_values(path) if path else {}).get("data.schema")
+    named = {
+        "--schema": schema,
+        "data.schema of --set": overrides.get("data.schema"),
+        f"data.schema of {path}": in_file,
+    }
+    given = {where: name for where, name in named.items() if name is not None}
+    if len(set(given.values())) > 1:
+        said = " and ".join(f"{where} is {name}" for where, name in given.items())
+        raise ConfigurationError(f"Two schemas are named: {said}. Name one.")
+    name = next(iter(given.values()), None) or read()["data"]["schema"]
+    load_schema(str(name))
+    path = path or path_of(name, overrides.get("split.protocol"))
+    return read(path, {"data.schema": name} | overrides)
+
+
+def _values(path: Path) -> dict[str, Any]:
+    try:
+        return parse(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, ConfigurationError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Read TOML as overrides.
+
+    >>> parse("[model]\\ndropout = 0.3")
+    {'model.dropout': 0.3}
+
+    Raises:
+        ConfigurationError: it is not TOML.
+    """
+    try:
+        declared = tomllib.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    return {
+        f"{section}.{key}": value
+        for section, keys in declared.items()
+        for key, value in (keys.items() if isinstance(keys, dict) else [("", keys)])
+    }
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Read `section.key=value`, the value as in TOML; a bare word is a string.
+
+    >>> parse_override("model.dropout=0.3"), parse_override("split.protocol=seed")
+    (('model.dropout', 0.3), ('split.protocol', 'seed'))
+    """
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ConfigurationError(f"Write section.key=value instead of {text!r}.")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value
