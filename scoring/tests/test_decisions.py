@@ -1,7 +1,8 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.decisions import Decision, Policy
+from scoring.decisions import Decision, FallbackRules, Policy
 
 SCORES = st.floats(0, 1)
 
@@ -23,3 +24,16 @@ def test_a_riskier_score_never_gets_a_milder_decision(one, other, threshold):
 
 def test_without_a_block_threshold_nothing_is_blocked():
     assert Policy(0.5).decide(1.0) == Decision.REVIEW
+
+
+@pytest.mark.parametrize(
+    ("fraud_score", "decision"),
+    [(0.0, "approve"), (0.4999, "approve"), (0.5, "review"), (0.8999, "review"), (0.9, "block"), (1.0, "block")],
+)
+def test_a_score_that_is_a_threshold_has_reached_it(fraud_score, decision):
+    assert Policy(0.5, 0.9).decide(fraud_score) == decision
+
+
+@pytest.mark.parametrize(("amount", "decision"), [(0, "approve"), (99.99, "approve"), (100, "review"), (1e6, "review")])
+def test_rules_leave_large_amounts_to_a_person_and_block_nothing(amount, decision):
+    assert FallbackRules(review_amount=100).decide(amount) == decision

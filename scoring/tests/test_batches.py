@@ -1,0 +1,179 @@
+"""A worker's batch, scored and stored in the test's own process: what becomes of copies, conflicts and histories."""
+
+import json
+import time
+
+import pytest
+from django.utils import timezone
+
+from fraudsite.testing import fraudulent_payload, seed_payload, submission
+from scoring.messages.replies import Kind
+from scoring.models import History, Prediction, Review, Transaction
+from scoring.worker import batches, predictor
+
+
+@pytest.fixture
+def score(champion):
+    loaded = predictor.refresh("ulb")
+
+    def of(*submissions, started_at=None):
+        outcomes, _ = batches.score_batch(
+            submissions=submissions, predictor=loaded, started_at=started_at or time.time()
+        )
+        return outcomes
+
+    return of
+
+
+@pytest.fixture
+def by_history(handbook_champion):
+    return predictor.refresh("handbook")
+
+
+@pytest.fixture
+def pay(by_history, acme):
+    """Score payments by what their customer did before."""
+
+    def of(*rows, **common):
+        batch = [submission(acme.pk, payment(**(common | row))) for row in rows]
+        outcomes, _ = batches.score_batch(submissions=batch, predictor=by_history, started_at=time.time())
+        return outcomes
+
+    return of
+
+
+def payment(**changes):
+    payload = {"schema": "handbook", "amount": 12.5, "customer": "ada", "terminal": "corner shop"}
+    return payload | {"event_time": timezone.now().isoformat()} | changes
+
+
+def kinds(outcomes):
+    return [outcome.kind for outcome in outcomes]
+
+
+def answer(outcome):
+    return json.loads(outcome.answer)
+
+
+def stored(outcome):
+    return Prediction.objects.get(pk=answer(outcome)["id"])
+
+
+def test_each_is_told_what_was_stored_of_it_in_the_order_of_the_batch(score, champion, acme):
+    batch = [submission(acme.pk, seed_payload(transaction_id="a")), submission(acme.pk, fraudulent_payload())]
+    ordinary, fraud = (answer(outcome) for outcome in score(*batch))
+    assert [ordinary["id"], fraud["id"]] == [each.id for each in batch]
+    assert (ordinary["transaction_id"], fraud["transaction_id"]) == ("a", None)
+    assert (ordinary["alert"], ordinary["decision"], ordinary["reasons"]) == (False, "approve", [])
+    assert fraud["alert"] is fraud["is_fraud"] is True
+    assert fraud["reasons"]
+    assert fraud["threshold"] == champion.review_threshold
+    for told in (ordinary, fraud):
+        kept = Prediction.objects.get(pk=told["id"])
+        assert (kept.fraud_score, kept.decision, kept.reasons) == (
+            told["fraud_score"],
+            told["decision"],
+            told["reasons"],
+        )
+        assert kept.model_version == champion
+    assert [str(review.pk) for review in Review.objects.all()] == [fraud["id"]]
+
+
+def test_the_times_of_a_prediction_are_those_of_its_way(score, acme):
+    sent = submission(acme.pk, seed_payload())
+    began = time.time()
+    [outcome] = score(sent, started_at=sent.received_at + 0.25)
+    whole_ms = (time.time() - began) * 1000
+    kept = stored(outcome)
+    assert kept.queue_ms == pytest.approx(250, abs=0.01)
+    assert 0 < kept.features_ms < whole_ms
+    assert 0 < kept.model_ms < whole_ms
+    assert kept.latency_ms == answer(outcome)["latency_ms"]
+    assert 0 < kept.latency_ms <= (time.time() - sent.received_at) * 1000
+
+
+def test_a_clock_that_is_behind_makes_no_time_negative(score, acme):
+    [outcome] = score(submission(acme.pk, seed_payload()), started_at=1.0)
+    assert stored(outcome).queue_ms == 0
+
+
+def test_what_is_known_is_answered_as_before_and_other_content_is_a_conflict(score, acme, globex):
+    first, other = score(
+        submission(acme.pk, seed_payload(transaction_id="order-1")),
+        submission(globex.pk, seed_payload(transaction_id="order-1")),
+    )
+    again = [
+        submission(acme.pk, seed_payload(transaction_id="order-1")),
+        submission(acme.pk, seed_payload(transaction_id="order-1", Amount=1)),
+        submission(acme.pk, seed_payload(transaction_id="order-2")),
+        submission(globex.pk, seed_payload(transaction_id="order-1")),
+        submission(acme.pk, seed_payload()),
+    ]
+    outcomes = score(*again)
+    assert kinds(outcomes) == [Kind.REPEATED, Kind.CONFLICT, Kind.SCORED, Kind.REPEATED, Kind.SCORED]
+    assert (outcomes[0].answer, outcomes[3].answer) == (first.answer, other.answer), "of each client its own"
+    assert Transaction.objects.count() == 4
+
+
+def test_a_message_that_is_delivered_twice_gets_the_same_answer_and_is_no_repeat(score, acme):
+    batch = [submission(acme.pk, seed_payload()), submission(acme.pk, seed_payload(transaction_id="order-1"))]
+    assert score(*batch) == score(*batch)
+    assert Prediction.objects.count() == 2
+
+
+def test_copies_in_one_batch_are_one_transaction(score, acme):
+    copies = [submission(acme.pk, seed_payload(transaction_id="order-1")) for _ in range(3)]
+    outcomes = score(*copies)
+    assert len({outcome.answer for outcome in outcomes}) == 1
+    assert sorted(kinds(outcomes)) == [Kind.REPEATED, Kind.REPEATED, Kind.SCORED]
+    assert Transaction.objects.count() == 1
+
+
+def test_a_customer_is_known_from_batch_to_batch_and_within_one(pay):
+    first, second = pay({"amount": 10.0}, {"amount": 30.0})
+    [third] = pay({"amount": 20.0})
+    counts = [stored(outcome).derived["customer_count_1d"] for outcome in (first, second, third)]
+    assert counts == [1, 2, 3]
+    assert stored(third).derived["customer_mean_amount_1d"] == 20
+    assert stored(first).features_ms > 0
+
+
+def test_copies_count_once_in_a_history(pay):
+    outcomes = pay({}, {}, {}, transaction_id="order-1", event_time=timezone.now().isoformat())
+    assert kinds(outcomes) == [Kind.SCORED, Kind.REPEATED, Kind.REPEATED]
+    [later] = pay({})
+    assert stored(later).derived["customer_count_1d"] == 2
+
+
+def test_what_is_new_is_scored_beside_what_is_known(pay):
+    order = {"transaction_id": "order-1", "event_time": timezone.now().isoformat()}
+    [known] = pay(order)
+    repeated, new, conflict = pay(order, {"amount": 7.0}, order | {"customer": "bob"})
+    assert kinds([repeated, new, conflict]) == [Kind.REPEATED, Kind.SCORED, Kind.CONFLICT]
+    assert repeated.answer == known.answer
+    assert stored(new).derived["customer_count_1d"] == 2
+
+
+def test_what_the_model_cannot_score_is_in_no_history(pay, by_history, monkeypatch):
+    score = by_history.score
+
+    def overflow(features, requests=()):
+        scores = score(features, requests)
+        scores[features[:, 0] == 666] = float("nan")
+        return scores
+
+    monkeypatch.setattr(by_history, "score", overflow)
+    assert kinds(pay({}, {"amount": 666.0}, {})) == [Kind.SCORED, Kind.UNSCORABLE, Kind.SCORED]
+    assert Transaction.objects.count() == 2
+    [later] = pay({})
+    assert stored(later).derived["customer_count_1d"] == 3
+    assert kinds(pay({"amount": 666.0}, customer="eve")) == [Kind.UNSCORABLE]
+    assert not Transaction.objects.filter(amount=666).exists()
+
+
+def test_the_order_of_arrival_is_kept_with_each_transaction_and_its_histories(pay):
+    pay({}, {}, {})
+    pay({})
+    rows = Transaction.objects.order_by("received_at")
+    assert list(rows.order_by("sequence")) == list(rows)
+    assert set(History.objects.values_list("last_sequence", flat=True)) == {rows.last().sequence}
