@@ -7,13 +7,17 @@ SIMPLIFY := sed -E -i.bak \
 	-e "s/ ; python_full_version < '3.12' and \(\(platform_machine == 'arm64' and sys_platform == 'darwin'\) or \(platform_machine == 'aarch64' and sys_platform == 'linux'\) or \(platform_machine == 'x86_64' and sys_platform == 'linux'\)\)//" \
 	-e "s/python_full_version < '3.12' and //"
 
-.PHONY: demo test lint format benchmarks requirements clean
+.PHONY: demo test mutants lint format benchmarks requirements clean
 
 demo: .venv/runtime
 	PYTHONUNBUFFERED=1 $(BIN)/python manage.py demo $(ARGS)
 
 test: .venv/dev
 	$(BIN)/python -m fraudsite.tests $(ARGS)
+
+# Which small faults does no test notice? Hours, so not in CI; see fraudsite/tests/mutants.py.
+mutants: .venv/dev
+	$(BIN)/python -m fraudsite.tests.mutants $(MODULE) $(ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .
