@@ -56,6 +56,7 @@ AREAS = {
         "scoring/worker/batches.py": ["scoring/tests/test_deadlines.py", "scoring/tests/test_unscorable.py", ONLINE],
         "scoring/worker/storage.py": [ONLINE, "scoring/tests/test_pending.py", "scoring/tests/test_shadows.py"],
         "scoring/worker/pending.py": ["scoring/tests/test_pending.py", ONLINE],
+        "scoring/gateway.py": ["scoring/tests/test_disorder.py"],
     },
     "Reviews": {
         "scoring/reviews/queue.py": ["scoring/tests/test_review_work.py"],

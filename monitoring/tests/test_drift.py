@@ -56,6 +56,21 @@ def test_below_the_minimum_sample_nothing_is_said(champion, post, settings):
     assert not DriftReport.objects.exists()
 
 
+def test_with_the_minimum_sample_drift_is_measured(champion, post, settings):
+    post(champion, settings.DRIFT_MIN_SAMPLES)
+    assert measure_drift(schema="ulb").samples == settings.DRIFT_MIN_SAMPLES
+
+
+@pytest.mark.parametrize(
+    ("psi", "status"), [(0.0999, "stable"), (0.1, "moderate"), (0.2499, "moderate"), (0.25, "strong")]
+)
+def test_the_status_of_a_report_is_that_of_its_largest_index(champion, post, monkeypatch, psi, status):
+    measured = iter([psi, *[0.0] * 30])
+    monkeypatch.setattr(PopulationStabilityIndex, "measure", lambda *_: next(measured))
+    post(champion)
+    assert measure_drift(schema="ulb").status == status
+
+
 def test_traffic_like_the_training_rows_is_stable(champion, post):
     rows = post(champion)
     report = measure_drift(schema="ulb")

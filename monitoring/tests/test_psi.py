@@ -73,3 +73,7 @@ def test_a_value_on_an_edge_belongs_to_the_bin_above_it():
     psi = PopulationStabilityIndex(edges=[10.0, 20.0], proportions=[0.0, 0.5, 0.5])
     assert psi.measure(np.array([10.0, 20.0])) == 0
     assert psi.measure(np.array([9.0, 20.0])) > psi.STRONG
+
+
+def test_drift_is_moderate_from_a_tenth_and_strong_from_a_quarter():
+    assert (PopulationStabilityIndex.MODERATE, PopulationStabilityIndex.STRONG) == (0.1, 0.25)

@@ -41,15 +41,6 @@ def test_the_next_batch_waits_while_one_is_under_way_that_is_not_slow_yet(line, 
     assert queued() == 1
 
 
-def test_it_goes_on_after_a_reply_that_it_cannot_read(line, settings):
-    waiting = line.join([submission(1, seed_payload())])
-    await_queued(1)
-    [batch_id] = line._under_way
-    replies.connection().rpush(line._reply_to, b"of another version")
-    replies.send(line._reply_to, replies.Reply(batch_id, 0.0, 0.0, [replies.Outcome(replies.Kind.CONFLICT)]))
-    assert waiting.wait() == [replies.Outcome(replies.Kind.CONFLICT)]
-
-
 def test_the_next_batch_leaves_beside_one_that_is_slow(line, settings):
     settings.GATEWAY_SLOW_MS = 100
     line.join([submission(1, seed_payload())])

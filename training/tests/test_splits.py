@@ -4,15 +4,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
 
 from training.core.datasets.splits import (
+    Split,
     Timeline,
     by_time,
     past_and_future,
     rows_of_unknown_cards,
     seed_system,
+    split_rows,
     stratified,
 )
+from training.core.datasets.storage import Dataset
+from training.core.exceptions import ConfigurationError, DatasetError
+from training.core.schema import load_schema
+from training.tests.support import made_up_report, made_up_rows
 
 
 @st.composite
@@ -144,3 +151,66 @@ def test_a_card_is_judged_until_its_fraud_is_known(fraud_day, kept_days):
 def test_the_fraud_of_one_card_says_nothing_of_another():
     when, labels = timeline((-8, 5, 1), (0, 6, 0))
     assert rows_of_unknown_cards(when, labels, TEST_DAY, 3, delay_days=7, known_card_days=7).tolist() == [1]
+
+
+ASKED = {"test": 0.2, "validation": 0.2, "seed": 7, "test_start": "2018-08-08"}
+DAYS = {"test_days": 3, "validation_days": 5, "train_days": 10, "known_card_days": 7}
+
+
+def ulb(labels=None, timeline=None):
+    rows, frauds = made_up_rows(rows=400, frauds=40)
+    labels = frauds if labels is None else labels
+    return Dataset(load_schema("ulb"), rows, labels, timeline, made_up_report(labels))
+
+
+def same(one, other):
+    return all(np.array_equal(part, vars(other)[name]) for name, part in vars(one).items())
+
+
+def split_of(protocol, dataset, **changes):
+    return split_rows(ASKED | DAYS | {"protocol": protocol} | changes, dataset)
+
+
+def test_the_configuration_chooses_how_rows_are_split():
+    dataset = ulb()
+    randomly = stratified(dataset.features, dataset.labels, test=0.2, validation=0.2, seed=7)
+    assert same(split_of("stratified", dataset), randomly)
+    assert same(split_of("seed", dataset), seed_system(dataset.labels))
+    assert same(split_of("time", dataset), past_and_future(dataset.features[:, 0]))
+    with pytest.raises(ConfigurationError, match="not at random"):
+        split_of("at random", dataset)
+
+
+def test_rows_that_have_days_and_cards_are_split_by_days():
+    days = np.arange(400) // 4
+    dataset = ulb(timeline=Timeline(days + TEST_DAY - 90, np.arange(400)))
+    split = split_of("time", dataset)
+    assert set(days[split.test]) == {90, 91, 92}
+    assert len(set(days[split.train])) == 10
+    with pytest.raises(ConfigurationError, match="test_start"):
+        split_of("time", dataset, test_start="8 August")
+
+
+def test_the_seed_system_is_split_as_it_was():
+    labels = np.zeros(1000, np.int8)
+    rest, test = train_test_split(np.arange(1000), test_size=0.2, random_state=42)
+    train, validation = train_test_split(rest, test_size=0.2, random_state=42)
+    assert same(seed_system(labels), Split(train, validation, test))
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.parametrize("frauds", ["none", "all"])
+def test_a_part_without_both_kinds_of_rows_is_refused_by_its_name(part, frauds):
+    split = past_and_future(ulb().features[:, 0])
+    labels = np.arange(400) % 2
+    labels[vars(split)[part]] = frauds == "all"
+    with pytest.raises(DatasetError, match=f"The {part} rows need both"):
+        split_of("time", ulb(labels))
+
+
+@pytest.mark.parametrize("rare", [0, 1])
+def test_one_row_of_a_kind_in_each_part_is_enough(rare):
+    split = past_and_future(ulb().features[:, 0])
+    labels = np.full(400, 1 - rare, np.int8)
+    labels[[part[0] for part in vars(split).values()]] = rare
+    assert same(split_of("time", ulb(labels)), split)
