@@ -276,6 +276,26 @@ def test_what_is_scored_later_passes_the_histories_then(api, monkeypatch):
     check_parity()
 
 
+def test_a_label_given_before_the_score_reaches_the_histories_with_it(api, monkeypatch, alice):
+    monkeypatch.setattr(tasks, "send_pending", lambda transaction_id: None)
+    accepted = [
+        predict(api, payment("ada", "shop", hours_ago=24 * 8), Prefer="respond-async").json()["id"] for _ in range(2)
+    ]
+    for is_fraud, reason in ((False, "a mistake"), (True, "the customer called")):
+        labelling.add_label(
+            transaction_id=accepted[0], is_fraud=is_fraud, source=Label.Source.ANALYST, author=alice, reason=reason
+        )
+    assert pay(api, "bob", "shop").derived["terminal_risk_7d"] == 0.0
+    tasks.score_pending(accepted)
+    assert pay(api, "bob", "shop").derived["terminal_risk_7d"] == 0.5
+    labelling.add_label(transaction_id=accepted[0], is_fraud=False, source=Label.Source.CHARGEBACK)
+    assert pay(api, "bob", "shop").derived["terminal_risk_7d"] == 0.0
+    check_parity()
+    known = histories()
+    call_command("rebuild_histories", "--schema", "handbook")
+    assert histories() == known
+
+
 def test_a_list_may_hold_several_schemas(api):
     rows = [seed_payload(), payment(), seed_payload(schema="ulb"), payment(), payment(schema="nonesuch")]
     body = json.dumps({"transactions": rows})

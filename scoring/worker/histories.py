@@ -8,7 +8,7 @@ Web processes import this module late: numba takes a second to load, and only wo
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,9 +35,8 @@ class Locked:
     """
 
     schema: Schema
-    events: dict[str, dict[str, bytes]]
+    events: dict[str, dict[Any, bytes]]
     last_sequence: dict[str, int]
-    _new: Mapping[str, Mapping[Any, bytes]] = field(default_factory=dict)
     _drawn: set[str] = field(default_factory=set)
 
     def transactions_arrive(
@@ -83,9 +82,9 @@ class Locked:
         """The changed histories, to be stored."""
         return [
             # If no feature of an entity reads labels, its events stay the same, but its last sequence changes.
-            HistoryUpdate(token, self._new.get(entity, {}).get(token, before), self.last_sequence[token])
-            for entity, histories in self.events.items()
-            for token, before in histories.items()
+            HistoryUpdate(token, events, self.last_sequence[token])
+            for histories in self.events.values()
+            for token, events in histories.items()
             if token in self._drawn
         ]
 
@@ -106,7 +105,8 @@ class Locked:
             replayed = replay(self.schema, events, labels, self.events)
         except StaleHistory as error:
             raise StaleHistory(f"{error} {remedy(self.schema)}") from error
-        self._new = replayed.histories
+        for entity, histories in replayed.histories.items():
+            self.events[entity] |= histories
         return replayed.features
 
 

@@ -17,7 +17,7 @@ from scoring.decisions import FallbackRules
 from scoring.messages.answers import Answer
 from scoring.messages.replies import Kind, Outcome, Stages
 from scoring.messages.submission import Submission
-from scoring.models import Fallback, Pending, Transaction
+from scoring.models import Fallback, Label, Pending, Transaction
 from scoring.worker import scorer, storage
 from scoring.worker.known import known_outcomes
 from scoring.worker.predictor import Predictor
@@ -170,6 +170,8 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
     if rows and not schema.is_plain:
         from scoring.worker import histories
 
+        # A label that is written meanwhile waits for this, finds the sequence, and goes to the histories itself.
+        list(Transaction.objects.select_for_update().filter(pk__in=[row.pk for row in rows]).order_by("pk"))
         locked = histories.lock(schema, [histories.tokens_of(schema, row) for row in rows])
         # Read again under the locks: another worker may have scored some of them.
         rows = [pending.transaction for pending in waiting.all()]
@@ -192,7 +194,25 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
         row.pk for row, result in zip(rows, scored, strict=True) if not math.isfinite(result.fraud_score)
     ]:
         raise _Unscorable(unscorable)
+    labels = []
+    if locked:
+        labels = _latest_labels(rows)
+        for label in labels:
+            label.sequence = locked.label_arrives(label.transaction, is_fraud=label.is_fraud)
     circumstances = Circumstances.of(predictor, stages, started_at)
-    return storage.store_waiting(
+    done = storage.store_waiting(
         list(zip(rows, scored, strict=True)), circumstances, locked.changed() if locked else None
     )
+    Label.objects.bulk_update(labels, ["sequence"])
+    return done
+
+
+def _latest_labels(rows: Sequence[Transaction]) -> list[Label]:
+    """The labels that were written while these transactions waited: of each the one that counts."""
+    by_key = {row.pk: row for row in rows}
+    latest = {
+        label.transaction_id: label for label in Label.objects.filter(transaction__in=rows).order_by("created_at", "pk")
+    }
+    for key, label in latest.items():
+        label.transaction = by_key[key]
+    return list(latest.values())
