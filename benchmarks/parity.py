@@ -61,8 +61,8 @@ def main() -> None:
         check = ["manage.py", "check_parity", "--schema", "handbook", "--sample", "0"]
         verdict = run([sys.executable, *check], ours.environment).splitlines()[-1]
         stored = stored_rows()
-    for body, said in answers.items():
-        if len(said) != 1:
+    for body, answered in answers.items():
+        if len(answered) != 1:
             sys.exit(f"A copy was answered otherwise: {body}")
     figures = Counter(made) | stored
     rows = [[name, f"{count:,}"] for name, count in figures.items()]

@@ -1,4 +1,4 @@
-"""What the benchmarks share: load from `wrk` and `h2load` (Debian: wrk, nghttp2-client), peers, tables of figures."""
+"""Shared by the benchmarks: load from `wrk` and `h2load` (Debian: wrk, nghttp2-client), peers, tables of figures."""
 
 import os
 import re
@@ -68,7 +68,7 @@ def as_fast_as_possible(url: str, rows: Path, *, connections: int, seconds: int,
     failed += sum(map(int, lost.groups())) if lost else 0
     per_s = re.search(r"Requests/sec:\s+([\d.]+)", printed)
     if not per_s:
-        sys.exit(f"wrk said:\n{printed}")
+        sys.exit(f"The output of wrk:\n{printed}")
     return Load(float(per_s[1]), _ms(quantiles.get("50", "infs")), _ms(quantiles.get("99", "infs")), failed)
 
 

@@ -1,8 +1,8 @@
 """The seed system's training beside ours of the same network: `python -m benchmarks.training_time` after `ingest`.
 
-Both are whole processes that start in turns: imports, reading, the seed system's split, the scaler, fitting until
-nothing improves, the scores of the test rows. The peer reads CSV and fits with Keras's own loop; ours reads Parquet,
-and ends with a signed bundle with its plots. Memory is the highest that the process had.
+Both are whole processes that run in turn: imports, reading, the seed system's split, the scaler, fitting with early
+stopping, the scores of the test rows. The peer reads CSV and fits with Keras's own loop; ours reads Parquet, and writes
+a signed bundle with its plots. Memory is the peak of the process.
 """
 
 import json
@@ -72,13 +72,13 @@ def run(command: list[str]) -> Run:
     began = time.perf_counter()
     started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
     assert started.stdout is not None
-    said = started.stdout.read()
+    output = started.stdout.read()
     _, status, used = os.wait4(started.pid, 0)
     seconds = time.perf_counter() - began
     assert status == 0, command
     # Linux counts kilobytes, macOS bytes.
     megabytes = used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    return seconds, used.ru_utime + used.ru_stime, megabytes, json.loads(said)["auprc"]
+    return seconds, used.ru_utime + used.ru_stime, megabytes, json.loads(output)["auprc"]
 
 
 def ours(parquet: Path, seed: int) -> float:

@@ -1,8 +1,8 @@
 """Computed features of a whole dataset, beside the usual recipes: `python -m benchmarks.velocity_offline FILE`.
 
-All start from one frame in memory, end with the features of every row, and take turns. The book's recipe is pandas,
-group by group; the other peer says the same in Polars. What the book defines is compared row by row. Processor seconds
-are those of all threads together; on a busy machine they say more than the clock.
+All start from one frame in memory, end with the features of every row, and run in turn. The book's recipe is pandas,
+group by group; the other peer does the same in Polars. The features that the book defines are compared row by row.
+Processor seconds are those of all threads together; on a busy machine they are more reliable than the clock.
 """
 
 import dataclasses

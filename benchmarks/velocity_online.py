@@ -1,8 +1,8 @@
 """The predict call with features that are computed from histories: `python -m benchmarks.velocity_online`.
 
 Schema `handbook` (two entities, 22 computed features) beside schema `ulb` (30 numbers, nothing computed), in
-one deployment on PostgreSQL, in turn: throughput at 64 connections, latency of one. At the end everything that was
-computed is computed again offline, and has to be the same to the bit.
+one deployment on PostgreSQL, in turn: throughput at 64 connections, latency of one. At the end all computed features
+are computed again offline, and have to be the same to the bit.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The features of `handbook_recipe`, said in Polars: rolling aggregations by group.
+"""The features of `handbook_recipe` in Polars: rolling aggregations by group.
 
 A window of Polars takes in all rows of its last instant, also those that follow the row itself; the book's does not.
 """

@@ -24,7 +24,7 @@ from fraudsite.tests import postgresql
 
 def main(arguments: list[str]) -> int:
     """Run pytest once or twice, and say at the end how each went. Returns pytest's code, the first that is not 0."""
-    # Ctrl-C is for pytest to see; here it would only cut off its tidying.
+    # Ctrl-C is for pytest; here it would interrupt pytest's clean-up.
     signal.signal(signal.SIGINT, lambda *_: None)
     code, summary = run("SQLite", {}, arguments)
     codes, summaries = [code], [summary]
@@ -69,7 +69,7 @@ def run(database: str, environment: dict[str, str], arguments: list[str]) -> tup
                 counts += Counter({kind: int(suite[kind]) for kind in ("tests", "failures", "errors", "skipped")})
         if codes[-1] == pytest.ExitCode.INTERRUPTED:
             break
-    # What was asked for may be all of one part.
+    # The chosen tests may all be in one of the two parts.
     ran = [code for code in codes if code != pytest.ExitCode.NO_TESTS_COLLECTED] or codes
     code = next((code for code in ran if code), 0)
     bad = counts["failures"] + counts["errors"]

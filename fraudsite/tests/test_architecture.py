@@ -1,4 +1,4 @@
-"""Who may import whom. Tests are left out: they may use what they like."""
+"""Which packages may import which others. Tests are left out: they may import anything."""
 
 import ast
 import os

@@ -1,4 +1,4 @@
-"""What is wrong with what a program was told is said in a line or two, by the name of the thing, and without code."""
+"""Wrong settings and arguments are reported in a line or two that name them, without a traceback."""
 
 import os
 import subprocess

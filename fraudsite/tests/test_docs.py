@@ -1,4 +1,4 @@
-"""The documentation can be followed: its commands are taken, its calls answered, its links lead somewhere."""
+"""The documentation is correct: its commands are accepted, its calls answered, its links valid."""
 
 import json
 import re

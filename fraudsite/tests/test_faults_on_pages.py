@@ -1,4 +1,4 @@
-"""What people see of faults: pages in the site's frame, and filters that nobody can look up."""
+"""Error pages, and filters that no database can look up."""
 
 import re
 

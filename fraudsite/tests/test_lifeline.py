@@ -1,4 +1,4 @@
-"""No process outlives the one that started it, and none shares the port of another."""
+"""Processes end with the process that started them, and never share the port of another program."""
 
 import os
 import signal
@@ -128,7 +128,7 @@ def test_a_web_server_that_is_killed_leaves_no_process_and_its_port_is_free(tmp_
     command = [sys.executable, "-m", "fraudsite.web", "--port", str(port), "--workers", "2"]
     with started(command, tmp_path, **environment) as server:
         await_that(lambda: answers(f"http://{HOST}:{port}/healthz"))
-        # Another one would share the port, and calls would be dealt out between the two.
+        # Another server would share the port, and get some of the calls.
         second = subprocess.run(command, env=os.environ | environment, cwd=settings.BASE_DIR, capture_output=True)
         assert second.returncode == 1
         [line] = second.stderr.decode().splitlines()

@@ -1,4 +1,4 @@
-"""What a running web process has in its memory: a model is a worker's business, whatever page is opened."""
+"""The memory of a running web process: only workers load models, whichever page is opened."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Drift reports in the admin: for every role to look at, for nobody to change."""
+"""Drift reports in the admin: every role can read them, and nobody can change them."""
 
 import pytest
 from django.urls import reverse

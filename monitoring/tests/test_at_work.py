@@ -1,4 +1,4 @@
-"""The page of a version at work: who has it loaded, and how a shadow compares with what was decided."""
+"""The page *At work*: which workers have a version loaded, and how a shadow compares with the decisions."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Measuring drift: of the champion's recent traffic against what it was trained on."""
+"""Drift of the champion's recent traffic from its training data."""
 
 import shutil
 from datetime import timedelta

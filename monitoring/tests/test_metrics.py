@@ -1,4 +1,4 @@
-"""/metrics: who may read it, what it says, and that it says it in trouble too."""
+"""/metrics: who may read it, its values, and that it works while services are down."""
 
 import json
 import re
@@ -104,7 +104,7 @@ def test_it_tells_what_the_workers_have_loaded_and_what_they_refuse(worker, cham
     refusal = workers.Refusal("its-next", "It has been altered.")
     workers.publish(workers.Status("another", {"ulb": "its-own"}, {"ulb": refusal}))
     scraped = scrape()
-    # Workers of tests before this one may still be remembered.
+    # The status of workers of earlier tests may not have expired yet.
     assert scraped["fraudsite_worker_models", "ulb", champion.pk] >= 1
     assert scraped["fraudsite_worker_models", "ulb", "its-own"] == 1
     assert scraped["fraudsite_refused_models", "ulb", "its-next"] == 1

@@ -1,4 +1,4 @@
-"""The population stability index: its laws, and that it tells drift from chance."""
+"""The population stability index: its properties, and that it distinguishes drift from chance."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A quantile from a histogram: what must hold whatever the latencies were."""
+"""Properties of quantiles from a histogram, for any latencies."""
 
 from itertools import pairwise
 from math import ceil
@@ -29,8 +29,8 @@ def quantile(histogram, q):
 
 
 @given(histograms, shares, shares)
-def test_it_rises_with_the_share(histogram, one, other):
-    low, high = sorted((one, other))
+def test_it_rises_with_the_share(histogram, first, second):
+    low, high = sorted((first, second))
     assert quantile(histogram, low) <= quantile(histogram, high)
 
 

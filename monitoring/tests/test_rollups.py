@@ -1,4 +1,4 @@
-"""Rollups say what the predictions say, however often and however late they are counted."""
+"""Roll-ups agree with the predictions, however often and however late these are counted."""
 
 from datetime import timedelta
 

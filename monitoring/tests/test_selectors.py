@@ -1,4 +1,4 @@
-"""What the dashboard and Prometheus read: the right numbers, at a cost that no number of rows changes."""
+"""The queries of the dashboard and Prometheus: correct, at a cost that does not grow with the tables."""
 
 from datetime import timedelta
 

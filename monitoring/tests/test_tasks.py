@@ -1,4 +1,4 @@
-"""What beat starts: real tasks, done by a real worker, and never in a heap."""
+"""The tasks that beat starts: a real worker performs them, and they do not pile up."""
 
 import time
 

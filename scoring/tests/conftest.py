@@ -1,4 +1,4 @@
-"""Rows of the record, made without a model call: for the tests of the admin's pages."""
+"""Stored rows, made without a model call, for the tests of the admin's pages."""
 
 import pytest
 from django.utils import timezone

@@ -1,4 +1,4 @@
-"""respond-async: stored first, scored afterwards, whatever gets lost on the way."""
+"""respond-async: a transaction is stored first and scored afterwards, even if messages are lost."""
 
 import json
 import time

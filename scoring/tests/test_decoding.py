@@ -1,4 +1,4 @@
-"""The quick way to read a body is a matter of speed alone: it never says anything but what the strict way says."""
+"""The fast parser of bodies never gives another result than the strict one."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The same thing said in another way is the same thing."""
+"""Bodies with the same content are the same, however they are written."""
 
 import json
 from datetime import timedelta

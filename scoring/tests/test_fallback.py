@@ -106,7 +106,7 @@ def test_once_workers_are_known_to_be_gone_nobody_waits_for_the_deadline(worker,
     with suspended(worker.pid):
         for _ in range(3 * settings.GATEWAY_SILENCE_LIMIT):
             assert post(seed_payload()).status_code == 503
-        # The next one is the probe; while it waits, the others are told at once.
+        # The next call is the probe; while it waits, the others are refused at once.
         settings.PREDICT_DEADLINE_MS = 5_000
         line._patience_s = 5
         probe = line.join([submission(1, seed_payload(), deadline_ms=5_000)])

@@ -50,7 +50,7 @@ def state_of(review):
 
 
 def words(row):
-    """What was said of a transaction, in order."""
+    """All labels of a transaction, in order."""
     return list(Label.objects.filter(transaction_id=row.pk).order_by("created_at").values_list("is_fraud", flat=True))
 
 
@@ -122,7 +122,7 @@ def test_undo_of_a_correction_restores_what_was_said_before_by_whom_and_when(cli
     press_undo(client, corrected)
     assert state_of(review) == before
     assert labelling.latest_label(Transaction.objects.get(pk=review.pk)).is_fraud is False
-    assert len(words(review)) == 3, "nothing that was said is deleted"
+    assert len(words(review)) == 3, "no label is deleted"
 
 
 def test_undo_of_a_report_restores_the_word_of_another_source(client, alice, transaction):
@@ -201,7 +201,7 @@ def test_a_review_is_reopened_with_a_reason_and_can_be_decided_anew(client, ada,
     assert state_of(review) == {"state": "open", "closed_at": None, "reviewer_id": None}
     for shown in (page, page_of(client, review.prediction.transaction)):
         assert "Reopened: The cardholder recognised it." in shown
-        assert BADGES[True] in shown, "what was said before stays in sight"
+        assert BADGES[True] in shown, "earlier labels are still shown"
         assert "taken back" in shown
     assert labelling.close_review(review=review, is_fraud=False, reviewer=ada)
     assert words(review) == [True, None, False]
@@ -300,7 +300,7 @@ def test_nonsense_is_no_label(client, alice, closed):
 def test_a_chargeback_after_the_review_stands_when_it_is_reopened(alice, closed):
     review = closed(is_fraud=False)
     labelling.add_label(transaction_id=review.pk, is_fraud=True, source=Label.Source.CHARGEBACK)
-    assert state_of(review)["state"] == "legitimate", "the review says what the analyst said"
+    assert state_of(review)["state"] == "legitimate", "the review keeps the analyst's label"
     labelling.reopen_review(review=review, author=alice, reason="Look again.")
     latest = labelling.latest_label(Transaction.objects.get(pk=review.pk))
     assert (latest.is_fraud, latest.source, state_of(review)["state"]) == (True, Label.Source.CHARGEBACK, "open")

@@ -1,4 +1,4 @@
-"""Actions on many rows: they take what the page showed, and ask before they label."""
+"""Actions on many rows: they take the rows that the page showed, and ask for confirmation before they label."""
 
 import re
 from html import unescape

@@ -15,7 +15,7 @@ from scoring.models import Fallback, RefusalCount
 
 @pytest.fixture(autouse=True)
 def uncounted(db, monkeypatch):
-    """None from before, and nobody who stores them at a time of his own."""
+    """No counts from earlier tests, and no thread that stores them."""
     refusals._counts.clear()
     RefusalCount.objects.all().delete()
     monkeypatch.setattr(refusals, "_writer", object())

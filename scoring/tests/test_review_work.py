@@ -1,4 +1,4 @@
-"""How the queue is worked through: what follows what, and that two people are not led to one alert."""
+"""Working through the queue: the order of reviews, and that two analysts are not led to the same one."""
 
 import re
 import threading

@@ -1,4 +1,4 @@
-"""Another champion takes over in a running worker: nobody has to wait for it, and no answer is of two versions."""
+"""A running worker takes over another champion: no call waits for it, and no answer mixes two versions."""
 
 import itertools
 import shutil

@@ -1,4 +1,4 @@
-"""Transactions with entities: what is computed of them online is what is computed of them offline, to the bit."""
+"""Transactions with entities: their features are the same online and offline, to the bit."""
 
 import hashlib
 import hmac

@@ -1,17 +1,17 @@
-"""The model bundle: a directory with everything that a trained model is, and nothing that runs.
+"""The model bundle: a directory with all parts of a trained model, as data without code.
 
-    bundle.json             what it is: schema, architecture, thresholds, metrics, data, split, seeds, versions
-    weights.safetensors     what a Keras model learned, the standardisation included, as named arrays
-    trees.ubj               or what boosted trees learned, as XGBoost's own UBJSON
+    bundle.json             its description: schema, architecture, thresholds, metrics, data, split, seeds, versions
+    weights.safetensors     the weights of a Keras model, the standardisation included, as named arrays
+    trees.ubj               or boosted trees, in XGBoost's own UBJSON
     reference.json          histograms of the training rows, for drift
-    test_rows.safetensors   which rows of the dataset no training ever saw
-    scored.safetensors      what the model said of validation and test rows, see training/core/scored.py
+    test_rows.safetensors   the numbers of the dataset's test rows
+    scored.safetensors      the scored validation and test rows, see training/core/scored.py
     plots/*.png
     manifest.json           SHA-256 of every other file
     manifest.sig            HMAC-SHA256 of manifest.json
 
-Nothing is parsed before its hash and the signature are checked: a model file from elsewhere is an attack until proven
-otherwise (CVE-2024-3660, CVE-2025-1550, CVE-2025-8747 ran code from Keras files).
+The hashes and the signature are checked before any file is parsed, as a foreign model file may be an attack
+(CVE-2024-3660, CVE-2025-1550 and CVE-2025-8747 ran code from Keras files).
 """
 
 import hashlib
@@ -36,7 +36,7 @@ from training.core.scored import ScoredRows, pack, unpack
 FORMAT = 1
 REQUIRED = {"bundle.json", "reference.json", "test_rows.safetensors"}
 UNLISTED = {"manifest.json", "manifest.sig"}
-# Bundles from before there were families do not say which files their model is made of.
+# Older bundles do not list the files of their model.
 ONLY_WEIGHTS = ["weights.safetensors"]
 
 
@@ -44,8 +44,9 @@ ONLY_WEIGHTS = ["weights.safetensors"]
 class Bundle:
     """A bundle that was checked and read.
 
-    `files` are the model's own, by name, for its family to read; `plots` PNG images by name; `scored` has "validation"
-    and "test", whose rows lie in the order of `test_rows`, and in older bundles nothing. `description` is bundle.json.
+    `files` are those of the model, by name, for its family to read; `plots` are PNG images by name. `scored` has
+    "validation" and "test", the latter in the order of `test_rows`; it is empty in older bundles. `description` is
+    bundle.json.
     `reference` is `{"features": {name: {"edges", "proportions"}}, "score": …, "samples": n}`: x belongs to bin
     `np.searchsorted(edges, x, side="right")`.
     """
@@ -88,7 +89,7 @@ class Bundle:
 
     @cached_property
     def weights(self) -> dict[str, np.ndarray]:
-        """The named float32 arrays of a model that keeps its weights as safetensors; of others, none."""
+        """The named float32 arrays of a model with weights as safetensors; empty for other models."""
         content = self.files.get("weights.safetensors")
         return load(content) if content else {}
 
@@ -97,7 +98,7 @@ class Bundle:
         return self.description["metrics"]
 
     def has_test_rows_of(self, other: "Bundle") -> bool:
-        """Whether both were tested on the same rows of the same data: only then do their test metrics compare."""
+        """Whether both were tested on the same rows of the same data, so that their test metrics can be compared."""
         same_data = self.description["data"]["sha256"] == other.description["data"]["sha256"]
         return same_data and np.array_equal(np.sort(self.test_rows), np.sort(other.test_rows))
 
@@ -113,10 +114,10 @@ def write_bundle(
     plots: Mapping[str, bytes],
     signing_key: str,
 ) -> Bundle:
-    """Write a bundle to the new directory `path`, whose name is its version; all of it appears at once or not at all.
+    """Write a bundle to the new directory `path`, whose name is its version. It appears complete or not at all.
 
     Raises:
-        FileExistsError: there is something at `path`.
+        FileExistsError: `path` exists.
     """
     files = {
         **model_files,
@@ -153,7 +154,7 @@ def load_bundle(path: Path, *, signing_key: str) -> Bundle:
     """Check a bundle and read it.
 
     Raises:
-        BundleRefused: a file is missing, surplus or altered; the signature is missing or of another key; the format
+        BundleRefused: a file is missing, additional or altered; the signature is missing or of another key; the format
             or the schema is unknown.
         SchemaChanged: the schema has changed since.
     """
@@ -195,7 +196,7 @@ def load_bundle(path: Path, *, signing_key: str) -> Bundle:
 
 
 def _files(directory: Path) -> set[str]:
-    """What lies in a bundle, without the hidden files that file managers leave everywhere."""
+    """The files in a bundle, without the hidden ones that file managers make."""
     names = {str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()}
     return {name for name in names if not Path(name).name.startswith(".")}
 

@@ -1,4 +1,4 @@
-"""The scores of rows that a model was not trained on, and the one form in which they are kept."""
+"""The scored validation and test rows of a model, and the format in which they are kept."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -8,11 +8,11 @@ from safetensors.numpy import load, save
 
 
 class ScoredRows(NamedTuple):
-    """Rows that a model was not trained on, and its scores of them: from here come thresholds, curves and paired
-    comparisons, without the dataset. `Dataset.scored` makes them.
+    """Rows that a model was not trained on, with its scores. Thresholds, curves and paired comparisons are made of
+    them, without the dataset. `Dataset.scored` makes them.
 
-    `labels` [n] int8, `scores` [n] float64, `amounts` [n] float32 in the schema's currency, NaN where the model is not
-    given the amount.
+    `labels` [n] int8, `scores` [n] float64, `amounts` [n] float32 in the schema's currency; NaN if the amount is not an
+    input of the model.
     """
 
     labels: np.ndarray
@@ -26,7 +26,7 @@ def pack(parts: Mapping[str, ScoredRows]) -> bytes:
 
 
 def unpack(content: bytes) -> dict[str, ScoredRows]:
-    """What `pack` packed."""
+    """The parts that `pack` packed."""
     arrays = load(content)
     parts = sorted({name.split("/")[0] for name in arrays})
     return {part: ScoredRows(*(arrays[f"{part}/{name}"] for name in ScoredRows._fields)) for part in parts}

@@ -38,7 +38,7 @@ def challenger(champion, challenger_bundle):
 
 
 def compared(version):
-    """The version, after a worker has held it against the champion."""
+    """The version, after a worker has compared it with the champion."""
     compare_waiting()
     version.refresh_from_db()
     return version

@@ -69,7 +69,7 @@ def test_the_slider_counts_what_a_threshold_would_do_and_puts_it_into_the_form(o
     lower = float(field.input_value())
     assert lower < champion.review_threshold
     expect_counts("validation", lower)
-    # Test rows are to judge with, not to choose on.
+    # A threshold cannot be chosen on test rows.
     page.get_by_label("Rows").select_option("test")
     expect_counts("test", lower)
     expect(page.get_by_role("button", name="Use this threshold")).to_be_disabled()

@@ -1,4 +1,4 @@
-"""What is written is what is read; whatever else lies there is refused before a byte of it is parsed."""
+"""A bundle is read as it was written; anything else is refused before it is parsed."""
 
 import hashlib
 import hmac
@@ -263,7 +263,7 @@ def test_a_version_is_never_written_over(directory, bundle):
     assert list(directory.parent.iterdir()) == [directory]
 
 
-def test_bundles_compare_only_when_they_were_judged_on_the_same_rows_of_the_same_data(directory, bundle):
+def test_bundles_compare_only_when_they_were_tested_on_the_same_rows_of_the_same_data(directory, bundle):
     assert bundle.has_test_rows_of(load_bundle(directory, signing_key=KEY))
     for changes in (
         {"test_rows": bundle.test_rows[1:]},

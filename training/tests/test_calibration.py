@@ -1,4 +1,4 @@
-"""Scores become probabilities, and nobody changes places."""
+"""Calibration turns scores into probabilities and keeps their order."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ SLOPES = st.floats(0.001, 50)
 
 
 def drawn(distort, rows=20_000, seed=0):
-    """Labels that follow probabilities [rows], and what a model says that distorts their log odds."""
+    """Labels drawn by probabilities [rows], and scores with distorted log odds."""
     random = np.random.default_rng(seed)
     odds = random.normal(-5, 2.5, rows)
     return (random.random(rows) < expit(odds)).astype(np.int8), expit(distort(odds))
@@ -89,8 +89,9 @@ def test_it_comes_back_from_a_bundle_as_it_was_written():
 
 
 @pytest.mark.parametrize(
-    "said", [{"method": "isotonic"}, {"a": 0.0}, {"a": -1.0}, {"b": -0.1}, {"c": float("nan")}, {"d": 1.0}, {"a": "1"}]
+    "stored",
+    [{"method": "isotonic"}, {"a": 0.0}, {"a": -1.0}, {"b": -0.1}, {"c": float("nan")}, {"d": 1.0}, {"a": "1"}],
 )
-def test_a_calibration_that_would_reverse_an_order_is_refused(said):
+def test_a_calibration_that_would_reverse_an_order_is_refused(stored):
     with pytest.raises(BundleRefused):
-        Calibration.from_json(said)
+        Calibration.from_json(stored)

@@ -1,4 +1,4 @@
-"""What a schema file may declare, and what is said of one that makes no sense."""
+"""The declarations of schema files, and the errors of invalid ones."""
 
 from dataclasses import replace
 

@@ -94,7 +94,7 @@ def test_the_seed_system_splits_all_rows_80_20_twice():
     assert len(set(np.concatenate(list(vars(split).values())))) == 284_807
 
 
-def test_the_past_trains_and_the_future_judges():
+def test_training_is_on_the_past_and_the_test_on_the_future():
     times = np.random.default_rng(0).integers(0, 500, 1000).astype(float)
     split = past_and_future(times)
     assert [len(part) for part in vars(split).values()] == [600, 200, 200]
@@ -142,7 +142,7 @@ def test_the_parts_of_a_split_by_time_lie_the_label_delay_apart():
         (1, [0, 1, 1, 2]),
     ],
 )
-def test_a_card_is_judged_until_its_fraud_is_known(fraud_day, kept_days):
+def test_a_card_is_tested_until_its_fraud_is_known(fraud_day, kept_days):
     when, labels = timeline((fraud_day, 5, 1), (0, 5, 0), (1, 5, 0), (2, 5, 0))
     rows = rows_of_unknown_cards(when, labels, TEST_DAY, 3, delay_days=7, known_card_days=7)
     assert (when.day[rows] - TEST_DAY).tolist() == kept_days

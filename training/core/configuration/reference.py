@@ -1,4 +1,4 @@
-"""docs/hyperparameters.md, written of the declarations: `python -m training.core.configuration.reference` prints it."""
+"""Makes docs/hyperparameters.md from the declarations: `python -m training.core.configuration.reference` prints it."""
 
 import json
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from training.core.configuration.sections import SETTINGS, Between, Configuratio
 
 HEAD = """# Hyperparameters
 
-What `manage.py train` and `tune` do. This page is made of `training/core/configuration/sections.py`, where each setting
-is declared; after a change there write it anew:
+The settings of `manage.py train` and `tune`. This page is generated from `training/core/configuration/sections.py`,
+where each setting is declared; after a change there generate it again:
 `.venv/bin/python -m training.core.configuration.reference > docs/hyperparameters.md`.
 
 Override any of them with a TOML file (`--config`), which has these sections as tables, or one by one:
-`--set model.dropout=0.3`. What a schema is trained with differs from these defaults as `training/configs/` says. Bounds
-are inclusive. *only* names the one architecture, protocol or choice that reads a setting. *tune* tries what the last
-column says.
+`--set model.dropout=0.3`. `training/configs/` has the configurations of the schemas, which differ from these defaults.
+Bounds are inclusive. *only* names the one architecture, protocol or choice that uses a setting. The column *tune* has
+the values that `tune` tries.
 """
 
 
@@ -40,7 +40,7 @@ def _cells(setting: Setting) -> list[str]:
 
 
 def values(setting: Setting) -> str:
-    """What may be written, in words."""
+    """The allowed values, as text."""
     if setting.choices:
         return ", ".join(f"`{choice}`" for choice in setting.choices)
     if setting.low is None or setting.high is None:
@@ -60,7 +60,7 @@ def _tried(tried: Tried | Mapping[str, Tried] | None) -> str:
 
 
 def _written(value: Any) -> str:
-    """As in TOML, with commas in long whole numbers."""
+    """A value as in TOML, but with separators in whole numbers."""
     return f"{value:,}" if type(value) is int else json.dumps(value).strip('"')
 
 

@@ -1,8 +1,8 @@
 """Every setting of the training configuration, declared once: type, default, bounds or choices, unit and meaning.
 
 TOML files and overrides are checked against these declarations. The form in the admin, the ranges of the search and
-docs/hyperparameters.md are made of them, and they are what the code reads. Bundles and files that do not name a setting
-have its default: a new setting's default has to be what was done before there was the setting.
+docs/hyperparameters.md are made from them, and the code reads them. Bundles and files without a setting have its
+default, so the default of a new setting has to be the behaviour before it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ SEEDS = 2**32 - 1
 
 
 class Between(NamedTuple):
-    """A number from `low` to `high`; with `log`, as often between 1 and 10 as between 10 and 100."""
+    """A number from `low` to `high`, drawn uniformly; with `log`, its logarithm is."""
 
     low: float
     high: float
     log: bool = False
 
 
-# What the search tries: a range, or a list to choose from; where architectures differ, by architecture.
+# What the search tries: a range, or a list of choices. It may differ by architecture.
 Tried = Between | Sequence[Any]
 
 
@@ -37,12 +37,12 @@ def _setting(
     only: str = "",
     tried: Tried | Mapping[str, Tried] | None = None,
 ) -> Meta:
-    """Declare a setting. Both bounds are included. `only` is the one architecture, protocol or choice that reads it."""
+    """Declare a setting. Bounds are inclusive. `only` is the one architecture, protocol or choice that uses it."""
     return Meta(ge=low, le=high, description=meaning, extra={"unit": unit, "only": only, "tried": tried})
 
 
 class Data(Struct, frozen=True, kw_only=True):
-    """Where the rows come from."""
+    """The rows."""
 
     schema: Annotated[str, _setting("The schema of the transactions.")] = "ulb"
     parquet: Annotated[
@@ -51,17 +51,19 @@ class Data(Struct, frozen=True, kw_only=True):
 
 
 class SplitSettings(Struct, frozen=True, kw_only=True):
-    """How rows are split into those that train, those that choose and those that judge."""
+    """How rows are split into training, validation and test."""
 
     protocol: Annotated[
         Literal["stratified", "seed", "time"],
         _setting(
-            "How rows are split into training, validation and test. stratified: duplicates dropped, share of fraud "
-            "kept. seed: the seed system's own. time: the past trains, the future judges."
+            "How rows are split. stratified: without duplicates, with the share of fraud kept. seed: as in the seed "
+            "system. time: training on the past, test on the future."
         ),
     ] = "stratified"
-    test: Annotated[float, _setting("Share of the rows that judge.", 0.01, 0.9, only="stratified")] = 0.2
-    validation: Annotated[float, _setting("Share of the other rows that choose.", 0.01, 0.9, only="stratified")] = 0.2
+    test: Annotated[float, _setting("Share of the test rows.", 0.01, 0.9, only="stratified")] = 0.2
+    validation: Annotated[
+        float, _setting("Share of the validation rows among the others.", 0.01, 0.9, only="stratified")
+    ] = 0.2
     seed: Annotated[int, _setting("Draws the split.", 0, SEEDS, only="stratified")] = 42
     test_start: Annotated[str, _setting("The first day of the test, as 2018-08-08.", only="time")] = ""
     test_days: Annotated[int, _setting("Length of the test.", 1, 3650, unit="days", only="time")] = 7
@@ -84,7 +86,7 @@ class SplitSettings(Struct, frozen=True, kw_only=True):
     known_card_days: Annotated[
         int,
         _setting(
-            "A card whose fraud became known in so many days before the first day is not judged.",
+            "A card whose fraud became known in so many days before the first day is left out.",
             0,
             3650,
             unit="days",
@@ -94,14 +96,14 @@ class SplitSettings(Struct, frozen=True, kw_only=True):
 
 
 class Networks(Struct, frozen=True, kw_only=True):
-    """The model: Keras networks. Boosted trees read the architecture and the seed of this section alone."""
+    """Keras networks. Of this section, boosted trees use only the architecture and the seed."""
 
     architecture: Annotated[
         str,
         _setting(
-            "mlp: the seed system's network, trained until `patience` epochs bring nothing better on validation rows. "
-            "bag: `members` networks on `bins` per feature, trained for all `epochs`. xgboost: boosted trees, which "
-            "read the section xgboost."
+            "mlp: the seed system's network, trained until `patience` epochs bring no lower validation loss. bag: "
+            "`members` networks on `bins` per feature, trained for all `epochs`. xgboost: boosted trees, which use the "
+            "section xgboost."
         ),
     ] = "mlp"
     units: Annotated[
@@ -115,10 +117,10 @@ class Networks(Struct, frozen=True, kw_only=True):
         ),
     ] = msgspec.field(default_factory=lambda: [32, 16])
     dropout: Annotated[
-        float, _setting("Share of a layer's units left out of each step.", 0.0, 0.95, tried=Between(0.0, 0.6))
+        float, _setting("Share of a layer's units dropped in each step.", 0.0, 0.95, tried=Between(0.0, 0.6))
     ] = 0.2
     learning_rate: Annotated[
-        float, _setting("Of Adam or, in a bag, AdamW.", 1e-7, 1.0, tried=Between(1e-4, 1e-2, log=True))
+        float, _setting("Of Adam; in a bag, of AdamW.", 1e-7, 1.0, tried=Between(1e-4, 1e-2, log=True))
     ] = 0.001
     batch_size: Annotated[
         int,
@@ -130,7 +132,7 @@ class Networks(Struct, frozen=True, kw_only=True):
             tried={"mlp": [256, 512, 1024, 2048, 4096], "bag": [256, 512, 1024, 2048]},
         ),
     ] = 1024
-    epochs: Annotated[int, _setting("Of an mlp, at most.", 1, 100_000)] = 100
+    epochs: Annotated[int, _setting("Number of epochs; of an mlp, the most.", 1, 100_000)] = 100
     patience: Annotated[
         int,
         _setting(
@@ -138,23 +140,20 @@ class Networks(Struct, frozen=True, kw_only=True):
         ),
     ] = 5
     members: Annotated[int, _setting("Networks side by side.", 1, 64, only="bag")] = 4
-    binless_members: Annotated[int, _setting("So many of the members, the first, see no bins.", 0, 64, only="bag")] = 0
+    binless_members: Annotated[int, _setting("How many members, the first, get no bins.", 0, 64, only="bag")] = 0
     students: Annotated[
         int,
         _setting(
-            "So many of the members, the last, learn the scores of boosted trees of the section xgboost.",
+            "How many members, the last, learn the scores of boosted trees of the section xgboost.",
             0,
             63,
             only="bag",
         ),
     ] = 0
     bins: Annotated[int, _setting("Of each feature.", 1, 1024, only="bag", tried=[8, 16, 32, 64])] = 16
-    log_amount: Annotated[bool, _setting("See the logarithm of the feature that holds the money, too.", only="bag")] = (
-        False
-    )
+    log_amount: Annotated[bool, _setting("Use the logarithm of the amount.", only="bag")] = False
     time_of_day: Annotated[
-        bool,
-        _setting("See only the time of day of the feature that holds the moment, which is in seconds.", only="bag"),
+        bool, _setting("Of the feature that is the time, in seconds, use only the time of day.", only="bag")
     ] = False
     weight_decay: Annotated[float, _setting("Of AdamW.", 0.0, 10.0, only="bag", tried=Between(1e-5, 0.3, log=True))] = (
         0.01
@@ -162,7 +161,7 @@ class Networks(Struct, frozen=True, kw_only=True):
     legitimate_per_fraud: Annotated[
         int,
         _setting(
-            "So many legitimate rows for each fraud are drawn anew each time; 0 takes all.",
+            "Legitimate rows per fraud in each draw; 0: all of them.",
             0,
             100_000,
             unit="rows",
@@ -182,14 +181,14 @@ class Trees(Struct, frozen=True, kw_only=True):
         int, _setting("So many trees without a lower validation loss end the training.", 0, 100_000, unit="trees")
     ] = 50
     learning_rate: Annotated[
-        float, _setting("Share of each tree that is taken.", 1e-4, 1.0, tried=Between(0.02, 0.3, log=True))
+        float, _setting("Factor of each tree's contribution.", 1e-4, 1.0, tried=Between(0.02, 0.3, log=True))
     ] = 0.05
     depth: Annotated[int, _setting("Of a tree, at most.", 1, 24, tried=[3, 4, 5, 6, 7, 8, 9])] = 4
     leaf_weight: Annotated[
         float,
         _setting(
-            "Least sum of the second derivatives in a leaf. A row weighs at most 0.25, and a row that is surely "
-            "legitimate nothing.",
+            "Least sum of the second derivatives in a leaf. A row has at most 0.25, and nearly 0 if it is clearly "
+            "legitimate.",
             0.0,
             1e6,
             tried=Between(1e-3, 10.0, log=True),
@@ -220,14 +219,14 @@ class PolicySettings(Struct, frozen=True, kw_only=True):
     review_precision: Annotated[float, _setting("Least precision of alerts.", 0.0, 1.0, only="precision")] = 0.8889
     review_cost: Annotated[
         float,
-        _setting("Cost of an alert. The metric of cost reads it, too.", 0.0, 1e9, unit="the schema's currency"),
+        _setting("Cost of an alert, also in the metric cost.", 0.0, 1e9, unit="the schema's currency"),
     ] = 5.0
     alerts_per_day: Annotated[float, _setting("Alerts a day, at most.", 0.0, 1e9, only="alerts_per_day")] = 100.0
-    block_precision: Annotated[float, _setting("Least precision of what is blocked.", 0.0, 1.0)] = 0.97
+    block_precision: Annotated[float, _setting("Least precision of blocked transactions.", 0.0, 1.0)] = 0.97
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):
-    """How a model is judged."""
+    """How a model is evaluated."""
 
     bootstrap_resamples: Annotated[
         int, _setting("Draws of rows behind each interval; 0 gives no intervals.", 0, 100_000)
@@ -247,10 +246,10 @@ class Configuration(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Setting:
-    """What is declared of one setting.
+    """The declaration of one setting.
 
-    `name` is `section.key`; `type` bool, int, float, str or list; `low` and `high` are included, and are of the items
-    of a list; `choices` what a word may be, empty where anything may be written.
+    `name` is `section.key`; `type` is bool, int, float, str or list. `low` and `high` are inclusive bounds, for a list
+    those of its items. `choices` are the allowed words, empty if any is allowed.
     """
 
     name: str
@@ -265,7 +264,7 @@ class Setting:
     tried: Tried | Mapping[str, Tried] | None
 
     def tried_for(self, architecture: str) -> Tried | None:
-        """What the search tries where a model is of this architecture; None if it leaves the setting alone."""
+        """What the search tries for this architecture; None if it does not change the setting."""
         if self.only not in ("", architecture):
             return None
         return self.tried.get(architecture) if isinstance(self.tried, Mapping) else self.tried

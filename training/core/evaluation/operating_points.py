@@ -1,4 +1,4 @@
-"""What each threshold would do: the numbers behind a slider."""
+"""Operating points: the results of each threshold, for the slider on a model's page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,17 +13,17 @@ LIMIT = 500
 def operating_points(
     scored: Mapping[str, ScoredRows], *, marked: Sequence[float] = (), limit: int = LIMIT
 ) -> dict[str, Any]:
-    """Count what thresholds do to the rows that a model was not trained on.
+    """Count alerts, caught frauds and missed amounts at each threshold.
 
     Args:
-        scored: "validation", and "test" or what else there is; the thresholds are those that part the validation rows.
-        marked: thresholds that must be among them.
-        limit: at most so many, and the marked ones.
+        scored: "validation", and perhaps further parts such as "test". The thresholds separate the validation scores.
+        marked: thresholds that must be included.
+        limit: the most thresholds, without the marked ones.
 
     Returns `{"thresholds": [k], "parts": {part: {"rows", "frauds", "fraud_amount", "alerts": [k], "caught": [k],
-    "missed": [k]}}}`, the thresholds rising: how many rows score at a threshold or above, how many of them are frauds,
-    and what money the other frauds were, out of the `fraud_amount` of all; both None where amounts are not known. Of
-    many thresholds, those that change how many frauds are caught are kept before others, and of the others those at
+    "missed": [k]}}}`, with rising thresholds: how many rows score at least the threshold, how many of them are frauds,
+    and the amount of the missed frauds, out of the `fraud_amount` of all; amounts are None if not known. If there are
+    too many thresholds, half of the limit is for those at which the number of caught frauds changes, and the rest for
     even ratios of the number of alerts.
     """
     thresholds = sorted({*_parting(scored["validation"], limit), *marked})
@@ -31,10 +31,10 @@ def operating_points(
 
 
 def _parting(rows: ScoredRows, limit: int) -> list[float]:
-    """Thresholds midway between neighbouring scores, so that the last digit of a float decides nothing."""
+    """Thresholds midway between adjacent scores, so that rounding does not matter."""
     order = np.argsort(-rows.scores, kind="stable")
     ranked = rows.scores[order]
-    # So many alerts can there be: equal scores rise above a threshold together.
+    # The possible numbers of alerts: rows with equal scores cross a threshold together.
     possible = np.append(np.flatnonzero(np.diff(ranked)) + 1, len(ranked))
     if len(possible) > limit:
         fraud_at = np.searchsorted(possible, np.flatnonzero(rows.labels[order] == 1) + 1)
@@ -43,7 +43,7 @@ def _parting(rows: ScoredRows, limit: int) -> list[float]:
         possible = possible[np.union1d(at_frauds, np.searchsorted(possible, evenly))]
     above, below = ranked[possible - 1], np.append(ranked, 0.0)[possible]
     middle = (above + below) / 2
-    # Between two neighbouring floats there is no room, and the middle is one of them.
+    # Between two adjacent floats, the middle is one of them.
     return np.where(middle > below, middle, above).tolist()
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a bundle, as PNG files in memory."""
+"""Draws the plots of a bundle, as PNG images."""
 
 import io
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ def _roc(scored: Parts) -> bytes:
     for name, (labels, scores, _) in scored.items():
         false_alarms, caught, _ = roc_curve(labels, scores)
         axes.plot(false_alarms, caught, color=COLOURS[name], label=name)
-    # Nobody alerts on more than a few per cent: on a linear axis all that matters hides at the left edge.
+    # Alerts are a few per cent at most: on a linear axis the relevant part would be at the left edge.
     axes.set(xscale="symlog", xlim=(0, 1), ylim=(0, 1.01))
     axes.set_xscale("symlog", linthresh=1e-4)
     _plain_numbers(axes.xaxis)
@@ -60,10 +60,10 @@ def _roc(scored: Parts) -> bytes:
 
 
 def reliability(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean score, share of fraud and number of rows [k] of bins of rows with neighbouring scores.
+    """Mean score, share of fraud and number of rows [k] of bins of rows with similar scores.
 
-    Bins of equal width would hold nearly all rows in the first. These have about as many expected frauds each, and so a
-    share that can be told: the sum of all scores, rising, is cut into ten equal parts.
+    Of bins of equal width, the first would have nearly all rows. These bins have about equal numbers of expected
+    frauds: the sum of all scores, rising, is divided into ten equal parts.
     """
     order = np.argsort(scores, kind="stable")
     expected = np.cumsum(scores[order])
@@ -78,10 +78,10 @@ def reliability(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.
 
 def _reliability(scored: ScoredRows, raw: ScoredRows) -> bytes:
     figure, axes = _figure("Reliability, test rows", "score (log odds)", "share of fraud (log odds)")
-    axes.plot([1e-5, 1 - 1e-5], [1e-5, 1 - 1e-5], color="#57606a", linewidth=1, label="as it should be")
+    axes.plot([1e-5, 1 - 1e-5], [1e-5, 1 - 1e-5], color="#57606a", linewidth=1, label="ideal")
     for rows, colour, name in ((raw, "#8c959f", "before calibration"), (scored, COLOURS["test"], "calibrated")):
         means, shares, _ = reliability(rows.labels, rows.scores)
-        # A bin without fraud, or of nothing else, has no odds: it is drawn at the edge.
+        # A bin with only legitimate or only fraud rows has no finite odds: it is drawn at the edge.
         axes.plot(means.clip(1e-5, 1 - 1e-5), shares.clip(1e-5, 1 - 1e-5), "o-", color=colour, markersize=4, label=name)
     axes.set(xscale="logit", yscale="logit", xlim=(1e-5, 1 - 1e-5), ylim=(1e-5, 1 - 1e-5))
     log_odds_ticks(axes)
@@ -90,7 +90,7 @@ def _reliability(scored: ScoredRows, raw: ScoredRows) -> bytes:
 
 
 def log_odds_ticks(axes) -> None:  # type: ignore[no-untyped-def]
-    """Fewer, plainer ticks than matplotlib's own on an axis of log odds."""
+    """Set fewer, plainer ticks than matplotlib's own on axes of log odds."""
     ticks = [1e-5, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999]
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(FixedLocator(ticks))
@@ -99,7 +99,7 @@ def log_odds_ticks(axes) -> None:  # type: ignore[no-untyped-def]
 
 
 def _plain_numbers(axis) -> None:  # type: ignore[no-untyped-def]
-    """0.01 on a logarithmic axis, and not a power of ten, which matplotlib sets like a formula, slowly."""
+    """Print 0.01 on a logarithmic axis instead of a power of ten, which matplotlib typesets slowly."""
     axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -132,7 +132,7 @@ def _training(history: dict[str, list[float]], kept_epoch: int) -> bytes:
 
 def _figure(title: str, x: str, y: str):  # type: ignore[no-untyped-def]
     figure = Figure(figsize=(6, 4), dpi=110)
-    # Margins are given: to have matplotlib find them draws everything twice.
+    # Fixed margins: if matplotlib computes them, it draws everything twice.
     axes = figure.add_axes((0.16, 0.13, 0.81, 0.78))
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.grid(alpha=0.25)

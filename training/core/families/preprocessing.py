@@ -1,4 +1,4 @@
-"""Statistics of the training rows that the model's graph and the drift reference are made of."""
+"""Statistics of the training rows, for the model's preprocessing and the drift reference."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ REFERENCE_BINS = 10
 
 
 def statistics(features: np.ndarray, labels: np.ndarray, *, bins: int) -> dict[str, np.ndarray]:
-    """What the graph's own preprocessing needs to know of training rows [n, f] float64 and labels [n] of 0 and 1, as
-    float32: `mean` and `scale` [f], and `edges` [f, bins + 1] unless there are no `bins`."""
+    """The statistics of training rows [n, f] float64 and labels [n] of 0 and 1 for the model's preprocessing, as
+    float32: `mean` and `scale` [f], and `edges` [f, bins + 1] unless `bins` is 0."""
     scaler = StandardScaler().fit(features)
     found = {"mean": scaler.mean_, "scale": scaler.scale_}
     if bins:
@@ -19,9 +19,9 @@ def statistics(features: np.ndarray, labels: np.ndarray, *, bins: int) -> dict[s
 
 
 def bin_edges(features: np.ndarray, labels: np.ndarray, bins: int) -> np.ndarray:
-    """Edges [f, bins + 1] between equal weights of rows, in which all frauds weigh as much as all the others.
+    """Weighted quantiles [f, bins + 1] of each feature, with equal total weights of frauds and other rows.
 
-    Plain quantiles would leave the few frauds, and the values that tell them apart, to the last bin.
+    With plain quantiles, the few frauds would mostly be in one bin.
     """
     weights = np.where(labels == 1, 0.5 / (labels == 1).sum(), 0.5 / (labels == 0).sum())
     shares = np.linspace(0, 1, bins + 1)
@@ -36,11 +36,11 @@ def bin_edges(features: np.ndarray, labels: np.ndarray, bins: int) -> np.ndarray
 def reference_histogram(values: np.ndarray) -> dict[str, list[float]]:
     """Inner bin edges at the deciles of `values` [n], and the share of values in each bin.
 
-    A decile whose value is frequent has an upper edge as well, so that this value is a bin of its own: of a feature
-    that is mostly zero, or has few values, what moves above the value would otherwise stay in its bin. A value x
-    belongs to bin `np.searchsorted(edges, x, side="right")`; there is one proportion more than there are edges.
+    A decile whose value is frequent has an upper edge as well, so that this value has a bin of its own. Otherwise, in a
+    feature that is mostly zero or has few values, drift to higher values would stay in the same bin. A value x belongs
+    to bin `np.searchsorted(edges, x, side="right")`; there is one more proportion than edges.
     """
-    # To sort, and look up the edges among the values, is faster than to look up each value among the edges.
+    # Sorting and looking up the edges among the values is faster than looking up each value among the edges.
     rising = np.sort(values)
     deciles = np.linspace(0, len(rising) - 1, REFERENCE_BINS + 1)[1:-1]
     lower = np.unique(np.interp(deciles, np.arange(len(rising)), rising).astype(values.dtype))
@@ -52,8 +52,8 @@ def reference_histogram(values: np.ndarray) -> dict[str, list[float]]:
 
 
 def reference(names: tuple[str, ...], features: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    """What recent traffic is compared with: histograms of training rows [n, f], as float32, which is how they are
-    stored and what the model takes, and of validation scores [m]."""
+    """The drift reference: histograms of training rows [n, f], as float32 like the model's inputs, and of validation
+    scores [m]."""
     return {
         "features": {name: reference_histogram(features[:, i].astype(np.float32)) for i, name in enumerate(names)},
         "score": reference_histogram(scores),
