@@ -144,6 +144,14 @@ def test_undo_that_comes_too_late_changes_nothing_and_says_what_to_do(client, al
     assert words(review) == [True]
 
 
+def test_the_time_to_undo_counts_from_the_last_label_of_a_click(client, alice, alert, settings):
+    client.force_login(alice)
+    page = decide(client, alert(0.9), alert(0.8))
+    first = Label.objects.order_by("created_at").first()
+    Label.objects.filter(pk=first.pk).update(created_at=timezone.now() - timedelta(seconds=settings.UNDO_S + 1))
+    assert "2 undone" in press_undo(client, page)
+
+
 def test_nobody_undoes_the_click_of_a_colleague(client, alice, ada, mel, alert):
     review = alert(0.9)
     client.force_login(alice)
@@ -231,6 +239,13 @@ def test_nothing_is_corrected_without_a_proper_reason(client, ada, closed, word,
     assert (state_of(review), words(review)) == (before, [False])
 
 
+def test_a_reason_may_have_a_thousand_characters(client, ada, closed):
+    review = closed(is_fraud=False)
+    client.force_login(ada)
+    say(client, review, "fraud", reason="x" * 1_000)
+    assert words(review) == [False, True]
+
+
 def test_no_card_number_is_kept_in_a_reason(client, ada, closed):
     review = closed(is_fraud=False)
     client.force_login(ada)
@@ -313,6 +328,28 @@ def test_a_word_that_is_older_than_the_latest_is_kept_and_changes_nothing(transa
     labelling.add_label(transaction_id=row.pk, is_fraud=True, source=Label.Source.CHARGEBACK, at=yesterday)
     assert labelling.latest_label(row).is_fraud is False
     assert words(row) == [True, False]
+
+
+@pytest.mark.parametrize(("hours", "state"), [(-1, "legitimate"), (1, "fraud")])
+def test_a_review_follows_the_latest_word_of_an_analyst_whenever_it_is_entered(ada, closed, hours, state):
+    review = closed(is_fraud=False)
+    labelling.add_label(
+        transaction_id=review.pk,
+        is_fraud=True,
+        source=Label.Source.ANALYST,
+        author=ada,
+        reason="From the old system.",
+        at=timezone.now() + timedelta(hours=hours),
+    )
+    assert state_of(review)["state"] == state
+
+
+def test_who_saw_that_nothing_was_said_is_heard_only_while_that_is_so(transaction):
+    row = transaction()
+    labelling.add_label(transaction_id=row.pk, is_fraud=True, source=Label.Source.IMPORT, seen=0)
+    with pytest.raises(LabelledMeanwhile):
+        labelling.add_label(transaction_id=row.pk, is_fraud=False, source=Label.Source.IMPORT, seen=0)
+    assert words(row) == [True]
 
 
 def test_an_analyst_says_why_and_other_sources_need_not(alice, transaction):

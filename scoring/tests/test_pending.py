@@ -1,9 +1,11 @@
 """What waits for its score: only a fault of the row counts against it."""
 
 import json
+import time
 from contextlib import suppress
 from datetime import timedelta
 from io import StringIO
+from uuid import UUID
 
 import pytest
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -12,10 +14,11 @@ from django.db import OperationalError
 from django.urls import reverse
 from django.utils import timezone
 
-from fraudsite.testing import seed_payload
+from fraudsite.testing import seed_payload, submission
 from scoring import tasks
-from scoring.models import Pending, Prediction
-from scoring.worker import pending, predictor
+from scoring.messages.replies import Kind
+from scoring.models import Fallback, Pending, Prediction, Review, Transaction
+from scoring.worker import batches, pending, predictor
 from training import registry
 from training.core.exceptions import StaleHistory
 
@@ -129,3 +132,121 @@ def test_the_command_tries_again_and_says_how_many(accept, settings, arguments, 
     out = StringIO()
     call_command("retry_pending", *arguments, stdout=out)
     assert out.getvalue().startswith(f"{said}will be tried again")
+
+
+def test_each_try_waits_twice_as_long_as_the_one_before_up_to_a_limit(accept, settings):
+    settings.PENDING_RETRY_S, settings.PENDING_WAIT_LIMIT_S = 10, 60
+    accept()
+    waits = []
+    for _ in range(5):
+        Pending.objects.update(due_at=timezone.now())
+        before = timezone.now()
+        assert len(pending.claim_due(limit=1)) == 1
+        waits.append(round((Pending.objects.get().due_at - before).total_seconds()))
+    assert waits == [10, 20, 40, 60, 60]
+
+
+def test_what_is_claimed_is_nobody_elses_and_what_waits_longest_comes_first(accept):
+    newer, older, not_yet = accept(), accept(), accept()
+    now = timezone.now()
+    for key, seconds in ((newer, -1), (older, -2), (not_yet, 60)):
+        Pending.objects.filter(pk=key).update(due_at=now + timedelta(seconds=seconds))
+    assert [str(key) for key in pending.claim_due(limit=1)] == [older]
+    assert [str(key) for key in pending.claim_due(limit=9)] == [newer]
+    assert pending.claim_due(limit=9) == []
+
+
+def test_a_row_that_the_model_cannot_score_is_set_aside_and_the_others_are_scored(
+    champion, accept, settings, monkeypatch
+):
+    bad, good = accept(), accept()
+    Transaction.objects.filter(pk=bad).update(fields=seed_payload(Amount=666.0))
+    loaded = predictor.refresh("ulb")
+    score = loaded.score
+
+    def overflow(features, requests=()):
+        scores = score(features, requests)
+        scores[features[:, -1] == 666] = float("nan")
+        return scores
+
+    monkeypatch.setattr(loaded, "score", overflow)
+    assert pending.score(transaction_ids=[bad, good], predictor=loaded) == 1
+    assert str(Prediction.objects.get().pk) == good
+    left = Pending.objects.get()
+    assert (str(left.pk), left.attempts) == (bad, settings.PENDING_ATTEMPTS_LIMIT)
+    assert "no finite score" in left.fault
+    assert pending.score(transaction_ids=[good], predictor=loaded) == 0, "it is done already"
+
+
+def test_a_score_that_comes_later_has_its_times_too(champion, accept):
+    accept()
+    sweep()
+    stored = Prediction.objects.get()
+    assert stored.features_ms > 0
+    assert stored.model_ms > 0
+    assert stored.queue_ms <= stored.latency_ms
+
+
+def test_each_schema_is_scored_by_its_own_and_what_is_set_aside_by_none(accept, settings):
+    one, other, aside = accept(), accept(), accept()
+    Transaction.objects.filter(pk=other).update(schema="handbook")
+    set_aside(aside, settings=settings)
+    found = pending.by_schema([one, other, aside])
+    assert {schema: list(map(str, rows)) for schema, rows in found.items()} == {"ulb": [one], "handbook": [other]}
+
+
+@pytest.mark.parametrize(("amount", "decision", "reviews"), [(99.0, "approve", 0), (100.0, "review", 1)])
+def test_what_rules_decided_is_scored_later_and_keeps_its_answer(champion, acme, settings, amount, decision, reviews):
+    settings.FALLBACK_REVIEW_AMOUNT = 100.0
+    sent = submission(acme.pk, seed_payload(Amount=amount, transaction_id="order-1"))
+    outcome = pending.fall_back(submission=sent, reason="deadline")
+    told = json.loads(outcome.answer)
+    assert (outcome.kind, told["decision"], told["degraded"], told["fraud_score"]) == (
+        Kind.SCORED,
+        decision,
+        "deadline",
+        None,
+    )
+    assert told["latency_ms"] >= 0
+    assert pending.fall_back(submission=sent, reason="deadline") == outcome, "a repeat is told the same"
+    assert not Review.objects.exists()
+    sweep()
+    assert str(Prediction.objects.get().pk) == sent.id
+    assert Review.objects.count() == reviews
+    assert not Pending.objects.exists()
+
+
+def test_rules_do_not_overrule_what_a_worker_stored_a_moment_earlier(champion, acme):
+    sent = submission(acme.pk, seed_payload())
+    [scored], _ = batches.score_batch(submissions=[sent], predictor=predictor.refresh("ulb"), started_at=time.time())
+    assert pending.fall_back(submission=sent, reason="deadline") == scored
+    assert not Fallback.objects.exists()
+
+
+def test_what_is_sent_again_while_it_waits_still_waits_and_other_content_is_a_conflict(acme):
+    first, again, other = (
+        submission(acme.pk, seed_payload(transaction_id="order-1", Amount=amount)) for amount in (1.0, 1.0, 2.0)
+    )
+    accepted = pending.accept(submission=first)
+    assert (accepted.kind, accepted.answer.decode()) == (Kind.PENDING, first.id)
+    assert pending.accept(submission=again) == accepted
+    assert pending.accept(submission=other).kind == Kind.CONFLICT
+    assert Pending.objects.count() == 1
+
+
+def test_what_waits_enters_the_histories_when_it_is_scored(handbook_champion, acme):
+    loaded = predictor.refresh("handbook")
+
+    def pay():
+        now = timezone.now().isoformat()
+        payload = {"schema": "handbook", "amount": 12.5, "customer": "ada", "terminal": "shop", "event_time": now}
+        return submission(acme.pk, payload)
+
+    waits = [UUID(pending.accept(submission=pay()).answer.decode()) for _ in range(2)]
+    [at_once], _ = batches.score_batch(submissions=[pay()], predictor=loaded, started_at=time.time())
+    assert pending.score(transaction_ids=waits, predictor=loaded) == 2
+    scored = list(Prediction.objects.order_by("transaction__sequence"))
+    assert [row.pk for row in scored] == [UUID(json.loads(at_once.answer)["id"]), *waits]
+    # Of each, what the customer had done by then: what comes later in the day is not counted for what waited.
+    assert [row.derived["customer_count_1d"] for row in scored] == [1, 1, 2]
+    assert all(row.features_ms > 0 for row in scored)
