@@ -34,8 +34,15 @@ Tokens = Sequence[Hashable] | np.ndarray
 Histories = Mapping[str, Mapping[Any, bytes]]
 
 
+class _Arrived:
+    key: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+
 @dataclass(frozen=True, eq=False)
-class Events:
+class Events(_Arrived):
     """`n` transactions, in any order.
 
     `key` [n] int64 is the identity of a transaction: a key that comes again is the same transaction, and counts once.
@@ -49,13 +56,10 @@ class Events:
     sequence: np.ndarray
     tokens: Mapping[str, Tokens]
 
-    def __len__(self) -> int:
-        return len(self.key)
-
 
 @dataclass(frozen=True, eq=False)
-class Labels:
-    """`n` labels, in any order; of several labels of a transaction the latest to arrive counts.
+class Labels(_Arrived):
+    """`n` labels that arrived, in any order; of one transaction the latest arrived counts.
 
     `key` [n] int64 is the transaction's, `fraud` [n] int8 is 1 or 0, or -1 for a label taken back. `sequence` [n] int64
     is the order of arrival, shared with events: at the same number the label comes first. `tokens` are those of the
@@ -66,9 +70,6 @@ class Labels:
     fraud: np.ndarray
     sequence: np.ndarray
     tokens: Mapping[str, Tokens]
-
-    def __len__(self) -> int:
-        return len(self.key)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,15 +148,10 @@ def warm(schema: Schema) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """The declaration of one entity's features, as the kernel reads it; one row or element per feature."""
+    """The declaration of one entity's features, as the kernel reads it, and what its stored histories begin with."""
 
     entity: str
-    columns: np.ndarray
-    specs: np.ndarray
-    empty: np.ndarray
-    limit: int
-    horizon_us: int
-    minor_units: int
+    declared: kernel.Declared
     reads_labels: bool
     version: bytes
 
@@ -187,12 +183,14 @@ def _plan(schema: Schema, entity: Entity) -> _Plan | None:
     decides = [EVENT.descr, entity.name, entity.history_limit, horizon_us, schema.amount_decimals, reads_labels]
     return _Plan(
         entity=entity.name,
-        columns=np.array(columns, np.int64),
-        specs=np.array(specs, np.int64),
-        empty=np.array([feature.empty for feature in declared], np.float64),
-        limit=entity.history_limit,
-        horizon_us=horizon_us,
-        minor_units=10**schema.amount_decimals,
+        declared=kernel.Declared(
+            specs=np.array(specs, np.int64),
+            empty=np.array([feature.empty for feature in declared], np.float64),
+            columns=np.array(columns, np.int64),
+            limit=entity.history_limit,
+            horizon_us=horizon_us,
+            minor_units=10**schema.amount_decimals,
+        ),
         reads_labels=reads_labels,
         version=hashlib.sha256(json.dumps(decides).encode()).digest()[:VERSION_BYTES],
     )
@@ -216,67 +214,67 @@ def _replay_entity(
 ) -> dict[Hashable, bytes]:
     """Fill the columns of one entity. Returns the histories of all its tokens in the events and labels."""
     tokens, codes = _factorize([part.tokens[plan.entity] for part in (labels, events) if len(part)])
-    stored = [before.get(token, plan.version) for token in tokens]
-    if stale := [token for token, history in zip(tokens, stored, strict=True) if not history.startswith(plan.version)]:
-        raise StaleHistory(
-            f"{len(stale)} histories of {plan.entity} were kept under another declaration: rebuild them."
-        )
-    operations = np.bincount(codes, minlength=len(tokens))
-    kept = np.array([(len(history) - VERSION_BYTES) // EVENT.itemsize for history in stored], np.int64)
-    first_kept = _starts(np.minimum(kept + operations, plan.limit))
-    memory = np.zeros(first_kept[-1], EVENT)
-    place = np.repeat(first_kept[:-1] - _starts(kept)[:-1], kept) + np.arange(kept.sum())
-    memory[place] = np.frombuffer(b"".join([history[VERSION_BYTES:] for history in stored]), EVENT)
-    columns = {name: np.ascontiguousarray(memory[name]) for name in EVENT.names or ()}
-
-    # Labels come first in `codes`, and the sort is stable: at the same sequence they arrive first.
-    arrival = np.argsort(np.concatenate([labels.sequence, events.sequence]), kind="stable")
-    order = arrival[np.argsort(codes[arrival], kind="stable")]
-    first_operation = _starts(operations)
-    padding = np.zeros(len(labels), np.int64)
-    key = np.concatenate([labels.key, events.key])[order]
-    event_time = np.concatenate([padding, events.event_time])[order]
-    amount_minor = np.concatenate([padding, events.amount_minor])[order]
-    label = np.concatenate([labels.fraud, np.full(len(events), kernel.EVENT, np.int8)])[order]
-    row = order - len(labels)
+    arriving = np.bincount(codes, minlength=len(tokens))
+    operations = _operations(events, labels, codes, _starts(arriving))
+    histories = _read(plan, tokens, before, arriving)
 
     def run(first: int, last: int) -> None:
         """Replay the entities [first, last)."""
         kernel.replay(
-            first_operation[first : last + 1],
-            key,
-            event_time,
-            amount_minor,
-            label,
-            row,
-            first_kept[first:last],
-            columns["key"],
-            columns["event_time"],
-            columns["amount_minor"],
-            columns["label"],
-            kept[first:last],
-            plan.limit,
-            plan.horizon_us,
-            plan.specs,
-            plan.empty,
-            plan.columns,
-            plan.minor_units,
+            operations._replace(first=operations.first[first : last + 1]),
+            histories._replace(first=histories.first[first:last], kept=histories.kept[first:last]),
+            plan.declared,
             features,
         )
 
-    if len(order) < MANY_OPERATIONS:
+    if len(codes) < MANY_OPERATIONS:
         run(0, len(tokens))
     else:  # entities are independent of each other, and the kernel releases the GIL
-        shares = np.searchsorted(first_operation, np.linspace(0, len(order), 4 * _cores() + 1)).tolist()
+        shares = np.searchsorted(operations.first, np.linspace(0, len(codes), 4 * _cores() + 1)).tolist()
         with ThreadPoolExecutor(_cores()) as threads:
             list(threads.map(run, shares[:-1], shares[1:]))
-    if not keep:
-        return {}
-    for name, values in columns.items():
+    return _write(plan, tokens, histories) if keep else {}
+
+
+def _operations(events: Events, labels: Labels, codes: np.ndarray, first: np.ndarray) -> kernel.Operations:
+    """Labels and events, whose tokens are `codes` [n], sorted by token and then by arrival."""
+    # Labels come first in `codes`, and the sort is stable: at the same sequence they arrive first.
+    arrival = np.argsort(np.concatenate([labels.sequence, events.sequence]), kind="stable")
+    order = arrival[np.argsort(codes[arrival], kind="stable")]
+    padding = np.zeros(len(labels), np.int64)
+    return kernel.Operations(
+        first=first,
+        key=np.concatenate([labels.key, events.key])[order],
+        time=np.concatenate([padding, events.event_time])[order],
+        amount=np.concatenate([padding, events.amount_minor])[order],
+        label=np.concatenate([labels.fraud, np.full(len(events), kernel.EVENT, np.int8)])[order],
+        row=order - len(labels),
+    )
+
+
+def _read(
+    plan: _Plan, tokens: Sequence[Hashable], before: Mapping[Hashable, bytes], arriving: np.ndarray
+) -> kernel.Histories:
+    """The stored histories of these tokens, with room for the `arriving` [n] events and labels of each."""
+    stored = [before.get(token, plan.version) for token in tokens]
+    if stale := sum(not history.startswith(plan.version) for history in stored):
+        raise StaleHistory(f"{stale} histories of {plan.entity} were kept under another declaration: rebuild them.")
+    kept = np.array([(len(history) - VERSION_BYTES) // EVENT.itemsize for history in stored], np.int64)
+    first = _starts(np.minimum(kept + arriving, plan.declared.limit))
+    memory = np.zeros(first[-1], EVENT)
+    place = np.repeat(first[:-1] - _starts(kept)[:-1], kept) + np.arange(kept.sum())
+    memory[place] = np.frombuffer(b"".join([history[VERSION_BYTES:] for history in stored]), EVENT)
+    return kernel.Histories(first[:-1], kept, *(np.ascontiguousarray(memory[name]) for name in EVENT.names or ()))
+
+
+def _write(plan: _Plan, tokens: Sequence[Hashable], histories: kernel.Histories) -> dict[Hashable, bytes]:
+    """Histories as they are stored, by token."""
+    first, kept, *columns = histories
+    memory = np.empty(len(histories.key), EVENT)
+    for name, values in zip(EVENT.names or (), columns, strict=True):
         memory[name] = values
-    ends = ((first_kept[:-1] + kept) * EVENT.itemsize).tolist()
-    begins = (first_kept[:-1] * EVENT.itemsize).tolist()
     image = memory.tobytes()
+    begins, ends = (first * EVENT.itemsize).tolist(), ((first + kept) * EVENT.itemsize).tolist()
     return {token: plan.version + image[begin:end] for token, begin, end in zip(tokens, begins, ends, strict=True)}
 
 
