@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from django.core.management import CommandError, call_command
 from scipy.special import expit
 
 from training.core import configuration
+from training.core.comparison import report
 from training.core.comparison.cells import Case, Comparison, Contender, contenders
 from training.core.comparison.standings import standings
 from training.core.datasets.storage import Dataset
@@ -155,6 +157,14 @@ def test_it_writes_a_page_that_needs_nothing_from_elsewhere_and_markdown(house, 
         assert said in page
     assert page.count("<svg") == 9
     assert text.count("| logistic regression |") == 3
+
+
+def test_what_a_page_tells_of_is_text_and_never_markup(tmp_path):
+    cell = made(tmp_path, replace(of("logistic"), title="<b>logistic</b>"))
+    page = report.as_page(standings([cell], CONFIG, say=quiet), CONFIG, {"schema": "<script>"})
+    assert "&lt;b&gt;logistic&lt;/b&gt;" in page
+    assert "&lt;script&gt;" in page
+    assert not re.search("<script|<b>logistic", page)
 
 
 def test_what_is_finished_is_not_made_again(house):

@@ -3,30 +3,20 @@
 The page is one file without anything from elsewhere: its plots are SVG inside of it.
 """
 
-import io
-import re
-import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from sklearn.metrics import precision_recall_curve
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from training.core.comparison import report_plots
 from training.core.comparison.baselines import BASELINES
 from training.core.comparison.cells import SEED_MLP
 from training.core.comparison.standings import Standing
 from training.core.evaluation import COST_METRIC_NAMES, LOWER_IS_BETTER, METRIC_NAMES, PUBLISHED, Ranking
-from training.core.evaluation.plots import log_odds_ticks, reliability
 from training.core.pipeline import SEED_PROTOCOL_THRESHOLD, Config
-
-matplotlib.use("Agg")
-
-STYLE = Path(__file__).with_suffix(".css")
 
 PROTOCOL_TITLES = {
     "seed": "The seed system's split",
@@ -55,14 +45,8 @@ COLUMNS = {
     **COST_METRIC_NAMES,
 }
 SCALES = {"brier": 1000, "calibration_error": 1000, "raw_calibration_error": 1000}
-COLOURS = {
-    SEED_MLP: "#6aa5ff",
-    "xgboost": "#b3261e",
-    "lightgbm": "#e8710a",
-    "histogram": "#9a6700",
-    "forest": "#2e7d5b",
-    "logistic": "#7d8590",
-}
+# The columns of the table of the seed system's own figures.
+OWN_HEAD = ("test rows", "seed system", "mean", "standard deviation", "lowest", "highest")
 Standings = Mapping[str, Sequence[Standing]]
 
 
@@ -99,50 +83,34 @@ def as_markdown(standings: Standings, config: Config, facts: Mapping[str, str]) 
         said.append("")
     if own := _seed_systems_own(standings):
         said += ["**The seed system's own figures**, at its threshold of 0.5", ""]
-        said += ["| test rows | seed system | mean | standard deviation | lowest | highest |", f"|{' --- |' * 6}"]
+        said += [f"| {' | '.join(OWN_HEAD)} |", f"|{' --- |' * len(OWN_HEAD)}"]
         said += [f"| {' | '.join(row)} |" for row in own] + [""]
     return "\n".join(said)
 
 
 def as_page(standings: Standings, config: Config, facts: Mapping[str, str]) -> str:
-    """The HTML page."""
-    policy, evaluated = config["policy"], config["evaluation"]
-    parts = [_section(protocol, ranked) for protocol, ranked in _in_order(standings)]
-    if own := _seed_systems_own(standings):
-        head = ("test rows", "seed system", "mean", "standard deviation", "lowest", "highest")
-        parts.append(
-            "<section><h2>The seed system's own figures</h2><p>Its network on its split, at its threshold of 0.5, "
-            f"without calibration.</p>{_table(head, [[escape(cell) for cell in row] for row in own])}</section>"
-        )
-    parts.append(_origins(standings))
-    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(fact)}</dd>" for name, fact in facts.items())
-    links = " · ".join(f'<a href="#{protocol}">{PROTOCOL_TITLES[protocol]}</a>' for protocol, _ in _in_order(standings))
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Comparison of models</title><style>{STYLE.read_text()}</style></head><body><main>
-<header><h1>Comparison of models</h1><p class="lead">Which model to trust, on rows that none of them was trained on.</p>
-<nav>{links}</nav><dl>{listed}</dl></header>
-<section><h2>How to read it</h2><ul>
-<li>Scores are calibrated, and the alert threshold chosen, on validation rows: the highest recall with a precision of
-at least {policy["review_precision"]:g} there. <em>Precision</em> and <em>recall</em> are what that came to on test
-rows.</li>
-<li>AUPRC is average precision. ROC-AUC is exact; <em>by Keras</em> is the estimate from 200 thresholds that Keras
-makes, which falls short where scores crowd at 0. The seed system published that estimate.</li>
-<li>Cost: {policy["review_cost"]:g} for each alert and the amount of each missed fraud, per 1,000 transactions.</li>
-<li>Intervals are 95 %, from {evaluated["bootstrap_resamples"]:,} bootstrap draws of test rows. All models meet the same
-draws, so the intervals of differences are paired; a difference whose interval holds 0 may be chance. Those of several
-splits are somewhat too narrow, because the splits share rows.</li>
-</ul></section>
-{"".join(parts)}
-</main></body></html>
-"""
+    """The HTML page, of the template report.html."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, undefined=StrictUndefined
+    )
+    return environment.get_template("report.html").render(
+        facts=facts,
+        review_precision=f"{config['policy']['review_precision']:g}",
+        review_cost=f"{config['policy']['review_cost']:g}",
+        resamples=f"{config['evaluation']['bootstrap_resamples']:,}",
+        sections=[_section(protocol, ranked) for protocol, ranked in _in_order(standings)],
+        own_head=OWN_HEAD,
+        own=_seed_systems_own(standings),
+        origins=[_origin(protocol, one) for protocol, ranked in _in_order(standings) for one in ranked],
+    )
 
 
 def _in_order(standings: Standings) -> list[tuple[str, Sequence[Standing]]]:
     return [(protocol, standings[protocol]) for protocol in PROTOCOL_TITLES if standings.get(protocol)]
 
 
-def _section(protocol: str, ranked: Sequence[Standing]) -> str:
+def _section(protocol: str, ranked: Sequence[Standing]) -> dict[str, Any]:
+    """A protocol, as the template shows it."""
     columns = [column for column in COLUMNS if column in ranked[0].values]
     lower = LOWER_IS_BETTER | {"raw_calibration_error"}
     best = {
@@ -150,51 +118,48 @@ def _section(protocol: str, ranked: Sequence[Standing]) -> str:
         for column in columns
         if not np.isnan(values := [one.values[column] for one in ranked]).all()
     }
-    rows = []
-    for one in ranked:
-        cells = [f'<th scope="row"><i style="background:{_colour(one)}"></i>{escape(one.title)}</th>']
-        for column in columns:
-            low, high = one.interval(column)
-            number = _number(column, one.values[column])
-            shown = f"<b>{number}</b>" if number == best.get(column) else number
-            interval = "" if low is None or high is None else f"{_number(column, low)}–{_number(column, high)}"
-            cells.append(f"<td>{shown}<small>{interval}</small></td>")
-        spread = one.spread["auprc"]
-        cells.append(f"<td>{len(one.judged)}<small>{'' if spread is None else f'sd {spread:.3f}'}</small></td>")
-        cells.append(f"<td>{one.seconds:.0f}&nbsp;s</td>")
-        rows.append(cells)
-    table = _table(["", *(COLUMNS[column] for column in columns), "models", "fit"], rows)
-    plots = "".join(draw(ranked) for draw in (_auprc_plot, _difference_plot, _curves_plot, _reliability_plot))
-    return f"""<section id="{protocol}"><h2>{PROTOCOL_TITLES[protocol]}</h2>
-<p>{PROTOCOL_TEXTS[protocol]} {_counts(ranked)}.</p>{table}<div class="plots">{plots}</div></section>"""
+    return {
+        "protocol": protocol,
+        "title": PROTOCOL_TITLES[protocol],
+        "text": PROTOCOL_TEXTS[protocol],
+        "counts": _counts(ranked),
+        "columns": [COLUMNS[column] for column in columns],
+        "rows": [_row(one, columns, best) for one in ranked],
+        "plots": report_plots.draw(ranked, reference_of(ranked)),
+    }
 
 
-def _origins(standings: Standings) -> str:
-    rows = []
-    for protocol, ranked in _in_order(standings):
-        for one in ranked:
-            said = one.judged[0].cell.said
-            parameters = ", ".join(f"{name} {_short(value)}" for name, value in said["parameters"].items())
-            search = f"best of {said['trials']} trials" if said["trials"] else "fixed in advance"
-            if collapsed := sum(each.cell.said["collapsed"] > 0 for each in one.judged):
-                search += f"; {collapsed} collapsed, the next best was taken"
-            methods = ", ".join(sorted({each.method for each in one.judged}))
-            rows.append(
-                [
-                    escape(protocol),
-                    f'<th scope="row">{escape(one.title)}</th>',
-                    search,
-                    escape(parameters),
-                    methods,
-                ]
-            )
-    return (
-        "<section><h2>How the models were made</h2><p>Searches (Optuna, TPE) maximise the AUPRC on validation rows of "
-        "the first split of a protocol; what they found serves all its splits. A model whose validation AUPRC falls "
-        "far below that of its search has collapsed: then the next best parameters are taken.</p>"
-        + _table(["protocol", "model", "search", "parameters", "calibration"], rows, "words")
-        + "</section>"
-    )
+def _row(one: Standing, columns: Sequence[str], best: Mapping[str, str]) -> dict[str, Any]:
+    cells = []
+    for column in columns:
+        low, high = one.interval(column)
+        number = _number(column, one.values[column])
+        interval = "" if low is None or high is None else f"{_number(column, low)}–{_number(column, high)}"
+        cells.append({"number": number, "best": number == best.get(column), "interval": interval})
+    spread = one.spread["auprc"]
+    return {
+        "title": one.title,
+        "colour": report_plots.colour(one),
+        "cells": cells,
+        "models": len(one.judged),
+        "spread": "" if spread is None else f"sd {spread:.3f}",
+        "seconds": f"{one.seconds:.0f}",
+    }
+
+
+def _origin(protocol: str, one: Standing) -> dict[str, str]:
+    """How the models of a contender were made, as the template shows it."""
+    said = one.judged[0].cell.said
+    search = f"best of {said['trials']} trials" if said["trials"] else "fixed in advance"
+    if collapsed := sum(each.cell.said["collapsed"] > 0 for each in one.judged):
+        search += f"; {collapsed} collapsed, the next best was taken"
+    return {
+        "protocol": protocol,
+        "title": one.title,
+        "search": search,
+        "parameters": ", ".join(f"{name} {_short(value)}" for name, value in said["parameters"].items()),
+        "calibration": ", ".join(sorted({each.method for each in one.judged})),
+    }
 
 
 def _seed_systems_own(standings: Standings) -> list[list[str]]:
@@ -243,98 +208,6 @@ def _signed(difference: tuple[float, float | None, float | None]) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _colour(one: Standing) -> str:
-    return COLOURS.get(one.name, "#0b5fff")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "numbers") -> str:
-    """Cells that bring no tag of their own get one."""
-    titles = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
-    body = "".join(
-        f"<tr>{''.join(cell if cell.startswith('<t') else f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows
-    )
-    table = f'<table class="{kind}"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>'
-    return f'<div class="scrolled">{table}</div>'
-
-
-def _auprc_plot(ranked: Sequence[Standing]) -> str:
-    figure, axes = _figure("AUPRC, with 95 % intervals", len(ranked))
-    for place, one in enumerate(reversed(ranked)):
-        low, high = one.interval("auprc")
-        if low is not None:
-            axes.plot([low, high], [place, place], color=_colour(one), linewidth=3, solid_capstyle="round", alpha=0.35)
-        models = [each.values["auprc"] for each in one.judged]
-        if len(models) > 1:
-            axes.plot(models, [place] * len(models), "|", color=_colour(one), markersize=9, alpha=0.7)
-        axes.plot(one.values["auprc"], place, "o", color=_colour(one), markersize=8)
-    axes.set_yticks(range(len(ranked)), [one.title for one in reversed(ranked)])
-    return _svg(figure, "Points are means, strokes single models.")
-
-
-def _difference_plot(ranked: Sequence[Standing]) -> str:
-    reference = reference_of(ranked)
-    others = [one for one in ranked if one is not reference]
-    if reference is None or not others:
-        return ""
-    figure, axes = _figure(f"AUPRC: {reference.title} minus …", len(others))
-    axes.axvline(0, color="#24292f", linewidth=1)
-    for place, one in enumerate(reversed(others)):
-        value, low, high = reference.ahead_of(one, "auprc")
-        if low is not None:
-            axes.plot([low, high], [place, place], color=_colour(one), linewidth=3, solid_capstyle="round", alpha=0.45)
-        axes.plot(value, place, "o", color=_colour(one), markersize=8)
-    axes.set_yticks(range(len(others)), [one.title for one in reversed(others)])
-    return _svg(figure, "Paired intervals; right of the line, the first is better.")
-
-
-def _curves_plot(ranked: Sequence[Standing]) -> str:
-    figure, axes = _figure("Precision and recall", 8)
-    for one in ranked:
-        scored = one.judged[0].calibrated
-        precision, recall, _ = precision_recall_curve(scored.labels, scored.scores, drop_intermediate=True)
-        axes.plot(recall, precision, color=_colour(one), label=one.title, linewidth=1.4)
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
-    axes.legend(loc="lower left", fontsize=8, frameon=False)
-    return _svg(figure, "The first model of each, on the first split.")
-
-
-def _reliability_plot(ranked: Sequence[Standing]) -> str:
-    figure, axes = _figure("Reliability of calibrated scores", 8)
-    ends = (1e-5, 1 - 1e-4)
-    axes.plot(ends, ends, color="#24292f", linewidth=1, label="as it should be")
-    for one in ranked:
-        scored = one.judged[0].calibrated
-        means, shares, _ = reliability(scored.labels, scored.scores)
-        axes.plot(means.clip(*ends), shares.clip(*ends), "o-", color=_colour(one), linewidth=1, markersize=4)
-    axes.set(
-        xlabel="mean score (log odds)", ylabel="share of fraud", xscale="logit", yscale="logit", xlim=ends, ylim=ends
-    )
-    log_odds_ticks(axes)
-    return _svg(figure, "Ten bins with equal expected fraud each; the first model, on the first split.")
-
-
-def _figure(title: str, lines: int):  # type: ignore[no-untyped-def]
-    figure = Figure(figsize=(6.2, 1.3 + 0.36 * lines), layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-    axes.grid(alpha=0.2)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(length=0, labelsize=9)
-    return figure, axes
-
-
-def _svg(figure: Figure, caption: str) -> str:
-    file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": caption, "font.family": "sans-serif"}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    drawing = file.getvalue()
-    drawing = drawing[drawing.index("<svg") :]
-    # Two drawings in one page must not share the names of their parts.
-    prefix = f"f{zlib.crc32(drawing.encode())}-"
-    drawing = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}", drawing)
-    return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def write(standings: Standings, config: Config, facts: Mapping[str, str], directory: Path) -> tuple[Path, Path]:
