@@ -95,3 +95,27 @@ def test_it_comes_back_from_a_bundle_as_it_was_written():
 def test_a_calibration_that_would_reverse_an_order_is_refused(stored):
     with pytest.raises(BundleRefused):
         Calibration.from_json(stored)
+
+
+def test_the_odds_of_few_rows_count_one_fraud_and_one_legitimate_row_more():
+    # Scores that are all the same tell nothing but the share of fraud, as Platt counts it.
+    labels, scores = np.array([1] * 3 + [0] * 5), np.full(8, 0.5)
+    share = (3 * (3 + 1) / (3 + 2) + 5 * 1 / (5 + 2)) / 8
+    assert fit("platt", labels, scores)(scores) == pytest.approx(share, abs=1e-4)
+
+
+def test_without_slopes_a_method_leaves_scores_as_they_are():
+    scores = np.array([0.01, 0.3, 0.99])
+    assert Calibration("beta")(scores) == pytest.approx(scores)
+
+
+def test_no_fit_reverses_an_order_whatever_the_labels_say():
+    random = np.random.default_rng(0)
+    scores = random.uniform(0.01, 0.99, 20_000)
+    # Where scores are high, a higher one is less often fraud.
+    labels = (random.random(20_000) < expit(np.log(scores) + 0.5 * np.log1p(-scores))).astype(np.int8)
+    found = fit("beta", labels, scores)
+    assert found.b == 0
+    assert Calibration.from_json(found.as_json()) == found
+    falling = (random.random(20_000) < 1 - scores).astype(np.int8)
+    assert fit("platt", falling, scores).a > 0

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from training.core.exceptions import SchemaInvalid
+from training.core.features.declaration import Calendar, Entity, Velocity, check
 from training.core.schema import SCHEMAS_DIR, load_schema, parse_schema
 
 HANDBOOK = (SCHEMAS_DIR / "handbook.toml").read_text()
@@ -87,3 +88,61 @@ def test_what_makes_no_sense_is_refused_by_its_name(was, becomes, said):
         parse_schema("mine", HANDBOOK.replace(was, becomes, 1))
     assert said in str(refused.value)
     assert str(refused.value).startswith("Schema mine: ")
+
+
+CARD = Entity("card", "A card.", history_limit=10)
+
+
+def flag(of, start, end):
+    return Calendar("is_flagged", of, start, end, "A flag.")
+
+
+def count(**changes):
+    plain = Velocity("card_count", "card", "count", "events", window_days=1.0, unit="events", description="A count.")
+    return replace(plain, **changes)
+
+
+@pytest.mark.parametrize("declared", [flag("hour", 0, 23), flag("hour", 5, 5), flag("weekday", 0, 6)])
+def test_a_flag_may_be_of_any_hour_and_weekday_alone_or_in_a_row(declared):
+    check([CARD], [declared], [])
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [flag("hour", 0, 24), flag("hour", -1, 3), flag("hour", 6, 5), flag("weekday", 0, 7), flag("month", 1, 2)],
+)
+def test_a_flag_of_no_hour_or_weekday_is_refused(declared):
+    with pytest.raises(SchemaInvalid, match="is_flagged"):
+        check([CARD], [declared], [])
+
+
+@pytest.mark.parametrize("changes", [{}, {"last": 10}, {"current": True}, {"delay_days": 7.0, "labelled": True}])
+def test_a_count_may_be_of_all_that_is_kept(changes):
+    check([CARD], [], [count(**changes)])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"entity": "terminal"},
+        {"aggregate": "mode"},
+        {"of": "amount"},
+        {"window_days": 0.0},
+        {"delay_days": -1.0},
+        {"last": -1},
+        {"last": 11},
+        {"relative": True},
+        {"current": True, "delay_days": 7.0},
+        {"current": True, "labelled": True},
+    ],
+)
+def test_an_aggregate_that_cannot_be_computed_is_refused_by_its_name(changes):
+    with pytest.raises(SchemaInvalid, match="card_count"):
+        check([CARD], [], [count(**changes)])
+
+
+@pytest.mark.parametrize("limits", [{"history_limit": 0}, {"history_limit": 1, "late_days": -0.5}])
+def test_an_entity_keeps_at_least_one_event(limits):
+    with pytest.raises(SchemaInvalid, match="card"):
+        check([Entity("card", "A card.", **limits)], [], [])
+    check([Entity("card", "A card.", history_limit=1, late_days=0.0)], [], [])
