@@ -53,7 +53,7 @@ AREAS = {
         ],
         "scoring/worker/scorer.py": [ONLINE],
         "scoring/worker/known.py": [ONLINE],
-        "scoring/worker/batches.py": ["scoring/tests/test_deadlines.py", "scoring/tests/test_unscorable.py", ONLINE],
+        "scoring/worker/batches.py": ["scoring/tests/test_deadlines.py", ONLINE],
         "scoring/worker/storage.py": [ONLINE, "scoring/tests/test_pending.py", "scoring/tests/test_shadows.py"],
         "scoring/worker/pending.py": ["scoring/tests/test_pending.py", ONLINE],
         "scoring/clients/keys.py": ["scoring/tests/test_keys.py"],

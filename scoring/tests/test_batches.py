@@ -154,15 +154,29 @@ def test_what_is_new_is_scored_beside_what_is_known(pay):
     assert stored(new).derived["customer_count_1d"] == 2
 
 
-def test_what_the_model_cannot_score_is_in_no_history(pay, by_history, monkeypatch):
-    score = by_history.score
+def cannot_score_666(loaded, monkeypatch, place):
+    """As if the model overflowed on this amount."""
+    score = loaded.score
 
     def overflow(features, requests=()):
         scores = score(features, requests)
-        scores[features[:, 0] == 666] = float("nan")
+        scores[features[:, place] == 666] = float("nan")
         return scores
 
-    monkeypatch.setattr(by_history, "score", overflow)
+    monkeypatch.setattr(loaded, "score", overflow)
+
+
+def test_what_the_model_cannot_score_is_not_stored_and_costs_no_other_its_score(score, acme, monkeypatch):
+    cannot_score_666(predictor.current("ulb"), monkeypatch, place=-1)
+    bad = [submission(acme.pk, seed_payload(Amount=666.0)) for _ in range(2)]
+    outcomes = score(bad[0], submission(acme.pk, seed_payload()), bad[1])
+    assert kinds(outcomes) == [Kind.UNSCORABLE, Kind.SCORED, Kind.UNSCORABLE]
+    assert kinds(score(*bad)) == [Kind.UNSCORABLE] * 2
+    assert Transaction.objects.count() == Prediction.objects.count() == 1
+
+
+def test_what_the_model_cannot_score_is_in_no_history(pay, by_history, monkeypatch):
+    cannot_score_666(by_history, monkeypatch, place=0)
     assert kinds(pay({}, {"amount": 666.0}, {})) == [Kind.SCORED, Kind.UNSCORABLE, Kind.SCORED]
     assert Transaction.objects.count() == 2
     [later] = pay({})
