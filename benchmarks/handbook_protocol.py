@@ -78,7 +78,7 @@ def keras(name: str, overrides: dict[str, object]) -> Scores:
 
 # A week has a tenth of the rows that the configuration is meant for: it takes as many steps of smaller batches.
 OF_A_WEEK = {"model.batch_size": 64, "model.epochs": 20}
-SHIPPED_MLP = {f"model.{name}": value for name, value in configuration.read()["model"].items()}
+SHIPPED_MLP = {f"model.{name}": value for name, value in configuration.as_json(configuration.read())["model"].items()}
 MODELS: dict[str, Scores] = {
     "logistic regression": peer(lambda: make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))),
     # Each tree has as many rows as a week, also of a longer history, where it would take an hour.
@@ -128,7 +128,7 @@ def main() -> None:
         precision = card_precision(said, scores, days, cards, top=100)
         return float(roc_auc_score(said, scores)), float(average_precision_score(said, scores)), precision
 
-    long = configuration.read(configuration.path_of("handbook"))["split"]["train_days"]
+    long = configuration.read(configuration.path_of("handbook")).split.train_days
     end = start - DELAY
     cases = {
         f"book's features, {WEEK} days": (WEEK, BOOK_FEATURES),

@@ -17,8 +17,20 @@ from django.utils.safestring import SafeString
 
 from training import run_queue
 from training.core import configuration, families
+from training.core.configuration import reference
+from training.core.configuration.sections import SETTINGS, Setting
 from training.core.exceptions import ConfigurationError, TrainingRefused
 from training.models import TrainingRun
+
+
+def form_field(setting: Setting) -> forms.Field:
+    """A field for a setting: what it may be, and its meaning. Left empty, the setting is as configured."""
+    if setting.choices:
+        choices = [("", "as configured"), *[(name, name) for name in setting.choices]]
+        return forms.ChoiceField(choices=choices, required=False, help_text=setting.meaning)
+    low, high = (None if bound is None else setting.type(bound) for bound in (setting.low, setting.high))
+    kind = {int: forms.IntegerField, float: forms.FloatField}[setting.type]
+    return kind(required=False, min_value=low, max_value=high, help_text=f"{setting.meaning} As configured, if empty.")
 
 
 class TrainingForm(forms.Form):
@@ -32,12 +44,8 @@ class TrainingForm(forms.Form):
         initial=settings.DEFAULT_SCHEMA,
         help_text="Trained with the configuration that is shipped for it.",
     )
-    protocol = forms.ChoiceField(
-        choices=[("", "as configured"), *[(name, name) for name in configuration.PROTOCOLS]],
-        required=False,
-        help_text="How rows are split into training, validation and test.",
-    )
-    seed = forms.IntegerField(required=False, min_value=0, max_value=2**32 - 1, help_text="As configured, if empty.")
+    protocol = form_field(SETTINGS["split.protocol"])
+    seed = form_field(SETTINGS["model.seed"])
     changes = forms.CharField(
         required=False,
         label="Configuration",
@@ -59,7 +67,7 @@ class TrainingForm(forms.Form):
             if given["seed"] is not None:
                 overrides["model.seed"] = given["seed"]
             self.configuration = configuration.chosen(given["schema"], None, overrides)
-            families.check(self.configuration["model"]["architecture"])
+            families.check(self.configuration.model.architecture)
         except ConfigurationError as error:
             raise ValidationError({"changes": str(error)}) from error
         return given
@@ -104,7 +112,13 @@ class TrainingRunAdmin(admin.ModelAdmin):
                 return HttpResponseRedirect(self._page_of(run))
             except TrainingRefused as refusal:
                 form.add_error(None, str(refusal))
-        context = {"title": "Train a model", "form": form, "opts": self.opts, "media": self.media}
+        context = {
+            "title": "Train a model",
+            "form": form,
+            "settings": [(setting, reference.values(setting)) for setting in SETTINGS.values()],
+            "opts": self.opts,
+            "media": self.media,
+        }
         return self._render(request, "start", context)
 
     def change_view(
@@ -174,7 +188,8 @@ def progress(run: TrainingRun) -> dict[str, Any]:
 
 def _differences(run: TrainingRun) -> list[tuple[str, Any]]:
     """The keys in which the configuration of a run differs from the one shipped for its schema."""
-    shipped = configuration.read(configuration.path_of(run.schema, run.configuration["split"]["protocol"]))
+    path = configuration.path_of(run.schema, run.configuration["split"]["protocol"])
+    shipped = configuration.as_json(configuration.read(path))
     return [
         (f"{section}.{key}", value)
         for section, keys in run.configuration.items()

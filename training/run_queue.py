@@ -2,7 +2,6 @@
 
 import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import redis
 from django.conf import settings
@@ -10,33 +9,31 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
-from training.core import families
+from training.core import configuration, families
+from training.core.configuration import Configuration
 from training.core.exceptions import TrainingRefused
 from training.models import TrainingRun
 from training.tasks import train
-
-if TYPE_CHECKING:
-    from training.core.pipeline import Config
 
 logger = logging.getLogger(__name__)
 
 State = TrainingRun.State
 
 
-def start(config: "Config", *, promote: str, by: str) -> TrainingRun:
+def start(config: Configuration, *, promote: str, by: str) -> TrainingRun:
     """Have a worker of the queue `training` train this configuration.
 
     Raises:
         TrainingRefused: another run of the same schema waits or is under way.
     """
     give_up_the_lost()
-    schema = config["data"]["schema"]
+    schema = config.data.schema
     try:
         with transaction.atomic():
             run = TrainingRun.objects.create(
                 schema=schema,
-                configuration=config,
-                epochs=families.hyperparameters(config)["epochs"],
+                configuration=configuration.as_json(config),
+                epochs=families.hyperparameters(config).epochs,
                 promote=promote,
                 by=by,
             )

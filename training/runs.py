@@ -9,21 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from training import registry
-from training.core import stages
+from training.core import configuration, stages
 from training.core.bundle import Bundle
+from training.core.configuration import Configuration
 from training.core.datasets import storage
 from training.core.exceptions import FraudsiteError
 from training.models import ModelVersion, TrainingRun
-
-if TYPE_CHECKING:
-    from training.core.pipeline import Config
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +36,7 @@ class _Cancelled(Exception):
 
 
 def train_and_register(
-    config: "Config",
+    config: Configuration,
     dataset: storage.Dataset,
     *,
     promote: str,
@@ -90,7 +88,8 @@ def perform(run_id: int) -> None:
 
 
 def _train(run: TrainingRun) -> ModelVersion:
-    dataset = storage.read_chosen(settings.DATASETS_DIR, run.configuration)
+    config = configuration.from_json(run.configuration)
+    dataset = storage.read_chosen(settings.DATASETS_DIR, config)
     history: dict[str, list[float]] = {}
     written_at = 0.0
 
@@ -103,7 +102,7 @@ def _train(run: TrainingRun) -> ModelVersion:
             if not _running(run).update(history=history):
                 raise _Cancelled
 
-    bundle, version = train_and_register(run.configuration, dataset, promote=run.promote, by=run.by, on_epoch=on_epoch)
+    bundle, version = train_and_register(config, dataset, promote=run.promote, by=run.by, on_epoch=on_epoch)
     _running(run).update(history=bundle.description["history"])
     return version
 

@@ -24,4 +24,4 @@ def path_of(name: str) -> Path:
 def take_part(name: str) -> None:
     """Do one trial of a study that exists."""
     study = search.open_study(path_of(name))
-    search.run_trial(study, storage.read_chosen(settings.DATASETS_DIR, study.user_attrs["configuration"]))
+    search.run_trial(study, storage.read_chosen(settings.DATASETS_DIR, search.begun_with(study)))

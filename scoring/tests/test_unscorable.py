@@ -12,6 +12,7 @@ from scoring.worker import batches
 from scoring.worker.predictor import Predictor
 from training.core.families.mlp import Scorer
 from training.core.schema import load_schema
+from training.tests.support import networks_of
 
 V1 = load_schema("ulb").feature_names.index("V1")
 
@@ -22,7 +23,7 @@ def predictor(champion, bundle):
     kernel = bundle.weights["dense_1/kernel"].copy()
     kernel[V1] = np.finfo(np.float32).max
     predictor = Predictor(champion)
-    predictor.scorer = Scorer(bundle.architecture, bundle.hyperparameters, bundle.weights | {"dense_1/kernel": kernel})
+    predictor.scorer = Scorer(networks_of(bundle), bundle.weights | {"dense_1/kernel": kernel})
     return predictor
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import asdict
 
 from training.core import evaluation, families, stages
 from training.core.bundle import Bundle, write_bundle
+from training.core.configuration import Configuration
 from training.core.datasets import splits
 from training.core.datasets.storage import Dataset
 from training.core.evaluation import calibration, plots, policy
@@ -31,12 +33,11 @@ PACKAGES = (
     "pandas",
 )
 SEED_PROTOCOL_THRESHOLD = 0.5
-Config = dict[str, dict[str, Any]]
 
 
 def train(
     *,
-    config: Config,
+    config: Configuration,
     dataset: Dataset,
     bundles_dir: Path,
     signing_key: str,
@@ -52,8 +53,8 @@ def train(
         DatasetError: a part of the split has no fraud or nothing but fraud.
     """
     hyperparameters = families.hyperparameters(config)
-    architecture, seed = hyperparameters["architecture"], hyperparameters["seed"]
-    split = splits.split_rows(config["split"], dataset)
+    architecture, seed = config.model.architecture, config.model.seed
+    split = splits.split_rows(config.split, dataset)
     parts = {"validation": split.validation, "test": split.test}
     training_rows, validation_rows = dataset.rows(split.train), dataset.rows(split.validation)
     stages.enter(f"Training the model ({architecture})")
@@ -65,15 +66,16 @@ def train(
     scored = {name: rows._replace(scores=calibrate(rows.scores)) for name, rows in raw.items()}
     days = {name: dataset.days_of(part) for name, part in parts.items()}
     review, block = _thresholds(config, scored["validation"], days["validation"])
-    stages.enter(f"Judging, on {config['evaluation']['bootstrap_resamples']} resamples of the validation and test rows")
+    stages.enter(f"Judging, on {config.evaluation.bootstrap_resamples} resamples of the validation and test rows")
     metrics = {name: _metrics(config, dataset, part, scored[name], threshold=review) for name, part in parts.items()}
     stages.enter("Measuring what each feature is worth")
     names, scores = dataset.schema.input_names, scored["validation"].scores
     now = datetime.now(UTC)
     description = _origin(config, dataset, split, parent) | {
         "created_at": now.isoformat(),
-        "model": {"architecture": architecture, "hyperparameters": hyperparameters},
-        "policy": config["policy"] | {"review_threshold": review, "block_threshold": block, "chosen_on": "validation"},
+        "model": {"architecture": architecture, "hyperparameters": families.as_recorded(hyperparameters)},
+        "policy": asdict(config.policy)
+        | {"review_threshold": review, "block_threshold": block, "chosen_on": "validation"},
         "metrics": metrics,
         "calibration": calibrate.as_json(),
         "calibration_losses": losses,
@@ -84,7 +86,7 @@ def train(
     }
     stages.enter("Drawing the plots and writing the bundle")
     return write_bundle(
-        bundles_dir / f"{now:%Y%m%d-%H%M%S}-{dataset.schema.name}-{config['split']['protocol']}-{seed}",
+        bundles_dir / f"{now:%Y%m%d-%H%M%S}-{dataset.schema.name}-{config.split.protocol}-{seed}",
         description=description,
         model_files=model.fitted.files,
         reference=preprocessing.reference(names, training_rows[0], scores),
@@ -96,44 +98,44 @@ def train(
 
 
 def _metrics(
-    config: Config, dataset: Dataset, part: np.ndarray, rows: ScoredRows, *, threshold: float
+    config: Configuration, dataset: Dataset, part: np.ndarray, rows: ScoredRows, *, threshold: float
 ) -> dict[str, Any]:
     """The metrics of a part's rows; where rows have a day and a card, also the card precision."""
-    resamples, seed = config["evaluation"]["bootstrap_resamples"], config["model"]["seed"]
-    metrics = policy.judged(config["policy"], rows, threshold=threshold, resamples=resamples, seed=seed)
+    resamples, seed = config.evaluation.bootstrap_resamples, config.model.seed
+    metrics = policy.judged(config.policy, rows, threshold=threshold, resamples=resamples, seed=seed)
     if timeline := dataset.timeline:
         days, cards = timeline.day[part], timeline.card[part]
         metrics["card_precision_100"] = evaluation.card_precision(rows.labels, rows.scores, days, cards, top=100)
     return metrics
 
 
-def _origin(config: Config, dataset: Dataset, split: splits.Split, parent: str | None) -> dict[str, Any]:
+def _origin(config: Configuration, dataset: Dataset, split: splits.Split, parent: str | None) -> dict[str, Any]:
     """Those sections of a bundle's description that say what a model is made of, and with what."""
     schema, report = dataset.schema, dataset.report
     return {
         "schema": {"name": schema.name, "hash": schema.hash, "features": schema.input_names},
         "data": {"sha256": report.source_sha256, "rows": report.rows, "frauds": report.frauds},
-        "split": config["split"] | {name: len(part) for name, part in vars(split).items()},
-        "device": families.family_of(config["model"]["architecture"]).device(),
+        "split": asdict(config.split) | {name: len(part) for name, part in vars(split).items()},
+        "device": families.family_of(config.model.architecture).device(),
         "packages": _package_versions(),
         "git_commit": _git_commit(),
         "parent": parent,
     }
 
 
-def _calibrated(config: Config, validation: ScoredRows) -> tuple[Calibration, dict[str, float]]:
+def _calibrated(config: Configuration, validation: ScoredRows) -> tuple[Calibration, dict[str, float]]:
     """The calibration, and the loss of each method on validation rows. The seed system has none."""
-    if config["split"]["protocol"] == "seed":
+    if config.split.protocol == "seed":
         return Calibration(), {}
     return calibration.choose(validation.labels, validation.scores)
 
 
-def _thresholds(config: Config, validation: ScoredRows, days: float | None) -> tuple[float, float | None]:
+def _thresholds(config: Configuration, validation: ScoredRows, days: float | None) -> tuple[float, float | None]:
     """Review and block threshold, from validation rows only. The seed system has a fixed one."""
-    if config["split"]["protocol"] == "seed":
+    if config.split.protocol == "seed":
         return SEED_PROTOCOL_THRESHOLD, None
-    review = policy.review_threshold(config["policy"], validation, days=days)
-    return review, policy.block_threshold(config["policy"], validation, review=review)
+    review = policy.review_threshold(config.policy, validation, days=days)
+    return review, policy.block_threshold(config.policy, validation, review=review)
 
 
 def _package_versions() -> dict[str, str]:

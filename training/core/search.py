@@ -8,7 +8,6 @@ Algorithms for Hyper-Parameter Optimization, NIPS 2011), and trials that fall be
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
@@ -16,13 +15,13 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sklearn.metrics import average_precision_score
 
-from training.core import configuration, families, pipeline, stages
+from training.core import configuration, families, stages
+from training.core.configuration import Configuration, Overrides
 from training.core.configuration.sections import SETTINGS, Between, Tried
 from training.core.datasets import splits
 from training.core.datasets.storage import Dataset
 from training.core.exceptions import ConfigurationError
 
-Overrides = dict[str, Any]
 # How often a trial says how far it has come, at most; each time is a line in the study.
 REPORTS = 20
 # So many epochs at least, before a trial can be given up.
@@ -40,7 +39,7 @@ SPACES: dict[str, dict[str, Tried]] = {
 }
 
 
-def open_study(path: Path, config: pipeline.Config | None = None) -> optuna.Study:
+def open_study(path: Path, config: Configuration | None = None) -> optuna.Study:
     """The study of a file: begun with a configuration, or taken up again.
 
     Raises:
@@ -50,7 +49,7 @@ def open_study(path: Path, config: pipeline.Config | None = None) -> optuna.Stud
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if config is None and not path.is_file():
         raise ConfigurationError(f"There is no study {path.stem}.")
-    if config is not None and not SPACES.get(config["model"]["architecture"]):
+    if config is not None and not SPACES.get(config.model.architecture):
         tuned = sorted(architecture for architecture, space in SPACES.items() if space)
         raise ConfigurationError(f"model.architecture must be one of {tuned} to be tuned.")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,13 +60,18 @@ def open_study(path: Path, config: pipeline.Config | None = None) -> optuna.Stud
         pruner=optuna.pruners.MedianPruner(n_warmup_steps=WARM_UP),
         load_if_exists=True,
     )
-    begun_with = study.user_attrs.get("configuration")
-    if begun_with is None and config is not None:
-        study.set_user_attr("configuration", config)
-    elif config is not None and begun_with != config:
+    kept = study.user_attrs.get("configuration")
+    if kept is None and config is not None:
+        study.set_user_attr("configuration", configuration.as_json(config))
+    elif config is not None and begun_with(study) != config:
         raise ConfigurationError(f"The study {path.stem} was begun with another configuration: choose another name.")
     study.sampler = optuna.samplers.TPESampler(constant_liar=True)  # others may be at work on the same study
     return study
+
+
+def begun_with(study: optuna.Study) -> Configuration:
+    """The configuration with which a study was begun."""
+    return configuration.from_json(study.user_attrs["configuration"])
 
 
 def run_trial(
@@ -82,15 +86,15 @@ def run_trial(
     Raises:
         ConfigurationError, DatasetError: see `pipeline.train`.
     """
-    config: pipeline.Config = study.user_attrs["configuration"]
-    split = splits.split_rows(config["split"], dataset)
+    config = begun_with(study)
+    split = splits.split_rows(config.split, dataset)
     train, validation = dataset.rows(split.train), dataset.rows(split.validation)
     trial = study.ask()
     stages.enter(f"Trial {trial.number}: loading the model's library")
     try:
-        chosen = with_overrides(config, draw(trial, config["model"]["architecture"]))
+        chosen = configuration.with_overrides(config, draw(trial, config.model.architecture))
         hyperparameters = families.hyperparameters(chosen)
-        every = max(1, hyperparameters["epochs"] // REPORTS)
+        every = max(1, hyperparameters.epochs // REPORTS)
 
         def report(epoch: int, logs: dict[str, float]) -> None:
             on_epoch(epoch, logs)
@@ -109,7 +113,7 @@ def run_trial(
     return study.tell(trial, float(average_precision_score(validation[1], scores)))
 
 
-def draw(trial: optuna.Trial, architecture: str) -> Overrides:
+def draw(trial: optuna.trial.BaseTrial, architecture: str) -> Overrides:
     """Hyperparameters of a trial, as overrides of the configuration."""
     overrides: Overrides = {}
     for name, space in SPACES[architecture].items():
@@ -121,7 +125,7 @@ def draw(trial: optuna.Trial, architecture: str) -> Overrides:
     return overrides
 
 
-def best(study: optuna.Study) -> pipeline.Config:
+def best(study: optuna.Study) -> Configuration:
     """The configuration of the best trial.
 
     Raises:
@@ -129,8 +133,8 @@ def best(study: optuna.Study) -> pipeline.Config:
     """
     if not done(study):
         raise ConfigurationError(f"No trial of the study {study.study_name} has been finished.")
-    config: pipeline.Config = study.user_attrs["configuration"]
-    return with_overrides(config, draw(optuna.trial.FixedTrial(study.best_params), config["model"]["architecture"]))  # type: ignore[arg-type]
+    config, found = begun_with(study), optuna.trial.FixedTrial(study.best_params)
+    return configuration.with_overrides(config, draw(found, config.model.architecture))
 
 
 def done(study: optuna.Study) -> int:
@@ -138,19 +142,11 @@ def done(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
 
-def with_overrides(config: pipeline.Config, overrides: Overrides) -> pipeline.Config:
-    changed = {section: dict(keys) for section, keys in config.items()}
-    for name, value in overrides.items():
-        section, key = name.split(".")
-        changed[section][key] = value
-    return changed
-
-
-def as_toml(config: pipeline.Config) -> str:
+def as_toml(config: Configuration) -> str:
     """What differs from the shipped values, for `train --config`."""
-    shipped = configuration.read()
+    shipped = configuration.as_json(configuration.read())
     lines = []
-    for section, keys in config.items():
+    for section, keys in configuration.as_json(config).items():
         differing = {key: value for key, value in keys.items() if value != shipped[section][key]}
         if differing:
             # Of strings, numbers, lists and booleans, JSON is TOML.

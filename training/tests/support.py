@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from training.core import configuration
+from training.core import configuration, families
 from training.core.bundle import Bundle
+from training.core.configuration.sections import Configuration, NetworkHyperparameters
 from training.core.datasets import parquet_path, storage
 from training.core.datasets.storage import Dataset, Report, Timeline
-from training.core.pipeline import Config, train
+from training.core.pipeline import train
 from training.core.schema import load_schema
 
 # Of fraud, these components lie far to one side, as in the real data.
@@ -72,7 +73,7 @@ def store_made_up_payments(datasets_dir: Path) -> None:
     storage.write(frame, schema, made_up_report(frame[schema.label].to_numpy()), path)
 
 
-def small_config(**overrides: Any) -> Config:
+def small_config(**overrides: Any) -> Configuration:
     """The shipped configuration, with less to do."""
     small = {"model.epochs": 12, "model.batch_size": 128, "evaluation.bootstrap_resamples": 20}
     return configuration.read(overrides=small | overrides)
@@ -92,6 +93,13 @@ def tiny_handbook_bundle(directory: Path, signing_key: str) -> Bundle:
     inputs = random.uniform(0, [6e6 if name.endswith("_s") else 2000 for name in names], (len(labels), len(names)))
     inputs[:, 0] = np.where(labels == 1, random.uniform(500, 2000, len(labels)), random.lognormal(3, 0.8, len(labels)))
     return bundle_of(inputs, labels, directory, signing_key, None, "handbook")
+
+
+def networks_of(bundle: Bundle) -> NetworkHyperparameters:
+    """What the networks of a bundle were trained with."""
+    found = families.hyperparameters_of(bundle)
+    assert isinstance(found, NetworkHyperparameters)
+    return found
 
 
 def bundle_of(

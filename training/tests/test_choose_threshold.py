@@ -33,7 +33,7 @@ def test_alerts_a_day_are_so_many_at_most(champion, bundle, mel):
 
 def test_a_cost_chooses_what_the_policy_would(champion, bundle, mel):
     choose(champion, "--cost", "12", "--user", "mel")
-    asked = configuration.read(overrides={"policy.choose": "cost", "policy.review_cost": 12.0})["policy"]
+    asked = configuration.read(overrides={"policy.choose": "cost", "policy.review_cost": 12.0}).policy
     expected = policy.review_threshold(asked, bundle.scored["validation"], days=None)
     assert champion.review_threshold == expected
 

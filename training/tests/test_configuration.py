@@ -22,7 +22,7 @@ def config_file(tmp_path):
 
 
 def test_what_is_shipped_is_the_seed_systems_network():
-    model = configuration.read()["model"]
+    model = configuration.as_json(configuration.read())["model"]
     assert model == {
         "architecture": "mlp",
         "units": [32, 16],
@@ -47,21 +47,21 @@ def test_what_is_shipped_is_the_seed_systems_network():
 def test_a_schema_has_a_configuration_of_its_own_or_the_shipped_one():
     assert configuration.path_of("merchant") is None
     handbook = configuration.read(configuration.path_of("handbook"))
-    assert (handbook["data"]["schema"], handbook["split"]["protocol"]) == ("handbook", "time")
-    assert handbook["policy"] == configuration.read()["policy"]
+    assert (handbook.data.schema, handbook.split.protocol) == ("handbook", "time")
+    assert handbook.policy == configuration.read().policy
 
 
 def test_the_protocol_of_the_seed_system_has_its_network():
     config = configuration.read(configuration.path_of("ulb", "seed"))
-    assert config["split"]["protocol"] == "seed"
-    assert config["model"] == configuration.read()["model"]
+    assert config.split.protocol == "seed"
+    assert config.model == configuration.read().model
     assert configuration.path_of("ulb", "time") == configuration.path_of("ulb")
     assert configuration.path_of("handbook", "seed") == configuration.path_of("handbook")
 
 
 def test_the_bag_for_ulb_finds_the_money_and_the_moment():
     found = families.hyperparameters(configuration.read(configuration.path_of("ulb")))
-    assert (found["architecture"], found["time_feature"], found["amount_feature"]) == ("bag", 0, 29)
+    assert (found.architecture, found.time_feature, found.amount_feature) == ("bag", 0, 29)
 
 
 def test_a_schema_whose_time_is_no_feature_has_no_time_of_day():
@@ -73,9 +73,9 @@ def test_a_schema_whose_time_is_no_feature_has_no_time_of_day():
 
 def test_students_learn_of_the_trees_that_are_configured_and_beside_those_who_learn_of_labels():
     of_trees = {"model.architecture": "bag", "model.members": 3, "xgboost.depth": 7}
-    assert "teacher" not in families.hyperparameters(configuration.read(overrides=of_trees))
+    assert families.hyperparameters(configuration.read(overrides=of_trees)).teacher is None
     found = families.hyperparameters(configuration.read(overrides=of_trees | {"model.students": 2}))
-    assert found["teacher"]["depth"] == 7
+    assert found.teacher.depth == 7
     with pytest.raises(ConfigurationError, match=r"model\.students must be less than model\.members"):
         families.hyperparameters(configuration.read(overrides=of_trees | {"model.students": 3}))
 
@@ -83,12 +83,12 @@ def test_students_learn_of_the_trees_that_are_configured_and_beside_those_who_le
 def test_a_file_replaces_what_it_names_and_an_override_replaces_the_file(config_file):
     path = config_file("[model]\ndropout = 0.3\npatience = 9\n")
     config = configuration.read(path, {"model.patience": 2})
-    assert (config["model"]["dropout"], config["model"]["patience"]) == (0.3, 2)
-    assert config["model"]["learning_rate"] == configuration.read()["model"]["learning_rate"]
+    assert (config.model.dropout, config.model.patience) == (0.3, 2)
+    assert config.model.learning_rate == configuration.read().model.learning_rate
 
 
 def test_a_whole_number_serves_where_a_fraction_is_meant():
-    assert configuration.read(overrides={"model.dropout": 0})["model"]["dropout"] == 0.0
+    assert configuration.read(overrides={"model.dropout": 0}).model.dropout == 0.0
 
 
 @pytest.mark.parametrize("name", ["model.dropuot", "modle.dropout", "dropout", "model", ""])

@@ -6,6 +6,7 @@ from safetensors.numpy import load
 from scipy.special import logit
 
 from training.core import configuration, families
+from training.core.configuration.sections import NetworkHyperparameters
 from training.core.families import distillation
 from training.core.families.distillation import Lessons
 from training.core.families.mlp import FILE, bag, fit
@@ -25,7 +26,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def teacher(rows):
-    return families.train(TEACHER | {"seed": 0}, rows, made_up_rows(seed=1)).scorer
+    return families.train(TEACHER, rows, made_up_rows(seed=1)).scorer
 
 
 @pytest.fixture
@@ -77,11 +78,10 @@ def test_of_every_row_the_teachers_logit_is_learnt_within_bounds(lessons, teache
 
 def fit_bag(rows, **overrides):
     """A learner and a student. Returns their hyperparameters, and what was found."""
-    hyperparameters = {
-        **configuration.read()["model"],
-        **{"units": [64], "members": 2, "students": 1, "bins": 8, "batch_size": 256, "epochs": 8, "draws": 2},
-        **{"learning_rate": 0.01, "dropout": 0.5, "teacher": TEACHER, "architecture": "bag", "seed": 0, **overrides},
-    }
+    chosen = {"units": [64], "members": 2, "students": 1, "bins": 8, "batch_size": 256, "epochs": 8, "draws": 2}
+    hyperparameters = NetworkHyperparameters(
+        **{"architecture": "bag", "learning_rate": 0.01, "dropout": 0.5, "teacher": TEACHER, **chosen, **overrides}
+    )
     return hyperparameters, fit(hyperparameters, rows, made_up_rows(seed=1), lambda epoch, said: None)
 
 

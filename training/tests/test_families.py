@@ -141,7 +141,7 @@ def test_it_says_what_each_epoch_brought_and_which_one_is_kept(bundle):
 
 
 def test_it_knows_the_hyperparameters_that_it_was_given_and_no_others(bundle):
-    section = configuration.read()[FAMILIES[bundle.architecture].section]
+    section = configuration.as_json(configuration.read())[FAMILIES[bundle.architecture].section]
     assert bundle.hyperparameters.keys() == section.keys() | {"architecture", "seed"}
     assert bundle.hyperparameters["epochs"] in (12, 60)
 
@@ -151,7 +151,7 @@ def test_files_that_are_not_a_model_are_refused(bundle, content):
     family = families.family_of(bundle.architecture)
     files = {name: content for name in bundle.files if content is not None}
     with pytest.raises(BundleRefused):
-        family.restore(bundle.architecture, bundle.hyperparameters, files)
+        family.restore(families.hyperparameters_of(bundle), files)
 
 
 def test_an_architecture_that_nobody_knows_is_refused(bundle, tmp_path):

@@ -1,17 +1,20 @@
 """The networks as the worker runs them, held against the same sums in plain numpy."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from django.conf import settings as django_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from training.core.evaluation import Ranking
 from training.core.evaluation.calibration import Calibration
 from training.core.exceptions import BundleRefused
 from training.core.families import scorer_of
 from training.core.families.mlp import Scorer
-from training.tests.support import made_up_rows, tiny_bundle
+from training.tests.support import made_up_rows, networks_of, tiny_bundle
 
 BAG = {
     "model.architecture": "bag",
@@ -145,13 +148,13 @@ def test_the_reasons_of_a_fraud_are_the_features_that_make_frauds(bundle, scorer
 def test_weights_that_do_not_fit_the_architecture_are_refused(mlp, architecture, hyperparameters, lost):
     weights = {name: array for name, array in mlp.weights.items() if name != lost}
     with pytest.raises(BundleRefused, match="do not fit the architecture"):
-        Scorer(architecture, mlp.hyperparameters | hyperparameters, weights)
+        Scorer(replace(networks_of(mlp), architecture=architecture, **hyperparameters), weights)
 
 
 @pytest.mark.parametrize("hyperparameters", [{"members": 2, "bins": 9}, {"members": 4}])
 def test_weights_of_another_bag_are_refused(bag, hyperparameters):
     with pytest.raises(BundleRefused, match="do not fit the architecture"):
-        Scorer("bag", bag.hyperparameters | hyperparameters, bag.weights)
+        Scorer(replace(networks_of(bag), **hyperparameters), bag.weights)
 
 
 def test_the_members_of_a_bag_learn_different_things(bag):
@@ -186,7 +189,9 @@ def test_a_bag_from_before_there_were_choices_of_encoding_scores_as_ever(tmp_pat
     newer = {"log_amount", "time_of_day", "binless_members", "draws", "students"}
     known = {name: value for name, value in bundle.hyperparameters.items() if name not in newer}
     assert bundle.weights["1_dense_1/kernel"].shape == (30 * 5, 32)
-    as_ever, now = (Scorer("bag", one, bundle.weights) for one in (known, bundle.hyperparameters))
+    older = deepcopy(bundle)
+    older.description["model"]["hyperparameters"] = known
+    as_ever, now = (Scorer(networks_of(one), bundle.weights) for one in (older, bundle))
     np.testing.assert_array_equal(as_ever.score(rows), now.score(rows))
 
 

@@ -90,8 +90,8 @@ def test_a_schema_is_named_in_three_ways_and_its_own_configuration_is_read(way, 
         "override": lambda: configuration.chosen(None, None, {"data.schema": "handbook"}),
         "file": lambda: configuration.chosen(None, file, {}),
     }[way]()
-    assert read["data"] == {"schema": "handbook", "parquet": "handbook/transactions.parquet"}
-    assert read["split"]["protocol"] == ("stratified" if way == "file" else "time")
+    assert (read.data.schema, read.data.parquet) == ("handbook", "handbook/transactions.parquet")
+    assert read.split.protocol == ("stratified" if way == "file" else "time")
 
 
 def test_two_schemas_at_once_are_refused(tmp_path):
@@ -105,5 +105,5 @@ def test_two_schemas_at_once_are_refused(tmp_path):
 def test_a_file_that_names_no_schema_goes_with_any(tmp_path):
     file = tmp_path / "best.toml"
     file.write_text("[model]\ndropout = 0.5\n")
-    assert configuration.chosen("handbook", file, {})["data"]["schema"] == "handbook"
-    assert configuration.chosen(None, file, {})["data"]["schema"] == "ulb"
+    assert configuration.chosen("handbook", file, {}).data.schema == "handbook"
+    assert configuration.chosen(None, file, {}).data.schema == "ulb"

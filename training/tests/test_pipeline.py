@@ -19,10 +19,8 @@ KEY = settings.BUNDLE_SIGNING_KEY
 def split():
     """The split of the made-up rows that the shipped configuration makes."""
     features, labels = made_up_rows()
-    config = configuration.read()["split"]
-    return splits.stratified(
-        features, labels, test=config["test"], validation=config["validation"], seed=config["seed"]
-    )
+    config = configuration.read().split
+    return splits.stratified(features, labels, test=config.test, validation=config.validation, seed=config.seed)
 
 
 def assert_same_weights(one, other):
@@ -65,13 +63,13 @@ def test_the_scaler_sees_training_rows_only(bundle, split):
 def test_thresholds_come_from_the_validation_rows(bundle, split):
     features, labels = made_up_rows()
     scores = scorer_of(bundle).score(features[split.validation].astype(np.float32))
-    policy = configuration.read()["policy"]
+    policy = configuration.read().policy
     review, block = (
-        evaluation.threshold_for_precision(labels[split.validation], scores, policy[f"{name}_precision"])
-        for name in ("review", "block")
+        evaluation.threshold_for_precision(labels[split.validation], scores, wanted)
+        for wanted in (policy.review_precision, policy.block_precision)
     )
     assert (bundle.review_threshold, bundle.block_threshold) == (review, block)
-    assert bundle.metrics["validation"]["precision"]["value"] >= policy["review_precision"]
+    assert bundle.metrics["validation"]["precision"]["value"] >= policy.review_precision
 
 
 def test_the_bundle_remembers_which_rows_were_for_the_test(bundle, split):

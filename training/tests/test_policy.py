@@ -23,7 +23,7 @@ def arrays(rows):
 
 
 def chosen(**asked):
-    return configuration.read(overrides={f"policy.{name}": value for name, value in asked.items()})["policy"]
+    return configuration.read(overrides={f"policy.{name}": value for name, value in asked.items()}).policy
 
 
 def cost(rows, threshold, review_cost):

@@ -230,6 +230,7 @@ def test_copies_of_a_row_are_left_out_and_counted(toll, capsys):
 
 
 def test_different_transactions_of_equal_values_are_all_trained_on(toll, tmp_path, settings, target):
+    from training.core.configuration.sections import SplitSettings
     from training.core.datasets.splits import split_rows
 
     rows = 4_000
@@ -241,8 +242,7 @@ def test_different_transactions_of_equal_values_are_all_trained_on(toll, tmp_pat
     )
     toll(frame, suffix=".parquet")
     dataset = storage.read(target, load_schema("toll"))
-    config = {"protocol": "stratified", "test": 0.2, "validation": 0.2, "seed": 0}
-    split = split_rows(config, dataset)
+    split = split_rows(SplitSettings(), dataset)
     assert sum(map(len, vars(split).values())) == rows
     assert (dataset.report.rows, dataset.report.duplicates) == (rows, 0)
 

@@ -11,11 +11,13 @@ import redis
 from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import escape
 
 from fraudsite.celery import app
 from fraudsite.testing import suspended, worker_environment
 from training import run_queue, runs
 from training.core import configuration
+from training.core.configuration.sections import SETTINGS
 from training.core.exceptions import TrainingRefused
 from training.models import TrainingRun
 
@@ -38,7 +40,8 @@ def quick(**overrides):
 
 
 def waiting(**overrides):
-    return TrainingRun.objects.create(schema="ulb", configuration=quick(**overrides), epochs=2, by="mel")
+    kept = configuration.as_json(quick(**overrides))
+    return TrainingRun.objects.create(schema="ulb", configuration=kept, epochs=2, by="mel")
 
 
 def answers(**changes):
@@ -63,8 +66,27 @@ def test_a_form_starts_a_run_with_what_was_chosen(client, mel, sent, django_capt
     assert response["Location"] == page_of(run)
     assert sent == [run.pk]
     assert (run.by, run.promote, run.epochs, run.state) == ("mel", "never", 2, State.QUEUED)
-    assert run.configuration == quick(**{"model.seed": 7, "split.protocol": "seed"})
+    assert configuration.from_json(run.configuration) == quick(**{"model.seed": 7, "split.protocol": "seed"})
     assert "No worker of the queue" in client.get(page_of(run)).content.decode()
+
+
+@pytest.mark.django_db
+def test_the_form_lists_every_setting_that_may_be_changed(client, mel):
+    client.force_login(mel)
+    page = client.get(START).content.decode()
+    for setting in SETTINGS.values():
+        assert f"<td>{setting.name}</td>" in page
+        assert escape(setting.meaning) in page
+
+
+@pytest.mark.django_db
+def test_a_run_that_was_queued_before_a_setting_was_declared_is_trained_with_its_default(bundle):
+    kept = configuration.as_json(quick())
+    del kept["model"]["draws"], kept["policy"]["review_cost"]
+    run = TrainingRun.objects.create(schema="ulb", configuration=kept, epochs=2, by="mel")
+    runs.perform(run.pk)
+    run.refresh_from_db()
+    assert (run.state, run.failure) == (State.DONE, "")
 
 
 @pytest.mark.django_db

@@ -38,7 +38,7 @@ def test_the_best_configuration_is_written_and_trains(name, capsys, tmp_path):
     assert f"{study.best_value:.4f}" in capsys.readouterr().out
     config = configuration.read(tmp_path / "best.toml")
     assert config == search.best(study)
-    assert config["model"]["epochs"] == 2
+    assert config.model.epochs == 2
     # After two epochs the best of three trials may rank badly, and any precision is to do.
     call_command("train", config=tmp_path / "best.toml", promote="never", set=["policy.review_precision=0.01"])
     assert ModelVersion.objects.count() == 1
@@ -65,8 +65,8 @@ def test_a_study_is_a_file_of_its_directory(wrong):
 def test_test_rows_are_never_seen(name, monkeypatch):
     """The values of test rows could not matter less: they are not numbers."""
     study = tune(name, trials=1)
-    dataset = storage.read_chosen(django_settings.DATASETS_DIR, study.user_attrs["configuration"])
-    config = study.user_attrs["configuration"]["split"]
+    dataset = storage.read_chosen(django_settings.DATASETS_DIR, search.begun_with(study))
+    config = search.begun_with(study).split
     split = search.splits.split_rows(config, dataset)
     monkeypatch.setattr(search.splits, "split_rows", lambda *_: split)
     spoilt = dataset.features.copy()

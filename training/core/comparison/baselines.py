@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from training.core import families
+from training.core.configuration.sections import TreeHyperparameters
 from training.core.exceptions import ConfigurationError
 from training.core.families import Rows
 
@@ -126,7 +127,7 @@ def _xgboost_space(trial: optuna.Trial) -> Parameters:
 
 def _xgboost(parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
     """Our own family of boosted trees."""
-    settings = {"architecture": "xgboost", "epochs": ROUNDS, "patience": PATIENCE, "seed": seed} | parameters
+    settings = TreeHyperparameters(epochs=ROUNDS, patience=PATIENCE, seed=seed, **parameters)
     # The stage stays the one that says which trial of the search this is.
     return families.train(settings, train, validation, on_epoch=lambda epoch, logs: None).score
 

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -25,10 +26,10 @@ from sklearn.metrics import average_precision_score
 
 from training.core import configuration, families
 from training.core.comparison.baselines import BASELINES, Parameters, Score
+from training.core.configuration.sections import Configuration, Hyperparameters
 from training.core.datasets.splits import Split, split_rows
 from training.core.datasets.storage import Dataset
 from training.core.families import Rows
-from training.core.pipeline import Config
 from training.core.scored import ScoredRows, pack, unpack
 
 SEED_MLP = "seed-mlp"
@@ -99,8 +100,8 @@ def contenders(schema: str, *, trials: int | None = None, seeds: int | None = No
     found[SEED_MLP] = _ours(SEED_MLP, "Keras: the seed system's MLP", seed_system, seeds=10, seeds_per_split=2)
     for path in configuration.recipes_of(schema):
         recipe = families.hyperparameters(configuration.read(path))
-        if any(recipe.get(name.removeprefix("model.")) != value for name, value in SEED_SYSTEM.items()):
-            found[path.stem] = _ours(path.stem, f"{path.name}: {recipe['architecture']}", recipe, seeds=3)
+        if any(getattr(recipe, name.removeprefix("model."), None) != value for name, value in SEED_SYSTEM.items()):
+            found[path.stem] = _ours(path.stem, f"{path.name}: {recipe.architecture}", recipe, seeds=3)
     for name, one in found.items():
         if trials is not None and one.space:
             found[name] = replace(one, trials=trials)
@@ -109,22 +110,23 @@ def contenders(schema: str, *, trials: int | None = None, seeds: int | None = No
     return found
 
 
-def _ours(name: str, title: str, hyperparameters: Parameters, *, seeds: int, seeds_per_split: int = 1) -> Contender:
-    architecture = hyperparameters["architecture"]
-    ignored = families.ignored(architecture) | {"seed"}
-    read = {key: value for key, value in hyperparameters.items() if key not in ignored}
+def _ours(
+    name: str, title: str, hyperparameters: Hyperparameters, *, seeds: int, seeds_per_split: int = 1
+) -> Contender:
+    ignored = families.ignored(hyperparameters.architecture) | {"seed"}
+    read = {key: value for key, value in families.as_recorded(hyperparameters).items() if key not in ignored}
     fit = partial(_fit_ours, hyperparameters)
     return Contender(name, title, fit, read, seeds=seeds, seeds_per_split=seeds_per_split)
 
 
-def _fit_ours(shipped: Parameters, parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
-    return families.train(shipped | {"seed": seed}, train, validation).score
+def _fit_ours(shipped: Hyperparameters, parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
+    return families.train(msgspec.structs.replace(shipped, seed=seed), train, validation).score
 
 
 class Comparison:
     """The cells of a dataset, kept in a directory."""
 
-    def __init__(self, dataset: Dataset, config: Config, directory: Path) -> None:
+    def __init__(self, dataset: Dataset, config: Configuration, directory: Path) -> None:
         self._dataset, self._config, self._directory = dataset, config, directory
         self._splits: dict[Case, Split] = {}
         directory.mkdir(parents=True, exist_ok=True)
@@ -225,9 +227,9 @@ class Comparison:
 
     def _split(self, case: Case) -> Split:
         if case not in self._splits:
-            data, chosen = self._dataset, {"protocol": case.protocol, "seed": case.number}
-            split = split_rows(self._config["split"] | chosen, data)
-            self._splits[case] = split
+            overrides = {"split.protocol": case.protocol, "split.seed": case.number}
+            chosen = configuration.with_overrides(self._config, overrides).split
+            self._splits[case] = split_rows(chosen, self._dataset)
         return self._splits[case]
 
     def _path(self, case: Case, one: Contender, seed: int) -> Path:

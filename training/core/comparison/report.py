@@ -15,8 +15,9 @@ from training.core.comparison import report_plots
 from training.core.comparison.baselines import BASELINES
 from training.core.comparison.cells import SEED_MLP
 from training.core.comparison.standings import Standing
+from training.core.configuration import Configuration
 from training.core.evaluation import COST_METRIC_NAMES, LOWER_IS_BETTER, METRIC_NAMES, PUBLISHED, Ranking
-from training.core.pipeline import SEED_PROTOCOL_THRESHOLD, Config
+from training.core.pipeline import SEED_PROTOCOL_THRESHOLD
 
 PROTOCOL_TITLES = {
     "seed": "The seed system's split",
@@ -57,7 +58,7 @@ def reference_of(standings: Sequence[Standing]) -> Standing | None:
     return ours[0] if ours else None
 
 
-def as_markdown(standings: Standings, config: Config, facts: Mapping[str, str]) -> str:
+def as_markdown(standings: Standings, config: Configuration, facts: Mapping[str, str]) -> str:
     """Tables for the documentation."""
     said = [f"Made by `manage.py evaluate`: {'; '.join(f'{name} {fact}' for name, fact in facts.items())}.", ""]
     for protocol, ranked in _in_order(standings):
@@ -88,16 +89,16 @@ def as_markdown(standings: Standings, config: Config, facts: Mapping[str, str]) 
     return "\n".join(said)
 
 
-def as_page(standings: Standings, config: Config, facts: Mapping[str, str]) -> str:
+def as_page(standings: Standings, config: Configuration, facts: Mapping[str, str]) -> str:
     """The HTML page, of the template report.html."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
     return environment.get_template("report.html").render(
         facts=facts,
-        review_precision=f"{config['policy']['review_precision']:g}",
-        review_cost=f"{config['policy']['review_cost']:g}",
-        resamples=f"{config['evaluation']['bootstrap_resamples']:,}",
+        review_precision=f"{config.policy.review_precision:g}",
+        review_cost=f"{config.policy.review_cost:g}",
+        resamples=f"{config.evaluation.bootstrap_resamples:,}",
         sections=[_section(protocol, ranked) for protocol, ranked in _in_order(standings)],
         own_head=OWN_HEAD,
         own=_seed_systems_own(standings),
@@ -210,7 +211,7 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def write(standings: Standings, config: Config, facts: Mapping[str, str], directory: Path) -> tuple[Path, Path]:
+def write(standings: Standings, config: Configuration, facts: Mapping[str, str], directory: Path) -> tuple[Path, Path]:
     """Write `report.html` and `report.md`, and return where they are."""
     facts = {**facts, "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"}
     directory.mkdir(parents=True, exist_ok=True)

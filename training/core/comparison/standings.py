@@ -13,8 +13,8 @@ import numpy as np
 
 from training.core import evaluation
 from training.core.comparison.cells import Case, Cell
+from training.core.configuration import Configuration
 from training.core.evaluation import Ranking, calibration
-from training.core.pipeline import Config
 from training.core.scored import ScoredRows
 
 # Beside the metrics of the calibrated scores: what they were before.
@@ -62,27 +62,27 @@ class Standing:
         return float(np.mean([one.cell.said["seconds"] for one in self.judged]))
 
 
-def judge(cell: Cell, config: Config) -> Judged:
+def judge(cell: Cell, config: Configuration) -> Judged:
     """Calibrate, choose a threshold, and judge. Where no threshold attains the precision, nothing is an alert."""
-    policy, evaluated = config["policy"], config["evaluation"]
+    policy, evaluated = config.policy, config.evaluation
     validation, test = cell.scored["validation"], cell.scored["test"]
     calibrate, _ = calibration.choose(validation.labels, validation.scores)
     chosen_on, judged_on = (rows._replace(scores=calibrate(rows.scores)) for rows in (validation, test))
-    threshold = evaluation.threshold_for_precision(chosen_on.labels, chosen_on.scores, policy["review_precision"])
+    threshold = evaluation.threshold_for_precision(chosen_on.labels, chosen_on.scores, policy.review_precision)
     ranking = Ranking(
         judged_on.labels,
         judged_on.scores,
         threshold=np.inf if threshold is None else threshold,
         amounts=None if np.isnan(test.amounts).any() else test.amounts,
-        review_cost=policy["review_cost"],
+        review_cost=policy.review_cost,
     )
     raw = Ranking(test.labels, test.scores, threshold=0.5).metrics()
     values = ranking.metrics() | {f"raw_{name}": raw[name] for name in RAW_METRICS}
-    drawn = ranking.bootstrap(resamples=evaluated["bootstrap_resamples"], seed=cell.case.number)
+    drawn = ranking.bootstrap(resamples=evaluated.bootstrap_resamples, seed=cell.case.number)
     return Judged(cell, values, drawn, judged_on, calibrate.method)
 
 
-def standings(cells: Sequence[Cell], config: Config, *, say: Callable[[str], None]) -> dict[str, list[Standing]]:
+def standings(cells: Sequence[Cell], config: Configuration, *, say: Callable[[str], None]) -> dict[str, list[Standing]]:
     """By protocol, the contenders in the order of their AUPRC. Only splits that all of them have judged count."""
     groups: dict[str, dict[str, list[Cell]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:

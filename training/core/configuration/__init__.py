@@ -1,10 +1,12 @@
 """The training configuration: what is declared in `sections`, with what a TOML file and overrides replace."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from training.core.configuration.sections import SETTINGS, Configuration, Setting
 from training.core.exceptions import ConfigurationError, did_you_mean
@@ -12,6 +14,10 @@ from training.core.schema import load_schema
 
 SCHEMA_CONFIGS_DIR = Path(__file__).parents[2] / "configs"
 PROTOCOLS = SETTINGS["split.protocol"].choices
+
+# Values by `section.key`, and by section and key.
+Overrides = dict[str, Any]
+Sections = dict[str, dict[str, Any]]
 
 
 def path_of(schema: str, protocol: str | None = None) -> Path | None:
@@ -27,7 +33,7 @@ def recipes_of(schema: str) -> list[Path]:
     return [*([own] if own else []), *sorted(SCHEMA_CONFIGS_DIR.glob(f"{schema}-*.toml"))]
 
 
-def read(path: Path | None = None, overrides: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+def read(path: Path | None = None, overrides: Overrides | None = None) -> Configuration:
     """Read a configuration: the defaults, replaced by the values of `path`, replaced by overrides like
     `{"model.dropout": 0.3}`.
 
@@ -35,16 +41,44 @@ def read(path: Path | None = None, overrides: dict[str, Any] | None = None) -> d
         ConfigurationError: not TOML; or a section or key that is not declared, or a value of another type, out of
             bounds or none of the choices.
     """
-    config: dict[str, dict[str, Any]] = msgspec.to_builtins(Configuration())
+    checked: Overrides = {}
     for name, value in ((_values(path) if path else {}) | (overrides or {})).items():
         if name not in SETTINGS:
             raise ConfigurationError(
                 f"There is no setting {name}.{did_you_mean(name, SETTINGS)} Known: {', '.join(SETTINGS)}."
             )
-        section, _, key = name.partition(".")
-        config[section][key] = _checked(SETTINGS[name], value)
-    config["data"]["parquet"] = config["data"]["parquet"] or f"{config['data']['schema']}/transactions.parquet"
-    return config
+        checked[name] = _checked(SETTINGS[name], value)
+    config = with_overrides(Configuration(), checked)
+    data = config.data
+    parquet = data.parquet or f"{data.schema}/transactions.parquet"
+    return replace(config, data=replace(data, parquet=parquet))
+
+
+def with_overrides(config: Configuration, overrides: Mapping[str, object]) -> Configuration:
+    """The configuration with some settings replaced by values that are known to be right."""
+    changed = as_json(config)
+    for name, value in overrides.items():
+        section, key = name.split(".")
+        changed[section][key] = value
+    return from_json(changed)
+
+
+def as_json(config: Configuration) -> Sections:
+    """A configuration as runs and studies keep it."""
+    sections: Sections = msgspec.to_builtins(config)
+    return sections
+
+
+def from_json(sections: Mapping[str, Mapping[str, object]]) -> Configuration:
+    """A configuration that was kept. What it does not name, because it is older, has its default.
+
+    Raises:
+        ConfigurationError: a value of another type, out of bounds or none of the choices.
+    """
+    try:
+        return msgspec.convert(sections, Configuration)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"The kept configuration cannot be used: {error}.") from error
 
 
 def _checked(setting: Setting, value: Any) -> Any:
@@ -64,7 +98,7 @@ def _checked(setting: Setting, value: Any) -> Any:
     return value
 
 
-def chosen(schema: str | None, path: Path | None, overrides: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def chosen(schema: str | None, path: Path | None, overrides: Overrides) -> Configuration:
     """Read what a command or form was asked for: the configuration in `path`, or else the one shipped for the schema.
 
     The schema is the one that was named, as `schema` or as the override `data.schema`; or else that of the file; or
@@ -84,13 +118,13 @@ def chosen(schema: str | None, path: Path | None, overrides: dict[str, Any]) -> 
     if len(set(given.values())) > 1:
         said = " and ".join(f"{where} is {name}" for where, name in given.items())
         raise ConfigurationError(f"Two schemas are named: {said}. Name one.")
-    name = next(iter(given.values()), None) or read()["data"]["schema"]
+    name = next(iter(given.values()), None) or Configuration().data.schema
     load_schema(str(name))
     path = path or path_of(name, overrides.get("split.protocol"))
     return read(path, {"data.schema": name} | overrides)
 
 
-def _values(path: Path) -> dict[str, Any]:
+def _values(path: Path) -> Overrides:
     try:
         return parse(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -99,7 +133,7 @@ def _values(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
-def parse(text: str) -> dict[str, Any]:
+def parse(text: str) -> Overrides:
     """Read TOML as overrides.
 
     >>> parse("[model]\\ndropout = 0.3")

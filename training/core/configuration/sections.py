@@ -244,6 +244,25 @@ class Configuration(Struct, frozen=True, kw_only=True):
     evaluation: Evaluation = Evaluation()
 
 
+class NetworkHyperparameters(Networks, frozen=True, kw_only=True):
+    """What networks are trained with: their section, which features the amount and the time are where the network
+    treats them apart, and what the teacher of students is trained with."""
+
+    amount_feature: int | None = None
+    time_feature: int | None = None
+    teacher: "TreeHyperparameters | None" = None
+
+
+class TreeHyperparameters(Trees, frozen=True, kw_only=True):
+    """What boosted trees are trained with: their section, and the seed. A teacher has the seed of its students."""
+
+    architecture: str = "xgboost"
+    seed: int | None = None
+
+
+Hyperparameters = NetworkHyperparameters | TreeHyperparameters
+
+
 @dataclass(frozen=True)
 class Setting:
     """The declaration of one setting.

@@ -3,12 +3,12 @@
 import math
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
+from training.core.configuration.sections import SplitSettings
 from training.core.datasets.storage import Dataset, Timeline
 from training.core.exceptions import ConfigurationError, DatasetError
 
@@ -24,22 +24,24 @@ class Split:
     test: np.ndarray
 
 
-def split_rows(config: dict[str, Any], dataset: Dataset) -> Split:
+def split_rows(config: SplitSettings, dataset: Dataset) -> Split:
     """Which rows train, choose and judge, as the section `split` of a configuration says.
 
     Raises:
-        ConfigurationError: an unknown protocol, or one that does not suit the schema.
+        ConfigurationError: the protocol does not suit the schema.
         DatasetError: a part of the split has no fraud or nothing but fraud.
     """
     labels = dataset.labels
-    match config["protocol"]:
+    match config.protocol:
         case "stratified":
             try:
                 split = stratified(
                     dataset.features,
                     labels,
                     has_ids=dataset.schema.has_ids,
-                    **{name: config[name] for name in ("test", "validation", "seed")},
+                    test=config.test,
+                    validation=config.validation,
+                    seed=config.seed,
                 )
             except ValueError as error:
                 raise DatasetError(f"The rows cannot be split: {error}") from error
@@ -47,15 +49,13 @@ def split_rows(config: dict[str, Any], dataset: Dataset) -> Split:
             split = seed_system(labels)
         case "time":
             split = _split_by_time(config, dataset)
-        case other:
-            raise ConfigurationError(f"split.protocol must be stratified, seed or time, not {other}.")
     for name, part in vars(split).items():
         if not 0 < labels[part].sum() < len(part):
             raise DatasetError(f"The {name} rows need both fraud and legitimate transactions.")
     return split
 
 
-def _split_by_time(config: dict[str, Any], dataset: Dataset) -> Split:
+def _split_by_time(config: SplitSettings, dataset: Dataset) -> Split:
     """By days where rows have a day and a card; where time is a feature, by shares of the rows."""
     schema, timeline = dataset.schema, dataset.timeline
     if timeline is None and schema.time in schema.input_names:
@@ -63,7 +63,7 @@ def _split_by_time(config: dict[str, Any], dataset: Dataset) -> Split:
     if timeline is None:
         raise ConfigurationError(f"{schema.name} has no card, and its time is no feature: not for split.protocol time.")
     try:
-        test_start = date.fromisoformat(config["test_start"])
+        test_start = date.fromisoformat(config.test_start)
     except ValueError as error:
         raise ConfigurationError(f"split.test_start: {error}") from error
     return by_time(
@@ -71,7 +71,10 @@ def _split_by_time(config: dict[str, Any], dataset: Dataset) -> Split:
         dataset.labels,
         test_start=test_start,
         delay_days=math.ceil(schema.label_delay_days),
-        **{name: config[name] for name in ("test_days", "validation_days", "train_days", "known_card_days")},
+        test_days=config.test_days,
+        validation_days=config.validation_days,
+        train_days=config.train_days,
+        known_card_days=config.known_card_days,
     )
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from training.core import stages
+from training.core.configuration import Configuration
 from training.core.datasets.event_times import read_event_times
 from training.core.exceptions import DatasetError
 from training.core.schema import EVENT_TIME, TRANSACTION_ID, Schema, load_schema
@@ -248,13 +249,13 @@ def read_report(path: Path) -> Report | None:
         return None
 
 
-def read_chosen(datasets_dir: Path, config: dict[str, dict[str, Any]]) -> Dataset:
+def read_chosen(datasets_dir: Path, config: Configuration) -> Dataset:
     """Read the dataset that a configuration names.
 
     Raises:
         DatasetError, SchemaNotFound: it is not here, or is not of its schema.
     """
-    return read(datasets_dir / config["data"]["parquet"], load_schema(config["data"]["schema"]))
+    return read(datasets_dir / config.data.parquet, load_schema(config.data.schema))
 
 
 def read(path: Path, schema: Schema) -> Dataset:

@@ -1,17 +1,17 @@
 """Where to cut scores: the thresholds of a policy, chosen on validation rows and never on test rows."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from training.core import evaluation
+from training.core.configuration.sections import PolicySettings
 from training.core.exceptions import ConfigurationError, NoThreshold
 from training.core.scored import ScoredRows
 
 
-def review_threshold(policy: Mapping[str, Any], rows: ScoredRows, *, days: float | None) -> float:
-    """The threshold above which a transaction is an alert, chosen as `policy["choose"]` says.
+def review_threshold(policy: PolicySettings, rows: ScoredRows, *, days: float | None) -> float:
+    """The threshold above which a transaction is an alert, chosen as `policy.choose` says.
 
     Args:
         policy: the section of the configuration.
@@ -20,41 +20,37 @@ def review_threshold(policy: Mapping[str, Any], rows: ScoredRows, *, days: float
 
     Raises:
         NoThreshold: none attains what is asked.
-        ConfigurationError: amounts or days are asked for that are not known, or `choose` is none of the three.
+        ConfigurationError: amounts or days are asked for that are not known.
     """
-    match policy["choose"]:
+    match policy.choose:
         case "precision":
-            target = policy["review_precision"]
+            target = policy.review_precision
             found = evaluation.threshold_for_precision(rows.labels, rows.scores, target)
             failure = f"No threshold has a precision of {target} on the validation rows. Lower policy.review_precision"
         case "cost":
             if np.isnan(rows.amounts).any():
                 raise ConfigurationError("The model is not given the amount, so policy.choose cannot be cost.")
-            cost = policy["review_cost"]
+            cost = policy.review_cost
             found = evaluation.threshold_for_cost(rows.labels, rows.scores, rows.amounts, review_cost=cost)
             failure = f"At {cost} a review, alerts cost more than they save. Lower policy.review_cost"
         case "alerts_per_day":
             if days is None:
                 raise ConfigurationError("Nobody knows how many days the rows are: not for alerts per day.")
-            alerts = policy["alerts_per_day"]
+            alerts = policy.alerts_per_day
             found = evaluation.threshold_for_alerts(rows.scores, alerts=alerts * days)
             failure = f"Even the highest score is that of more than {alerts:g} rows a day. Raise policy.alerts_per_day"
-        case other:
-            raise ConfigurationError(f"policy.choose must be precision, cost or alerts_per_day, not {other}.")
     if found is None:
         raise NoThreshold(f"{failure}, or train longer or on more rows.")
     return found
 
 
-def block_threshold(policy: Mapping[str, Any], rows: ScoredRows, *, review: float) -> float | None:
+def block_threshold(policy: PolicySettings, rows: ScoredRows, *, review: float) -> float | None:
     """The threshold above which a transaction is blocked, never below that of a review; None blocks nothing."""
-    found = evaluation.threshold_for_precision(rows.labels, rows.scores, policy["block_precision"])
+    found = evaluation.threshold_for_precision(rows.labels, rows.scores, policy.block_precision)
     return None if found is None else max(review, found)
 
 
-def judged(
-    policy: Mapping[str, Any], rows: ScoredRows, *, threshold: float, resamples: int, seed: int
-) -> dict[str, Any]:
+def judged(policy: PolicySettings, rows: ScoredRows, *, threshold: float, resamples: int, seed: int) -> dict[str, Any]:
     """`evaluation.evaluate` of rows at a threshold, with costs where amounts are known."""
     return evaluation.evaluate(
         rows.labels,
@@ -63,5 +59,5 @@ def judged(
         resamples=resamples,
         seed=seed,
         amounts=None if np.isnan(rows.amounts).any() else rows.amounts,
-        review_cost=policy["review_cost"],
+        review_cost=policy.review_cost,
     )

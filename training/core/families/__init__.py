@@ -9,12 +9,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
+import msgspec
 import numpy as np
+from msgspec.structs import asdict
 from scipy.special import expit
 
 from training.core import stages
 from training.core.bundle import Bundle
-from training.core.configuration.sections import SETTINGS
+from training.core.configuration.sections import (
+    SETTINGS,
+    Configuration,
+    Hyperparameters,
+    NetworkHyperparameters,
+    TreeHyperparameters,
+)
 from training.core.evaluation.calibration import Calibration
 from training.core.exceptions import BundleRefused, ConfigurationError
 from training.core.schema import load_schema
@@ -22,6 +30,8 @@ from training.core.schema import load_schema
 Rows = tuple[np.ndarray, np.ndarray]
 # Contributions whose sum is closer to 0, in logits, are not stretched: see `Calibrated.explain`.
 SMALLEST_TOTAL = 0.01
+# Hyperparameters by name, as JSON has them.
+Recorded = dict[str, Any]
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 
@@ -67,18 +77,17 @@ class Trained:
 class Family(Protocol):
     """The functions that a family's module has."""
 
-    def fit(self, hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch) -> Fitted:
+    def fit(self, hyperparameters: Hyperparameters, train: Rows, validation: Rows, on_epoch: OnEpoch) -> Fitted:
         """Train a model. Everybody else trains by `families.train`.
 
         Args:
-            hyperparameters: the section of the configuration that `FAMILIES` names, with `seed` and as `architecture`
-                one of the keys of `FAMILIES` that lead to this family.
+            hyperparameters: of the type that `FAMILIES` names, with an `architecture` that leads to this family.
             train: rows [n, f] float64 and labels [n] of 0 and 1. Whatever is fitted is fitted on these.
             validation: likewise; may say when to stop, and nothing else.
             on_epoch: called with the epoch's number, from 1, and its losses and metrics.
         """
 
-    def restore(self, architecture: str, hyperparameters: Mapping[str, Any], files: Mapping[str, bytes]) -> Scorer:
+    def restore(self, hyperparameters: Hyperparameters, files: Mapping[str, bytes]) -> Scorer:
         """Make a scorer of what `fit` has found.
 
         Raises:
@@ -90,20 +99,19 @@ class Family(Protocol):
 
 
 class Entry(NamedTuple):
-    """Where a family is, and the section of the configuration that it reads."""
+    """Where a family is, the section of the configuration that it reads, and what it is trained with."""
 
     module: str
     section: str
+    hyperparameters: type[Hyperparameters]
 
 
 # By architecture. Modules are imported when they are needed: TensorFlow takes seconds.
 FAMILIES = {
-    "mlp": Entry("training.core.families.mlp", "model"),
-    "bag": Entry("training.core.families.mlp", "model"),
-    "xgboost": Entry("training.core.families.trees", "xgboost"),
+    "mlp": Entry("training.core.families.mlp", "model", NetworkHyperparameters),
+    "bag": Entry("training.core.families.mlp", "model", NetworkHyperparameters),
+    "xgboost": Entry("training.core.families.trees", "xgboost", TreeHyperparameters),
 }
-
-
 # What `hyperparameters` adds to the section for a bag.
 ADDED_FOR_A_BAG = {"amount_feature", "time_feature", "teacher"}
 
@@ -138,59 +146,84 @@ def family_of(architecture: str) -> Family:
 
 
 def train(
-    hyperparameters: Mapping[str, Any],
+    hyperparameters: Hyperparameters,
     train: Rows,
     validation: Rows,
     *,
     on_epoch: OnEpoch | None = None,
     role: str = "model",
 ) -> Trained:
-    """Train a model of `hyperparameters["architecture"]`, the one way in which anybody does; see `Family.fit`.
+    """Train a model of `hyperparameters.architecture`, the one way in which anybody does; see `Family.fit`.
 
     Without `on_epoch` each epoch is a stage, whose text calls the model by its `role`.
 
     Raises:
         ConfigurationError: there is no such architecture.
     """
-    architecture = hyperparameters["architecture"]
+    architecture, epochs = hyperparameters.architecture, hyperparameters.epochs
     family = family_of(architecture)
 
     def tell(epoch: int, logs: dict[str, float]) -> None:
-        stages.enter(f"Training the {role} ({architecture}), epoch {epoch} of {hyperparameters['epochs']}")
+        stages.enter(f"Training the {role} ({architecture}), epoch {epoch} of {epochs}")
 
     fitted = family.fit(hyperparameters, train, validation, on_epoch or tell)
-    return Trained(fitted, family.restore(architecture, hyperparameters, fitted.files))
+    return Trained(fitted, family.restore(hyperparameters, fitted.files))
 
 
-def hyperparameters(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What the chosen architecture reads of a configuration, with `architecture` and `seed`; where `log_amount` or
-    `time_of_day` are wanted, also which feature that is: `amount_feature`, `time_feature`; where there are `students`,
-    the section of their `teacher`.
+def hyperparameters(config: Configuration) -> Hyperparameters:
+    """What the chosen architecture reads of a configuration.
 
     Raises:
-        ConfigurationError: one of them is wanted, and the schema has no such feature for the model; or all members of a
-            bag are students.
+        ConfigurationError: there is no such architecture; the amount or the time of day is wanted, and the schema has
+            no such feature for the model; or all members of a bag are students.
     """
-    chosen = config["model"]["architecture"]
-    section = FAMILIES[chosen].section if chosen in FAMILIES else "model"
-    found = {**config[section], "architecture": chosen, "seed": config["model"]["seed"]}
-    for wish, role in (("log_amount", "amount"), ("time_of_day", "time")):
-        if found.get(wish):
-            schema = load_schema(config["data"]["schema"])
-            name = getattr(schema, role)
-            if name not in schema.input_names:
-                raise ConfigurationError(
-                    f"model.{wish} must be false: {name} of {schema.name} is no feature of the model."
-                )
-            found[f"{role}_feature"] = schema.input_names.index(name)
-    if found.get("students"):
-        if found["students"] >= found["members"]:
-            raise ConfigurationError("model.students must be less than model.members: somebody must learn from labels.")
-        found["teacher"] = {"architecture": "xgboost", **config["xgboost"]}
-    return found
+    model = config.model
+    check(model.architecture)
+    if FAMILIES[model.architecture].section == "xgboost":
+        return TreeHyperparameters(**asdict(config.xgboost), seed=model.seed)
+    if model.students and model.students >= model.members:
+        raise ConfigurationError("model.students must be less than model.members: somebody must learn from labels.")
+    return NetworkHyperparameters(
+        **asdict(model),
+        amount_feature=_input_number(config, "log_amount", "amount") if model.log_amount else None,
+        time_feature=_input_number(config, "time_of_day", "time") if model.time_of_day else None,
+        teacher=TreeHyperparameters(**asdict(config.xgboost)) if model.students else None,
+    )
 
 
-def effective_hyperparameters(bundle: Bundle) -> dict[str, Any]:
+def _input_number(config: Configuration, wish: str, role: str) -> int:
+    """Where among the inputs of the model the feature is that has this role in the schema."""
+    schema = load_schema(config.data.schema)
+    name = getattr(schema, role)
+    if name not in schema.input_names:
+        raise ConfigurationError(f"model.{wish} must be false: {name} of {schema.name} is no feature of the model.")
+    return schema.input_names.index(name)
+
+
+def as_recorded(hyperparameters: Hyperparameters) -> Recorded:
+    """Hyperparameters as a bundle and a comparison keep them: what there is none of is left out."""
+    return {
+        name: as_recorded(value) if isinstance(value, TreeHyperparameters) else value
+        for name, value in asdict(hyperparameters).items()
+        if value is not None
+    }
+
+
+def hyperparameters_of(bundle: Bundle) -> Hyperparameters:
+    """Those that a bundle's model was trained with; what an older bundle does not name has its default.
+
+    Raises:
+        BundleRefused: its architecture is unknown here, or one of them is of another type or out of bounds.
+    """
+    try:
+        check(bundle.architecture)
+        kind = FAMILIES[bundle.architecture].hyperparameters
+        return msgspec.convert(bundle.hyperparameters | {"architecture": bundle.architecture}, kind)
+    except (ConfigurationError, msgspec.ValidationError) as error:
+        raise BundleRefused(f"{bundle.version}: {error}") from error
+
+
+def effective_hyperparameters(bundle: Bundle) -> Recorded:
     """Those hyperparameters of a bundle that its architecture reads."""
     left_out = ignored(bundle.architecture) | {"architecture"}
     return {name: value for name, value in bundle.hyperparameters.items() if name not in left_out}
@@ -233,9 +266,6 @@ def scorer_of(bundle: Bundle) -> Scorer:
     Raises:
         BundleRefused: its architecture is unknown here, its files do not fit it, or its calibration makes no sense.
     """
-    try:
-        family = family_of(bundle.architecture)
-    except ConfigurationError as error:
-        raise BundleRefused(f"{bundle.version}: {error}") from error
-    scorer = family.restore(bundle.architecture, bundle.hyperparameters, bundle.files)
+    known = hyperparameters_of(bundle)
+    scorer = family_of(bundle.architecture).restore(known, bundle.files)
     return Calibrated(scorer, Calibration.from_json(bundle.description.get("calibration")))

@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
+from msgspec.structs import replace
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from sklearn.metrics import average_precision_score, log_loss
 
 from training.core import families, stages
+from training.core.configuration.sections import NetworkHyperparameters, TreeHyperparameters
 from training.core.exceptions import BundleRefused
 from training.core.families import Fitted, OnEpoch, Rows, preprocessing
 from training.core.families.distillation import Lessons
@@ -114,7 +116,7 @@ class Network(NamedTuple):
         return [variable for variable in every if "seed_generator" not in variable.path]
 
 
-def mlp(features: int, hyperparameters: Mapping[str, Any]) -> Network:
+def mlp(features: int, hyperparameters: NetworkHyperparameters) -> Network:
     """The seed system's network: standardised features, dense layers of `units` with ReLU and dropout, one logit."""
     inputs = keras.Input((features,), name="features")
     encoder = keras.Model(inputs, Standardise(name="standardise")(inputs))
@@ -123,7 +125,7 @@ def mlp(features: int, hyperparameters: Mapping[str, Any]) -> Network:
     return Network(encoder, head, learners=head)
 
 
-def bag(features: int, hyperparameters: Mapping[str, Any]) -> Network:
+def bag(features: int, hyperparameters: NetworkHyperparameters) -> Network:
     """`members` such networks side by side, on `bins` per feature, and its standardised value with the tails pulled in.
     The first `binless_members` of them see no bins. The last `students` of them learn what boosted trees say
     (`training.core.families.distillation`), without dropout: of that word nothing is left to chance.
@@ -131,12 +133,11 @@ def bag(features: int, hyperparameters: Mapping[str, Any]) -> Network:
     Networks that differ in nothing but their first weights are wrong in different places (Lakshminarayanan, Pritzel and
     Blundell, Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles, NeurIPS 2017).
     """
-    bins = hyperparameters["bins"]
+    bins = hyperparameters.bins
     inputs = keras.Input((features,), name="features")
     squashed = keras.ops.arcsinh(Standardise(name="standardise")(inputs))[:, :, None]
     both = keras.layers.Concatenate()([squashed, PiecewiseLinear(bins, name="bins")(inputs)])
-    # Bundles made before there was a choice have no such hyperparameters.
-    amount, time = hyperparameters.get("amount_feature"), hyperparameters.get("time_feature")
+    amount, time = hyperparameters.amount_feature, hyperparameters.time_feature
     if amount is not None:
         both = _replaced(
             both, amount, [_log_amount(inputs[:, amount]), *keras.ops.unstack(both[:, amount, 1:], axis=1)]
@@ -150,15 +151,15 @@ def bag(features: int, hyperparameters: Mapping[str, Any]) -> Network:
     # The clock has two numbers, and no bins.
     cosine = [] if time is None else [blocks[:, time, 1:2]]
     binless = keras.ops.concatenate([blocks[:, :, 0], *cosine], axis=1)
-    without = hyperparameters.get("binless_members", 0)
-    learners = hyperparameters["members"] - hyperparameters.get("students", 0)
+    without = hyperparameters.binless_members
+    learners = hyperparameters.members - hyperparameters.students
     logits = [
         _dense(
             binless if member <= without else encoded,
-            hyperparameters if member <= learners else {**hyperparameters, "dropout": 0.0},
+            hyperparameters if member <= learners else replace(hyperparameters, dropout=0.0),
             f"{member}_",
         )
-        for member in range(1, hyperparameters["members"] + 1)
+        for member in range(1, hyperparameters.members + 1)
     ]
     head, *parts = (
         keras.Model(encoded, keras.ops.concatenate(some, axis=1))
@@ -187,10 +188,10 @@ def _replaced(encoded: Any, feature: int, numbers: list[Any]) -> Any:
     return keras.ops.concatenate([encoded[:, :feature], block, encoded[:, feature + 1 :]], axis=1)
 
 
-def _dense(hidden: Any, hyperparameters: Mapping[str, Any], prefix: str) -> Any:
-    for number, units in enumerate(hyperparameters["units"], start=1):
+def _dense(hidden: Any, hyperparameters: NetworkHyperparameters, prefix: str) -> Any:
+    for number, units in enumerate(hyperparameters.units, start=1):
         hidden = keras.layers.Dense(units, activation="relu", name=f"{prefix}dense_{number}")(hidden)
-        hidden = Dropout(hyperparameters["dropout"], name=f"{prefix}dropout_{number}")(hidden)
+        hidden = Dropout(hyperparameters.dropout, name=f"{prefix}dropout_{number}")(hidden)
     return keras.layers.Dense(1, name=f"{prefix}logit")(hidden)
 
 
@@ -209,14 +210,14 @@ def device() -> str:
     return f"GPU ({tf.config.experimental.get_device_details(gpus[0]).get('device_name', 'Metal')})" if gpus else "CPU"
 
 
-def fit(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch) -> Fitted:
+def fit(hyperparameters: NetworkHyperparameters, train: Rows, validation: Rows, on_epoch: OnEpoch) -> Fitted:
     """See `families.Family`. The one file has the weights, the preprocessing among them, as float32 arrays by name."""
-    keras.utils.set_random_seed(hyperparameters["seed"])
+    keras.utils.set_random_seed(hyperparameters.seed)
     tf.config.experimental.enable_op_determinism()
-    chosen = ARCHITECTURES[hyperparameters["architecture"]]
+    chosen = ARCHITECTURES[hyperparameters.architecture]
     network = chosen.build(train[0].shape[1], hyperparameters)
     frozen = {variable.name: variable for variable in network.encoder.variables}
-    statistics = preprocessing.statistics(*train, bins=hyperparameters["bins"] if "edges" in frozen else 0)
+    statistics = preprocessing.statistics(*train, bins=hyperparameters.bins if "edges" in frozen else 0)
     for name, variable in frozen.items():
         variable.assign(statistics[name])
     train, validation = ((rows.astype(np.float32), labels) for rows, labels in (train, validation))
@@ -225,36 +226,37 @@ def fit(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_ep
     return Fitted({FILE: save(weights)}, history, kept_epoch)
 
 
-def restore(architecture: str, hyperparameters: Mapping[str, Any], files: Mapping[str, bytes]) -> "Scorer":
+def restore(hyperparameters: NetworkHyperparameters, files: Mapping[str, bytes]) -> "Scorer":
     """See `families.Family`."""
     try:
         weights = load(files[FILE])
     except (KeyError, SafetensorError) as error:
         raise BundleRefused(f"{FILE} is missing or cannot be read.") from error
-    return Scorer(architecture, hyperparameters, weights)
+    return Scorer(hyperparameters, weights)
 
 
-def _lessons(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows) -> Lessons:
+def _lessons(hyperparameters: NetworkHyperparameters, train: Rows, validation: Rows) -> Lessons:
     """What the teacher has to say. Like the bag, it sees the time of day in place of the moment, if that is wanted."""
-    time, seed = hyperparameters.get("time_feature"), hyperparameters["seed"]
+    time, seed = hyperparameters.time_feature, hyperparameters.seed
     if time is not None:
         train, validation = ((rows.copy(), labels) for rows, labels in (train, validation))
         for rows, _ in (train, validation):
             rows[:, time] %= DAY_S
-    teacher = families.train(hyperparameters["teacher"] | {"seed": seed}, train, validation, role="teacher")
+    taught = hyperparameters.teacher or TreeHyperparameters()
+    teacher = families.train(replace(taught, seed=seed), train, validation, role="teacher")
     stages.enter("Asking the teacher about the training rows")
     return Lessons(*train, teacher.scorer, np.random.default_rng(seed))
 
 
 def _fit_until_it_stops_improving(
-    network: Network, hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch
+    network: Network, hyperparameters: NetworkHyperparameters, train: Rows, validation: Rows, on_epoch: OnEpoch
 ) -> tuple[dict[str, list[float]], int]:
     """The seed system's way: all rows in each epoch, Adam; keeps the epoch with the lowest validation loss."""
-    random = np.random.default_rng(hyperparameters["seed"])
+    random = np.random.default_rng(hyperparameters.seed)
     rows, labels = _tensors(*train)
-    orders = (random.permutation(len(rows)) for _ in range(hyperparameters["epochs"]))
-    learn = _learning(network, network.learners, keras.optimizers.Adam(hyperparameters["learning_rate"]), _of_labels)
-    epochs = (learn(rows, labels, _batches(order, hyperparameters["batch_size"])) for order in orders)
+    orders = (random.permutation(len(rows)) for _ in range(hyperparameters.epochs))
+    learn = _learning(network, network.learners, keras.optimizers.Adam(hyperparameters.learning_rate), _of_labels)
+    epochs = (learn(rows, labels, _batches(order, hyperparameters.batch_size)) for order in orders)
     history: dict[str, list[float]] = {}
     kept_epoch, kept = 0, []
     for epoch, said in _judged(network, epochs, validation):
@@ -262,7 +264,7 @@ def _fit_until_it_stops_improving(
         on_epoch(epoch, said)
         if said["val_loss"] <= min(history["val_loss"]):
             kept_epoch, kept = epoch, [variable.numpy() for variable in network.variables]
-        elif epoch - kept_epoch >= hyperparameters["patience"]:
+        elif epoch - kept_epoch >= hyperparameters.patience:
             break
     for variable, value in zip(network.variables, kept, strict=True):
         variable.assign(value)
@@ -270,16 +272,16 @@ def _fit_until_it_stops_improving(
 
 
 def _fit_on_fresh_samples(
-    network: Network, hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch
+    network: Network, hyperparameters: NetworkHyperparameters, train: Rows, validation: Rows, on_epoch: OnEpoch
 ) -> tuple[dict[str, list[float]], int]:
     """In each epoch, `draws` times: all frauds and, drawn anew, `legitimate_per_fraud` as many other rows; 0 takes
     all of them; and a lesson for the students. AdamW, its rate falling to 0 along a cosine; keeps the last epoch.
     Validation rows are only looked at, which takes longer than learning from a draw where frauds are few: so an epoch
     may have several."""
     frauds, legitimate = np.flatnonzero(train[1]), np.flatnonzero(train[1] == 0)
-    taken = min(len(frauds) * hyperparameters["legitimate_per_fraud"] or len(legitimate), len(legitimate))
-    batch_size, draws = hyperparameters["batch_size"], hyperparameters["draws"]
-    random = np.random.default_rng(hyperparameters["seed"])
+    taken = min(len(frauds) * hyperparameters.legitimate_per_fraud or len(legitimate), len(legitimate))
+    batch_size, draws = hyperparameters.batch_size, hyperparameters.draws
+    random = np.random.default_rng(hyperparameters.seed)
     rows, labels = _tensors(*train)
     # Added while training, this makes the logits those of all rows, not of the sample, with nothing to undo later.
     log_oversampling = float(np.log(len(legitimate) / taken))
@@ -287,9 +289,9 @@ def _fit_on_fresh_samples(
     def learning(
         head: keras.Model, loss: Loss, drawn_rows: int
     ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-        steps = hyperparameters["epochs"] * len(_batches(np.arange(draws * drawn_rows), batch_size))
-        rate = keras.optimizers.schedules.CosineDecay(hyperparameters["learning_rate"], steps)
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=hyperparameters["weight_decay"])
+        steps = hyperparameters.epochs * len(_batches(np.arange(draws * drawn_rows), batch_size))
+        rate = keras.optimizers.schedules.CosineDecay(hyperparameters.learning_rate, steps)
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=hyperparameters.weight_decay)
         return _learning(network, head, optimizer, loss)
 
     def of_the_sample(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -304,7 +306,7 @@ def _fit_on_fresh_samples(
         imitate = learning(network.students, _of_logits, len(lessons))
 
     def epochs() -> Iterator[tf.Tensor]:
-        for _ in range(hyperparameters["epochs"]):
+        for _ in range(hyperparameters.epochs):
             if network.students is not None:
                 drawn, logits = (
                     np.concatenate(parts) for parts in zip(*(lessons.draw() for _ in range(draws)), strict=True)
@@ -316,7 +318,7 @@ def _fit_on_fresh_samples(
     for epoch, said in _judged(network, epochs(), validation):
         _note(history, said)
         on_epoch(epoch, said)
-    return history, hyperparameters["epochs"]
+    return history, hyperparameters.epochs
 
 
 def _of_labels(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -395,9 +397,9 @@ def _note(history: dict[str, list[float]], said: dict[str, float]) -> None:
 class Architecture(NamedTuple):
     """How a network is built, and how it is trained."""
 
-    build: Callable[[int, Mapping[str, Any]], Network]
+    build: Callable[[int, NetworkHyperparameters], Network]
     fit: Callable[
-        [Network, Mapping[str, Any], Rows, Rows, OnEpoch],
+        [Network, NetworkHyperparameters, Rows, Rows, OnEpoch],
         tuple[dict[str, list[float]], int],
     ]
 
@@ -420,9 +422,8 @@ class Scorer:
     # Of fewer rows the sums are added up in another order, and a row alone would score otherwise than among others.
     BATCH_SIZES = (32, 128, 256)
 
-    def __init__(
-        self, architecture: str, hyperparameters: Mapping[str, Any], weights: Mapping[str, np.ndarray]
-    ) -> None:
+    def __init__(self, hyperparameters: NetworkHyperparameters, weights: Mapping[str, np.ndarray]) -> None:
+        architecture = hyperparameters.architecture
         try:
             self._width = len(weights["standardise/mean"])
             network = ARCHITECTURES[architecture].build(self._width, hyperparameters)

@@ -11,6 +11,7 @@ import numpy as np
 import xgboost
 from scipy.special import expit
 
+from training.core.configuration.sections import TreeHyperparameters
 from training.core.exceptions import BundleRefused
 from training.core.families import Fitted, OnEpoch, Rows
 
@@ -26,7 +27,7 @@ THEIR_NAMES = {
 }
 
 
-def fit(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_epoch: OnEpoch) -> Fitted:
+def fit(hyperparameters: TreeHyperparameters, train: Rows, validation: Rows, on_epoch: OnEpoch) -> Fitted:
     """See `families.Family`. An epoch is a tree; those after the lowest validation loss are cut off."""
     parts = [
         (xgboost.DMatrix(rows.astype(np.float32), labels), name)
@@ -36,18 +37,18 @@ def fit(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_ep
         "objective": "binary:logistic",
         "eval_metric": ["aucpr", "logloss"],
         "tree_method": "hist",
-        "seed": hyperparameters["seed"],
+        "seed": hyperparameters.seed,
         "verbosity": 0,
-    } | {theirs: hyperparameters[ours] for ours, theirs in THEIR_NAMES.items()}
+    } | {theirs: getattr(hyperparameters, ours) for ours, theirs in THEIR_NAMES.items()}
     said: dict[str, dict[str, list[float]]] = {}
     # The loss decides, not the AUPRC: of a few dozen frauds the AUPRC of a few trees can be best by chance.
     stop = xgboost.callback.EarlyStopping(
-        rounds=max(1, hyperparameters["patience"]), metric_name="logloss", data_name="validation"
+        rounds=max(1, hyperparameters.patience), metric_name="logloss", data_name="validation"
     )
     booster = xgboost.train(
         parameters,
         parts[0][0],
-        hyperparameters["epochs"],
+        hyperparameters.epochs,
         evals=parts,
         evals_result=said,
         verbose_eval=False,
@@ -57,7 +58,7 @@ def fit(hyperparameters: Mapping[str, Any], train: Rows, validation: Rows, on_ep
     return Fitted({FILE: bytes(booster[:kept].save_raw("ubj"))}, _history(said), kept)
 
 
-def restore(architecture: str, hyperparameters: Mapping[str, Any], files: Mapping[str, bytes]) -> "Scorer":
+def restore(hyperparameters: TreeHyperparameters, files: Mapping[str, bytes]) -> "Scorer":
     """See `families.Family`."""
     return Scorer.read(files)
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from training import registry
 from training.core import configuration
+from training.core.configuration.sections import PolicySettings
 from training.core.evaluation import COST_METRIC_NAMES, METRIC_NAMES, policy
 from training.core.exceptions import FraudsiteError, did_you_mean
 from training.core.figures import figure
@@ -82,7 +83,7 @@ class Command(BaseCommand):
         self.stdout.write(said)
 
 
-def _policy(options: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def _policy(options: dict[str, Any]) -> tuple[PolicySettings, str]:
     """The shipped policy with what was asked for, and that in words."""
     if (precision := options["precision"]) is not None:
         asked, how = {"choose": "precision", "review_precision": precision}, f"precision of {precision:g} or more"
@@ -91,11 +92,11 @@ def _policy(options: dict[str, Any]) -> tuple[dict[str, Any], str]:
     else:
         alerts = options["alerts_per_day"]
         asked, how = {"choose": "alerts_per_day", "alerts_per_day": alerts}, f"at most {alerts:g} alerts a day"
-    return configuration.read(overrides={f"policy.{name}": value for name, value in asked.items()})["policy"], how
+    return configuration.read(overrides={f"policy.{name}": value for name, value in asked.items()}).policy, how
 
 
 def _table(
-    version: ModelVersion, threshold: float, chosen: dict[str, Any], validation: ScoredRows, days: float | None
+    version: ModelVersion, threshold: float, chosen: PolicySettings, validation: ScoredRows, days: float | None
 ) -> Table:
     table = Table(title=f"{version}, validation rows", box=SIMPLE, pad_edge=False)
     for title in ("", "now", "chosen"):

@@ -55,7 +55,7 @@ class Command(BaseCommand):
         console.print(f"{dataset.report.rows:,} rows, {dataset.report.frauds:,} frauds. Loading the model's library …")
         columns = (TextColumn("Training"), BarColumn(12), MofNCompleteColumn(), TextColumn("epochs"))
         with Progress(*columns, TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
-            task = progress.add_task("", total=families.hyperparameters(config)["epochs"])
+            task = progress.add_task("", total=families.hyperparameters(config).epochs)
 
             def on_epoch(epoch: int, logs: dict[str, float]) -> None:
                 said = f"validation loss {logs['val_loss']:.5f}, AUPRC {logs['val_auprc']:.4f}"

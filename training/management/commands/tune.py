@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from training import studies
 from training.core import configuration, search, stages
+from training.core.configuration import Configuration
 from training.core.datasets import storage
 from training.core.exceptions import FraudsiteError
 from training.tasks import tune
@@ -54,7 +55,7 @@ class Command(BaseCommand):
             raise CommandError(f"--out: there is no directory {options['out'].parent}.")
         overrides = dict(configuration.parse_override(text) for text in options["set"])
         config = configuration.chosen(options["schema"], options["config"], overrides)
-        chosen = config["data"]["schema"], config["model"]["architecture"], config["split"]["protocol"]
+        chosen = config.data.schema, config.model.architecture, config.split.protocol
         path = studies.path_of(options["name"] or "-".join(chosen))
         study = search.open_study(path, config)
         console = Console()
@@ -74,13 +75,13 @@ class Command(BaseCommand):
             soft_wrap=True,
         )
 
-    def _here(self, study: optuna.Study, config: dict[str, Any], trials: int) -> Any:
+    def _here(self, study: optuna.Study, config: Configuration, trials: int) -> Any:
         dataset = storage.read_chosen(settings.DATASETS_DIR, config)
         while search.done(study) < trials:
             search.run_trial(study, dataset)
             yield _best(study)
 
-    def _by_workers(self, study: optuna.Study, config: dict[str, Any], trials: int) -> Any:
+    def _by_workers(self, study: optuna.Study, config: Configuration, trials: int) -> Any:
         asked_at = 0.0
         while (missing := trials - search.done(study)) > 0:
             if time.monotonic() - asked_at > ASK_EVERY_S:
