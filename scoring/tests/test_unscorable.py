@@ -10,7 +10,7 @@ from scoring.messages.replies import Kind
 from scoring.models import Prediction, Transaction
 from scoring.worker import batches
 from scoring.worker.predictor import Predictor
-from training.core.families.mlp import Scorer
+from training.core.families.networks.scorer import Scorer
 from training.core.schema import load_schema
 from training.tests.support import networks_of
 

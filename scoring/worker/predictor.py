@@ -94,7 +94,7 @@ class Predictor:
 
 def limit_threads() -> None:
     """Leave the machine's other cores to other workers. Call it before the first model is loaded."""
-    from training.core.families.mlp import limit_threads
+    from training.core.families.networks import limit_threads
 
     limit_threads(settings.MODEL_THREADS)
 

@@ -9,7 +9,8 @@ from training.core import configuration, families
 from training.core.configuration.sections import NetworkHyperparameters
 from training.core.families import distillation
 from training.core.families.distillation import Lessons
-from training.core.families.mlp import FILE, bag, fit
+from training.core.families.networks import FILE, fit
+from training.core.families.networks.architectures import bag
 from training.tests.support import made_up_rows
 
 TEACHER = families.hyperparameters(

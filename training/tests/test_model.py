@@ -13,7 +13,7 @@ from training.core.evaluation import Ranking
 from training.core.evaluation.calibration import Calibration
 from training.core.exceptions import BundleRefused
 from training.core.families import scorer_of
-from training.core.families.mlp import Scorer
+from training.core.families.networks.scorer import Scorer
 from training.tests.support import made_up_rows, networks_of, tiny_bundle
 
 BAG = {

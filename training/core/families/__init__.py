@@ -1,4 +1,4 @@
-"""The families of models. One is a module with the functions of `Family`; a new one is that module and a line below.
+"""The families of models. One is a module or package with the functions of `Family`; a new one needs a line below, too.
 
 What a family learned travels as files by name, so that a bundle can keep, hash and sign them without knowing what is in
 them. A family never writes what runs when it is read: no pickle, no serialised code.
@@ -108,8 +108,8 @@ class Entry(NamedTuple):
 
 # By architecture. Modules are imported when they are needed: TensorFlow takes seconds.
 FAMILIES = {
-    "mlp": Entry("training.core.families.mlp", "model", NetworkHyperparameters),
-    "bag": Entry("training.core.families.mlp", "model", NetworkHyperparameters),
+    "mlp": Entry("training.core.families.networks", "model", NetworkHyperparameters),
+    "bag": Entry("training.core.families.networks", "model", NetworkHyperparameters),
     "xgboost": Entry("training.core.families.trees", "xgboost", TreeHyperparameters),
 }
 # What `hyperparameters` adds to the section for a bag.

@@ -1,0 +1,65 @@
+"""Layers that Keras does not have."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("fraudsite")
+class Standardise(keras.layers.Layer):
+    """(x - mean) / scale, with both fitted elsewhere, on training rows only, and frozen here."""
+
+    def build(self, input_shape: tuple[int | None, int]) -> None:
+        width = (input_shape[-1],)
+        self.mean = self.add_weight(name="mean", shape=width, initializer="zeros", trainable=False)
+        self.scale = self.add_weight(name="scale", shape=width, initializer="ones", trainable=False)
+
+    def call(self, rows: Any) -> Any:
+        return (rows - self.mean) / self.scale
+
+
+@keras.saving.register_keras_serializable("fraudsite")
+class PiecewiseLinear(keras.layers.Layer):
+    """Rows [n, f] to [n, f, bins]: how far each number has come through each bin of its feature, from 0 to 1.
+
+    A linear layer on top can bend at every edge, which thresholds of amounts and times need and a plain network learns
+    slowly (Gorishniy, Rubachev and Babenko, On Embeddings for Numerical Features in Tabular Deep Learning, NeurIPS
+    2022). `edges` [f, bins + 1] are fitted elsewhere, on training rows only, and frozen here.
+    """
+
+    # A bin between two equal edges is a step; float32 divides by this without overflow.
+    NARROWEST = 1e-6
+
+    def __init__(self, bins: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.bins = bins
+
+    def build(self, input_shape: tuple[int | None, int]) -> None:
+        shape = (input_shape[-1], self.bins + 1)
+        self.edges = self.add_weight(name="edges", shape=shape, initializer="zeros", trainable=False)
+
+    def call(self, rows: Any) -> Any:
+        below, above = self.edges[:, :-1], self.edges[:, 1:]
+        width = keras.ops.maximum(above - below, self.NARROWEST)
+        return keras.ops.clip((rows[:, :, None] - below) / width, 0.0, 1.0)
+
+
+class Dropout(keras.layers.Layer):
+    """Keras's `Dropout`, cheaper: where a network is small, drawing a float for each unit takes longer
+    than learning. Here a byte is drawn, so `rate` counts in 256ths (Srivastava et al., Dropout, JMLR 15, 2014)."""
+
+    def __init__(self, rate: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dropped = round(rate * 256)
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if not training or not self.dropped:
+            return inputs
+        units = tf.size(inputs)
+        drawn = tf.random.stateless_uniform(
+            [units // 4 + 1], self.seed_generator.next(), minval=None, maxval=None, dtype=tf.uint32
+        )
+        kept = tf.reshape(tf.reshape(tf.bitcast(drawn, tf.uint8), [-1])[:units] >= self.dropped, tf.shape(inputs))
+        return inputs * (tf.cast(kept, tf.float32) * (256 / (256 - self.dropped)))

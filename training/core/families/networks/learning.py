@@ -1,0 +1,183 @@
+"""How networks are trained."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+from msgspec.structs import replace
+from sklearn.metrics import average_precision_score, log_loss
+
+from training.core import families, stages
+from training.core.configuration.sections import NetworkHyperparameters, TreeHyperparameters
+from training.core.families import OnEpoch, Rows
+from training.core.families.distillation import Lessons
+from training.core.families.networks.architectures import DAY_S, Network
+
+LOOKED_AT_ONCE = 8192  # validation rows
+
+# Of what is wanted, [n, m], and logits, [n, m], to the loss of each.
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def _fit_until_it_stops_improving(
+    network: Network, hyperparameters: NetworkHyperparameters, train: Rows, validation: Rows, on_epoch: OnEpoch
+) -> tuple[dict[str, list[float]], int]:
+    """The seed system's way: all rows in each epoch, Adam; keeps the epoch with the lowest validation loss."""
+    random = np.random.default_rng(hyperparameters.seed)
+    rows, labels = _tensors(*train)
+    orders = (random.permutation(len(rows)) for _ in range(hyperparameters.epochs))
+    learn = _learning(network, network.learners, keras.optimizers.Adam(hyperparameters.learning_rate), _of_labels)
+    epochs = (learn(rows, labels, _batches(order, hyperparameters.batch_size)) for order in orders)
+    history: dict[str, list[float]] = {}
+    kept_epoch, kept = 0, []
+    for epoch, said in _judged(network, epochs, validation):
+        _note(history, said)
+        on_epoch(epoch, said)
+        if said["val_loss"] <= min(history["val_loss"]):
+            kept_epoch, kept = epoch, [variable.numpy() for variable in network.variables]
+        elif epoch - kept_epoch >= hyperparameters.patience:
+            break
+    for variable, value in zip(network.variables, kept, strict=True):
+        variable.assign(value)
+    return history, kept_epoch
+
+
+def _fit_on_fresh_samples(
+    network: Network, hyperparameters: NetworkHyperparameters, train: Rows, validation: Rows, on_epoch: OnEpoch
+) -> tuple[dict[str, list[float]], int]:
+    """In each epoch, `draws` times: all frauds and, drawn anew, `legitimate_per_fraud` as many other rows; 0 takes
+    all of them; and a lesson for the students. AdamW, its rate falling to 0 along a cosine; keeps the last epoch.
+    Validation rows are only looked at, which takes longer than learning from a draw where frauds are few: so an epoch
+    may have several."""
+    frauds, legitimate = np.flatnonzero(train[1]), np.flatnonzero(train[1] == 0)
+    taken = min(len(frauds) * hyperparameters.legitimate_per_fraud or len(legitimate), len(legitimate))
+    batch_size, draws = hyperparameters.batch_size, hyperparameters.draws
+    random = np.random.default_rng(hyperparameters.seed)
+    rows, labels = _tensors(*train)
+    # Added while training, this makes the logits those of all rows, not of the sample, with nothing to undo later.
+    log_oversampling = float(np.log(len(legitimate) / taken))
+
+    def learning(
+        head: keras.Model, loss: Loss, drawn_rows: int
+    ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+        steps = hyperparameters.epochs * len(_batches(np.arange(draws * drawn_rows), batch_size))
+        rate = keras.optimizers.schedules.CosineDecay(hyperparameters.learning_rate, steps)
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=hyperparameters.weight_decay)
+        return _learning(network, head, optimizer, loss)
+
+    def of_the_sample(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        return _of_labels(wanted, logits + log_oversampling)
+
+    def sample() -> np.ndarray:
+        return random.permutation(np.concatenate([frauds, random.choice(legitimate, taken, replace=False)]))
+
+    learn = learning(network.learners, of_the_sample, len(frauds) + taken)
+    if network.students is not None:
+        lessons = _lessons(hyperparameters, train, validation)
+        imitate = learning(network.students, _of_logits, len(lessons))
+
+    def epochs() -> Iterator[tf.Tensor]:
+        for _ in range(hyperparameters.epochs):
+            if network.students is not None:
+                drawn, logits = (
+                    np.concatenate(parts) for parts in zip(*(lessons.draw() for _ in range(draws)), strict=True)
+                )
+                imitate(*_tensors(drawn, logits), _batches(np.arange(len(drawn)), batch_size))
+            yield learn(rows, labels, _batches(np.concatenate([sample() for _ in range(draws)]), batch_size))
+
+    history: dict[str, list[float]] = {}
+    for epoch, said in _judged(network, epochs(), validation):
+        _note(history, said)
+        on_epoch(epoch, said)
+    return history, hyperparameters.epochs
+
+
+def _of_labels(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    return tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits)
+
+
+def _of_logits(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Huber's: squares would have a student mind the odds of what is surely good more than the border."""
+    off = tf.abs(wanted - logits)
+    return tf.where(off < 1, off**2 / 2, off - 0.5)
+
+
+def _tensors(rows: np.ndarray, wanted: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rows [n, f], and what is wanted of them, [n, 1]."""
+    return tf.constant(rows, tf.float32), tf.constant(wanted[:, None], tf.float32)
+
+
+def _batches(order: np.ndarray, size: int) -> tf.Tensor:
+    """Numbers of rows as [b, size]. What does not fill a batch is left out; fewer rows than that are one batch."""
+    size = min(size, len(order))
+    return tf.constant(order[: len(order) // size * size].reshape(-1, size), tf.int32)
+
+
+def _learning(
+    network: Network, head: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss
+) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """A compiled function that takes `_tensors` through `head` in `_batches` and returns the mean loss.
+
+    Keras's own loop spends more on handing over a batch than a network of this size spends on learning from it.
+    """
+    model = network.from_rows(head)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function
+    def learn(rows: tf.Tensor, wanted: tf.Tensor, batches: tf.Tensor) -> tf.Tensor:
+        total = 0.0
+        for batch in batches:
+            with tf.GradientTape() as tape:
+                logits = model(tf.gather(rows, batch), training=True)
+                # Every member learns for itself: of a loss of their mean, one would learn and the others lean on it.
+                mean = tf.reduce_mean(loss(tf.broadcast_to(tf.gather(wanted, batch), tf.shape(logits)), logits))
+            optimizer.apply(tape.gradient(mean, model.trainable_variables))
+            total += mean
+        return total / tf.cast(len(batches), tf.float32)
+
+    return learn
+
+
+def _judged(network: Network, epochs: Iterable[tf.Tensor], validation: Rows) -> Iterator[tuple[int, dict[str, float]]]:
+    """Run `epochs`, which say their loss. Yields the number of each, from 1, and what came of it."""
+    model = network.from_rows(network.head)
+    rows, labels = validation
+
+    @tf.function(input_signature=[tf.TensorSpec((None, rows.shape[1]), tf.float32)])
+    def score(rows: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(tf.reduce_mean(model(rows, training=False), axis=1))
+
+    for epoch, loss in enumerate(epochs, start=1):
+        parts = range(0, len(rows), LOOKED_AT_ONCE)
+        scores = np.concatenate([score(rows[part : part + LOOKED_AT_ONCE]).numpy() for part in parts])
+        yield (
+            epoch,
+            {
+                "loss": float(loss),
+                "val_loss": float(log_loss(labels, scores, labels=[0, 1])),
+                "val_auprc": float(average_precision_score(labels, scores)),
+            },
+        )
+
+
+def _note(history: dict[str, list[float]], said: dict[str, float]) -> None:
+    for name, value in said.items():
+        history.setdefault(name, []).append(value)
+
+
+def _lessons(hyperparameters: NetworkHyperparameters, train: Rows, validation: Rows) -> Lessons:
+    """What the teacher has to say. Like the bag, it sees the time of day in place of the moment, if that is wanted."""
+    time, seed = hyperparameters.time_feature, hyperparameters.seed
+    if time is not None:
+        train, validation = ((rows.copy(), labels) for rows, labels in (train, validation))
+        for rows, _ in (train, validation):
+            rows[:, time] %= DAY_S
+    taught = hyperparameters.teacher or TreeHyperparameters()
+    teacher = families.train(replace(taught, seed=seed), train, validation, role="teacher")
+    stages.enter("Asking the teacher about the training rows")
+    return Lessons(*train, teacher.scorer, np.random.default_rng(seed))
+
+
+# By architecture: trains a network in place; the history, a number per epoch, and the epoch whose weights it has.
+FIT = {"mlp": _fit_until_it_stops_improving, "bag": _fit_on_fresh_samples}

@@ -1,0 +1,86 @@
+"""Trained networks as workers run them."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from training.core.configuration.sections import NetworkHyperparameters
+from training.core.exceptions import BundleRefused
+from training.core.families.networks.architectures import BUILD
+
+EXPLAIN_STEPS = 32
+
+
+class Scorer:
+    """A trained network, compiled for a few fixed batch sizes. See `families.Scorer`.
+
+    A batch is padded to the next size, so nothing is ever compiled while a transaction waits.
+
+    Raises:
+        BundleRefused: the architecture is unknown or the weights do not fit it.
+    """
+
+    # Of fewer rows the sums are added up in another order, and a row alone would score otherwise than among others.
+    BATCH_SIZES = (32, 128, 256)
+
+    def __init__(self, hyperparameters: NetworkHyperparameters, weights: Mapping[str, np.ndarray]) -> None:
+        architecture = hyperparameters.architecture
+        try:
+            self._width = len(weights["standardise/mean"])
+            network = BUILD[architecture](self._width, hyperparameters)
+            encoder, head = network.encoder, network.head
+            for variable in network.variables:
+                variable.assign(weights[variable.path])
+        except (KeyError, ValueError) as error:
+            raise BundleRefused(f"The weights do not fit the architecture {architecture}: {error}.") from error
+        average = encoder(weights["standardise/mean"][None], training=False)
+        self.baseline = float(tf.reduce_mean(head(average, training=False)))
+
+        def score(rows: tf.Tensor) -> tf.Tensor:
+            return tf.sigmoid(tf.reduce_mean(head(encoder(rows, training=False), training=False), axis=1))
+
+        def explain(row: tf.Tensor) -> tf.Tensor:
+            # The midpoint rule on the straight line from the average row to this one, both encoded: there the model
+            # bends less than between the rows themselves, where a bin may be narrower than a step.
+            steps = (tf.range(EXPLAIN_STEPS, dtype=tf.float32) + 0.5)[:, None] / EXPLAIN_STEPS
+            difference = encoder(row[None], training=False) - average
+            path = average + steps * difference
+            with tf.GradientTape() as tape:
+                tape.watch(path)
+                logits = tf.reduce_mean(head(path, training=False), axis=1)
+            contributions = difference[0] * tf.reduce_mean(tape.gradient(logits, path), axis=0)
+            return tf.reduce_sum(tf.reshape(contributions, (self._width, -1)), axis=1)
+
+        self._score = {size: _compiled(score, (size, self._width)) for size in self.BATCH_SIZES}
+        self._explain = _compiled(explain, (self._width,))
+
+    def warm(self) -> None:
+        """Run everything once, so that the first transaction meets a warm model."""
+        for size in self.BATCH_SIZES:
+            self.score(np.zeros((size, self._width), np.float32))
+        self.explain(np.zeros((1, self._width), np.float32))
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """Score rows of features, [n, f] float32 for any n. Returns [n] float32 in [0, 1]."""
+        largest = self.BATCH_SIZES[-1]
+        chunks = [self._score_chunk(features[start : start + largest]) for start in range(0, len(features), largest)]
+        return np.concatenate(chunks) if chunks else np.empty(0, np.float32)
+
+    def _score_chunk(self, features: np.ndarray) -> np.ndarray:
+        size = next(size for size in self.BATCH_SIZES if size >= len(features))
+        padded = np.zeros((size, self._width), np.float32)
+        padded[: len(features)] = features
+        return self._score[size](tf.constant(padded)).numpy()[: len(features)]
+
+    def explain(self, features: np.ndarray) -> np.ndarray:
+        """What each feature adds to the logit, against the average training row; [n, f] in, [n, f] float32 out.
+
+        Integrated gradients (Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, ICML 2017): a row's
+        contributions add up to its logit minus that of the average row, up to the error of 32 steps.
+        """
+        return np.array([self._explain(tf.constant(row, tf.float32)).numpy() for row in features])
+
+
+def _compiled(function: Callable[[tf.Tensor], tf.Tensor], shape: tuple[int, ...]) -> Callable[[tf.Tensor], tf.Tensor]:
+    return tf.function(function, input_signature=[tf.TensorSpec(shape, tf.float32)]).get_concrete_function()
