@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
+from training.core import configuration
 from training.core.datasets.splits import (
     Split,
     Timeline,
@@ -168,7 +169,10 @@ def same(one, other):
 
 
 def split_of(protocol, dataset, **changes):
-    return split_rows(ASKED | DAYS | {"protocol": protocol} | changes, dataset)
+    asked = ASKED | DAYS | {"protocol": protocol} | changes
+    return split_rows(
+        configuration.read(overrides={f"split.{name}": value for name, value in asked.items()}).split, dataset
+    )
 
 
 def test_the_configuration_chooses_how_rows_are_split():
