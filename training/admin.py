@@ -27,8 +27,6 @@ OUTCOMES = {
     Stage.SHADOW: "{} scores live transactions too, and decides nothing.",
     Stage.RETIRED: "{} is retired.",
 }
-# The slider's initial cost of a review, in the schema's currency, if the bundle has none.
-REVIEW_COST = 5.0
 PLOT_TITLES = {
     "precision_recall": "Precision and recall",
     "reliability": "Reliability",
@@ -301,7 +299,7 @@ def report(version: ModelVersion) -> dict[str, Any]:
         "operating_points": _operating_points(version, bundle) if bundle and bundle.scored else None,
         "importance": _importance(bundle) if bundle else None,
         "lineage": lineage(bundle) if bundle else [],
-        "parent": bundle.description.get("parent") if bundle else None,
+        "parent": bundle.description.parent if bundle else None,
         "changes": version.changes.all(),
     }
 
@@ -338,20 +336,20 @@ def _operating_points(version: ModelVersion, bundle: Bundle) -> dict[str, Any]:
         "chosen": chosen,
         "block": version.block_threshold,
         "unit": schema.currency,
-        "days": bundle.description.get("days", {}),
-        "review_cost": bundle.description["policy"].get("review_cost", REVIEW_COST),
+        "days": bundle.description.days,
+        "review_cost": bundle.description.policy.review_cost,
     }
 
 
 def _importance(bundle: Bundle) -> dict[str, Any] | None:
     """The features by falling importance, with positions on a scale from 0 to 100; None if it was not measured."""
-    measured = bundle.description.get("importance")
+    measured = bundle.description.importance
     if measured is None:
         return None
-    ranked = sorted(measured["features"].items(), key=lambda item: -item[1]["value"])
+    ranked = sorted(measured.features.items(), key=lambda item: -item[1].value)
     # The loss of a feature that is only noise may be negative, so the scale begins at the lowest value.
-    least = min(0.0, *(lost["low"] for _, lost in ranked))
-    width = max(max(lost["high"] for _, lost in ranked) - least, 1e-9)
+    least = min(0.0, *(lost.low for _, lost in ranked))
+    width = max(max(lost.high for _, lost in ranked) - least, 1e-9)
 
     def at(loss: float) -> str:
         return f"{100 * (loss - least) / width:.2f}"
@@ -359,13 +357,13 @@ def _importance(bundle: Bundle) -> dict[str, Any] | None:
     bars = [
         {
             "name": name,
-            "value": f"{round(lost['value'], 4) + 0.0:+.4f}",  # never minus nothing
-            "from": at(min(0.0, lost["value"])),
-            "width": f"{100 * abs(lost['value']) / width:.2f}",
-            "low": at(lost["low"]),
-            "high": at(lost["high"]),
+            "value": f"{round(lost.value, 4) + 0.0:+.4f}",  # never minus nothing
+            "from": at(min(0.0, lost.value)),
+            "width": f"{100 * abs(lost.value) / width:.2f}",
+            "low": at(lost.low),
+            "high": at(lost.high),
         }
         for name, lost in ranked
     ]
     half = (len(bars) + 1) // 2
-    return measured | {"columns": [bars[:half], bars[half:]]}
+    return {"rows": measured.rows, "repeats": measured.repeats, "columns": [bars[:half], bars[half:]]}

@@ -94,7 +94,7 @@ def later_traffic(version: ModelVersion) -> pd.DataFrame:
 
 
 def _check_origin(bundle: Bundle, report: storage.Report) -> None:
-    if report.source_sha256 != bundle.description["data"]["sha256"]:
+    if report.source_sha256 != bundle.description.data.sha256:
         raise DatasetError("The stored dataset is not the one this model was trained on: run `manage.py ingest`.")
 
 
@@ -108,7 +108,7 @@ def register(bundle: Bundle, *, promote: bool, by: str | None = None, reason: st
     version = ModelVersion.objects.create(
         version=bundle.version,
         schema=bundle.schema,
-        protocol=bundle.description["split"]["protocol"],
+        protocol=bundle.description.split.protocol,
         review_threshold=bundle.review_threshold,
         block_threshold=bundle.block_threshold,
         metrics=deepcopy(bundle.metrics),  # changes of the row must not change the bundle
@@ -162,7 +162,7 @@ def compare(bundle: Bundle, champion: ModelVersion) -> Verdict:
         other = load(champion)
     except BundleRefused as refusal:
         return Verdict(False, f"It cannot be compared with the champion, whose bundle is refused: {refusal}")
-    if bundle.description["data"]["sha256"] != other.description["data"]["sha256"]:
+    if bundle.description.data.sha256 != other.description.data.sha256:
         return Verdict(False, f"It cannot be compared with the champion {champion}: trained and tested on other data.")
     if not bundle.has_test_rows_of(other):
         return Verdict(False, f"It cannot be compared with the champion {champion}: tested on other rows.")

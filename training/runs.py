@@ -103,7 +103,7 @@ def _train(run: TrainingRun) -> ModelVersion:
                 raise _Cancelled
 
     bundle, version = train_and_register(config, dataset, promote=run.promote, by=run.by, on_epoch=on_epoch)
-    _running(run).update(history=bundle.description["history"])
+    _running(run).update(history=bundle.description.history)
     return version
 
 

@@ -26,9 +26,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 from safetensors.numpy import load, save
 
+from training.core.description import Description
 from training.core.exceptions import BundleRefused, SchemaChanged, SchemaNotFound
 from training.core.schema import load_schema
 from training.core.scored import ScoredRows, pack, unpack
@@ -36,8 +39,6 @@ from training.core.scored import ScoredRows, pack, unpack
 FORMAT = 1
 REQUIRED = {"bundle.json", "reference.json", "test_rows.safetensors"}
 UNLISTED = {"manifest.json", "manifest.sig"}
-# Older bundles do not list the files of their model.
-ONLY_WEIGHTS = ["weights.safetensors"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Bundle:
     """
 
     path: Path
-    description: dict[str, Any]
+    description: Description
     files: dict[str, bytes]
     reference: dict[str, Any]
     test_rows: np.ndarray
@@ -65,27 +66,27 @@ class Bundle:
 
     @property
     def schema(self) -> str:
-        return self.description["schema"]["name"]
+        return self.description.schema.name
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        return tuple(self.description["schema"]["features"])
+        return tuple(self.description.schema.features)
 
     @property
     def architecture(self) -> str:
-        return self.description["model"]["architecture"]
+        return self.description.model.architecture
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        return self.description["model"]["hyperparameters"]
+        return self.description.model.hyperparameters
 
     @property
     def review_threshold(self) -> float:
-        return self.description["policy"]["review_threshold"]
+        return self.description.policy.review_threshold
 
     @property
     def block_threshold(self) -> float | None:
-        return self.description["policy"]["block_threshold"]
+        return self.description.policy.block_threshold
 
     @cached_property
     def weights(self) -> dict[str, np.ndarray]:
@@ -95,18 +96,18 @@ class Bundle:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        return self.description["metrics"]
+        return self.description.metrics
 
     def has_test_rows_of(self, other: "Bundle") -> bool:
         """Whether both were tested on the same rows of the same data, so that their test metrics can be compared."""
-        same_data = self.description["data"]["sha256"] == other.description["data"]["sha256"]
+        same_data = self.description.data.sha256 == other.description.data.sha256
         return same_data and np.array_equal(np.sort(self.test_rows), np.sort(other.test_rows))
 
 
 def write_bundle(
     path: Path,
     *,
-    description: Mapping[str, Any],
+    description: Description,
     model_files: Mapping[str, bytes],
     reference: Mapping[str, Any],
     test_rows: np.ndarray,
@@ -119,11 +120,10 @@ def write_bundle(
     Raises:
         FileExistsError: `path` exists.
     """
+    description = replace(description, model=replace(description.model, files=sorted(model_files)))
     files = {
         **model_files,
-        "bundle.json": _json(
-            {**description, "model": {**description["model"], "files": sorted(model_files)}, "format": FORMAT}
-        ),
+        "bundle.json": _json(msgspec.to_builtins(description) | {"format": FORMAT}),
         "reference.json": _json(reference),
         "test_rows.safetensors": save({"rows": test_rows.astype(np.int32)}),
         "scored.safetensors": pack(scored),
@@ -155,7 +155,7 @@ def load_bundle(path: Path, *, signing_key: str) -> Bundle:
 
     Raises:
         BundleRefused: a file is missing, additional or altered; the signature is missing or of another key; the format
-            or the schema is unknown.
+            or the schema is unknown; or bundle.json is no `Description`.
         SchemaChanged: the schema has changed since.
     """
     manifest, signature = _read(path, "manifest.json"), _read(path, "manifest.sig")
@@ -174,14 +174,14 @@ def load_bundle(path: Path, *, signing_key: str) -> Bundle:
         if not hmac.compare_digest(_sha256(contents[name]), expected):
             raise BundleRefused(f"{path.name}: {name} has been altered since it was signed.")
 
-    description = json.loads(contents["bundle.json"])
     try:
-        schema = load_schema(description["schema"]["name"])
-    except SchemaNotFound as error:
+        description = msgspec.json.decode(contents["bundle.json"], type=Description)
+        schema = load_schema(description.schema.name)
+    except (msgspec.DecodeError, SchemaNotFound) as error:
         raise BundleRefused(f"{path.name}: {error}") from error
-    if description["schema"]["hash"] != schema.hash:
+    if description.schema.hash != schema.hash:
         raise SchemaChanged(f"{path.name}: made for another version of the schema {schema.name}. Train anew.")
-    model_files = description["model"].get("files", ONLY_WEIGHTS)
+    model_files = description.model.files
     if missing := set(model_files) - contents.keys():
         raise BundleRefused(f"{path.name}: {', '.join(sorted(missing))} is missing.")
     return Bundle(

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec.structs import asdict
+
 from training.core.bundle import Bundle
 from training.core.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, LOWER_IS_BETTER, METRIC_NAMES
 from training.core.families import effective_hyperparameters
@@ -23,24 +25,24 @@ LIMIT_OF_PROTOCOL = {
 def lineage(bundle: Bundle) -> list[tuple[str, str]]:
     """How the bundle was made, as titles and texts."""
     description = bundle.description
-    split, data, losses = description["split"], description["data"], description["history"]["val_loss"]
-    sizes = ", ".join(f"{split[part]:,} {part}" for part in ("train", *PARTS))
+    split, data, losses = description.split, description.data, description.history["val_loss"]
+    sizes = f"{split.train:,} train, {split.validation:,} validation, {split.test:,} test"
     # Older bundles have no `kept_epoch`: it was the one with the lowest validation loss.
-    kept = description.get("kept_epoch") or losses.index(min(losses)) + 1
+    kept = description.kept_epoch or losses.index(min(losses)) + 1
     parameters = effective_hyperparameters(bundle)
-    drawn = f", seed {split['seed']}" if split["protocol"] == "stratified" else ""
+    drawn = f", seed {split.seed}" if split.protocol == "stratified" else ""
     return [
-        ("Trained", f"{description['created_at'][:19].replace('T', ' ')} UTC, on {description['device']}"),
-        ("Data", f"{data['rows']:,} rows, {data['frauds']:,} frauds ({data['frauds'] / data['rows']:.3%})"),
-        ("SHA-256 of the data", data["sha256"]),
-        ("Schema", f"{bundle.schema}, {len(bundle.feature_names)} features, SHA-256 {description['schema']['hash']}"),
-        ("Split", f"{split['protocol']}{drawn}: {sizes} rows"),
+        ("Trained", f"{description.created_at[:19].replace('T', ' ')} UTC, on {description.device}"),
+        ("Data", f"{data.rows:,} rows, {data.frauds:,} frauds ({data.frauds / data.rows:.3%})"),
+        ("SHA-256 of the data", data.sha256),
+        ("Schema", f"{bundle.schema}, {len(bundle.feature_names)} features, SHA-256 {description.schema.hash}"),
+        ("Split", f"{split.protocol}{drawn}: {sizes} rows"),
         ("Architecture", bundle.architecture),
         ("Hyperparameters", _listed(parameters)),
         ("Epochs", f"{len(losses)}, of which number {kept} was kept"),
-        ("Calibration", description.get("calibration", {}).get("method", "none")),
-        ("Code", description["git_commit"] or "outside of a repository"),
-        ("Packages", ", ".join(f"{name} {version}" for name, version in description["packages"].items())),
+        ("Calibration", (description.calibration or {}).get("method", "none")),
+        ("Code", description.git_commit or "outside of a repository"),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in description.packages.items())),
     ]
 
 
@@ -55,8 +57,8 @@ def _listed(parameters: Mapping[str, Any]) -> str:
 def model_card(bundle: Bundle, *, stage: str, review_threshold: float, block_threshold: float | None) -> str:
     """The model card in Markdown. The stage and the thresholds are the current ones, not the bundle's."""
     schema = load_schema(bundle.schema)
-    protocol = bundle.description["split"]["protocol"]
-    parent = bundle.description.get("parent")
+    protocol = bundle.description.split.protocol
+    parent = bundle.description.parent
     frauds = sum(bundle.metrics["test"]["confusion"][1])
     lines = [
         f"# Model card: {bundle.version}",
@@ -138,15 +140,15 @@ def _figure(name: str, metric: Any) -> str:
 
 def _policy(bundle: Bundle) -> list[str]:
     """How the review threshold was chosen; older bundles had only one way."""
-    policy = bundle.description["policy"]
-    if bundle.description["split"]["protocol"] == "seed":
+    policy = bundle.description.policy
+    if bundle.description.split.protocol == "seed":
         return ["The review threshold is the seed system's fixed one."]
     ways = {
         "precision": "the highest recall with a precision of at least {review_precision}",
         "cost": "the lowest cost, where an alert costs {review_cost} and a missed fraud its amount",
         "alerts_per_day": "the lowest threshold with at most {alerts_per_day} alerts a day",
     }
-    chosen = ways[policy.get("choose", "precision")].format_map(policy)
+    chosen = ways[policy.choose].format_map(asdict(policy))
     return [f"The review threshold was chosen on validation rows: {chosen}."]
 
 
@@ -159,14 +161,14 @@ def _confusion_rows(bundle: Bundle) -> list[list[str]]:
 
 
 def _leans_on(bundle: Bundle) -> list[str]:
-    importance = bundle.description.get("importance")
+    importance = bundle.description.importance
     if importance is None:
         return ["Not measured: the bundle is older than the measurement."]
-    ranked = sorted(importance["features"].items(), key=lambda item: -item[1]["value"])[:LEANS_ON]
-    rows = [[name, f"{lost['value']:.4f}", f"{lost['low']:.4f} to {lost['high']:.4f}"] for name, lost in ranked]
+    ranked = sorted(importance.features.items(), key=lambda item: -item[1].value)[:LEANS_ON]
+    rows = [[name, f"{lost.value:.4f}", f"{lost.low:.4f} to {lost.high:.4f}"] for name, lost in ranked]
     return [
         f"The loss of AUPRC on validation rows when a feature's values are shuffled, the mean of "
-        f"{importance['repeats']} times. It does not show causes, and features with the same information replace each "
+        f"{importance.repeats} times. It does not show causes, and features with the same information replace each "
         "other.",
         "",
         *_table(["feature", "loss of AUPRC", "minimum to maximum"], rows),

@@ -15,6 +15,7 @@ from training.core.bundle import Bundle, write_bundle
 from training.core.configuration import Configuration
 from training.core.datasets import splits
 from training.core.datasets.storage import Dataset
+from training.core.description import ChosenPolicy, Description, Model, Origin, SchemaOfModel, SplitMade
 from training.core.evaluation import calibration, plots, policy
 from training.core.evaluation.calibration import Calibration
 from training.core.evaluation.importance import permutation_importance
@@ -71,19 +72,25 @@ def train(
     stages.enter("Measuring what each feature is worth")
     names, scores = dataset.schema.input_names, scored["validation"].scores
     now = datetime.now(UTC)
-    description = _origin(config, dataset, split, parent) | {
-        "created_at": now.isoformat(),
-        "model": {"architecture": architecture, "hyperparameters": families.as_recorded(hyperparameters)},
-        "policy": asdict(config.policy)
-        | {"review_threshold": review, "block_threshold": block, "chosen_on": "validation"},
-        "metrics": metrics,
-        "calibration": calibrate.as_json(),
-        "calibration_losses": losses,
-        "days": days,
-        "history": model.fitted.history,
-        "kept_epoch": model.fitted.kept_epoch,
-        "importance": permutation_importance(model.score, *validation_rows, scores, names=names, seed=seed),
-    }
+    description = Description(
+        created_at=now.isoformat(),
+        schema=_schema_of(dataset),
+        model=Model(architecture=architecture, hyperparameters=families.as_recorded(hyperparameters)),
+        policy=ChosenPolicy(**asdict(config.policy), review_threshold=review, block_threshold=block),
+        metrics=metrics,
+        calibration=calibrate.as_json(),
+        calibration_losses=losses,
+        days=days,
+        history=model.fitted.history,
+        kept_epoch=model.fitted.kept_epoch,
+        data=_origin(dataset),
+        split=SplitMade(**asdict(config.split) | {name: len(part) for name, part in vars(split).items()}),
+        device=families.family_of(architecture).device(),
+        packages=_package_versions(),
+        git_commit=_git_commit(),
+        parent=parent,
+        importance=permutation_importance(model.score, *validation_rows, scores, names=names, seed=seed),
+    )
     stages.enter("Drawing the plots and writing the bundle")
     return write_bundle(
         bundles_dir / f"{now:%Y%m%d-%H%M%S}-{dataset.schema.name}-{config.split.protocol}-{seed}",
@@ -109,18 +116,14 @@ def _metrics(
     return metrics
 
 
-def _origin(config: Configuration, dataset: Dataset, split: splits.Split, parent: str | None) -> dict[str, Any]:
-    """Those sections of a bundle's description that say what a model is made of, and with what."""
-    schema, report = dataset.schema, dataset.report
-    return {
-        "schema": {"name": schema.name, "hash": schema.hash, "features": schema.input_names},
-        "data": {"sha256": report.source_sha256, "rows": report.rows, "frauds": report.frauds},
-        "split": asdict(config.split) | {name: len(part) for name, part in vars(split).items()},
-        "device": families.family_of(config.model.architecture).device(),
-        "packages": _package_versions(),
-        "git_commit": _git_commit(),
-        "parent": parent,
-    }
+def _schema_of(dataset: Dataset) -> SchemaOfModel:
+    schema = dataset.schema
+    return SchemaOfModel(name=schema.name, hash=schema.hash, features=list(schema.input_names))
+
+
+def _origin(dataset: Dataset) -> Origin:
+    report = dataset.report
+    return Origin(sha256=report.source_sha256, rows=report.rows, frauds=report.frauds)
 
 
 def _calibrated(config: Configuration, validation: ScoredRows) -> tuple[Calibration, dict[str, float]]:

@@ -8,6 +8,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils.html import escape
+from msgspec.structs import replace
 
 from training import registry
 from training.core.bundle import write_bundle
@@ -127,17 +128,17 @@ def test_the_page_shows_metrics_with_intervals_confusion_plots_and_origin(client
             assert all(f">{count:,}</td>" in page for count in counts)
     for name in PLOTS:
         assert f'<img src="{plot_of(champion, name)}"' in page
-    assert bundle.description["data"]["sha256"] in page
-    assert bundle.description["packages"]["keras"] in page
+    assert bundle.description.data.sha256 in page
+    assert bundle.description.packages["keras"] in page
 
 
 def test_the_page_shows_what_the_model_leans_on_and_where_it_comes_from(client, mel, champion, challenger, bundle):
     client.force_login(mel)
     page = text_of(client.get(page_of(champion)))
-    for name, lost in bundle.description["importance"]["features"].items():
+    for name, lost in bundle.description.importance.features.items():
         assert f'<th scope="row">{name}</th>' in page
-        assert f"{round(lost['value'], 4) + 0.0:+.4f}" in page
-    assert bundle.description["schema"]["hash"] in page
+        assert f"{round(lost.value, 4) + 0.0:+.4f}" in page
+    assert bundle.description.schema.hash in page
     assert "dropout 0.2" in page
     assert "members" not in page  # which this architecture does not read
     assert "none, or not recorded" in page
@@ -153,7 +154,7 @@ def test_a_version_names_the_champion_that_it_would_follow(client, mel, champion
 def test_an_older_bundle_says_what_it_does_not_have(client, mel, champion, bundle, settings, tmp_path):
     client.force_login(mel)
     settings.BUNDLES_DIR = tmp_path
-    older = {name: said for name, said in bundle.description.items() if name not in ("importance", "parent")}
+    older = replace(bundle.description, importance=None, parent=None)
     write_bundle(
         champion.bundle_dir,
         description=older,
@@ -184,7 +185,7 @@ def test_the_model_card_is_a_file_that_tells_metrics_thresholds_limits_and_linea
     auprc = bundle.metrics["test"]["auprc"]
     assert f"{auprc['value']:.4f} ({auprc['low']:.4f} to {auprc['high']:.4f})" in card
     assert f"| review | {bundle.review_threshold:.4f} | 0.1250 |" in card
-    assert bundle.description["data"]["sha256"] in card
+    assert bundle.description.data.sha256 in card
 
 
 def test_an_altered_bundle_has_no_model_card(client, mel, altered):

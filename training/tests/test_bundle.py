@@ -11,6 +11,7 @@ from django.conf import settings
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from safetensors.numpy import save
 
 from training.core.bundle import load_bundle, write_bundle
@@ -225,6 +226,17 @@ def test_a_bundle_whose_model_is_not_all_there_is_refused(directory):
     assert "trees.ubj is missing" in refusal(directory)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"device": None}, "device"), ({"data": {"sha256": "1"}}, "rows"), ({"split": {"protocol": "seed"}}, "train")],
+)
+def test_a_description_that_cannot_be_one_is_refused_with_the_name_of_what_is_wrong(directory, changes, said):
+    path = directory / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    signed_anew(directory)
+    assert said in refusal(directory)
+
+
 def test_an_unknown_format_is_refused(directory):
     signed_anew(directory, format=2)
     assert "format 2" in refusal(directory)
@@ -267,7 +279,7 @@ def test_bundles_compare_only_when_they_were_tested_on_the_same_rows_of_the_same
     assert bundle.has_test_rows_of(load_bundle(directory, signing_key=KEY))
     for changes in (
         {"test_rows": bundle.test_rows[1:]},
-        {"description": bundle.description | {"data": {"sha256": "1"}}},
+        {"description": replace(bundle.description, data=replace(bundle.description.data, sha256="1"))},
     ):
         other = write_bundle(
             directory.with_name(f"other-{'-'.join(changes)}"),

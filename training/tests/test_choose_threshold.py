@@ -25,7 +25,7 @@ def test_a_precision_is_attained_on_validation_rows(champion, bundle, mel, capsy
 
 
 def test_alerts_a_day_are_so_many_at_most(champion, bundle, mel):
-    days = bundle.description["days"]["validation"]
+    days = bundle.description.days["validation"]
     choose(champion, "--alerts-per-day", "100", "--user", "mel")
     alerts = (bundle.scored["validation"].scores >= champion.review_threshold).sum()
     assert alerts <= 100 * days < alerts + 2

@@ -135,7 +135,7 @@ def test_a_seed_repeats_a_run_to_the_last_bit(bundle, tmp_path):
 
 
 def test_it_says_what_each_epoch_brought_and_which_one_is_kept(bundle):
-    history, kept = bundle.description["history"], bundle.description["kept_epoch"]
+    history, kept = bundle.description.history, bundle.description.kept_epoch
     assert {"loss", "val_loss", "val_auprc"} <= history.keys()
     assert 1 <= kept <= len(history["val_loss"]) == len(history["loss"]) == len(history["val_auprc"])
 

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+from training.core.description import Loss
 from training.core.evaluation.importance import DRAWN_ROWS, HIGHEST_ROWS, REPEATS, permutation_importance
 
 NAMES = ("signal", "echo", "noise")
@@ -24,22 +25,22 @@ def lean(rows):
 
 
 def test_what_the_score_leans_on_most_loses_most_and_what_it_ignores_loses_nothing():
-    found = measure(lean, *made_up())["features"]
-    assert found["signal"]["low"] > found["echo"]["high"]
-    assert found["echo"]["value"] > 0
-    assert found["noise"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    found = measure(lean, *made_up()).features
+    assert found["signal"].low > found["echo"].high
+    assert found["echo"].value > 0
+    assert found["noise"] == Loss(value=0.0, low=0.0, high=0.0)
 
 
 def test_the_mean_lies_between_the_least_and_the_most_of_the_repeats():
-    for lost in measure(lean, *made_up())["features"].values():
-        assert lost["low"] <= lost["value"] <= lost["high"]
+    for lost in measure(lean, *made_up()).features.values():
+        assert lost.low <= lost.value <= lost.high
 
 
 def test_the_rows_that_take_part_stand_for_all_rows():
     features, labels = made_up()
     found = measure(lean, features, labels)
-    assert found["rows"] == HIGHEST_ROWS + DRAWN_ROWS + labels.sum()
-    assert abs(found["auprc"] - average_precision_score(labels, lean(features))) < 0.001
+    assert found.rows == HIGHEST_ROWS + DRAWN_ROWS + labels.sum()
+    assert abs(found.auprc - average_precision_score(labels, lean(features))) < 0.001
 
 
 def test_the_work_is_bounded_whatever_the_number_of_rows():

@@ -90,7 +90,7 @@ def logits(bundle, rows):
 
 
 def test_it_computes_the_declared_network_with_the_preprocessing_inside(bundle, scorer, rows):
-    calibrate = Calibration.from_json(bundle.description["calibration"])
+    calibrate = Calibration.from_json(bundle.description.calibration)
     expected = calibrate((1 / (1 + np.exp(-logits(bundle, rows)))).astype(np.float32))
     np.testing.assert_allclose(scorer.score(rows), expected, atol=1e-5)
 
@@ -190,14 +190,15 @@ def test_a_bag_from_before_there_were_choices_of_encoding_scores_as_ever(tmp_pat
     known = {name: value for name, value in bundle.hyperparameters.items() if name not in newer}
     assert bundle.weights["1_dense_1/kernel"].shape == (30 * 5, 32)
     older = deepcopy(bundle)
-    older.description["model"]["hyperparameters"] = known
+    older.hyperparameters.clear()
+    older.hyperparameters.update(known)
     as_ever, now = (Scorer(networks_of(one), bundle.weights) for one in (older, bundle))
     np.testing.assert_array_equal(as_ever.score(rows), now.score(rows))
 
 
 def test_a_bag_keeps_its_last_epoch(bag):
-    history = bag.description["history"]
-    assert bag.description["kept_epoch"] == len(history["val_loss"]) == len(history["val_auprc"]) == 12
+    history = bag.description.history
+    assert bag.description.kept_epoch == len(history["val_loss"]) == len(history["val_auprc"]) == 12
 
 
 def test_a_seed_repeats_a_bag_to_the_last_bit(bag, tmp_path):

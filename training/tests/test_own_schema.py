@@ -60,7 +60,7 @@ def test_the_recipe_of_the_docs_trains_on_the_rows_of_that_schema(toll):
     call_command(*train, *[part for setting in QUICK for part in ("--set", setting)])
     champion = registry.champion("toll")
     assert champion.schema == "toll"
-    assert registry.load(champion).description["data"]["rows"] == 2000
+    assert registry.load(champion).description.data.rows == 2000
     assert not ModelVersion.objects.filter(schema="ulb").exists()
 
 

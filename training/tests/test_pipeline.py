@@ -33,7 +33,7 @@ def test_a_seed_repeats_a_run_to_the_last_bit(bundle, tmp_path):
     again = tiny_bundle(tmp_path, KEY)
     assert_same_weights(bundle, again)
     for said in ("metrics", "policy", "history", "split"):
-        assert again.description[said] == bundle.description[said], said
+        assert getattr(again.description, said) == getattr(bundle.description, said), said
     assert again.reference == bundle.reference
 
 
@@ -86,17 +86,18 @@ def test_metrics_of_both_parts_are_complete(bundle):
 def test_the_bundle_says_what_it_was_made_of(bundle):
     said = bundle.description
     schema = load_schema("ulb")
-    assert said["schema"] == {"name": "ulb", "hash": schema.hash, "features": list(schema.feature_names)}
-    assert said["data"]["rows"] == sum(said["split"][part] for part in ("train", "validation", "test"))
-    assert said["model"]["hyperparameters"]["seed"] == 0
-    assert {"keras", "numpy", "scikit-learn"} <= said["packages"].keys()
-    assert said["device"]
-    assert said["policy"]["chosen_on"] == "validation"
+    assert (said.schema.name, said.schema.hash) == ("ulb", schema.hash)
+    assert said.schema.features == list(schema.feature_names)
+    assert said.data.rows == said.split.train + said.split.validation + said.split.test
+    assert said.model.hyperparameters["seed"] == 0
+    assert {"keras", "numpy", "scikit-learn"} <= said.packages.keys()
+    assert said.device
+    assert said.policy.chosen_on == "validation"
 
 
 def test_training_stops_early_and_keeps_the_best_epoch(tmp_path):
     stopped = tiny_bundle(tmp_path, KEY, **{"model.epochs": 100, "model.patience": 2, "model.learning_rate": 0.02})
-    losses = stopped.description["history"]["val_loss"]
+    losses = stopped.description.history["val_loss"]
     assert len(losses) < 100
     assert losses.index(min(losses)) == len(losses) - 3
 
@@ -135,7 +136,7 @@ def test_the_days_of_the_test_have_no_say_in_a_model_of_the_past(tmp_path):
     assert (one.review_threshold, one.metrics["validation"]) == (other.review_threshold, other.metrics["validation"])
     assert one.metrics["test"] != other.metrics["test"]
     assert set(timeline.day[one.test_rows]) == set(range(18_041, 18_048))
-    assert one.description["split"]["train"] == 18 * 80
+    assert one.description.split.train == 18 * 80
     for part in ("validation", "test"):
         assert 0 < one.metrics[part]["card_precision_100"] < 1
 
@@ -143,16 +144,17 @@ def test_the_days_of_the_test_have_no_say_in_a_model_of_the_past(tmp_path):
 def test_where_time_is_a_feature_the_last_fifth_judges_what_the_first_three_taught(tmp_path):
     rows, labels = made_up_rows()
     bundle = bundle_of(rows, labels, tmp_path, KEY, **{"split.protocol": "time"})
-    assert [bundle.description["split"][part] for part in ("train", "validation", "test")] == [2400, 800, 800]
+    assert (bundle.description.split.train, len(bundle.test_rows)) == (2400, 800)
+    assert (bundle.description.split.validation, bundle.description.split.test) == (800, 800)
     assert rows[bundle.test_rows, 0].min() >= np.quantile(rows[:, 0], 0.79)
-    assert bundle.description["days"] == pytest.approx({"validation": 0.4, "test": 0.4}, abs=0.01)
+    assert bundle.description.days == pytest.approx({"validation": 0.4, "test": 0.4}, abs=0.01)
 
 
 def test_scores_are_calibrated_on_validation_rows_but_under_the_seed_protocol(bundle, tmp_path):
-    assert bundle.description["calibration"]["method"] in ("none", "platt", "beta")
-    assert bundle.description["calibration_losses"].keys() == {"none", "platt", "beta"}
+    assert bundle.description.calibration["method"] in ("none", "platt", "beta")
+    assert bundle.description.calibration_losses.keys() == {"none", "platt", "beta"}
     raw = bundle_of(*made_up_rows(), tmp_path, KEY, **{"split.protocol": "seed"})
-    assert (raw.description["calibration"]["method"], raw.review_threshold) == ("none", 0.5)
+    assert (raw.description.calibration["method"], raw.review_threshold) == ("none", 0.5)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,7 @@ def test_scores_are_calibrated_on_validation_rows_but_under_the_seed_protocol(bu
 def test_the_policy_chooses_how_the_threshold_is_chosen(bundle, tmp_path, choose, attained):
     other = tiny_bundle(tmp_path, KEY, **{"policy.choose": choose})
     assert other.review_threshold != bundle.review_threshold
-    assert attained(other.metrics["validation"], other.description["days"]["validation"])
+    assert attained(other.metrics["validation"], other.description.days["validation"])
 
 
 @pytest.mark.parametrize("test_start", ["", "8 August"])

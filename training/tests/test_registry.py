@@ -3,6 +3,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 import pytest
 from django.apps import apps
@@ -145,7 +146,9 @@ def rewritten(bundle, settings, name, *, scores=None, order=None, data=None, kee
         test, rows = ScoredRows(*(array[order] for array in test)), rows[order]
     made = write_bundle(
         settings.BUNDLES_DIR / name,
-        description=bundle.description | {"data": bundle.description["data"] | (data or {})},
+        description=msgspec.structs.replace(
+            bundle.description, data=msgspec.structs.replace(bundle.description.data, **(data or {}))
+        ),
         model_files=bundle.files,
         reference=bundle.reference,
         test_rows=rows,

@@ -65,7 +65,7 @@ def test_it_prints_every_metric_of_validation_and_test_and_the_device(train):
     for part in ("validation", "test"):
         assert part in said
         assert f"{version.metrics[part]['auprc']['value']:.4f}" in said
-    assert f"Trained on {registry.load(version).description['device']}" in said
+    assert f"Trained on {registry.load(version).description.device}" in said
     assert f"review threshold {version.review_threshold:.4f}" in said
     assert str(version.bundle_dir) in said
 
@@ -81,7 +81,7 @@ def test_the_first_model_becomes_the_champion_and_the_next_a_candidate(train):
 def test_a_model_remembers_the_champion_that_it_follows(train):
     first, _ = train()
     second, _ = train("model.seed=1")
-    assert [registry.load(version).description["parent"] for version in (first, second)] == [None, first.pk]
+    assert [registry.load(version).description.parent for version in (first, second)] == [None, first.pk]
 
 
 def test_boosted_trees_are_trained_registered_and_promoted_like_any_model(train):

@@ -1,10 +1,11 @@
 """Permutation importance of features (Breiman, Random Forests, Machine Learning 45, 2001)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score
+
+from training.core.description import Importance, Loss
 
 # The work is limited by rows and not by time, so that a seed repeats it. The legitimate rows with the highest scores
 # determine precision, so all of these are used; a sample of the others stands for the rest.
@@ -21,7 +22,7 @@ def permutation_importance(
     *,
     names: Sequence[str],
     seed: int,
-) -> dict[str, Any]:
+) -> Importance:
     """The loss of a model's AUPRC when the values of one feature are shuffled among the rows.
 
     Args:
@@ -31,9 +32,9 @@ def permutation_importance(
         scores: [n], the model's scores of these rows.
         seed: draws the rows and shuffles the values.
 
-    Returns `{"rows", "repeats", "auprc", "features": {name: {"value", "low", "high"}}}`: the mean, minimum and maximum
-    over the repeats. All frauds are used, and at most 1,000 legitimate rows, weighted to stand for all of them. Two
-    features with the same information replace each other, so both lose little.
+    Returns the mean, minimum and maximum over the repeats by name. All frauds are used, and at most 1,000 legitimate
+    rows, weighted to stand for all of them. Two features with the same information replace each other, so both lose
+    little.
     """
     random = np.random.default_rng(seed)
     frauds, legitimate = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
@@ -58,5 +59,5 @@ def permutation_importance(
             inputs[:, column] = random.choice(original, len(rows), p=weights / weights.sum())
             losses.append(whole - auprc())
         inputs[:, column] = original
-        found[name] = {"value": float(np.mean(losses)), "low": min(losses), "high": max(losses)}
-    return {"rows": len(rows), "repeats": REPEATS, "auprc": whole, "features": found}
+        found[name] = Loss(value=float(np.mean(losses)), low=min(losses), high=max(losses))
+    return Importance(rows=len(rows), repeats=REPEATS, auprc=whole, features=found)

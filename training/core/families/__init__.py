@@ -268,4 +268,4 @@ def scorer_of(bundle: Bundle) -> Scorer:
     """
     known = hyperparameters_of(bundle)
     scorer = family_of(bundle.architecture).restore(known, bundle.files)
-    return Calibrated(scorer, Calibration.from_json(bundle.description.get("calibration")))
+    return Calibrated(scorer, Calibration.from_json(bundle.description.calibration))

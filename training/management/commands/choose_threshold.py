@@ -52,7 +52,7 @@ class Command(BaseCommand):
         if validation is None:
             raise CommandError(f"{version} does not remember what it said of its validation rows: train it anew.")
         chosen, how = _policy(options)
-        days = bundle.description.get("days", {}).get("validation")
+        days = bundle.description.days.get("validation")
         threshold = policy.review_threshold(chosen, validation, days=days)
         Console().print(_table(version, threshold, chosen, validation, days))
         if not options["dry_run"]:

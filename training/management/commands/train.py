@@ -66,7 +66,7 @@ class Command(BaseCommand):
         console.print(_table(bundle))
         console.print(
             f"{_parts(bundle)}\n"
-            f"{version} is registered as {version.stage}. Trained on {bundle.description['device']}; "
+            f"{version} is registered as {version.stage}. Trained on {bundle.description.device}; "
             f"review threshold {threshold(bundle.review_threshold)}, "
             f"block threshold {threshold(bundle.block_threshold)}.\n"
             f"{bundle.path}",
@@ -76,7 +76,7 @@ class Command(BaseCommand):
 
 def _table(bundle: Bundle) -> Table:
     """Metrics of validation and test rows; under the seed protocol beside what the seed system published of its own."""
-    compares = bundle.description["split"]["protocol"] == "seed"
+    compares = bundle.description.split.protocol == "seed"
     table = Table(
         title=f"{bundle.version}, alerts at a score of {threshold(bundle.review_threshold)}", box=SIMPLE, pad_edge=False
     )
@@ -97,13 +97,13 @@ def _table(bundle: Bundle) -> Table:
 
 
 def _parts(bundle: Bundle) -> str:
-    split, rows = bundle.description["split"], bundle.description["data"]["rows"]
-    parts = {part: split[part] for part in ("train", "validation", "test")}
+    split, rows = bundle.description.split, bundle.description.data.rows
+    parts = {"train": split.train, "validation": split.validation, "test": split.test}
     duplicates = rows - sum(parts.values())
     counts = ", ".join(f"{count:,} {part}" for part, count in parts.items())
-    if split["protocol"] == "time":
-        return f"Rows: {counts}; the test starts on {split['test_start']}."
-    kept = "duplicates kept" if split["protocol"] == "seed" else "none left out"
+    if split.protocol == "time":
+        return f"Rows: {counts}; the test starts on {split.test_start}."
+    kept = "duplicates kept" if split.protocol == "seed" else "none left out"
     return f"Rows: {counts}; {f'{duplicates:,} duplicates left out' if duplicates else kept}."
 
 

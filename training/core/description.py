@@ -1,0 +1,103 @@
+"""What a bundle says of its model: the content of bundle.json.
+
+What has a default was not said by the first bundles.
+"""
+
+from typing import Any
+
+from msgspec import Struct, field
+
+from training.core.configuration.sections import PolicySettings
+
+
+class SchemaOfModel(Struct, frozen=True, kw_only=True):
+    """The schema at the time of training: `features` are the model's inputs, in order."""
+
+    name: str
+    hash: str
+    features: list[str]
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """`hyperparameters` as `families.as_recorded` makes them; `files` are what the model learned, by name."""
+
+    architecture: str
+    hyperparameters: dict[str, Any]
+    files: list[str] = field(default_factory=lambda: ["weights.safetensors"])
+
+
+class ChosenPolicy(PolicySettings, frozen=True, kw_only=True):
+    """The section of the configuration, and the thresholds that came of it. Without `block_threshold` nothing is
+    blocked."""
+
+    review_threshold: float
+    block_threshold: float | None
+    chosen_on: str = "validation"
+
+
+class SplitMade(Struct, frozen=True, kw_only=True):
+    """The section of the configuration, with numbers of rows in place of shares."""
+
+    protocol: str
+    train: int
+    validation: int
+    test: int
+    seed: int = 42
+    test_start: str = ""
+    test_days: int = 7
+    validation_days: int = 7
+    train_days: int = 77
+    known_card_days: int = 7
+
+
+class Origin(Struct, frozen=True, kw_only=True):
+    """The dataset: the SHA-256 of the file that was ingested, and its rows."""
+
+    sha256: str
+    rows: int
+    frauds: int
+
+
+class Loss(Struct, frozen=True, kw_only=True):
+    """The loss of AUPRC when a feature's values are shuffled: mean, minimum and maximum of the repeats."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Importance(Struct, frozen=True, kw_only=True):
+    """What `permutation_importance` measured on so many rows; `auprc` is without shuffling."""
+
+    rows: int
+    repeats: int
+    auprc: float
+    features: dict[str, Loss]
+
+
+class Description(Struct, frozen=True, kw_only=True):
+    """See the module.
+
+    `metrics` is what `evaluation.evaluate` returns, for "validation" and "test". `calibration` is for
+    `Calibration.from_json`, and `calibration_losses` the log loss of each method. `days` is how many days of traffic
+    the validation and the test rows are, None where nobody knows. `history` has a number per epoch, and `kept_epoch`,
+    from 1, is the one that the model is of. `parent` is the champion at the time.
+    """
+
+    created_at: str
+    schema: SchemaOfModel
+    model: Model
+    policy: ChosenPolicy
+    metrics: dict[str, dict[str, Any]]
+    history: dict[str, list[float]]
+    data: Origin
+    split: SplitMade
+    device: str
+    packages: dict[str, str]
+    git_commit: str | None = None
+    calibration: dict[str, Any] | None = None
+    calibration_losses: dict[str, float] = field(default_factory=dict)
+    days: dict[str, float | None] = field(default_factory=dict)
+    kept_epoch: int | None = None
+    importance: Importance | None = None
+    parent: str | None = None
