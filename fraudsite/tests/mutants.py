@@ -140,7 +140,8 @@ def _meaning(source: str) -> str:
             node.annotation = ast.Constant(None)
         if isinstance(node, ast.arguments):  # by position or by name is no fault that a test could see
             node.args = node.posonlyargs + node.args + node.kwonlyargs
-            node.posonlyargs, node.kwonlyargs = [], []
+            node.defaults += [default for default in node.kw_defaults if default]
+            node.posonlyargs, node.kwonlyargs, node.kw_defaults = [], [], []
         if isinstance(node, ast.Call):
             node.keywords = [keyword for keyword in node.keywords if keyword.arg not in {"frozen", "strict"}]
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
