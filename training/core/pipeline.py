@@ -1,4 +1,4 @@
-"""From stored rows to a signed bundle."""
+"""Trains a model on a dataset and writes a signed bundle."""
 
 import importlib.metadata
 import subprocess
@@ -45,13 +45,13 @@ def train(
     on_epoch: Callable[[int, dict[str, float]], None],
     parent: str | None = None,
 ) -> Bundle:
-    """Split, fit, choose thresholds on validation rows, judge on test rows, and write a bundle.
+    """Split, fit, choose thresholds on validation rows, evaluate on test rows, and write a bundle.
 
-    `parent` is the version that decides now, for the bundle's lineage.
+    `parent` is the current champion, for the bundle's lineage.
 
     Raises:
-        ConfigurationError: an unknown protocol or architecture, or one that does not suit the schema.
-        DatasetError: a part of the split has no fraud or nothing but fraud.
+        ConfigurationError: the protocol or architecture is unknown, or does not suit the schema.
+        DatasetError: a part of the split has only frauds or only legitimate rows.
     """
     hyperparameters = families.hyperparameters(config)
     architecture, seed = config.model.architecture, config.model.seed
@@ -67,9 +67,9 @@ def train(
     scored = {name: rows._replace(scores=calibrate(rows.scores)) for name, rows in raw.items()}
     days = {name: dataset.days_of(part) for name, part in parts.items()}
     review, block = _thresholds(config, scored["validation"], days["validation"])
-    stages.enter(f"Judging, on {config.evaluation.bootstrap_resamples} resamples of the validation and test rows")
+    stages.enter(f"Evaluating, on {config.evaluation.bootstrap_resamples} resamples of validation and test rows")
     metrics = {name: _metrics(config, dataset, part, scored[name], threshold=review) for name, part in parts.items()}
-    stages.enter("Measuring what each feature is worth")
+    stages.enter("Measuring the importance of each feature")
     names, scores = dataset.schema.input_names, scored["validation"].scores
     now = datetime.now(UTC)
     description = Description(
@@ -107,9 +107,9 @@ def train(
 def _metrics(
     config: Configuration, dataset: Dataset, part: np.ndarray, rows: ScoredRows, *, threshold: float
 ) -> dict[str, Any]:
-    """The metrics of a part's rows; where rows have a day and a card, also the card precision."""
+    """The metrics of a part's rows; if rows have a day and a card, also the card precision."""
     resamples, seed = config.evaluation.bootstrap_resamples, config.model.seed
-    metrics = policy.judged(config.policy, rows, threshold=threshold, resamples=resamples, seed=seed)
+    metrics = policy.metrics_at(config.policy, rows, threshold=threshold, resamples=resamples, seed=seed)
     if timeline := dataset.timeline:
         days, cards = timeline.day[part], timeline.card[part]
         metrics["card_precision_100"] = evaluation.card_precision(rows.labels, rows.scores, days, cards, top=100)
@@ -127,14 +127,14 @@ def _origin(dataset: Dataset) -> Origin:
 
 
 def _calibrated(config: Configuration, validation: ScoredRows) -> tuple[Calibration, dict[str, float]]:
-    """The calibration, and the loss of each method on validation rows. The seed system has none."""
+    """The calibration, and the loss of each method on validation rows. The seed system does not calibrate."""
     if config.split.protocol == "seed":
         return Calibration(), {}
     return calibration.choose(validation.labels, validation.scores)
 
 
 def _thresholds(config: Configuration, validation: ScoredRows, days: float | None) -> tuple[float, float | None]:
-    """Review and block threshold, from validation rows only. The seed system has a fixed one."""
+    """The review and the block threshold, from validation rows only. The seed system has a fixed one."""
     if config.split.protocol == "seed":
         return SEED_PROTOCOL_THRESHOLD, None
     review = policy.review_threshold(config.policy, validation, days=days)
@@ -152,7 +152,7 @@ def _package_versions() -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the code, with "-dirty" behind it if the code differs; None without a repository or git to ask."""
+    """The commit of the code, with "-dirty" appended if the code differs; None without a repository or git."""
     describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     command = ["git", "-C", str(Path(__file__).parent), *describe]
     try:

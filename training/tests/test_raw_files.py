@@ -226,7 +226,7 @@ def test_copies_of_a_row_are_left_out_and_counted(toll, capsys):
     assert list(stored["transaction_id"]) == ["t0", "t1", "t2", "t3", "t4"]
     said = capsys.readouterr().out
     assert "5 rows, 1 of them fraud" in said
-    assert "2 copies of an earlier row, id and all, left out" in said
+    assert "2 copies of an earlier row, id included, left out" in said
 
 
 def test_different_transactions_of_equal_values_are_all_trained_on(toll, tmp_path, settings, target):
@@ -271,7 +271,7 @@ GOOD = toll_rows(["2026-11-01", "2026-11-02"])
         (GOOD.assign(toll=[3.2, np.inf]), "toll: 1 out of range"),
         (GOOD.assign(toll=["3.2", "NA"]), "Column toll"),
         (GOOD.assign(toll=["3.2", "3,2"]), "Column toll"),
-        (GOOD.assign(id=["a", "a"]), "one id stands on several different rows"),
+        (GOOD.assign(id=["a", "a"]), "several different rows have the same id"),
         (GOOD.drop(columns="plate"), "plate"),
         (pd.DataFrame(), "no Parquet or CSV file"),
     ],

@@ -68,7 +68,7 @@ STAGES = (
     "Training, epoch 1, validation loss",
     "Scoring",
     "Calibrating",
-    "Judging, on 20 resamples",
+    "Evaluating, on 20 resamples",
     "Measuring",
     "Drawing",
 )

@@ -1,4 +1,4 @@
-"""Which rows train, which choose, which judge."""
+"""Splits the rows of a dataset into training, validation and test rows."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ SEED_SYSTEM_RANDOM_STATE = 42
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the dataset, [n] int64 each, without a row in two of them."""
+    """Row numbers of the dataset, [n] int64 each. No row is in two of them."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -25,11 +25,11 @@ class Split:
 
 
 def split_rows(config: SplitSettings, dataset: Dataset) -> Split:
-    """Which rows train, choose and judge, as the section `split` of a configuration says.
+    """Split the rows of a dataset as the section `split` of a configuration says.
 
     Raises:
         ConfigurationError: the protocol does not suit the schema.
-        DatasetError: a part of the split has no fraud or nothing but fraud.
+        DatasetError: a part of the split has only frauds or only legitimate rows.
     """
     labels = dataset.labels
     match config.protocol:
@@ -56,7 +56,7 @@ def split_rows(config: SplitSettings, dataset: Dataset) -> Split:
 
 
 def _split_by_time(config: SplitSettings, dataset: Dataset) -> Split:
-    """By days where rows have a day and a card; where time is a feature, by shares of the rows."""
+    """Split by days if rows have a day and a card; by shares of the rows if time is a feature."""
     schema, timeline = dataset.schema, dataset.timeline
     if timeline is None and schema.time in schema.input_names:
         return past_and_future(dataset.features[:, schema.input_names.index(schema.time)])
@@ -81,34 +81,34 @@ def _split_by_time(config: SplitSettings, dataset: Dataset) -> Split:
 def stratified(
     features: np.ndarray, labels: np.ndarray, *, has_ids: bool = False, test: float, validation: float, seed: int
 ) -> Split:
-    """A random split that keeps the share of fraud. `validation` is a share of what `test` leaves.
+    """A random split that keeps the share of fraud. `validation` is a share of the rows that are not in the test.
 
-    Of exact duplicates only the first takes part: a copy on each side of the split would be a question whose answer
-    the model has read. Rows with ids are different transactions, also where they are equal, and all take part.
+    Of exact duplicates only the first is used, so that no test row is a copy of a training row. Rows with ids are
+    different transactions even if they are equal, and all are used.
     """
     rows = (
         np.arange(len(labels)) if has_ids else np.flatnonzero(~pd.DataFrame(features).assign(label=labels).duplicated())
     )
-    rest, judged = train_test_split(rows, test_size=test, random_state=seed, stratify=labels[rows])
-    trained, chosen = train_test_split(rest, test_size=validation, random_state=seed, stratify=labels[rest])
-    return Split(trained, chosen, judged)
+    rest, tested = train_test_split(rows, test_size=test, random_state=seed, stratify=labels[rows])
+    trained, validated = train_test_split(rest, test_size=validation, random_state=seed, stratify=labels[rest])
+    return Split(trained, validated, tested)
 
 
 def seed_system(labels: np.ndarray) -> Split:
     """The seed system's own split: plain random 80/20, then 80/20 again, duplicates and all."""
     rows = np.arange(len(labels))
-    rest, judged = train_test_split(rows, test_size=0.2, random_state=SEED_SYSTEM_RANDOM_STATE)
-    trained, chosen = train_test_split(rest, test_size=0.2, random_state=SEED_SYSTEM_RANDOM_STATE)
-    return Split(trained, chosen, judged)
+    rest, tested = train_test_split(rows, test_size=0.2, random_state=SEED_SYSTEM_RANDOM_STATE)
+    trained, validated = train_test_split(rest, test_size=0.2, random_state=SEED_SYSTEM_RANDOM_STATE)
+    return Split(trained, validated, tested)
 
 
 def past_and_future(times: np.ndarray, *, validation: float = 0.2, test: float = 0.2) -> Split:
-    """The past trains, the future judges: of rows by their time [n], the last share is the test and the share before it
-    the validation, each of all rows. Equal times keep their order."""
+    """Train on the past and test on the future: sorted by their time [n], the last share of rows is the test and the
+    share before it the validation, each of all rows. Equal times keep their order."""
     order = np.argsort(times, kind="stable")
-    judged = int(len(order) * (1 - test))
-    chosen = int(len(order) * (1 - test - validation))
-    return Split(order[:chosen], order[chosen:judged], order[judged:])
+    first_test = int(len(order) * (1 - test))
+    first_validation = int(len(order) * (1 - test - validation))
+    return Split(order[:first_validation], order[first_validation:first_test], order[first_test:])
 
 
 def by_time(
@@ -122,8 +122,8 @@ def by_time(
     delay_days: int,
     known_card_days: int,
 ) -> Split:
-    """The past trains, the future judges: training, validation and test days in this order, with the days between them
-    in which labels are not known yet. Validation and test rows leave known cards out, see `rows_of_unknown_cards`."""
+    """Train on the past and test on the future: training, validation and test days in this order, separated by the days
+    in which labels are not known yet. Validation and test leave known cards out, see `rows_of_unknown_cards`."""
     test = (test_start - date(1970, 1, 1)).days
     validation = test - delay_days - validation_days
     train = validation - delay_days - train_days
@@ -136,17 +136,17 @@ def by_time(
 
 
 def rows_of_days(timeline: Timeline, first: int, days: int) -> np.ndarray:
-    """The rows of so many days, in their order."""
+    """The rows of these days, in their order."""
     return np.flatnonzero((timeline.day >= first) & (timeline.day < first + days))
 
 
 def rows_of_unknown_cards(
     timeline: Timeline, labels: np.ndarray, first: int, days: int, *, delay_days: int, known_card_days: int
 ) -> np.ndarray:
-    """The rows of so many days, each without the cards of which a fraud is known by then, because those are blocked.
+    """The rows of these days, each without the cards that have a known fraud by then, because those are blocked.
 
-    As `get_train_test_set` of "Reproducible Machine Learning for Credit Card Fraud Detection" (Le Borgne, Siblini,
-    Lebichot and Bontempi, ULB, 2022) has it: on a day d, frauds of day d - delay_days - 1 and before are known, back to
+    As in `get_train_test_set` of "Reproducible Machine Learning for Credit Card Fraud Detection" (Le Borgne, Siblini,
+    Lebichot and Bontempi, ULB, 2022): on day d, frauds of day d - delay_days - 1 and before are known, back to
     `known_card_days` before the first day's delay.
     """
     fraud = labels == 1

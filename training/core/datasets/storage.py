@@ -1,4 +1,4 @@
-"""From a raw file to the typed, compact form on disk: Parquet, checked against its schema."""
+"""Reads and validates raw files, and stores datasets as typed, compact Parquet."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 REPORT_KEY = b"fraudsite"
 DAY_S = 86_400
-SHOWN = 5  # ids, and rows of each, that a refusal names
+SHOWN = 5  # how many ids, and rows of each, an error names
 
 
 @dataclass(frozen=True)
 class Report:
-    """What validation found. `duplicates` are stored rows equal in every column to an earlier one. Where transactions
-    have ids there are none: `left_out` were copies of an earlier row, id and all, and are not stored."""
+    """The findings of validation. `duplicates` counts stored rows that equal an earlier one in every column. With
+    transaction ids there are none: `left_out` counts copies of an earlier row, id included, which are not stored."""
 
     schema: str
     source_sha256: str
@@ -42,7 +42,7 @@ class Report:
     left_out: int = 0
 
     def lines(self) -> list[str]:
-        copies = [f"{self.left_out:,} copies of an earlier row, id and all, left out"] if self.left_out else []
+        copies = [f"{self.left_out:,} copies of an earlier row, id included, left out"] if self.left_out else []
         return [
             f"{self.rows:,} rows, {self.frauds:,} of them fraud ({self.frauds / self.rows:.4%})",
             f"{self.duplicates:,} exact duplicates of an earlier row (kept here; `train` says what it does with them)",
@@ -53,7 +53,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Timeline:
-    """When each of `n` rows happened and who paid: `day` [n] int64, in days since 1970 UTC, and `card` [n] int64."""
+    """The day and the card of each of `n` rows: `day` [n] int64, in days since 1970 UTC, and `card` [n] int64."""
 
     day: np.ndarray
     card: np.ndarray
@@ -64,7 +64,7 @@ class Dataset:
     """A stored dataset in memory.
 
     `features` are the model's inputs [n, f] float64 in the order of `schema.input_names`, `labels` [n] int8 of 0 and 1.
-    `timeline` says when each row happened and who paid; None where the schema has no event time or no card.
+    `timeline` has the day and the card of each row; None if the schema has no event time or no card.
     """
 
     schema: Schema
@@ -85,8 +85,8 @@ class Dataset:
         return ScoredRows(self.labels[part].astype(np.int8), scores.astype(np.float64), amounts.astype(np.float32))
 
     def days_of(self, part: np.ndarray) -> float | None:
-        """How many days of traffic the rows with these numbers are; None where nothing tells. Where time is a feature,
-        in seconds, they have their share of the days that all rows span."""
+        """How many days of traffic the rows with these numbers are; None if it is not known. If time is a feature, in
+        seconds, it is their share of the days that all rows span."""
         if self.timeline is not None:
             return float(len(np.unique(self.timeline.day[part])))
         if self.schema.time not in self.schema.input_names:
@@ -96,10 +96,10 @@ class Dataset:
 
 
 def read_csv(path: Path, schema: Schema) -> pd.DataFrame:
-    """Read a CSV that has the schema's features and its label, all numbers.
+    """Read a CSV with the schema's features and its label, all numbers.
 
     Raises:
-        DatasetError: other columns, or a value that is not a number; says which.
+        DatasetError: there are other columns, or values that are not numbers; names them.
     """
     try:
         frame = pd.read_csv(path, engine="pyarrow")
@@ -119,16 +119,15 @@ def read_csv(path: Path, schema: Schema) -> pd.DataFrame:
 
 
 def read_raw(path: Path, schema: Schema, *, earliest: datetime) -> tuple[pd.DataFrame, int]:
-    """Read the raw Parquet or CSV file of a schema with `time = "event_time"`, sorted by time, and how many copies of
-    an earlier row, id and all, were left out.
+    """Read the raw Parquet or CSV file of a schema with `time = "event_time"`. Returns the rows, sorted by time, and
+    how many copies of an earlier row, id included, were left out.
 
-    Its columns get our names, by `schema.source`; others are left out. Entities and ids become strings; in a CSV all
-    of their texts count, `NA` and `null` too, but for the empty one, which is missing. For event times see
-    `read_event_times`.
+    Columns are renamed as `schema.source` says; others are left out. Entities and ids become strings. In a CSV any text
+    of theirs is a value, also `NA` and `null`; only an empty one is missing. For event times see `read_event_times`.
 
     Raises:
-        DatasetError: it cannot be read, a column is missing or of another type, or one id stands on rows that differ;
-            says which.
+        DatasetError: the file cannot be read, a column is missing or of another type, or different rows have the same
+            id; names them.
     """
     ours = [TRANSACTION_ID, EVENT_TIME, *schema.entity_names, *schema.feature_names, schema.label]
     theirs = [schema.source.get(name, name) for name in ours]
@@ -169,17 +168,17 @@ def _refuse_ids_on_several(rows: pd.DataFrame) -> None:
         )
         more = "; …" if len(by_id) > SHOWN else ""
         raise DatasetError(
-            f"Column {TRANSACTION_ID}: one id stands on several different rows, {len(by_id):,} times "
+            f"Column {TRANSACTION_ID}: several different rows have the same id, {len(by_id):,} times "
             f"({shown}{more}; the first row of data is row 1). Give each transaction an id of its own, or keep one row."
         )
 
 
 def validate(frame: pd.DataFrame, schema: Schema, *, source_sha256: str, left_out: int = 0) -> Report:
-    """Hold a frame to its schema. `left_out` copies of its rows are told of in the report.
+    """Check a frame against its schema. `left_out` is the number of copies that were left out, for the report.
 
     Raises:
-        DatasetError: there are no rows, values are missing or out of range, labels are other than 0 and 1, or all are
-            the same; names the columns.
+        DatasetError: there are no rows, values are missing or out of range, or labels are not 0 and 1 or all the same;
+            names the columns.
     """
     if frame.empty:
         raise DatasetError("There are no rows, only column names.")
@@ -212,7 +211,7 @@ def validate(frame: pd.DataFrame, schema: Schema, *, source_sha256: str, left_ou
 
 
 def with_tokens(frame: pd.DataFrame, schema: Schema, key: str) -> pd.DataFrame:
-    """The frame with tokens in place of its entities' identifiers, as a web process with this `key` makes them."""
+    """The frame with tokens instead of its entities' identifiers, made as in a web process with this `key`."""
     tokens = {}
     for name in schema.entity_names:
         stages.enter(f"Making the tokens of {name}")
@@ -222,10 +221,10 @@ def with_tokens(frame: pd.DataFrame, schema: Schema, key: str) -> pd.DataFrame:
 
 
 def write(frame: pd.DataFrame, schema: Schema, report: Report, path: Path) -> None:
-    """Write Parquet, all of it or nothing.
+    """Write the whole Parquet file or nothing.
 
-    Features are stored as float32, which is what the model takes; money and time keep float64, which they need to be
-    shown as they were.
+    Features are stored as float32, the type of the model's inputs; the amount and the time as float64, so that they are
+    shown unchanged.
     """
     exact = {schema.amount, schema.time}
     types: dict[str, Any] = {name: np.float64 if name in exact else np.float32 for name in schema.feature_names}
@@ -241,7 +240,7 @@ def write(frame: pd.DataFrame, schema: Schema, report: Report, path: Path) -> No
 
 
 def read_report(path: Path) -> Report | None:
-    """The report of a stored dataset, or None when there is none that `ingest` wrote whole."""
+    """The report of a stored dataset; None if there is no complete one."""
     try:
         metadata = pq.read_schema(path).metadata or {}
         return Report(**json.loads(metadata[REPORT_KEY]))
@@ -253,13 +252,13 @@ def read_chosen(datasets_dir: Path, config: Configuration) -> Dataset:
     """Read the dataset that a configuration names.
 
     Raises:
-        DatasetError, SchemaNotFound: it is not here, or is not of its schema.
+        DatasetError, SchemaNotFound: it has not been ingested, or there is no such schema.
     """
     return read(datasets_dir / config.data.parquet, load_schema(config.data.schema))
 
 
 def read(path: Path, schema: Schema) -> Dataset:
-    """Read a stored dataset. Computed features are computed here, each row's from what had arrived before it.
+    """Read a stored dataset, and compute its computed features, each row's from earlier arrivals.
 
     Raises:
         DatasetError: it has not been ingested.
@@ -271,7 +270,7 @@ def read(path: Path, schema: Schema) -> Dataset:
     if not schema.derived:
         features = features[:, [index for index, feature in enumerate(schema.features) if feature.model]]
     else:
-        # It compiles, and whoever reads only numbers need not wait for that.
+        # Imported late, as it compiles.
         from training.core.features.replay import model_inputs, replay
 
         stages.enter(f"Computing the features of {table.num_rows:,} rows")
@@ -281,7 +280,7 @@ def read(path: Path, schema: Schema) -> Dataset:
 
 
 def read_rows(path: Path, schema: Schema) -> tuple[pd.DataFrame, Report]:
-    """Read a stored dataset as it was sent: numbers, entities, event time and label; and its report.
+    """Read the stored columns of a dataset: numbers, entities, event time and label; and its report.
 
     Raises:
         DatasetError: it has not been ingested.
@@ -305,7 +304,7 @@ def _timeline(table: pa.Table, schema: Schema) -> Timeline | None:
 
 
 def _arrivals(table: pa.Table, schema: Schema) -> "tuple[Events, Labels]":
-    """What a stored dataset says that arrived, and when."""
+    """The events and labels of a stored dataset, with their order of arrival."""
     from training.core.features.replay import Events, Labels, arrivals_by_time
 
     def numbered(name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Where to cut scores: the thresholds of a policy, chosen on validation rows and never on test rows."""
+"""Chooses the thresholds of a policy, on validation rows and never on test rows."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ def review_threshold(policy: PolicySettings, rows: ScoredRows, *, days: float | 
     Args:
         policy: the section of the configuration.
         rows: labels, scores and amounts of validation rows.
-        days: how many days of traffic these rows are; None if nobody knows.
+        days: how many days of traffic these rows are; None if it is not known.
 
     Raises:
-        NoThreshold: none attains what is asked.
-        ConfigurationError: amounts or days are asked for that are not known.
+        NoThreshold: no threshold meets the policy.
+        ConfigurationError: the policy needs amounts or days that are not known.
     """
     match policy.choose:
         case "precision":
@@ -35,23 +35,25 @@ def review_threshold(policy: PolicySettings, rows: ScoredRows, *, days: float | 
             failure = f"At {cost} a review, alerts cost more than they save. Lower policy.review_cost"
         case "alerts_per_day":
             if days is None:
-                raise ConfigurationError("Nobody knows how many days the rows are: not for alerts per day.")
+                raise ConfigurationError("The number of days is not known, so policy.choose cannot be alerts_per_day.")
             alerts = policy.alerts_per_day
             found = evaluation.threshold_for_alerts(rows.scores, alerts=alerts * days)
-            failure = f"Even the highest score is that of more than {alerts:g} rows a day. Raise policy.alerts_per_day"
+            failure = f"More than {alerts:g} rows a day share the highest score. Raise policy.alerts_per_day"
     if found is None:
         raise NoThreshold(f"{failure}, or train longer or on more rows.")
     return found
 
 
 def block_threshold(policy: PolicySettings, rows: ScoredRows, *, review: float) -> float | None:
-    """The threshold above which a transaction is blocked, never below that of a review; None blocks nothing."""
+    """The threshold from which on a transaction is blocked, never below the review threshold; None blocks nothing."""
     found = evaluation.threshold_for_precision(rows.labels, rows.scores, policy.block_precision)
     return None if found is None else max(review, found)
 
 
-def judged(policy: PolicySettings, rows: ScoredRows, *, threshold: float, resamples: int, seed: int) -> dict[str, Any]:
-    """`evaluation.evaluate` of rows at a threshold, with costs where amounts are known."""
+def metrics_at(
+    policy: PolicySettings, rows: ScoredRows, *, threshold: float, resamples: int, seed: int
+) -> dict[str, Any]:
+    """The metrics of rows at a threshold, see `evaluation.evaluate`; with costs if amounts are known."""
     return evaluation.evaluate(
         rows.labels,
         rows.scores,

@@ -1,7 +1,6 @@
 """The family of boosted trees: XGBoost (Chen and Guestrin, XGBoost: A Scalable Tree Boosting System, KDD 2016).
 
-Trees need no scaling and no encoding: rows go in as they are. The one file is XGBoost's own UBJSON, numbers and names
-only.
+Trees need no scaling or encoding of rows. The one file is in XGBoost's own UBJSON, with numbers and names only.
 """
 
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from training.core.exceptions import BundleRefused
 from training.core.families import Fitted, OnEpoch, Rows
 
 FILE = "trees.ubj"
-# What XGBoost calls the settings of the configuration's section `xgboost`.
+# XGBoost's names of the settings in the configuration's section `xgboost`.
 THEIR_NAMES = {
     "learning_rate": "eta",
     "depth": "max_depth",
@@ -40,8 +39,8 @@ def fit(hyperparameters: TreeHyperparameters, train: Rows, validation: Rows, on_
         "seed": hyperparameters.seed,
         "verbosity": 0,
     } | {theirs: getattr(hyperparameters, ours) for ours, theirs in THEIR_NAMES.items()}
-    said: dict[str, dict[str, list[float]]] = {}
-    # The loss decides, not the AUPRC: of a few dozen frauds the AUPRC of a few trees can be best by chance.
+    logs: dict[str, dict[str, list[float]]] = {}
+    # Stop by the loss, not by the AUPRC: with a few dozen frauds, the AUPRC of a few trees can be highest by chance.
     stop = xgboost.callback.EarlyStopping(
         rounds=max(1, hyperparameters.patience), metric_name="logloss", data_name="validation"
     )
@@ -50,12 +49,12 @@ def fit(hyperparameters: TreeHyperparameters, train: Rows, validation: Rows, on_
         parts[0][0],
         hyperparameters.epochs,
         evals=parts,
-        evals_result=said,
+        evals_result=logs,
         verbose_eval=False,
-        callbacks=[_Tell(on_epoch), stop],
+        callbacks=[_ReportEpochs(on_epoch), stop],
     )
     kept = booster.best_iteration + 1
-    return Fitted({FILE: bytes(booster[:kept].save_raw("ubj"))}, _history(said), kept)
+    return Fitted({FILE: bytes(booster[:kept].save_raw("ubj"))}, _history(logs), kept)
 
 
 def restore(hyperparameters: TreeHyperparameters, files: Mapping[str, bytes]) -> "Scorer":
@@ -67,15 +66,15 @@ def device() -> str:
     return "CPU"
 
 
-def _history(said: Mapping[str, Mapping[str, list[float]]]) -> dict[str, list[float]]:
+def _history(logs: Mapping[str, Mapping[str, list[float]]]) -> dict[str, list[float]]:
     return {
-        "loss": said["train"]["logloss"],
-        "val_loss": said["validation"]["logloss"],
-        "val_auprc": said["validation"]["aucpr"],
+        "loss": logs["train"]["logloss"],
+        "val_loss": logs["validation"]["logloss"],
+        "val_auprc": logs["validation"]["aucpr"],
     }
 
 
-class _Tell(xgboost.callback.TrainingCallback):
+class _ReportEpochs(xgboost.callback.TrainingCallback):
     def __init__(self, on_epoch: OnEpoch) -> None:
         super().__init__()
         self._on_epoch = on_epoch
@@ -90,14 +89,14 @@ class Scorer:
 
     def __init__(self, booster: xgboost.Booster) -> None:
         self._booster = booster
-        # A batch is small: threads would only wait for each other.
+        # A batch is small, and threads would only wait for each other.
         self._booster.set_param({"nthread": 1})
         self.baseline = float(self._contributions(np.zeros((1, booster.num_features()), np.float32))[0, -1])
 
     @classmethod
     def read(cls, files: Mapping[str, bytes]) -> Self:
         content = files.get(FILE, b"")
-        if not content:  # of nothing at all XGBoost ends the process
+        if not content:  # XGBoost aborts the process for an empty file
             raise BundleRefused(f"{FILE} is missing or empty.")
         try:
             return cls(xgboost.Booster(model_file=bytearray(content)))
@@ -110,21 +109,21 @@ class Scorer:
         self.explain(row)
 
     def score(self, features: np.ndarray) -> np.ndarray:
-        """See `families.Scorer`. A row that holds no number where one is due gets NaN, as a network's would."""
+        """See `families.Scorer`. A row with NaN gets NaN, as from a network."""
         if not len(features):
             return np.empty(0, np.float32)
         logits = self._booster.inplace_predict(features, predict_type="margin", validate_features=False)
-        # XGBoost would send what is missing down a branch of its choice.
+        # XGBoost would treat NaN as a missing value.
         return np.where(np.isnan(features).any(axis=1), np.nan, expit(logits))
 
     def explain(self, features: np.ndarray) -> np.ndarray:
-        """See `families.Scorer`. Shapley values of the trees, exact (Lundberg et al., From local explanations to global
-        understanding with explainable AI for trees, Nature Machine Intelligence 2020): a row's add up to its logit
-        minus the mean over the training rows."""
+        """See `families.Scorer`. Exact Shapley values of the trees (Lundberg et al., From local explanations to global
+        understanding with explainable AI for trees, Nature Machine Intelligence 2020). Those of a row add up to its
+        logit minus the mean over the training rows."""
         if not len(features):
             return np.empty((0, self._booster.num_features()), np.float32)
         return self._contributions(features)[:, :-1]
 
     def _contributions(self, features: np.ndarray) -> np.ndarray:
-        """Of each feature, and in the last column the baseline, [n, f + 1] float32."""
+        """The contributions of the features, and in the last column the baseline, [n, f + 1] float32."""
         return self._booster.predict(xgboost.DMatrix(features, nthread=1), pred_contribs=True)

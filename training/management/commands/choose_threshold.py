@@ -22,8 +22,8 @@ from training.models import ModelVersion
 
 class Command(BaseCommand):
     help = (
-        "Choose the review threshold of a registered model anew, from what it said of its validation rows, without "
-        "training. Workers follow by themselves; the history of the version says who changed it."
+        "Choose the review threshold of a registered model again, from the scores of its validation rows, without "
+        "training. Workers follow by themselves; the change is logged in the version's history."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         how.add_argument("--cost", type=float, help="the lowest cost: a review costs this, a missed fraud its amount")
         how.add_argument("--alerts-per-day", type=float, help="at most so many alerts a day")
         parser.add_argument("--user", help="whose change it is: the name of an account; --dry-run needs none")
-        parser.add_argument("--dry-run", action="store_true", help="say what would be, change nothing")
+        parser.add_argument("--dry-run", action="store_true", help="print the result, change nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -50,7 +50,7 @@ class Command(BaseCommand):
         bundle = registry.load(version)
         validation = bundle.scored.get("validation")
         if validation is None:
-            raise CommandError(f"{version} does not remember what it said of its validation rows: train it anew.")
+            raise CommandError(f"The bundle of {version} has no scored validation rows: train a new version.")
         chosen, how = _policy(options)
         days = bundle.description.days.get("validation")
         threshold = policy.review_threshold(chosen, validation, days=days)
@@ -78,13 +78,13 @@ class Command(BaseCommand):
             version.block_threshold = threshold
         version.review_threshold = threshold
         version.save(update_fields=["review_threshold", "block_threshold"])
-        said = f"{'; '.join(changes)}."
-        LogEntry.objects.log_actions(user.pk, [version], CHANGE, change_message=said, single_object=True)
-        self.stdout.write(said)
+        message = f"{'; '.join(changes)}."
+        LogEntry.objects.log_actions(user.pk, [version], CHANGE, change_message=message, single_object=True)
+        self.stdout.write(message)
 
 
 def _policy(options: dict[str, Any]) -> tuple[PolicySettings, str]:
-    """The shipped policy with what was asked for, and that in words."""
+    """The shipped policy with the requested changes, and a description of these."""
     if (precision := options["precision"]) is not None:
         asked, how = {"choose": "precision", "review_precision": precision}, f"precision of {precision:g} or more"
     elif (cost := options["cost"]) is not None:
@@ -102,7 +102,7 @@ def _table(
     for title in ("", "now", "chosen"):
         table.add_column(title, justify="right" if title else "left")
     columns = [
-        policy.judged(chosen, validation, threshold=cut, resamples=0, seed=0)
+        policy.metrics_at(chosen, validation, threshold=cut, resamples=0, seed=0)
         for cut in (version.review_threshold, threshold)
     ]
     table.add_row("review threshold", *(shown(cut) for cut in (version.review_threshold, threshold)))

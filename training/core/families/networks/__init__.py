@@ -6,7 +6,7 @@ The one package that imports TensorFlow, and itself imported late: it takes seco
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Without oneDNN a row scores the same in every batch of `Scorer`, and a seed repeats a run to the last bit.
+# Without oneDNN the score of a row does not depend on its batch, and a seed repeats a run to the last bit.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 from collections.abc import Mapping
@@ -28,16 +28,16 @@ FILE = "weights.safetensors"
 
 
 def limit_threads(threads: int) -> None:
-    """Have TensorFlow use so many threads. Call it before the first computation of the process.
+    """Limit TensorFlow's threads. Call it before the first computation of the process.
 
-    A transaction is a few small products of matrices: threads would only wait for each other.
+    A transaction needs only a few small matrix products: more threads would only wait for each other.
     """
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
 def device() -> str:
-    """Where TensorFlow computes here: the GPU that Metal offers on Apple silicon, or the CPU."""
+    """The device of TensorFlow: the GPU with Metal on Apple silicon, or the CPU."""
     gpus = tf.config.list_physical_devices("GPU")
     return f"GPU ({tf.config.experimental.get_device_details(gpus[0]).get('device_name', 'Metal')})" if gpus else "CPU"
 

@@ -1,4 +1,4 @@
-"""How networks are built."""
+"""Builds networks, by architecture."""
 
 import math
 from typing import Any, NamedTuple
@@ -13,9 +13,9 @@ DAY_S = 86_400
 
 
 class Network(NamedTuple):
-    """The two halves of a model. `encoder` treats each feature by itself: rows [n, f] to [n, f * e], `e` numbers for
-    the first feature, then for the second. `head` makes of them [n, m] logits, of which the mean counts. Of those
-    `students` says the last ones, if any learn from a teacher; `learners` says the others, who learn from labels."""
+    """The two halves of a model. `encoder` encodes each feature by itself: rows [n, f] to [n, f * e], `e` numbers for
+    the first feature, then for the second. `head` turns them into [n, m] logits, whose mean is the model's. `students`
+    gives the last of these logits, if some members learn from a teacher; `learners` those that learn from labels."""
 
     encoder: keras.Model
     head: keras.Model
@@ -42,12 +42,12 @@ def mlp(features: int, hyperparameters: NetworkHyperparameters) -> Network:
 
 
 def bag(features: int, hyperparameters: NetworkHyperparameters) -> Network:
-    """`members` such networks side by side, on `bins` per feature, and its standardised value with the tails pulled in.
-    The first `binless_members` of them see no bins. The last `students` of them learn what boosted trees say
-    (`training.core.families.distillation`), without dropout: of that word nothing is left to chance.
+    """`members` such networks side by side. Their inputs are `bins` per feature and its standardised value, squashed.
+    The first `binless_members` get no bins. The last `students` learn the scores of boosted trees
+    (`training.core.families.distillation`), without dropout, as these scores have no noise.
 
-    Networks that differ in nothing but their first weights are wrong in different places (Lakshminarayanan, Pritzel and
-    Blundell, Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles, NeurIPS 2017).
+    Networks that differ only in their initial weights make different errors (Lakshminarayanan, Pritzel and Blundell,
+    Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles, NeurIPS 2017).
     """
     bins = hyperparameters.bins
     inputs = keras.Input((features,), name="features")
@@ -62,7 +62,7 @@ def bag(features: int, hyperparameters: NetworkHyperparameters) -> Network:
         both = _replaced(both, time, _clock(inputs[:, time]))
     encoder = keras.Model(inputs, keras.layers.Flatten()(both))
     encoded = keras.Input((features * (bins + 1),), name="encoded")
-    # Bins find what is narrow; who sees none of them bends less, and is wrong elsewhere.
+    # Bins find narrow ranges; members without them are smoother, and make other errors.
     blocks = keras.ops.reshape(encoded, (-1, features, bins + 1))
     # The clock has two numbers, and no bins.
     cosine = [] if time is None else [blocks[:, time, 1:2]]
@@ -91,14 +91,14 @@ def _log_amount(amounts: Any) -> Any:
 
 
 def _clock(seconds: Any) -> list[Any]:
-    """Moments [n] in seconds as the sine and the cosine of the time of day: the day says nothing of days to come, and
-    midnight is no edge."""
+    """Times [n] in seconds as the sine and the cosine of the time of day: the day itself does not generalise to later
+    days, and the encoding has no jump at midnight."""
     angle = seconds % DAY_S * (2 * math.pi / DAY_S)
     return [keras.ops.sin(angle), keras.ops.cos(angle)]
 
 
 def _replaced(encoded: Any, feature: int, numbers: list[Any]) -> Any:
-    """`encoded` [n, f, e] with other numbers, [n] each, for one feature; 0 where they are fewer than `e`."""
+    """`encoded` [n, f, e] with other numbers, [n] each, for one feature, padded with zeros to `e`."""
     rest = encoded.shape[2] - len(numbers)
     block = keras.ops.pad(keras.ops.stack(numbers, axis=1)[:, None], ((0, 0), (0, 0), (0, rest)))
     return keras.ops.concatenate([encoded[:, :feature], block, encoded[:, feature + 1 :]], axis=1)
@@ -111,5 +111,5 @@ def _dense(hidden: Any, hyperparameters: NetworkHyperparameters, prefix: str) ->
     return keras.layers.Dense(1, name=f"{prefix}logit")(hidden)
 
 
-# By architecture: of the number of features, and of what it is trained with, to the network.
+# By architecture: from the number of features and the hyperparameters to the network.
 BUILD = {"mlp": mlp, "bag": bag}

@@ -21,11 +21,11 @@ class Standardise(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("fraudsite")
 class PiecewiseLinear(keras.layers.Layer):
-    """Rows [n, f] to [n, f, bins]: how far each number has come through each bin of its feature, from 0 to 1.
+    """Encodes rows [n, f] as [n, f, bins]: the position of each number in each bin of its feature, from 0 to 1.
 
-    A linear layer on top can bend at every edge, which thresholds of amounts and times need and a plain network learns
-    slowly (Gorishniy, Rubachev and Babenko, On Embeddings for Numerical Features in Tabular Deep Learning, NeurIPS
-    2022). `edges` [f, bins + 1] are fitted elsewhere, on training rows only, and frozen here.
+    A linear layer on top can change its slope at every edge. Thresholds of amounts and times need this, and a plain
+    network learns it slowly (Gorishniy, Rubachev and Babenko, On Embeddings for Numerical Features in Tabular Deep
+    Learning, NeurIPS 2022). `edges` [f, bins + 1] are fitted elsewhere, on training rows only, and frozen here.
     """
 
     # A bin between two equal edges is a step; float32 divides by this without overflow.
@@ -46,8 +46,8 @@ class PiecewiseLinear(keras.layers.Layer):
 
 
 class Dropout(keras.layers.Layer):
-    """Keras's `Dropout`, cheaper: where a network is small, drawing a float for each unit takes longer
-    than learning. Here a byte is drawn, so `rate` counts in 256ths (Srivastava et al., Dropout, JMLR 15, 2014)."""
+    """A cheaper `Dropout` than Keras's: in a small network, drawing a float for each unit takes longer than learning.
+    It draws a byte, so `rate` is rounded to 256ths (Srivastava et al., Dropout, JMLR 15, 2014)."""
 
     def __init__(self, rate: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)

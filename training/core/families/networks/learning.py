@@ -1,4 +1,4 @@
-"""How networks are trained."""
+"""Trains networks."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -16,14 +16,14 @@ from training.core.families.networks.architectures import DAY_S, Network
 
 LOOKED_AT_ONCE = 8192  # validation rows
 
-# Of what is wanted, [n, m], and logits, [n, m], to the loss of each.
+# From targets [n, m] and logits [n, m] to the loss of each.
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def _fit_until_it_stops_improving(
     network: Network, hyperparameters: NetworkHyperparameters, train: Rows, validation: Rows, on_epoch: OnEpoch
 ) -> tuple[dict[str, list[float]], int]:
-    """The seed system's way: all rows in each epoch, Adam; keeps the epoch with the lowest validation loss."""
+    """Fit as the seed system does: all rows in each epoch, Adam; keep the epoch with the lowest validation loss."""
     random = np.random.default_rng(hyperparameters.seed)
     rows, labels = _tensors(*train)
     orders = (random.permutation(len(rows)) for _ in range(hyperparameters.epochs))
@@ -31,10 +31,10 @@ def _fit_until_it_stops_improving(
     epochs = (learn(rows, labels, _batches(order, hyperparameters.batch_size)) for order in orders)
     history: dict[str, list[float]] = {}
     kept_epoch, kept = 0, []
-    for epoch, said in _judged(network, epochs, validation):
-        _note(history, said)
-        on_epoch(epoch, said)
-        if said["val_loss"] <= min(history["val_loss"]):
+    for epoch, logs in _evaluated(network, epochs, validation):
+        _append(history, logs)
+        on_epoch(epoch, logs)
+        if logs["val_loss"] <= min(history["val_loss"]):
             kept_epoch, kept = epoch, [variable.numpy() for variable in network.variables]
         elif epoch - kept_epoch >= hyperparameters.patience:
             break
@@ -46,16 +46,15 @@ def _fit_until_it_stops_improving(
 def _fit_on_fresh_samples(
     network: Network, hyperparameters: NetworkHyperparameters, train: Rows, validation: Rows, on_epoch: OnEpoch
 ) -> tuple[dict[str, list[float]], int]:
-    """In each epoch, `draws` times: all frauds and, drawn anew, `legitimate_per_fraud` as many other rows; 0 takes
-    all of them; and a lesson for the students. AdamW, its rate falling to 0 along a cosine; keeps the last epoch.
-    Validation rows are only looked at, which takes longer than learning from a draw where frauds are few: so an epoch
-    may have several."""
+    """Fit on all frauds and a fresh sample of `legitimate_per_fraud` times as many other rows (0: all of them), and the
+    students on a lesson, `draws` times per epoch. AdamW with a cosine decay of the rate to 0; keep the last epoch.
+    Validation rows are only scored, which may take longer than learning from a draw: so an epoch may have several."""
     frauds, legitimate = np.flatnonzero(train[1]), np.flatnonzero(train[1] == 0)
     taken = min(len(frauds) * hyperparameters.legitimate_per_fraud or len(legitimate), len(legitimate))
     batch_size, draws = hyperparameters.batch_size, hyperparameters.draws
     random = np.random.default_rng(hyperparameters.seed)
     rows, labels = _tensors(*train)
-    # Added while training, this makes the logits those of all rows, not of the sample, with nothing to undo later.
+    # Added during training only, it makes the model's logits those of all rows instead of the sample.
     log_oversampling = float(np.log(len(legitimate) / taken))
 
     def learning(
@@ -87,9 +86,9 @@ def _fit_on_fresh_samples(
             yield learn(rows, labels, _batches(np.concatenate([sample() for _ in range(draws)]), batch_size))
 
     history: dict[str, list[float]] = {}
-    for epoch, said in _judged(network, epochs(), validation):
-        _note(history, said)
-        on_epoch(epoch, said)
+    for epoch, logs in _evaluated(network, epochs(), validation):
+        _append(history, logs)
+        on_epoch(epoch, logs)
     return history, hyperparameters.epochs
 
 
@@ -98,18 +97,18 @@ def _of_labels(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def _of_logits(wanted: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Huber's: squares would have a student mind the odds of what is surely good more than the border."""
+    """Huber's loss: with squares, students would learn the odds of clear cases better than the border."""
     off = tf.abs(wanted - logits)
     return tf.where(off < 1, off**2 / 2, off - 0.5)
 
 
 def _tensors(rows: np.ndarray, wanted: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-    """Rows [n, f], and what is wanted of them, [n, 1]."""
+    """Rows [n, f] and their targets [n, 1]."""
     return tf.constant(rows, tf.float32), tf.constant(wanted[:, None], tf.float32)
 
 
 def _batches(order: np.ndarray, size: int) -> tf.Tensor:
-    """Numbers of rows as [b, size]. What does not fill a batch is left out; fewer rows than that are one batch."""
+    """Row numbers as [b, size]. An incomplete last batch is left out; fewer rows than `size` are one batch."""
     size = min(size, len(order))
     return tf.constant(order[: len(order) // size * size].reshape(-1, size), tf.int32)
 
@@ -119,7 +118,7 @@ def _learning(
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
     """A compiled function that takes `_tensors` through `head` in `_batches` and returns the mean loss.
 
-    Keras's own loop spends more on handing over a batch than a network of this size spends on learning from it.
+    Keras's own loop has more overhead per batch than a network of this size needs to learn from it.
     """
     model = network.from_rows(head)
     optimizer.build(model.trainable_variables)
@@ -130,7 +129,7 @@ def _learning(
         for batch in batches:
             with tf.GradientTape() as tape:
                 logits = model(tf.gather(rows, batch), training=True)
-                # Every member learns for itself: of a loss of their mean, one would learn and the others lean on it.
+                # Every member has its own loss: with a loss of their mean, some members would hardly learn.
                 mean = tf.reduce_mean(loss(tf.broadcast_to(tf.gather(wanted, batch), tf.shape(logits)), logits))
             optimizer.apply(tape.gradient(mean, model.trainable_variables))
             total += mean
@@ -139,8 +138,10 @@ def _learning(
     return learn
 
 
-def _judged(network: Network, epochs: Iterable[tf.Tensor], validation: Rows) -> Iterator[tuple[int, dict[str, float]]]:
-    """Run `epochs`, which say their loss. Yields the number of each, from 1, and what came of it."""
+def _evaluated(
+    network: Network, epochs: Iterable[tf.Tensor], validation: Rows
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Run `epochs`, which give their loss. Yields the number of each, from 1, and its losses and metrics."""
     model = network.from_rows(network.head)
     rows, labels = validation
 
@@ -161,13 +162,13 @@ def _judged(network: Network, epochs: Iterable[tf.Tensor], validation: Rows) -> 
         )
 
 
-def _note(history: dict[str, list[float]], said: dict[str, float]) -> None:
-    for name, value in said.items():
+def _append(history: dict[str, list[float]], logs: dict[str, float]) -> None:
+    for name, value in logs.items():
         history.setdefault(name, []).append(value)
 
 
 def _lessons(hyperparameters: NetworkHyperparameters, train: Rows, validation: Rows) -> Lessons:
-    """What the teacher has to say. Like the bag, it sees the time of day in place of the moment, if that is wanted."""
+    """Train the teacher, and make the lessons. With `time_of_day` the teacher, too, gets the time of day only."""
     time, seed = hyperparameters.time_feature, hyperparameters.seed
     if time is not None:
         train, validation = ((rows.copy(), labels) for rows, labels in (train, validation))
@@ -175,9 +176,9 @@ def _lessons(hyperparameters: NetworkHyperparameters, train: Rows, validation: R
             rows[:, time] %= DAY_S
     taught = hyperparameters.teacher or TreeHyperparameters()
     teacher = families.train(replace(taught, seed=seed), train, validation, role="teacher")
-    stages.enter("Asking the teacher about the training rows")
+    stages.enter("Making the lessons of the students")
     return Lessons(*train, teacher.scorer, np.random.default_rng(seed))
 
 
-# By architecture: trains a network in place; the history, a number per epoch, and the epoch whose weights it has.
+# By architecture: trains a network in place. Returns the history and the epoch whose weights the network has.
 FIT = {"mlp": _fit_until_it_stops_improving, "bag": _fit_on_fresh_samples}

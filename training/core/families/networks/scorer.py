@@ -21,7 +21,7 @@ class Scorer:
         BundleRefused: the architecture is unknown or the weights do not fit it.
     """
 
-    # Of fewer rows the sums are added up in another order, and a row alone would score otherwise than among others.
+    # With smaller batches, sums are added in another order, and the score of a row would depend on its batch.
     BATCH_SIZES = (32, 128, 256)
 
     def __init__(self, hyperparameters: NetworkHyperparameters, weights: Mapping[str, np.ndarray]) -> None:
@@ -41,8 +41,8 @@ class Scorer:
             return tf.sigmoid(tf.reduce_mean(head(encoder(rows, training=False), training=False), axis=1))
 
         def explain(row: tf.Tensor) -> tf.Tensor:
-            # The midpoint rule on the straight line from the average row to this one, both encoded: there the model
-            # bends less than between the rows themselves, where a bin may be narrower than a step.
+            # The midpoint rule on the straight line between the encodings of the average row and this one. Between the
+            # rows themselves the model would be less smooth, as a bin may be narrower than a step.
             steps = (tf.range(EXPLAIN_STEPS, dtype=tf.float32) + 0.5)[:, None] / EXPLAIN_STEPS
             difference = encoder(row[None], training=False) - average
             path = average + steps * difference
@@ -74,7 +74,7 @@ class Scorer:
         return self._score[size](tf.constant(padded)).numpy()[: len(features)]
 
     def explain(self, features: np.ndarray) -> np.ndarray:
-        """What each feature adds to the logit, against the average training row; [n, f] in, [n, f] float32 out.
+        """The contribution of each feature to the logit, against the average training row; [n, f] float32.
 
         Integrated gradients (Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, ICML 2017): a row's
         contributions add up to its logit minus that of the average row, up to the error of 32 steps.
