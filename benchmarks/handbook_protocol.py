@@ -1,13 +1,13 @@
 """The handbook's protocol: `python benchmarks/handbook_protocol.py` after `manage.py ingest --schema handbook`.
 
 The protocol of "Reproducible Machine Learning for Credit Card Fraud Detection" (Le Borgne, Siblini, Lebichot and
-Bontempi, ULB, 2022): a week trains (25 to 31 July 2018), a week later a week judges (8 to 14 August), without the cards
-that are known to be compromised. Everything here was chosen with `--weeks-back 1`, 2 and 3, where the same happens so
-many weeks earlier; the test week was looked at last. With `--raw` and the file that was ingested, an oracle that knows
-how the simulator works is judged too: what does much better than it has seen the future.
+Bontempi, ULB, 2022): a training week (25 to 31 July 2018) and, after a week between, a test week (8 to 14 August),
+without the cards that are known to be compromised. Everything here was chosen with `--weeks-back 1`, 2 and 3, the same
+protocol so many weeks earlier; the test week was evaluated last. With `--raw` and the file that was ingested, an oracle
+that knows how the simulator works is evaluated, too: a model that is much better must have seen the future.
 
-Finished results are kept in VAR_DIR/handbook_protocol.json, so that an interrupted run goes on where it stopped; remove
-it after a change. Prints Markdown tables.
+Finished results are kept in VAR_DIR/handbook_protocol.json, so that an interrupted run can be continued; remove it
+after a change. Prints Markdown tables.
 """
 
 import argparse
@@ -56,10 +56,10 @@ Scores = Callable[[Rows, Rows, np.ndarray, int], np.ndarray]
 
 
 def peer(make: Callable[[], object]) -> Scores:
-    def scores(train: Rows, validation: Rows, judged: np.ndarray, seed: int) -> np.ndarray:
+    def scores(train: Rows, validation: Rows, rows: np.ndarray, seed: int) -> np.ndarray:
         model = make()
         model.fit(*train)  # type: ignore[attr-defined]
-        return model.predict_proba(judged)[:, 1]  # type: ignore[attr-defined]
+        return model.predict_proba(rows)[:, 1]  # type: ignore[attr-defined]
 
     return scores
 
@@ -67,11 +67,11 @@ def peer(make: Callable[[], object]) -> Scores:
 def keras(name: str, overrides: dict[str, object]) -> Scores:
     """Our model with the handbook's configuration, as `manage.py train` would make it of these rows."""
 
-    def scores(train: Rows, validation: Rows, judged: np.ndarray, seed: int) -> np.ndarray:
+    def scores(train: Rows, validation: Rows, rows: np.ndarray, seed: int) -> np.ndarray:
         of_a_week = OF_A_WEEK if name == "bag" and len(train[0]) < 100_000 else {}
         chosen = overrides | of_a_week | {"model.seed": seed, "model.architecture": name}
         hyperparameters = families.hyperparameters(configuration.read(configuration.path_of("handbook"), chosen))
-        return families.train(hyperparameters, train, validation).score(judged)
+        return families.train(hyperparameters, train, validation).score(rows)
 
     return scores
 
@@ -123,10 +123,14 @@ def main() -> None:
     test = splits.rows_of_unknown_cards(timeline, labels, start, WEEK, delay_days=DELAY, known_card_days=WEEK)
     days, cards = timeline.day[test], timeline.card[test]
 
-    def judge(scores: np.ndarray) -> tuple[float, float, float]:
-        said = labels[test]
-        precision = card_precision(said, scores, days, cards, top=100)
-        return float(roc_auc_score(said, scores)), float(average_precision_score(said, scores)), precision
+    def measures(scores: np.ndarray) -> tuple[float, float, float]:
+        test_labels = labels[test]
+        precision = card_precision(test_labels, scores, days, cards, top=100)
+        return (
+            float(roc_auc_score(test_labels, scores)),
+            float(average_precision_score(test_labels, scores)),
+            precision,
+        )
 
     long = configuration.read(configuration.path_of("handbook")).split.train_days
     end = start - DELAY
@@ -142,7 +146,7 @@ def main() -> None:
     )
     print("| --- | --- | --- | --- | --- |")
     if options.raw:
-        print_row("oracle", [judge(oracle(options.raw, test))])
+        print_row("oracle", [measures(oracle(options.raw, test))])
     for case, (train_days, width) in cases.items():
         train = splits.rows_of_days(timeline, end - train_days, train_days)
         # The week before is where the mlp sees when to stop; no model of a week trains on it.
@@ -155,7 +159,7 @@ def main() -> None:
             keys = [f"{options.weeks_back}/{case}/{name}/{seed}" for seed in range(SEEDS if "Keras" in name else 1)]
             for seed, key in enumerate(keys):
                 if key not in results:
-                    results[key] = judge(scores(rows["train"], rows["before"], features[test, :width], seed))
+                    results[key] = measures(scores(rows["train"], rows["before"], features[test, :width], seed))
                     kept.write_text(json.dumps(results))
             print_row(f"{case}: {name}", [results[key] for key in keys])
             if name in PUBLISHED and width == BOOK_FEATURES and options.weeks_back == 0:

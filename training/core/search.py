@@ -1,8 +1,8 @@
-"""Searching hyperparameters, on training and validation rows only.
+"""Searches hyperparameters, on training and validation rows only.
 
-A study is a file to which every process that takes part adds lines: it can be stopped and taken up again, and machines
-that share the disk share the search. Method: tree-structured Parzen estimator (Bergstra, Bardenet, Bengio and Kégl,
-Algorithms for Hyper-Parameter Optimization, NIPS 2011), and trials that fall behind the median are given up.
+A study is a file to which all processes of a search add lines: it can be interrupted and continued, and machines that
+share the disk share the search. Method: tree-structured Parzen estimator (Bergstra, Bardenet, Bengio and Kégl,
+Algorithms for Hyper-Parameter Optimization, NIPS 2011); trials below the median are pruned.
 """
 
 import json
@@ -22,13 +22,13 @@ from training.core.datasets import splits
 from training.core.datasets.storage import Dataset
 from training.core.exceptions import ConfigurationError
 
-# How often a trial says how far it has come, at most; each time is a line in the study.
+# How often a trial reports its AUPRC, at most; each report is a line in the study.
 REPORTS = 20
-# So many epochs at least, before a trial can be given up.
+# A trial is not pruned before this epoch.
 WARM_UP = 5
 
 
-# What is searched, by architecture and setting.
+# The search space, by architecture and setting.
 SPACES: dict[str, dict[str, Tried]] = {
     architecture: {
         name: tried
@@ -40,11 +40,11 @@ SPACES: dict[str, dict[str, Tried]] = {
 
 
 def open_study(path: Path, config: Configuration | None = None) -> optuna.Study:
-    """The study of a file: begun with a configuration, or taken up again.
+    """Open the study of a file: begin it with a configuration, or continue it.
 
     Raises:
-        ConfigurationError: there is none and no configuration to begin with; it was begun with another configuration;
-            or nothing is known to be searched of the architecture.
+        ConfigurationError: there is neither a study nor a configuration; the study was begun with another
+            configuration; or the architecture has no search space.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if config is None and not path.is_file():
@@ -65,7 +65,7 @@ def open_study(path: Path, config: Configuration | None = None) -> optuna.Study:
         study.set_user_attr("configuration", configuration.as_json(config))
     elif config is not None and begun_with(study) != config:
         raise ConfigurationError(f"The study {path.stem} was begun with another configuration: choose another name.")
-    study.sampler = optuna.samplers.TPESampler(constant_liar=True)  # others may be at work on the same study
+    study.sampler = optuna.samplers.TPESampler(constant_liar=True)  # several workers may use the study at once
     return study
 
 
@@ -80,7 +80,7 @@ def run_trial(
     *,
     on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, logs: None,
 ) -> optuna.trial.FrozenTrial:
-    """Draw hyperparameters, train with them, and judge them by the AUPRC of validation rows. Test rows are put away
+    """Draw hyperparameters, train with them, and evaluate them by the AUPRC of validation rows. Test rows are split off
     before anything is trained.
 
     Raises:
@@ -120,7 +120,7 @@ def draw(trial: optuna.trial.BaseTrial, architecture: str) -> Overrides:
         if isinstance(space, Between):
             overrides[name] = trial.suggest_float(name, space.low, space.high, log=space.log)
         else:
-            # A study keeps plain values only: lists travel as JSON.
+            # A study can store only plain values, so lists are stored as JSON.
             overrides[name] = json.loads(trial.suggest_categorical(name, [json.dumps(item) for item in space]))
     return overrides
 
@@ -138,12 +138,12 @@ def best(study: optuna.Study) -> Configuration:
 
 
 def done(study: optuna.Study) -> int:
-    """How many trials have been finished or given up because others were better."""
+    """How many trials are complete or pruned."""
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
 
 def as_toml(config: Configuration) -> str:
-    """What differs from the shipped values, for `train --config`."""
+    """The values that differ from the defaults, for `train --config`."""
     shipped = configuration.as_json(configuration.read())
     lines = []
     for section, keys in configuration.as_json(config).items():

@@ -1,4 +1,4 @@
-"""The training configuration: what is declared in `sections`, with what a TOML file and overrides replace."""
+"""The training configuration: the settings declared in `sections`, with the values of a TOML file and overrides."""
 
 import tomllib
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ Sections = dict[str, dict[str, Any]]
 
 
 def path_of(schema: str, protocol: str | None = None) -> Path | None:
-    """The configuration that is shipped for a schema: that for the protocol, if there is one, or its own. None where
-    the defaults are all there is."""
+    """The configuration that is shipped for a schema, for the protocol if there is one. None if there are only the
+    defaults."""
     own = (SCHEMA_CONFIGS_DIR / f"{schema}-{protocol}.toml", SCHEMA_CONFIGS_DIR / f"{schema}.toml")
     return next((path for path in own if path.is_file()), None)
 
@@ -38,8 +38,8 @@ def read(path: Path | None = None, overrides: Overrides | None = None) -> Config
     `{"model.dropout": 0.3}`.
 
     Raises:
-        ConfigurationError: not TOML; or a section or key that is not declared, or a value of another type, out of
-            bounds or none of the choices.
+        ConfigurationError: the file is not TOML; or a section or key is not declared, or a value has another type, is
+            out of bounds or is none of the choices.
     """
     checked: Overrides = {}
     for name, value in ((_values(path) if path else {}) | (overrides or {})).items():
@@ -55,7 +55,7 @@ def read(path: Path | None = None, overrides: Overrides | None = None) -> Config
 
 
 def with_overrides(config: Configuration, overrides: Mapping[str, object]) -> Configuration:
-    """The configuration with some settings replaced by values that are known to be right."""
+    """The configuration with some settings replaced by values that were checked already."""
     changed = as_json(config)
     for name, value in overrides.items():
         section, key = name.split(".")
@@ -70,10 +70,10 @@ def as_json(config: Configuration) -> Sections:
 
 
 def from_json(sections: Mapping[str, Mapping[str, object]]) -> Configuration:
-    """A configuration that was kept. What it does not name, because it is older, has its default.
+    """Read a configuration that was kept. Settings that an older one does not have are the defaults.
 
     Raises:
-        ConfigurationError: a value of another type, out of bounds or none of the choices.
+        ConfigurationError: a value has another type, is out of bounds or is none of the choices.
     """
     try:
         return msgspec.convert(sections, Configuration)
@@ -99,10 +99,9 @@ def _checked(setting: Setting, value: Any) -> Any:
 
 
 def chosen(schema: str | None, path: Path | None, overrides: Overrides) -> Configuration:
-    """Read what a command or form was asked for: the configuration in `path`, or else the one shipped for the schema.
+    """Read the configuration for a command or form: the one in `path`, or else the one shipped for the schema.
 
-    The schema is the one that was named, as `schema` or as the override `data.schema`; or else that of the file; or
-    else that of the shipped values.
+    The schema is given as `schema`, as the override `data.schema` or in the file; the default is that of the defaults.
 
     Raises:
         SchemaNotFound: there is no such schema.
@@ -116,8 +115,8 @@ def chosen(schema: str | None, path: Path | None, overrides: Overrides) -> Confi
     }
     given = {where: name for where, name in named.items() if name is not None}
     if len(set(given.values())) > 1:
-        said = " and ".join(f"{where} is {name}" for where, name in given.items())
-        raise ConfigurationError(f"Two schemas are named: {said}. Name one.")
+        both = " and ".join(f"{where} is {name}" for where, name in given.items())
+        raise ConfigurationError(f"Two schemas are named: {both}. Name one.")
     name = next(iter(given.values()), None) or Configuration().data.schema
     load_schema(str(name))
     path = path or path_of(name, overrides.get("split.protocol"))

@@ -245,8 +245,8 @@ class Configuration(Struct, frozen=True, kw_only=True):
 
 
 class NetworkHyperparameters(Networks, frozen=True, kw_only=True):
-    """What networks are trained with: their section, which features the amount and the time are where the network
-    treats them apart, and what the teacher of students is trained with."""
+    """The hyperparameters of networks: their section; the indices of the amount and the time, if these are encoded
+    differently; and the hyperparameters of the students' teacher."""
 
     amount_feature: int | None = None
     time_feature: int | None = None
@@ -254,7 +254,7 @@ class NetworkHyperparameters(Networks, frozen=True, kw_only=True):
 
 
 class TreeHyperparameters(Trees, frozen=True, kw_only=True):
-    """What boosted trees are trained with: their section, and the seed. A teacher has the seed of its students."""
+    """The hyperparameters of boosted trees: their section, and the seed. A teacher has the seed of its students."""
 
     architecture: str = "xgboost"
     seed: int | None = None

@@ -1,7 +1,8 @@
-"""The families of models. One is a module or package with the functions of `Family`; a new one needs a line below, too.
+"""The families of models. A family is a module or package with the functions of `Family`; a new one also needs a line
+in `FAMILIES`.
 
-What a family learned travels as files by name, so that a bundle can keep, hash and sign them without knowing what is in
-them. A family never writes what runs when it is read: no pickle, no serialised code.
+A trained model is files by name, so that a bundle can keep, hash and sign them without knowing their format. A family
+never writes files that run code when they are read: no pickle, no serialised code.
 """
 
 import importlib
@@ -28,7 +29,7 @@ from training.core.exceptions import BundleRefused, ConfigurationError
 from training.core.schema import load_schema
 
 Rows = tuple[np.ndarray, np.ndarray]
-# Contributions whose sum is closer to 0, in logits, are not stretched: see `Calibrated.explain`.
+# Contributions whose sum is closer to 0, in logits, are not scaled: see `Calibrated.explain`.
 SMALLEST_TOTAL = 0.01
 # Hyperparameters by name, as JSON has them.
 Recorded = dict[str, Any]
@@ -37,8 +38,8 @@ OnEpoch = Callable[[int, dict[str, float]], None]
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training found: contents by file name; `history`, a number per epoch, with at least `loss`, `val_loss` and
-    `val_auprc`; and the epoch, from 1, that the files are of."""
+    """The result of training: contents by file name; `history` with a number per epoch of at least `loss`, `val_loss`
+    and `val_auprc`; and the epoch, from 1, whose weights the files have."""
 
     files: dict[str, bytes]
     history: dict[str, list[float]]
@@ -46,60 +47,60 @@ class Fitted:
 
 
 class Scorer(Protocol):
-    """A trained model in memory. `baseline` is the logit of what the family takes for ordinary."""
+    """A trained model in memory. `baseline` is the logit of an ordinary transaction, as the family defines it."""
 
     @property
     def baseline(self) -> float: ...
 
     def warm(self) -> None:
-        """Run everything once, so that the first transaction meets a warm model."""
+        """Run everything once, so that nothing is compiled for the first transaction."""
 
     def score(self, features: np.ndarray) -> np.ndarray:
-        """Score rows of features, [n, f] float32 for any n. Returns [n] floats in [0, 1], higher is riskier. A row has
-        the same score to the last bit in whatever company it comes."""
+        """Score rows of features, [n, f] float32 for any n. Returns [n] floats in [0, 1], higher is riskier. The score
+        of a row does not depend on the other rows, to the last bit."""
 
     def explain(self, features: np.ndarray) -> np.ndarray:
-        """What each feature adds to a row's logit, above the baseline; [n, f] float32 in and [n, f] floats out."""
+        """The contribution of each feature to a row's logit, above the baseline; [n, f] float32 to [n, f] floats."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model that was just trained: what a bundle keeps of it, and itself in memory."""
+    """A model that was just trained: its files and history for a bundle, and its scorer."""
 
     fitted: Fitted
     scorer: Scorer
 
     def score(self, features: np.ndarray) -> np.ndarray:
-        """See `Scorer.score`, of rows [n, f] of a dataset, float64."""
+        """Score rows of a dataset, [n, f] float64; see `Scorer.score`."""
         return self.scorer.score(features.astype(np.float32))
 
 
 class Family(Protocol):
-    """The functions that a family's module has."""
+    """The functions of a family's module."""
 
     def fit(self, hyperparameters: Hyperparameters, train: Rows, validation: Rows, on_epoch: OnEpoch) -> Fitted:
-        """Train a model. Everybody else trains by `families.train`.
+        """Train a model. Only `families.train` calls it.
 
         Args:
             hyperparameters: of the type that `FAMILIES` names, with an `architecture` that leads to this family.
-            train: rows [n, f] float64 and labels [n] of 0 and 1. Whatever is fitted is fitted on these.
-            validation: likewise; may say when to stop, and nothing else.
+            train: rows [n, f] float64 and labels [n] of 0 and 1. Everything is fitted on these.
+            validation: likewise; only for deciding when to stop.
             on_epoch: called with the epoch's number, from 1, and its losses and metrics.
         """
 
     def restore(self, hyperparameters: Hyperparameters, files: Mapping[str, bytes]) -> Scorer:
-        """Make a scorer of what `fit` has found.
+        """Make a scorer from the files of `fit`.
 
         Raises:
             BundleRefused: the files do not fit the architecture.
         """
 
     def device(self) -> str:
-        """Where it computes here, in words."""
+        """The device on which it computes, as text."""
 
 
 class Entry(NamedTuple):
-    """Where a family is, the section of the configuration that it reads, and what it is trained with."""
+    """The module of a family, its section of the configuration, and its hyperparameters."""
 
     module: str
     section: str
@@ -117,11 +118,13 @@ ADDED_FOR_A_BAG = {"amount_feature", "time_feature", "teacher"}
 
 
 def ignored(architecture: str) -> set[str]:
-    """Those hyperparameters of its section that an architecture does not read; of one that nobody knows, none."""
+    """The hyperparameters of its section that an architecture does not use; empty if it is unknown."""
     if architecture not in FAMILIES:
         return set()
     section = f"{FAMILIES[architecture].section}."
-    of_others = {name.removeprefix(section) for name, one in SETTINGS.items() if one.only not in ("", architecture)}
+    of_others = {
+        name.removeprefix(section) for name, setting in SETTINGS.items() if setting.only not in ("", architecture)
+    }
     return of_others if architecture == "bag" else of_others | ADDED_FOR_A_BAG
 
 
@@ -153,9 +156,9 @@ def train(
     on_epoch: OnEpoch | None = None,
     role: str = "model",
 ) -> Trained:
-    """Train a model of `hyperparameters.architecture`, the one way in which anybody does; see `Family.fit`.
+    """Train a model of `hyperparameters.architecture`; see `Family.fit`. All training goes through this function.
 
-    Without `on_epoch` each epoch is a stage, whose text calls the model by its `role`.
+    Without `on_epoch`, each epoch is reported as a stage, with the model's `role`.
 
     Raises:
         ConfigurationError: there is no such architecture.
@@ -163,26 +166,28 @@ def train(
     architecture, epochs = hyperparameters.architecture, hyperparameters.epochs
     family = family_of(architecture)
 
-    def tell(epoch: int, logs: dict[str, float]) -> None:
+    def enter_stage(epoch: int, logs: dict[str, float]) -> None:
         stages.enter(f"Training the {role} ({architecture}), epoch {epoch} of {epochs}")
 
-    fitted = family.fit(hyperparameters, train, validation, on_epoch or tell)
+    fitted = family.fit(hyperparameters, train, validation, on_epoch or enter_stage)
     return Trained(fitted, family.restore(hyperparameters, fitted.files))
 
 
 def hyperparameters(config: Configuration) -> Hyperparameters:
-    """What the chosen architecture reads of a configuration.
+    """The hyperparameters of the chosen architecture.
 
     Raises:
-        ConfigurationError: there is no such architecture; the amount or the time of day is wanted, and the schema has
-            no such feature for the model; or all members of a bag are students.
+        ConfigurationError: there is no such architecture; the model does not get a feature that is needed; or all
+            members of a bag are students.
     """
     model = config.model
     check(model.architecture)
     if FAMILIES[model.architecture].section == "xgboost":
         return TreeHyperparameters(**asdict(config.xgboost), seed=model.seed)
     if model.students and model.students >= model.members:
-        raise ConfigurationError("model.students must be less than model.members: somebody must learn from labels.")
+        raise ConfigurationError(
+            "model.students must be less than model.members: at least one member must learn from labels."
+        )
     return NetworkHyperparameters(
         **asdict(model),
         amount_feature=_input_number(config, "log_amount", "amount") if model.log_amount else None,
@@ -192,7 +197,7 @@ def hyperparameters(config: Configuration) -> Hyperparameters:
 
 
 def _input_number(config: Configuration, wish: str, role: str) -> int:
-    """Where among the inputs of the model the feature is that has this role in the schema."""
+    """The index among the model's inputs of the feature that has this role in the schema."""
     schema = load_schema(config.data.schema)
     name = getattr(schema, role)
     if name not in schema.input_names:
@@ -201,7 +206,7 @@ def _input_number(config: Configuration, wish: str, role: str) -> int:
 
 
 def as_recorded(hyperparameters: Hyperparameters) -> Recorded:
-    """Hyperparameters as a bundle and a comparison keep them: what there is none of is left out."""
+    """Hyperparameters as a bundle and a comparison keep them, without those that are None."""
     return {
         name: as_recorded(value) if isinstance(value, TreeHyperparameters) else value
         for name, value in asdict(hyperparameters).items()
@@ -210,10 +215,10 @@ def as_recorded(hyperparameters: Hyperparameters) -> Recorded:
 
 
 def hyperparameters_of(bundle: Bundle) -> Hyperparameters:
-    """Those that a bundle's model was trained with; what an older bundle does not name has its default.
+    """The hyperparameters of a bundle's model; those that an older bundle does not have are the defaults.
 
     Raises:
-        BundleRefused: its architecture is unknown here, or one of them is of another type or out of bounds.
+        BundleRefused: its architecture is unknown, or a value is of another type or out of bounds.
     """
     try:
         check(bundle.architecture)
@@ -224,13 +229,13 @@ def hyperparameters_of(bundle: Bundle) -> Hyperparameters:
 
 
 def effective_hyperparameters(bundle: Bundle) -> Recorded:
-    """Those hyperparameters of a bundle that its architecture reads."""
+    """The hyperparameters of a bundle that its architecture uses."""
     left_out = ignored(bundle.architecture) | {"architecture"}
     return {name: value for name, value in bundle.hyperparameters.items() if name not in left_out}
 
 
 class Calibrated:
-    """A family's scorer whose scores are calibrated, and its reasons with them."""
+    """A family's scorer with calibrated scores, and contributions that add up to them."""
 
     def __init__(self, scorer: Scorer, calibration: Calibration) -> None:
         self._scorer, self._calibration = scorer, calibration
@@ -246,25 +251,25 @@ class Calibrated:
     def explain(self, features: np.ndarray) -> np.ndarray:
         """See `Scorer`. [n, f] float64.
 
-        The contributions to the logit from before calibration, all of a row stretched by one factor: so they add up to
-        the logit of the answered score minus the baseline, and keep their order and shares.
+        The contributions to the uncalibrated logit, scaled by one factor per row. So they add up to the logit of the
+        calibrated score minus the baseline, and keep their order and shares.
         """
         if not len(features):
             return np.empty(features.shape)
         contributions = self._scorer.explain(features).astype(np.float64)
         total = contributions.sum(axis=1)
         wanted = self._calibration.logits(self._scorer.score(features)) - self.baseline
-        # Close to the baseline, rounding would decide about the factor, and even about its sign.
-        stretched = (np.abs(total) > SMALLEST_TOTAL) & (wanted * total > 0)
-        factor = np.divide(wanted, total, out=np.ones_like(total), where=stretched)
+        # Close to the baseline, the factor and even its sign would depend on rounding.
+        scaled = (np.abs(total) > SMALLEST_TOTAL) & (wanted * total > 0)
+        factor = np.divide(wanted, total, out=np.ones_like(total), where=scaled)
         return contributions * factor[:, None]
 
 
 def scorer_of(bundle: Bundle) -> Scorer:
-    """The model of a bundle, of whichever family, calibrated as the bundle says.
+    """The model of a bundle of any family, with the bundle's calibration.
 
     Raises:
-        BundleRefused: its architecture is unknown here, its files do not fit it, or its calibration makes no sense.
+        BundleRefused: its architecture is unknown, its files do not fit, or its calibration is not valid.
     """
     known = hyperparameters_of(bundle)
     scorer = family_of(bundle.architecture).restore(known, bundle.files)
