@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from training.core import configuration
 from training.core.comparison import report
-from training.core.comparison.cells import Case, Comparison, Contender, contenders
+from training.core.comparison.results import Case, Comparison, Contender, contenders
 from training.core.comparison.standings import standings
 from training.core.datasets.storage import Dataset
 from training.core.schema import load_schema
@@ -29,7 +29,7 @@ def comparison(directory, features=None, labels=None, sha256="0" * 64):
     )
 
 
-def quiet(said):
+def quiet(what):
     pass
 
 
@@ -37,25 +37,25 @@ def of(name, **budget):
     return contenders("ulb", **{"trials": 3, "seeds": 1} | budget)[name]
 
 
-def made(directory, one, case=STRATIFIED, **dataset):
+def made(directory, contender, case=STRATIFIED, **dataset):
     run = comparison(directory, **dataset)
-    run.make(case, one, 0, say=quiet)
-    (cell,) = run.finished([(case, one, 0)])
-    return cell
+    run.make(case, contender, 0, say=quiet)
+    (result,) = run.finished([(case, contender, 0)])
+    return result
 
 
 @pytest.mark.parametrize("case", [STRATIFIED, TIME], ids=str)
 @pytest.mark.parametrize("name", ["logistic", "lightgbm"])
 def test_test_rows_have_no_say_in_search_fit_calibration_and_threshold(tmp_path, name, case):
     features, _ = made_up_rows()
-    one = made(tmp_path / "one", of(name), case)
-    judged = comparison(tmp_path)._split(case).test
+    ours = made(tmp_path / "ours", of(name), case)
+    test_rows = comparison(tmp_path)._split(case).test
     disturbed = features.copy()
-    disturbed[judged, 1:] = disturbed[judged, 1:] * 3 + 7
+    disturbed[test_rows, 1:] = disturbed[test_rows, 1:] * 3 + 7
     other = made(tmp_path / "other", of(name), case, features=disturbed)
-    assert one.said["parameters"] == other.said["parameters"]
-    np.testing.assert_array_equal(one.scored["validation"].scores, other.scored["validation"].scores)
-    assert (one.scored["test"].scores != other.scored["test"].scores).any()
+    assert ours.record["parameters"] == other.record["parameters"]
+    np.testing.assert_array_equal(ours.scored["validation"].scores, other.scored["validation"].scores)
+    assert (ours.scored["test"].scores != other.scored["test"].scores).any()
 
 
 def test_no_copy_of_a_row_is_on_two_sides_of_a_stratified_split(tmp_path):
@@ -67,40 +67,40 @@ def test_no_copy_of_a_row_is_on_two_sides_of_a_stratified_split(tmp_path):
 
 
 def test_a_search_tries_as_much_as_its_budget_and_takes_the_best(tmp_path):
-    cell = made(tmp_path, of("logistic", trials=4))
+    result = made(tmp_path, of("logistic", trials=4))
     (search,) = tmp_path.glob("search-*.json")
     trials = json.loads(search.read_text())
-    assert len(trials) == cell.said["trials"] == 4
+    assert len(trials) == result.record["trials"] == 4
     assert trials[0]["value"] == max(trial["value"] for trial in trials)
-    assert cell.said["parameters"] == trials[0]["parameters"]
+    assert result.record["parameters"] == trials[0]["parameters"]
 
 
 def test_an_interrupted_search_goes_on_with_the_trials_that_are_left(tmp_path):
-    said = []
+    reported = []
 
     def interrupt(what):
-        said.append(what)
+        reported.append(what)
         if "trial 3" in what:
             raise KeyboardInterrupt
 
-    one = of("logistic", trials=4)
+    contender = of("logistic", trials=4)
     with pytest.raises(KeyboardInterrupt):
-        comparison(tmp_path).make(STRATIFIED, one, 0, say=interrupt)
-    assert not comparison(tmp_path).is_finished(STRATIFIED, one, 0)
-    said.clear()
-    comparison(tmp_path).make(STRATIFIED, one, 0, say=said.append)
-    assert [re.search(r"trial (\d)", what) is not None for what in said].count(True) <= 2
-    assert comparison(tmp_path).is_finished(STRATIFIED, one, 0)
+        comparison(tmp_path).make(STRATIFIED, contender, 0, say=interrupt)
+    assert not comparison(tmp_path).is_finished(STRATIFIED, contender, 0)
+    reported.clear()
+    comparison(tmp_path).make(STRATIFIED, contender, 0, say=reported.append)
+    assert [re.search(r"trial (\d)", what) is not None for what in reported].count(True) <= 2
+    assert comparison(tmp_path).is_finished(STRATIFIED, contender, 0)
 
 
 def test_a_model_that_collapses_gives_way_to_the_next_best_parameters(tmp_path):
     def fit(parameters, train, validation, seed):
         if parameters["fragile"] and seed == 1:
-            return lambda judged: np.zeros(len(judged))
+            return lambda rows: np.zeros(len(rows))
         columns = [3, 10, 12, 14, 17] if parameters["fragile"] else [3]  # better, and worse
-        return lambda judged: expit(-judged[:, columns].sum(axis=1))
+        return lambda rows: expit(-rows[:, columns].sum(axis=1))
 
-    one = Contender(
+    contender = Contender(
         "made-up",
         "made up",
         fit,
@@ -110,9 +110,9 @@ def test_a_model_that_collapses_gives_way_to_the_next_best_parameters(tmp_path):
     )
     run = comparison(tmp_path)
     for seed, collapsed in ((0, 0), (1, 1)):
-        run.make(STRATIFIED, one, seed, say=quiet)
-        (cell,) = run.finished([(STRATIFIED, one, seed)])
-        assert cell.said["parameters"]["fragile"] is (collapsed == 0)
+        run.make(STRATIFIED, contender, seed, say=quiet)
+        (result,) = run.finished([(STRATIFIED, contender, seed)])
+        assert result.record["parameters"]["fragile"] is (collapsed == 0)
 
 
 def test_other_data_or_another_budget_is_another_result(tmp_path):
@@ -153,15 +153,15 @@ def test_it_writes_a_page_that_needs_nothing_from_elsewhere_and_markdown(house, 
     page, text = (house / "report.html").read_text(), (house / "report.md").read_text()
     assert not re.search(r'(src|href)="(?!#)', page)
     assert "@import" not in page
-    for said in ("AUPRC", "ROC-AUC by Keras", "logistic regression", "best of 2 trials"):
-        assert said in page
+    for words in ("AUPRC", "ROC-AUC by Keras", "logistic regression", "best of 2 trials"):
+        assert words in page
     assert page.count("<svg") == 9
     assert text.count("| logistic regression |") == 3
 
 
 def test_what_a_page_tells_of_is_text_and_never_markup(tmp_path):
-    cell = made(tmp_path, replace(of("logistic"), title="<b>logistic</b>"))
-    page = report.as_page(standings([cell], CONFIG, say=quiet), CONFIG, {"schema": "<script>"})
+    result = made(tmp_path, replace(of("logistic"), title="<b>logistic</b>"))
+    page = report.as_page(standings([result], CONFIG, say=quiet), CONFIG, {"schema": "<script>"})
     assert "&lt;b&gt;logistic&lt;/b&gt;" in page
     assert "&lt;script&gt;" in page
     assert not re.search("<script|<b>logistic", page)
@@ -169,10 +169,10 @@ def test_what_a_page_tells_of_is_text_and_never_markup(tmp_path):
 
 def test_what_is_finished_is_not_made_again(house):
     call_command("evaluate", *QUICK, "--protocols", "time")
-    (cell,) = house.glob("time-0-logistic-0-*.json")
-    before = cell.stat().st_mtime_ns
+    (result,) = house.glob("time-0-logistic-0-*.json")
+    before = result.stat().st_mtime_ns
     call_command("evaluate", *QUICK)
-    assert cell.stat().st_mtime_ns == before
+    assert result.stat().st_mtime_ns == before
     assert len(list(house.glob("stratified-*.json"))) == 2
 
 
@@ -182,15 +182,15 @@ def test_a_report_of_nothing_is_refused(house):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--models", "oracle"], "There is no model oracle. Known: logistic,"),
         (["--trials", "0"], "--trials must be 1 or more"),
         (["--schema", "moon"], "There is no schema 'moon'"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(house, options, said):
-    with pytest.raises(CommandError, match=re.escape(said)):
+def test_what_cannot_be_is_refused_by_name(house, options, message):
+    with pytest.raises(CommandError, match=re.escape(message)):
         call_command("evaluate", *options)
 
 

@@ -1,7 +1,7 @@
-"""What our models are compared with: models of other libraries, each with the space in which it is tuned.
+"""Baselines: models of other libraries that ours are compared with, each with its search space.
 
-Nothing here is deployed: a model that should score transactions is a family (training/core/families/). The imports are
-late, because each takes a second.
+They are never deployed: a model that should score transactions is a family (training/core/families/). Imports are late,
+because each takes a second.
 """
 
 from collections.abc import Callable
@@ -19,15 +19,15 @@ from training.core.configuration.sections import TreeHyperparameters
 from training.core.exceptions import ConfigurationError
 from training.core.families import Rows
 
-# Of rows [n, f] to scores [n] in [0, 1].
+# From rows [n, f] to scores [n] in [0, 1].
 Score = Callable[[np.ndarray], np.ndarray]
 Parameters = dict[str, Any]
 ROUNDS, PATIENCE = 1000, 50
 
 
 class Baseline(NamedTuple):
-    """`space` draws parameters, `fit` trains with them and a seed: on training rows alone, but for boosted trees, whose
-    number is the one with the lowest loss on validation rows. `trials` is the budget of the search."""
+    """`space` draws parameters; `fit` trains with them and a seed, on training rows alone. Only boosted trees also use
+    validation rows, for the number of trees with the lowest loss. `trials` is the budget of the search."""
 
     title: str
     space: Callable[[optuna.Trial], Parameters]
@@ -111,7 +111,7 @@ def _lightgbm(parameters: Parameters, train: Rows, validation: Rows, seed: int) 
         valid_sets=[lightgbm.Dataset(*validation, reference=rows)],
         callbacks=[stop],
     )
-    return lambda judged: np.asarray(model.predict(judged))
+    return lambda rows: np.asarray(model.predict(rows))
 
 
 def _xgboost_space(trial: optuna.Trial) -> Parameters:
@@ -128,12 +128,12 @@ def _xgboost_space(trial: optuna.Trial) -> Parameters:
 def _xgboost(parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
     """Our own family of boosted trees."""
     settings = TreeHyperparameters(epochs=ROUNDS, patience=PATIENCE, seed=seed, **parameters)
-    # The stage stays the one that says which trial of the search this is.
+    # Epochs are not reported as stages: the stage is the trial of the search.
     return families.train(settings, train, validation, on_epoch=lambda epoch, logs: None).score
 
 
 def _probability(model: Any) -> Score:
-    return lambda judged: model.predict_proba(judged)[:, 1]
+    return lambda rows: model.predict_proba(rows)[:, 1]
 
 
 BASELINES = {

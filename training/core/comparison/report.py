@@ -1,6 +1,6 @@
-"""A comparison as a page to read and as Markdown for the documentation.
+"""Writes a comparison as an HTML page and as Markdown for the documentation.
 
-The page is one file without anything from elsewhere: its plots are SVG inside of it.
+The page is one self-contained file, with its plots as inline SVG.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.core.comparison import report_plots
 from training.core.comparison.baselines import BASELINES
-from training.core.comparison.cells import SEED_MLP
+from training.core.comparison.results import SEED_MLP
 from training.core.comparison.standings import Standing
 from training.core.configuration import Configuration
 from training.core.evaluation import COST_METRIC_NAMES, LOWER_IS_BETTER, METRIC_NAMES, PUBLISHED, Ranking
@@ -22,15 +22,15 @@ from training.core.pipeline import SEED_PROTOCOL_THRESHOLD
 PROTOCOL_TITLES = {
     "seed": "The seed system's split",
     "stratified": "Stratified splits without duplicates",
-    "time": "The past trains, the future judges",
+    "time": "Training on the past, test on the future",
 }
 PROTOCOL_TEXTS = {
     "seed": "Plain random 80/20, then 80/20, duplicates and all: the least demanding of the three, and the only one in "
     "which copies of training rows are among the test rows.",
-    "stratified": "Of equal rows without ids only the first takes part; 64 % train, 16 % choose, 20 % judge, with the "
-    "share of fraud kept.",
-    "time": "Rows in the order of their time: the first 60 % train, the next 20 % choose, the last 20 % judge. The "
-    "nearest to what a model meets in production.",
+    "stratified": "Of equal rows without ids only the first is used; 64 % for training, 16 % for validation, 20 % for "
+    "the test, with the same share of fraud in each.",
+    "time": "Rows in the order of their time: the first 60 % for training, the next 20 % for validation, the last 20 % "
+    "for the test. The closest to production.",
 }
 COLUMNS = {
     "auprc": "AUPRC",
@@ -52,27 +52,27 @@ Standings = Mapping[str, Sequence[Standing]]
 
 
 def reference_of(standings: Sequence[Standing]) -> Standing | None:
-    """Whom the others are compared with: the best shipped model, or else the seed system's."""
-    ours = [one for one in standings if one.name not in BASELINES]
-    ours.sort(key=lambda one: one.name == SEED_MLP)
+    """The model that the others are compared with: the best shipped model, or else the seed system's."""
+    ours = [standing for standing in standings if standing.name not in BASELINES]
+    ours.sort(key=lambda standing: standing.name == SEED_MLP)
     return ours[0] if ours else None
 
 
 def as_markdown(standings: Standings, config: Configuration, facts: Mapping[str, str]) -> str:
     """Tables for the documentation."""
-    said = [f"Made by `manage.py evaluate`: {'; '.join(f'{name} {fact}' for name, fact in facts.items())}.", ""]
+    lines = [f"Made by `manage.py evaluate`: {'; '.join(f'{name} {fact}' for name, fact in facts.items())}.", ""]
     for protocol, ranked in _in_order(standings):
         columns = [column for column in COLUMNS if column in ranked[0].values]
-        said += [f"**{PROTOCOL_TITLES[protocol]}** ({_counts(ranked)})", ""]
-        said += [f"| {' | '.join(['', *(COLUMNS[column] for column in columns), 'models'])} |"]
-        said += [f"| {' | '.join(['---'] * (len(columns) + 2))} |"]
-        for one in ranked:
+        lines += [f"**{PROTOCOL_TITLES[protocol]}** ({_counts(ranked)})", ""]
+        lines += [f"| {' | '.join(['', *(COLUMNS[column] for column in columns), 'models'])} |"]
+        lines += [f"| {' | '.join(['---'] * (len(columns) + 2))} |"]
+        for standing in ranked:
             cells = []
             for column in columns:
-                low, high = one.interval(column) if column == "auprc" else (None, None)
+                low, high = standing.interval(column) if column == "auprc" else (None, None)
                 interval = "" if low is None else f" ({low:.3f} to {high:.3f})"
-                cells.append(f"{_number(column, one.values[column])}{interval}")
-            said.append(f"| {' | '.join([one.title, *cells, str(len(one.judged))])} |")
+                cells.append(f"{_number(column, standing.values[column])}{interval}")
+            lines.append(f"| {' | '.join([standing.title, *cells, str(len(standing.models))])} |")
         reference = reference_of(ranked)
         differences = [
             f"{other.title} {_signed(reference.ahead_of(other, 'auprc'))}"
@@ -80,13 +80,13 @@ def as_markdown(standings: Standings, config: Configuration, facts: Mapping[str,
             if reference and other is not reference
         ]
         if reference and differences:
-            said += ["", f"AUPRC of {reference.title} minus that of the others, paired: {'; '.join(differences)}."]
-        said.append("")
+            lines += ["", f"AUPRC of {reference.title} minus that of the others, paired: {'; '.join(differences)}."]
+        lines.append("")
     if own := _seed_systems_own(standings):
-        said += ["**The seed system's own figures**, at its threshold of 0.5", ""]
-        said += [f"| {' | '.join(OWN_HEAD)} |", f"|{' --- |' * len(OWN_HEAD)}"]
-        said += [f"| {' | '.join(row)} |" for row in own] + [""]
-    return "\n".join(said)
+        lines += ["**The seed system's own figures**, at its threshold of 0.5", ""]
+        lines += [f"| {' | '.join(OWN_HEAD)} |", f"|{' --- |' * len(OWN_HEAD)}"]
+        lines += [f"| {' | '.join(row)} |" for row in own] + [""]
+    return "\n".join(lines)
 
 
 def as_page(standings: Standings, config: Configuration, facts: Mapping[str, str]) -> str:
@@ -102,7 +102,7 @@ def as_page(standings: Standings, config: Configuration, facts: Mapping[str, str
         sections=[_section(protocol, ranked) for protocol, ranked in _in_order(standings)],
         own_head=OWN_HEAD,
         own=_seed_systems_own(standings),
-        origins=[_origin(protocol, one) for protocol, ranked in _in_order(standings) for one in ranked],
+        origins=[_origin(protocol, standing) for protocol, ranked in _in_order(standings) for standing in ranked],
     )
 
 
@@ -117,7 +117,7 @@ def _section(protocol: str, ranked: Sequence[Standing]) -> dict[str, Any]:
     best = {
         column: _number(column, (np.nanmin if column in lower else np.nanmax)(values))
         for column in columns
-        if not np.isnan(values := [one.values[column] for one in ranked]).all()
+        if not np.isnan(values := [standing.values[column] for standing in ranked]).all()
     }
     return {
         "protocol": protocol,
@@ -125,50 +125,50 @@ def _section(protocol: str, ranked: Sequence[Standing]) -> dict[str, Any]:
         "text": PROTOCOL_TEXTS[protocol],
         "counts": _counts(ranked),
         "columns": [COLUMNS[column] for column in columns],
-        "rows": [_row(one, columns, best) for one in ranked],
+        "rows": [_row(standing, columns, best) for standing in ranked],
         "plots": report_plots.draw(ranked, reference_of(ranked)),
     }
 
 
-def _row(one: Standing, columns: Sequence[str], best: Mapping[str, str]) -> dict[str, Any]:
+def _row(standing: Standing, columns: Sequence[str], best: Mapping[str, str]) -> dict[str, Any]:
     cells = []
     for column in columns:
-        low, high = one.interval(column)
-        number = _number(column, one.values[column])
+        low, high = standing.interval(column)
+        number = _number(column, standing.values[column])
         interval = "" if low is None or high is None else f"{_number(column, low)}–{_number(column, high)}"
         cells.append({"number": number, "best": number == best.get(column), "interval": interval})
-    spread = one.spread["auprc"]
+    spread = standing.spread["auprc"]
     return {
-        "title": one.title,
-        "colour": report_plots.colour(one),
+        "title": standing.title,
+        "colour": report_plots.colour(standing),
         "cells": cells,
-        "models": len(one.judged),
+        "models": len(standing.models),
         "spread": "" if spread is None else f"sd {spread:.3f}",
-        "seconds": f"{one.seconds:.0f}",
+        "seconds": f"{standing.seconds:.0f}",
     }
 
 
-def _origin(protocol: str, one: Standing) -> dict[str, str]:
+def _origin(protocol: str, standing: Standing) -> dict[str, str]:
     """How the models of a contender were made, as the template shows it."""
-    said = one.judged[0].cell.said
-    search = f"best of {said['trials']} trials" if said["trials"] else "fixed in advance"
-    if collapsed := sum(each.cell.said["collapsed"] > 0 for each in one.judged):
+    record = standing.models[0].result.record
+    search = f"best of {record['trials']} trials" if record["trials"] else "fixed in advance"
+    if collapsed := sum(model.result.record["collapsed"] > 0 for model in standing.models):
         search += f"; {collapsed} collapsed, the next best was taken"
     return {
         "protocol": protocol,
-        "title": one.title,
+        "title": standing.title,
         "search": search,
-        "parameters": ", ".join(f"{name} {_short(value)}" for name, value in said["parameters"].items()),
-        "calibration": ", ".join(sorted({each.method for each in one.judged})),
+        "parameters": ", ".join(f"{name} {_short(value)}" for name, value in record["parameters"].items()),
+        "calibration": ", ".join(sorted({model.method for model in standing.models})),
     }
 
 
 def _seed_systems_own(standings: Standings) -> list[list[str]]:
-    """The seed system's network on its split at its threshold, beside what was published: rows of texts."""
-    network = next((one for one in standings.get("seed", ()) if one.name == SEED_MLP), None)
+    """Rows of a table: the seed system's network on its split at its threshold, beside the published figures."""
+    network = next((standing for standing in standings.get("seed", ()) if standing.name == SEED_MLP), None)
     if network is None:
         return []
-    tests = [one.cell.scored["test"] for one in network.judged]
+    tests = [model.result.scored["test"] for model in network.models]
     found = [Ranking(test.labels, test.scores, threshold=SEED_PROTOCOL_THRESHOLD).metrics() for test in tests]
     rows = []
     for name in ("precision", "recall", "accuracy", "auprc", "roc_auc", "roc_auc_keras_binned"):
@@ -189,9 +189,11 @@ def _seed_systems_own(standings: Standings) -> list[list[str]]:
 
 
 def _counts(ranked: Sequence[Standing]) -> str:
-    said = ranked[0].judged[0].cell.said
-    splits = len({one.cell.case for one in ranked[0].judged})
-    parts = ", ".join(f"{said['rows'][part]:,} {part} rows with {said['frauds'][part]} frauds" for part in said["rows"])
+    record = ranked[0].models[0].result.record
+    splits = len({model.result.case for model in ranked[0].models})
+    parts = ", ".join(
+        f"{record['rows'][part]:,} {part} rows with {record['frauds'][part]} frauds" for part in record["rows"]
+    )
     return f"{f'Mean of {splits} splits; of the first: ' if splits > 1 else ''}{parts}"
 
 
@@ -212,7 +214,7 @@ def _short(value: Any) -> str:
 
 
 def write(standings: Standings, config: Configuration, facts: Mapping[str, str], directory: Path) -> tuple[Path, Path]:
-    """Write `report.html` and `report.md`, and return where they are."""
+    """Write `report.html` and `report.md`. Returns their paths."""
     facts = {**facts, "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"}
     directory.mkdir(parents=True, exist_ok=True)
     page, text = directory / "report.html", directory / "report.md"

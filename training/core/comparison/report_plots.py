@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
-from training.core.comparison.cells import SEED_MLP
+from training.core.comparison.results import SEED_MLP
 from training.core.comparison.standings import Standing
 from training.core.evaluation.plots import log_odds_ticks, reliability
 
@@ -29,47 +29,51 @@ Plot = tuple[str, str]
 
 def draw(ranked: Sequence[Standing], reference: Standing | None) -> list[Plot]:
     """Every plot of a protocol; that of differences needs a `reference`, and others to compare with it."""
-    others = [one for one in ranked if one is not reference]
+    others = [standing for standing in ranked if standing is not reference]
     differences = [_differences(reference, others)] if reference and others else []
     return [_auprc(ranked), *differences, _curves(ranked), _reliability(ranked)]
 
 
-def colour(one: Standing) -> str:
-    return COLOURS.get(one.name, "#0b5fff")
+def colour(standing: Standing) -> str:
+    return COLOURS.get(standing.name, "#0b5fff")
 
 
 def _auprc(ranked: Sequence[Standing]) -> Plot:
     figure, axes = _figure("AUPRC, with 95 % intervals", len(ranked))
-    for place, one in enumerate(reversed(ranked)):
-        low, high = one.interval("auprc")
+    for place, standing in enumerate(reversed(ranked)):
+        low, high = standing.interval("auprc")
         if low is not None:
-            axes.plot([low, high], [place, place], color=colour(one), linewidth=3, solid_capstyle="round", alpha=0.35)
-        models = [each.values["auprc"] for each in one.judged]
+            axes.plot(
+                [low, high], [place, place], color=colour(standing), linewidth=3, solid_capstyle="round", alpha=0.35
+            )
+        models = [model.values["auprc"] for model in standing.models]
         if len(models) > 1:
-            axes.plot(models, [place] * len(models), "|", color=colour(one), markersize=9, alpha=0.7)
-        axes.plot(one.values["auprc"], place, "o", color=colour(one), markersize=8)
-    axes.set_yticks(range(len(ranked)), [one.title for one in reversed(ranked)])
+            axes.plot(models, [place] * len(models), "|", color=colour(standing), markersize=9, alpha=0.7)
+        axes.plot(standing.values["auprc"], place, "o", color=colour(standing), markersize=8)
+    axes.set_yticks(range(len(ranked)), [standing.title for standing in reversed(ranked)])
     return _svg(figure, "Points are means, strokes single models.")
 
 
 def _differences(reference: Standing, others: Sequence[Standing]) -> Plot:
     figure, axes = _figure(f"AUPRC: {reference.title} minus …", len(others))
     axes.axvline(0, color="#24292f", linewidth=1)
-    for place, one in enumerate(reversed(others)):
-        value, low, high = reference.ahead_of(one, "auprc")
+    for place, standing in enumerate(reversed(others)):
+        value, low, high = reference.ahead_of(standing, "auprc")
         if low is not None:
-            axes.plot([low, high], [place, place], color=colour(one), linewidth=3, solid_capstyle="round", alpha=0.45)
-        axes.plot(value, place, "o", color=colour(one), markersize=8)
-    axes.set_yticks(range(len(others)), [one.title for one in reversed(others)])
+            axes.plot(
+                [low, high], [place, place], color=colour(standing), linewidth=3, solid_capstyle="round", alpha=0.45
+            )
+        axes.plot(value, place, "o", color=colour(standing), markersize=8)
+    axes.set_yticks(range(len(others)), [standing.title for standing in reversed(others)])
     return _svg(figure, "Paired intervals; right of the line, the first is better.")
 
 
 def _curves(ranked: Sequence[Standing]) -> Plot:
     figure, axes = _figure("Precision and recall", 8)
-    for one in ranked:
-        scored = one.judged[0].calibrated
+    for standing in ranked:
+        scored = standing.models[0].calibrated
         precision, recall, _ = precision_recall_curve(scored.labels, scored.scores, drop_intermediate=True)
-        axes.plot(recall, precision, color=colour(one), label=one.title, linewidth=1.4)
+        axes.plot(recall, precision, color=colour(standing), label=standing.title, linewidth=1.4)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
     axes.legend(loc="lower left", fontsize=8, frameon=False)
     return _svg(figure, "The first model of each, on the first split.")
@@ -78,11 +82,11 @@ def _curves(ranked: Sequence[Standing]) -> Plot:
 def _reliability(ranked: Sequence[Standing]) -> Plot:
     figure, axes = _figure("Reliability of calibrated scores", 8)
     ends = (1e-5, 1 - 1e-4)
-    axes.plot(ends, ends, color="#24292f", linewidth=1, label="as it should be")
-    for one in ranked:
-        scored = one.judged[0].calibrated
+    axes.plot(ends, ends, color="#24292f", linewidth=1, label="ideal")
+    for standing in ranked:
+        scored = standing.models[0].calibrated
         means, shares, _ = reliability(scored.labels, scored.scores)
-        axes.plot(means.clip(*ends), shares.clip(*ends), "o-", color=colour(one), linewidth=1, markersize=4)
+        axes.plot(means.clip(*ends), shares.clip(*ends), "o-", color=colour(standing), linewidth=1, markersize=4)
     axes.set(
         xlabel="mean score (log odds)", ylabel="share of fraud", xscale="logit", yscale="logit", xlim=ends, ylim=ends
     )
@@ -106,7 +110,7 @@ def _svg(figure: Figure, caption: str) -> Plot:
         figure.savefig(file, format="svg", metadata={"Date": None})
     drawing = file.getvalue()
     drawing = drawing[drawing.index("<svg") :]
-    # Two drawings in one page must not share the names of their parts.
+    # Ids must be unique among the drawings of the page.
     prefix = f"f{zlib.crc32(drawing.encode())}-"
     drawing = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}", drawing)
     return drawing, caption

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from training.core import configuration, stages
 from training.core.comparison import report
-from training.core.comparison.cells import PROTOCOLS, Case, Comparison, Contender, contenders
+from training.core.comparison.results import PROTOCOLS, Case, Comparison, Contender, contenders
 from training.core.comparison.standings import standings
 from training.core.datasets import storage
 from training.core.exceptions import ConfigurationError, FraudsiteError, did_you_mean
@@ -18,8 +18,8 @@ from training.core.schema import load_schema
 
 class Command(BaseCommand):
     help = (
-        "Compare models under several protocols, and write the comparison as HTML and Markdown. What is finished is "
-        "kept in VAR_DIR/evaluation, so an interrupted run goes on where it stopped."
+        "Compare models under several protocols, and write the comparison as HTML and Markdown. Finished results are "
+        "kept in VAR_DIR/evaluation, so an interrupted run can be continued."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -57,24 +57,24 @@ class Command(BaseCommand):
         console = Console()
         if not options["report_only"]:
             self._make(comparison, plan, console)
-        cells = list(comparison.finished(plan))
-        if not cells:
+        results = list(comparison.finished(plan))
+        if not results:
             raise ConfigurationError("Nothing of this is finished yet: run it without --report-only.")
-        with console.status("Judging") as status:
+        with console.status("Evaluating") as status:
 
-            def judging(what: str) -> None:
+            def show(what: str) -> None:
                 status.update(what)
                 stages.enter(what)
 
-            found = standings(cells, config, say=judging)
+            found = standings(results, config, say=show)
         facts = {
             "schema": schema.name,
             "rows": f"{dataset.report.rows:,}, of which {dataset.report.frauds:,} fraud",
             "SHA-256": dataset.report.source_sha256,
-            "results": f"{len(cells)} of {len(plan)} planned",
+            "results": f"{len(results)} of {len(plan)} planned",
         }
         page, text = report.write(found, config, facts, options["output"] or directory)
-        console.print(f"{len(cells)} of {len(plan)} results.\n{page}\n{text}", soft_wrap=True)
+        console.print(f"{len(results)} of {len(plan)} results.\n{page}\n{text}", soft_wrap=True)
 
     def _chosen(self, schema: str, options: dict[str, Any]) -> list[Contender]:
         known = contenders(schema, trials=options["trials"], seeds=options["seeds"])
@@ -83,7 +83,7 @@ class Command(BaseCommand):
             raise ConfigurationError(
                 f"There is no model {', '.join(sorted(unknown))}.{hint} Known: {', '.join(known)}."
             )
-        return [one for name, one in known.items() if name in (options["models"] or known)]
+        return [contender for name, contender in known.items() if name in (options["models"] or known)]
 
     def _make(self, comparison: Comparison, plan: list[tuple[Case, Contender, int]], console: Console) -> None:
         columns = (TextColumn("Models"), BarColumn(12), MofNCompleteColumn(), TimeElapsedColumn())

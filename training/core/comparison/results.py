@@ -1,12 +1,12 @@
-"""Many models, several splits, one table: which model to trust. `manage.py evaluate` runs it.
+"""Compares many models on several splits: `manage.py evaluate`.
 
-A *case* is a split of the rows, a *contender* a way to make a model of them, a *cell* what one contender, with one
-seed, said of one case. Cells are what costs hours, so each is kept as soon as it is done, and never made twice: a JSON
-file that says how it was made, named by the hash of everything that decided about it, beside the scores of validation
-and test rows. Metrics are made of those scores afterwards, in seconds.
+A *case* is a split of the rows, a *contender* a way to make a model, and a *result* the scores of one contender, with
+one seed, on one case. Results take hours, so each is kept as soon as it is done and never made twice: as a JSON file
+that records how it was made, named by a hash of all that it depends on, and the scores of validation and test rows.
+Metrics are computed from those scores afterwards, in seconds.
 
-Test rows are scored and nothing else: fitting, tuning, the sanity check, calibration and thresholds see training and
-validation rows alone.
+Test rows are only scored: fitting, tuning, the sanity check, calibration and thresholds use training and validation
+rows alone.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from training.core.families import Rows
 from training.core.scored import ScoredRows, pack, unpack
 
 SEED_MLP = "seed-mlp"
-# The seed system's network, whatever the shipped configuration has become.
+# The seed system's network, independent of the shipped configuration.
 SEED_SYSTEM = {
     "model.architecture": "mlp",
     "model.units": [32, 16],
@@ -43,10 +43,10 @@ SEED_SYSTEM = {
     "model.epochs": 100,
     "model.patience": 5,
 }
-# A model whose validation AUPRC is so far below that of its own search has collapsed, as boosted trees sometimes do on
+# A model whose validation AUPRC is this far below that of its search has collapsed, as boosted trees sometimes do on
 # rare labels; then the next best parameters of the search are taken.
 COLLAPSE = 0.15
-PROTOCOLS = {"seed": 1, "stratified": 5, "time": 1}  # and how many splits each of them has
+PROTOCOLS = {"seed": 1, "stratified": 5, "time": 1}  # the number of splits of each protocol
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to make a model. With `space` its parameters are searched for; else `parameters` are what they are.
-    `seeds` is how many models it makes of a case with one split; of several splits, `seeds_per_split` of each."""
+    """A way to make a model. With `space` its parameters are searched for; otherwise they are `parameters`. `seeds` is
+    the number of models for a protocol with one split, `seeds_per_split` that for each of several splits."""
 
     name: str
     title: str
@@ -79,34 +79,37 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What a contender said of a case. `said` is the JSON file: case, contender, seed, parameters, seconds."""
+class Result:
+    """The scores of a contender on a case. `record` is the JSON file: case, contender, seed, parameters, seconds."""
 
-    said: dict[str, Any]
+    record: dict[str, Any]
     scored: dict[str, ScoredRows]
 
     @property
     def case(self) -> Case:
-        return Case(self.said["protocol"], self.said["split"])
+        return Case(self.record["protocol"], self.record["split"])
 
 
 def contenders(schema: str, *, trials: int | None = None, seeds: int | None = None) -> dict[str, Contender]:
-    """Everybody who takes part, by name: the baselines, the seed system's network, and the shipped configurations.
+    """All contenders, by name: the baselines, the seed system's network, and the shipped configurations.
 
     `trials` and `seeds` replace the budget of every search and the number of models of a case.
     """
-    found = {name: Contender(name, one.title, one.fit, {}, one.space, one.trials) for name, one in BASELINES.items()}
+    found = {
+        name: Contender(name, baseline.title, baseline.fit, {}, baseline.space, baseline.trials)
+        for name, baseline in BASELINES.items()
+    }
     seed_system = families.hyperparameters(configuration.read(overrides=SEED_SYSTEM))
     found[SEED_MLP] = _ours(SEED_MLP, "Keras: the seed system's MLP", seed_system, seeds=10, seeds_per_split=2)
     for path in configuration.recipes_of(schema):
         recipe = families.hyperparameters(configuration.read(path))
         if any(getattr(recipe, name.removeprefix("model."), None) != value for name, value in SEED_SYSTEM.items()):
             found[path.stem] = _ours(path.stem, f"{path.name}: {recipe.architecture}", recipe, seeds=3)
-    for name, one in found.items():
-        if trials is not None and one.space:
-            found[name] = replace(one, trials=trials)
+    for name, contender in found.items():
+        if trials is not None and contender.space:
+            found[name] = replace(contender, trials=trials)
         if seeds is not None:
-            found[name] = replace(found[name], seeds=min(seeds, one.seeds), seeds_per_split=1)
+            found[name] = replace(found[name], seeds=min(seeds, contender.seeds), seeds_per_split=1)
     return found
 
 
@@ -124,7 +127,7 @@ def _fit_ours(shipped: Hyperparameters, parameters: Parameters, train: Rows, val
 
 
 class Comparison:
-    """The cells of a dataset, kept in a directory."""
+    """The results on a dataset, kept in a directory."""
 
     def __init__(self, dataset: Dataset, config: Configuration, directory: Path) -> None:
         self._dataset, self._config, self._directory = dataset, config, directory
@@ -132,30 +135,30 @@ class Comparison:
         directory.mkdir(parents=True, exist_ok=True)
 
     def plan(self, cases: Sequence[Case], chosen: Sequence[Contender]) -> list[tuple[Case, Contender, int]]:
-        """Every cell, in the order in which they are made: the quick contenders of all cases first."""
-        return [(case, one, seed) for one in chosen for case in cases for seed in one.seeds_of(case)]
+        """All results to make, in order: the quick contenders of all cases first."""
+        return [(case, contender, seed) for contender in chosen for case in cases for seed in contender.seeds_of(case)]
 
-    def is_finished(self, case: Case, one: Contender, seed: int) -> bool:
-        return self._path(case, one, seed).exists()
+    def is_finished(self, case: Case, contender: Contender, seed: int) -> bool:
+        return self._path(case, contender, seed).exists()
 
-    def finished(self, plan: Sequence[tuple[Case, Contender, int]]) -> Iterator[Cell]:
-        """What is there of a plan."""
+    def finished(self, plan: Sequence[tuple[Case, Contender, int]]) -> Iterator[Result]:
+        """The finished results of a plan."""
         for step in plan:
             path = self._path(*step)
             if path.exists():
-                yield Cell(json.loads(path.read_text()), unpack(path.with_suffix(".safetensors").read_bytes()))
+                yield Result(json.loads(path.read_text()), unpack(path.with_suffix(".safetensors").read_bytes()))
 
-    def make(self, case: Case, one: Contender, seed: int, *, say: Callable[[str], None]) -> None:
-        """Make a cell and keep it. `say` is told what is being done."""
+    def make(self, case: Case, contender: Contender, seed: int, *, say: Callable[[str], None]) -> None:
+        """Make a result and keep it. `say` is called with a text about each step."""
         data, split = self._dataset, self._split(case)
         train, validation = data.rows(split.train), data.rows(split.validation)
-        candidates: list[dict[str, Any]] = [{"parameters": one.parameters, "value": 0.0}]
-        if one.space:
-            candidates = self._searched(case, one, one.space, say=say)
-        say(f"{one.title}, {case}, seed {seed}")
+        candidates: list[dict[str, Any]] = [{"parameters": contender.parameters, "value": 0.0}]
+        if contender.space:
+            candidates = self._searched(case, contender, contender.space, say=say)
+        say(f"{contender.title}, {case}, seed {seed}")
         started = time.monotonic()
         for attempt, candidate in enumerate(candidates):  # noqa: B007
-            score = one.fit(candidate["parameters"], train, validation, seed)
+            score = contender.fit(candidate["parameters"], train, validation, seed)
             scores = score(validation[0])
             if average_precision_score(validation[1], scores) >= candidates[0]["value"] - COLLAPSE:
                 break
@@ -164,19 +167,19 @@ class Comparison:
             "validation": data.scored(split.validation, scores),
             "test": data.scored(split.test, score(data.features[split.test])),
         }
-        path = self._path(case, one, seed)
+        path = self._path(case, contender, seed)
         path.with_suffix(".safetensors").write_bytes(pack(scored))
         _write(
             path,
             {
                 "protocol": case.protocol,
                 "split": case.number,
-                "contender": one.name,
-                "title": one.title,
+                "contender": contender.name,
+                "title": contender.title,
                 "seed": seed,
                 "parameters": candidate["parameters"],
                 "collapsed": attempt,
-                "trials": one.trials,
+                "trials": contender.trials,
                 "seconds": round(seconds, 1),
                 "rows": {part: len(rows) for part, rows in vars(split).items()},
                 "frauds": {part: int(data.labels[rows].sum()) for part, rows in vars(split).items()},
@@ -186,17 +189,17 @@ class Comparison:
     def _searched(
         self,
         case: Case,
-        one: Contender,
+        contender: Contender,
         space: Callable[[optuna.Trial], Parameters],
         *,
         say: Callable[[str], None],
     ) -> list[dict[str, Any]]:
         """The trials of a search, best first: `parameters`, and as `value` the AUPRC on validation rows.
 
-        The search runs on the first split of a protocol, once for all its splits. It can be interrupted between trials.
+        The search runs once per protocol, on its first split. It can be interrupted between trials.
         """
         case = Case(case.protocol, 0)
-        path = self._directory / f"search-{self._hash(case, one)}.json"
+        path = self._directory / f"search-{self._hash(case, contender)}.json"
         if path.exists():
             return json.loads(path.read_text())
         split = self._split(case)
@@ -206,18 +209,18 @@ class Comparison:
         study = optuna.create_study(
             study_name="search",
             storage=JournalStorage(JournalFileBackend(str(journal))),
-            sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=max(4, one.trials // 3)),
+            sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=max(4, contender.trials // 3)),
             direction="maximize",
             load_if_exists=True,
         )
 
         def objective(trial: optuna.Trial) -> float:
-            say(f"{one.title}, {case}: trial {trial.number + 1} of {one.trials}")
-            score = one.fit(space(trial), train, validation, 0)
+            say(f"{contender.title}, {case}: trial {trial.number + 1} of {contender.trials}")
+            score = contender.fit(space(trial), train, validation, 0)
             return float(average_precision_score(validation[1], score(validation[0])))
 
         done = sum(trial.state.is_finished() for trial in study.trials)
-        study.optimize(objective, n_trials=max(0, one.trials - done))
+        study.optimize(objective, n_trials=max(0, contender.trials - done))
         finished = [trial for trial in study.trials if trial.value is not None]
         finished.sort(key=lambda trial: trial.value or 0.0, reverse=True)
         found = [{"parameters": trial.params, "value": trial.value} for trial in finished]
@@ -232,25 +235,28 @@ class Comparison:
             self._splits[case] = split_rows(chosen, self._dataset)
         return self._splits[case]
 
-    def _path(self, case: Case, one: Contender, seed: int) -> Path:
-        return self._directory / f"{case.protocol}-{case.number}-{one.name}-{seed}-{self._hash(case, one)}.json"
+    def _path(self, case: Case, contender: Contender, seed: int) -> Path:
+        return (
+            self._directory
+            / f"{case.protocol}-{case.number}-{contender.name}-{seed}-{self._hash(case, contender)}.json"
+        )
 
-    def _hash(self, case: Case, one: Contender) -> str:
-        """Of what decides about a cell, apart from its case and seed, which its name says."""
+    def _hash(self, case: Case, contender: Contender) -> str:
+        """A hash of all that a result depends on, except its case and seed, which are in the file's name."""
         rows = {part: hashlib.sha256(rows.tobytes()).hexdigest() for part, rows in vars(self._split(case)).items()}
         decides = {
             "data": self._dataset.report.source_sha256,
             "schema": self._dataset.schema.hash,
             "split": rows,
-            "contender": one.name,
-            "parameters": one.parameters,
-            "trials": one.trials,
+            "contender": contender.name,
+            "parameters": contender.parameters,
+            "trials": contender.trials,
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _write(path: Path, content: Any) -> None:
-    """All of it or nothing, so that what was interrupted is made anew."""
+    """Write the whole file or nothing, so that an interrupted result is made again."""
     unfinished = path.with_suffix(".part")
     unfinished.write_text(json.dumps(content, indent=2))
     unfinished.replace(path)
