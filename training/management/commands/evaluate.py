@@ -3,7 +3,6 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -12,11 +11,12 @@ from training.core.comparison import report
 from training.core.comparison.results import PROTOCOLS, Case, Comparison, Contender, contenders
 from training.core.comparison.standings import standings
 from training.core.datasets import storage
-from training.core.exceptions import ConfigurationError, FraudsiteError, did_you_mean
+from training.core.exceptions import ConfigurationError, did_you_mean
 from training.core.schema import load_schema
+from training.management.command import StagedCommand
 
 
-class Command(BaseCommand):
+class Command(StagedCommand):
     help = (
         "Compare models under several protocols, and write the comparison as HTML and Markdown. Finished results are "
         "kept in VAR_DIR/evaluation, so an interrupted run can be continued."
@@ -32,14 +32,7 @@ class Command(BaseCommand):
         parser.add_argument("--report-only", action="store_true", help="train nothing, report what is finished")
         parser.add_argument("--output", type=Path, help="a directory for the report; default: beside what is kept")
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            with stages.printed(self.stdout):
-                self._compare(options)
-        except FraudsiteError as error:
-            raise CommandError(str(error)) from error
-
-    def _compare(self, options: dict[str, Any]) -> None:
+    def run(self, options: dict[str, Any]) -> None:
         for name in ("splits", "seeds", "trials"):
             if options[name] is not None and options[name] < 1:
                 raise ConfigurationError(f"--{name} must be 1 or more.")

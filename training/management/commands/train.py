@@ -1,9 +1,7 @@
 from argparse import ArgumentParser
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -14,19 +12,15 @@ from training.core import configuration, families, stages
 from training.core.bundle import Bundle
 from training.core.datasets import storage
 from training.core.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, METRIC_NAMES, PUBLISHED
-from training.core.exceptions import FraudsiteError
 from training.core.figures import figure, threshold
+from training.management.command import StagedCommand, add_configuration, chosen_configuration
 
 
-class Command(BaseCommand):
+class Command(StagedCommand):
     help = "Train a model on the ingested transactions, write a signed bundle and register it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--schema", help="train with the configuration shipped for it; default: ulb")
-        parser.add_argument("--config", type=Path, help="a TOML file, instead")
-        parser.add_argument(
-            "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one key; repeatable"
-        )
+        add_configuration(parser)
         parser.add_argument("--protocol", choices=configuration.PROTOCOLS, help="short for --set split.protocol=…")
         parser.add_argument("--seed", type=int, help="short for --set model.seed=…")
         parser.add_argument(
@@ -36,20 +30,9 @@ class Command(BaseCommand):
             help="make it the champion: always, if there is none yet (default), or never",
         )
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            with stages.printed(self.stdout):
-                self._train(options)
-        except FraudsiteError as error:
-            raise CommandError(str(error)) from error
-
-    def _train(self, options: dict[str, Any]) -> None:
-        overrides = dict(configuration.parse_override(text) for text in options["set"])
-        if options["protocol"]:
-            overrides["split.protocol"] = options["protocol"]
-        if options["seed"] is not None:
-            overrides["model.seed"] = options["seed"]
-        config = configuration.chosen(options["schema"], options["config"], overrides)
+    def run(self, options: dict[str, Any]) -> None:
+        short = {"split.protocol": options["protocol"], "model.seed": options["seed"]}
+        config = chosen_configuration(options, **{name: value for name, value in short.items() if value is not None})
         dataset = storage.read_chosen(settings.DATASETS_DIR, config)
         console = Console()
         console.print(f"{dataset.report.rows:,} rows, {dataset.report.frauds:,} frauds. Loading the model's library …")

@@ -6,15 +6,15 @@ from typing import Any
 import optuna
 from celery import current_app
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from training import studies
-from training.core import configuration, search, stages
+from training.core import search, stages
 from training.core.configuration import Configuration
 from training.core.datasets import storage
-from training.core.exceptions import FraudsiteError
+from training.management.command import StagedCommand, add_configuration, chosen_configuration
 from training.tasks import tune
 
 POLL_S = 2.0
@@ -22,18 +22,14 @@ POLL_S = 2.0
 ASK_EVERY_S = 15.0
 
 
-class Command(BaseCommand):
+class Command(StagedCommand):
     help = (
         "Search hyperparameters by the AUPRC of validation rows, and write the best as TOML for `train --config`. "
         "After an interruption, start it again: it continues the search."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--schema", help="begin with the configuration shipped for it; default: ulb")
-        parser.add_argument("--config", type=Path, help="a TOML file to begin with, instead")
-        parser.add_argument(
-            "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one key; repeatable"
-        )
+        add_configuration(parser)
         parser.add_argument("--trials", type=int, default=30, help="so many in all, earlier ones included; default: 30")
         parser.add_argument("--name", help="of the study; default: schema, architecture and protocol")
         parser.add_argument(
@@ -41,20 +37,12 @@ class Command(BaseCommand):
         )
         parser.add_argument("--out", type=Path, help="where to write the best; default: VAR_DIR/studies/NAME.toml")
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            with stages.printed(self.stdout):
-                self._tune(options)
-        except FraudsiteError as error:
-            raise CommandError(str(error)) from error
-
-    def _tune(self, options: dict[str, Any]) -> None:
+    def run(self, options: dict[str, Any]) -> None:
         if options["trials"] < 1:
             raise CommandError("--trials must be 1 or more.")
         if options["out"] and not options["out"].parent.is_dir():
             raise CommandError(f"--out: there is no directory {options['out'].parent}.")
-        overrides = dict(configuration.parse_override(text) for text in options["set"])
-        config = configuration.chosen(options["schema"], options["config"], overrides)
+        config = chosen_configuration(options)
         chosen = config.data.schema, config.model.architecture, config.split.protocol
         path = studies.path_of(options["name"] or "-".join(chosen))
         study = search.open_study(path, config)
