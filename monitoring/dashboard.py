@@ -19,6 +19,7 @@ from monitoring.models import SCORE_BINS
 from monitoring.selectors import Traffic
 from scoring.models import Decision, Prediction
 from scoring.pages.display import money
+from training import registry
 from training.core.figures import at, score
 from training.core.figures import milliseconds as tenths
 from training.models import ModelVersion
@@ -54,7 +55,7 @@ def layout() -> html.Div:
     def graph(name: str, height: str = "210px") -> dcc.Graph:
         return dcc.Graph(id=name, config={"displayModeBar": False}, style={"height": height})
 
-    live = [version.schema for version in selectors.champions()] or [settings.DEFAULT_SCHEMA]
+    live = [version.schema for version in registry.champions()] or [settings.DEFAULT_SCHEMA]
     first = settings.DEFAULT_SCHEMA if settings.DEFAULT_SCHEMA in live else live[0]
     return html.Div(
         [
@@ -104,7 +105,7 @@ def refresh(_tick: int | None, window: str, schema: str, **_: Any) -> list[Any]:
     # Not WINDOWS.get: a request may send anything, also values that cannot be dictionary keys.
     length, step = next((found for name, found in WINDOWS.items() if name == window), WINDOWS["15 min"])
     schema = schema if schema in settings.SCHEMAS else settings.DEFAULT_SCHEMA
-    champion = selectors.champion(schema)
+    champion = registry.champion_or_none(schema)
     traffic = selectors.traffic(length, schema=schema, now=now, step=step)
     feed = selectors.latest_predictions(schema)
     note, drift = drift_panel(schema, champion)

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from monitoring import selectors
 from scoring import metrics as scoring_metrics  # noqa: F401  # its metrics exist from its import on
 from scoring.worker import workers
+from training import registry
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,6 @@ def _of_database() -> Iterator[Metric]:
     yield last_hour
 
     champion = InfoMetricFamily("fraudsite_champion", "The model versions that decide, one per schema.")
-    for version in selectors.champions():
+    for version in registry.champions():
         champion.add_metric([], {"version": version.version, "schema": version.schema})
     yield champion

@@ -192,15 +192,6 @@ def _latest(schema: str, rows: QuerySet[Prediction]) -> list[Prediction]:
     return sorted(latest, key=lambda row: row.created_at, reverse=True)[:LATEST]
 
 
-def champion(schema: str) -> ModelVersion | None:
-    return ModelVersion.objects.filter(stage=Stage.CHAMPION, schema=schema).first()
-
-
-def champions() -> list[ModelVersion]:
-    """The champion of each live schema, sorted by schema."""
-    return list(ModelVersion.objects.filter(stage=Stage.CHAMPION).order_by("schema"))
-
-
 def latest_drift(schema: str) -> DriftReport | None:
     """The newest drift report of the schema's champion."""
     return DriftReport.objects.filter(model_version__stage=Stage.CHAMPION, model_version__schema=schema).first()

@@ -17,8 +17,9 @@ from monitoring.dashboard import NAME
 from monitoring.metrics import exposition
 from scoring.pages.display import amount_of, fraud_badge
 from scoring.worker import workers
+from training import registry
 from training.core.figures import score, threshold
-from training.models import ModelVersion, Stage
+from training.models import ModelVersion
 
 
 @admin.site.admin_view
@@ -46,7 +47,7 @@ def at_work(request: HttpRequest, version: str) -> HttpResponse:
     context = admin.site.each_context(request) | {
         "title": f"{version} at work",
         "version": row,
-        "champion": ModelVersion.objects.filter(schema=row.schema, stage=Stage.CHAMPION).first(),
+        "champion": registry.champion_or_none(row.schema),
         "processes": processes,
         "review_threshold": threshold(row.review_threshold),
         "redis_is_away": redis_is_away,

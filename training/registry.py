@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from training.core import evaluation
 from training.core.bundle import Bundle, load_bundle
@@ -29,21 +29,31 @@ def champion(schema: str) -> ModelVersion:
     Raises:
         NoChampion: there is none.
     """
-    version = _champion_or_none(schema)
+    version = champion_or_none(schema)
     if version is None:
         raise NoChampion
     return version
 
 
+def champion_or_none(schema: str) -> ModelVersion | None:
+    """The version that decides about this schema's transactions, if there is one."""
+    return champions().filter(schema=schema).first()
+
+
+def champions() -> QuerySet[ModelVersion]:
+    """The champion of each live schema, sorted by schema."""
+    return ModelVersion.objects.filter(stage=Stage.CHAMPION).order_by("schema")
+
+
 def parent_of(schema: str) -> str | None:
     """The parent of a model that is trained now: the name of the champion, if there is one."""
-    now = _champion_or_none(schema)
+    now = champion_or_none(schema)
     return now.version if now else None
 
 
 def live_schemas() -> set[str]:
     """The schemas that have a champion."""
-    return set(ModelVersion.objects.filter(stage=Stage.CHAMPION).values_list("schema", flat=True))
+    return set(champions().values_list("schema", flat=True))
 
 
 def load(version: ModelVersion) -> Bundle:
@@ -133,7 +143,7 @@ def promote(
         StageRefused: the version is the champion already; it is worse or cannot be compared; `force` has no reason; or
             the champion has changed in the meantime.
     """
-    bundle, now = load(version), _champion_or_none(version.schema)
+    bundle, now = load(version), champion_or_none(version.schema)
     if version == now:
         raise StageRefused(f"{version} is the champion already.")
     if force and not reason:
@@ -190,7 +200,7 @@ def compare_waiting() -> ModelVersion | None:
 
     Returns the version; None if none waits. Versions whose bundle cannot be loaded keep waiting.
     """
-    for champion in ModelVersion.objects.filter(stage=Stage.CHAMPION):
+    for champion in champions():
         others = ModelVersion.objects.filter(schema=champion.schema).exclude(pk=champion.pk)
         for version in others.exclude(compared_with=champion):
             try:
@@ -207,7 +217,7 @@ def compare_waiting() -> ModelVersion | None:
 
 def verdict_on(version: ModelVersion) -> Verdict | None:
     """The stored verdict on a version against the current champion; None if there is no other champion."""
-    now = _champion_or_none(version.schema)
+    now = champion_or_none(version.schema)
     return _kept_verdict(version, now) if now and now != version else None
 
 
@@ -277,10 +287,6 @@ def account() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"account {os.getuid()}"
-
-
-def _champion_or_none(schema: str) -> ModelVersion | None:
-    return ModelVersion.objects.filter(schema=schema, stage=Stage.CHAMPION).first()
 
 
 @transaction.atomic

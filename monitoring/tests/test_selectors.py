@@ -11,6 +11,7 @@ from monitoring.rollups import update_rollups
 from monitoring.tests.support import NOON, fall_back, moments, predict
 from scoring.models import Decision, Review
 from scoring.reviews import labelling
+from training import registry
 
 pytestmark = pytest.mark.django_db
 
@@ -30,8 +31,8 @@ QUERIES = {
         2,
         lambda: [(row.transaction.amount, row.review.state) for row in selectors.latest_alerts("ulb")],
     ),
-    "champion": (1, lambda: selectors.champion("ulb")),
-    "champions": (1, selectors.champions),
+    "champion": (1, lambda: registry.champion_or_none("ulb")),
+    "champions": (1, lambda: list(registry.champions())),
     "latest_drift": (1, lambda: selectors.latest_drift("ulb")),
 }
 
@@ -72,7 +73,8 @@ def test_of_empty_tables_it_says_nothing(db):
     assert selectors.review_outcomes(HOUR) == {"fraud": 0, "legitimate": 0, "open": 0}
     assert selectors.decisions(HOUR) == {"approve": 0, "review": 0, "block": 0}
     assert (selectors.fallbacks(HOUR), selectors.unscored()) == (0, selectors.Unscored(waiting=0, set_aside=0))
-    assert (selectors.champion("ulb"), selectors.champions(), selectors.latest_drift("ulb")) == (None, [], None)
+    assert (registry.champion_or_none("ulb"), list(registry.champions())) == (None, [])
+    assert selectors.latest_drift("ulb") is None
     assert selectors.latest_predictions("ulb") == selectors.latest_alerts("ulb") == []
 
 
@@ -147,7 +149,7 @@ def test_each_schema_is_counted_for_itself_and_all_together(champion, handbook_c
         assert selectors.open_reviews(schema) == transactions - closed
         assert selectors.fallbacks(HOUR, schema=schema, now=NOON) == selectors.unscored(schema).waiting == waiting
     assert [len(selectors.latest_alerts(name)) for name in ("ulb", "handbook")] == [3, 1]
-    assert selectors.champions() == [handbook_champion, champion]
+    assert list(registry.champions()) == [handbook_champion, champion]
 
 
 def test_what_an_earlier_champion_said_is_among_the_latest(champion, acme):
