@@ -4,6 +4,7 @@ import importlib.metadata
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,8 @@ def train(
     stages.enter("Measuring the importance of each feature")
     names, scores = dataset.schema.input_names, scored["validation"].scores
     now = datetime.now(UTC)
-    description = Description(
+    description = _provenance(config, dataset, split, parent)(
         created_at=now.isoformat(),
-        schema=_schema_of(dataset),
         model=Model(architecture=architecture, hyperparameters=families.as_recorded(hyperparameters)),
         policy=ChosenPolicy(**asdict(config.policy), review_threshold=review, block_threshold=block),
         metrics=metrics,
@@ -83,12 +83,6 @@ def train(
         days=days,
         history=model.fitted.history,
         kept_epoch=model.fitted.kept_epoch,
-        data=_origin(dataset),
-        split=SplitMade(**asdict(config.split) | {name: len(part) for name, part in vars(split).items()}),
-        device=families.family_of(architecture).device(),
-        packages=_package_versions(),
-        git_commit=_git_commit(),
-        parent=parent,
         importance=permutation_importance(model.score, *validation_rows, scores, names=names, seed=seed),
     )
     stages.enter("Drawing the plots and writing the bundle")
@@ -116,14 +110,21 @@ def _metrics(
     return metrics
 
 
-def _schema_of(dataset: Dataset) -> SchemaOfModel:
-    schema = dataset.schema
-    return SchemaOfModel(name=schema.name, hash=schema.hash, features=list(schema.input_names))
-
-
-def _origin(dataset: Dataset) -> Origin:
-    report = dataset.report
-    return Origin(sha256=report.source_sha256, rows=report.rows, frauds=report.frauds)
+def _provenance(
+    config: Configuration, dataset: Dataset, split: splits.Split, parent: str | None
+) -> Callable[..., Description]:
+    """`Description` with the fields filled in that say what a model is made from, and where."""
+    schema, report = dataset.schema, dataset.report
+    return partial(
+        Description,
+        schema=SchemaOfModel(name=schema.name, hash=schema.hash, features=list(schema.input_names)),
+        data=Origin(sha256=report.source_sha256, rows=report.rows, frauds=report.frauds),
+        split=SplitMade(**asdict(config.split) | {name: len(part) for name, part in vars(split).items()}),
+        device=families.family_of(config.model.architecture).device(),
+        packages=_package_versions(),
+        git_commit=_git_commit(),
+        parent=parent,
+    )
 
 
 def _calibrated(config: Configuration, validation: ScoredRows) -> tuple[Calibration, dict[str, float]]:
