@@ -5,7 +5,7 @@ round, a loop that never runs. A fault that no test fails on has survived, and i
 are: each fault lives in a forked process, whose import system reads the faulty source instead. Nothing here can see a
 fault in another process, so only tests are listed that run the module in their own.
 
-    make mutants                                       all modules, an hour or two on two cores
+    make mutants                                       all modules: hours
     make mutants MODULE=scoring/decisions.py           one
     make mutants MODULE=training/core ARGS="--sample 20"   of each module below a folder, twenty faults drawn at random
 """

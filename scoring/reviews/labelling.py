@@ -198,7 +198,8 @@ def _record(
     """Store a label of a locked transaction, add it to the histories, and set the review to `state`."""
     # A slow clock must not put this label before the one that it corrects.
     now = max(timezone.now(), latest.created_at + timedelta(microseconds=1)) if latest else timezone.now()
-    counts = at is None or latest is None or at > latest.created_at
+    # Of two labels of the same time, the later row is the latest.
+    counts = at is None or latest is None or at >= latest.created_at
     label = Label(
         transaction=row, is_fraud=is_fraud, source=source, author=author, reason=reason, created_at=at or now, act=act
     )

@@ -344,6 +344,21 @@ def test_a_review_follows_the_latest_word_of_an_analyst_whenever_it_is_entered(a
     assert state_of(review)["state"] == state
 
 
+def test_of_two_labels_of_the_same_time_the_second_counts_for_the_review_too(ada, closed):
+    review = closed(is_fraud=False)
+    latest = labelling.latest_label(Transaction.objects.get(pk=review.pk))
+    label = labelling.add_label(
+        transaction_id=review.pk,
+        is_fraud=True,
+        source=Label.Source.ANALYST,
+        author=ada,
+        reason="Entered twice.",
+        at=latest.created_at,
+    )
+    assert labelling.latest_label(Transaction.objects.get(pk=review.pk)) == label
+    assert state_of(review)["state"] == "fraud"
+
+
 def test_who_saw_that_nothing_was_said_is_heard_only_while_that_is_so(transaction):
     row = transaction()
     labelling.add_label(transaction_id=row.pk, is_fraud=True, source=Label.Source.IMPORT, seen=0)

@@ -1,6 +1,6 @@
 """What a bundle says of its model: the content of bundle.json.
 
-What has a default was not said by the first bundles.
+The first bundles do not have the fields with a default.
 """
 
 from typing import Any

@@ -41,9 +41,9 @@ class Command(StagedCommand):
             task = progress.add_task("", total=families.hyperparameters(config).epochs)
 
             def on_epoch(epoch: int, logs: dict[str, float]) -> None:
-                said = f"validation loss {logs['val_loss']:.5f}, AUPRC {logs['val_auprc']:.4f}"
-                progress.update(task, completed=epoch, description=said)
-                stages.enter(f"Training, epoch {epoch}, {said}")
+                losses = f"validation loss {logs['val_loss']:.5f}, AUPRC {logs['val_auprc']:.4f}"
+                progress.update(task, completed=epoch, description=losses)
+                stages.enter(f"Training, epoch {epoch}, {losses}")
 
             bundle, version = runs.train_and_register(config, dataset, promote=options["promote"], on_epoch=on_epoch)
         console.print(_table(bundle))
