@@ -1,10 +1,23 @@
 """Stored rows, made without a model call, for the tests of the admin's pages."""
 
+import json
+
 import pytest
 from django.utils import timezone
 
 from fraudsite.testing import seed_payload
 from scoring.models import Decision, Prediction, Review, Transaction
+
+
+@pytest.fixture
+def post(acme_api):
+    """Post a body: bytes or text as they are, anything else as JSON. Keyword arguments are headers."""
+
+    def send(body, path="/predict", content_type="application/json", **headers):
+        data = body if isinstance(body, bytes | str) else json.dumps(body)
+        return acme_api.generic("POST", path, data, content_type=content_type, headers=headers)
+
+    return send
 
 
 @pytest.fixture

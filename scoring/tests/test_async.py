@@ -1,6 +1,5 @@
 """respond-async: a transaction is stored first and scored afterwards, even if messages are lost."""
 
-import json
 import time
 from datetime import timedelta
 
@@ -14,12 +13,8 @@ from scoring.worker import pending, predictor
 
 
 @pytest.fixture
-def post(acme_api):
-    def send(payload, prefer="respond-async"):
-        headers = {"Prefer": prefer} if prefer else {}
-        return acme_api.post("/predict", data=json.dumps(payload), content_type="application/json", headers=headers)
-
-    return send
+def post(post):
+    return lambda payload, prefer="respond-async": post(payload, **({"Prefer": prefer} if prefer else {}))
 
 
 def await_result(api, address, seconds=20):

@@ -13,15 +13,6 @@ from scoring.models import Prediction, Transaction
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def post(acme_api):
-    def send(body, content_type="application/json", **headers):
-        data = body if isinstance(body, bytes | str) else json.dumps(body)
-        return acme_api.generic("POST", "/predict", data, content_type=content_type, headers=headers)
-
-    return send
-
-
 def refused(response, status, *pointers):
     """Check the form of a refusal, that it names the fields expected, and that no row came of it."""
     assert response.status_code == status, response.content

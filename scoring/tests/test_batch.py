@@ -1,6 +1,7 @@
 """predict/batch: many transactions in one call, one answer each."""
 
 import json
+from functools import partial
 
 import pytest
 
@@ -9,12 +10,8 @@ from scoring.models import Prediction, Review, Transaction
 
 
 @pytest.fixture
-def post(acme_api):
-    def send(body):
-        data = body if isinstance(body, bytes) else json.dumps(body)
-        return acme_api.post("/api/v1/predict/batch", data=data, content_type="application/json")
-
-    return send
+def post(post):
+    return partial(post, path="/api/v1/predict/batch")
 
 
 def test_it_answers_for_each_transaction_in_order_and_stores_all(worker, post):

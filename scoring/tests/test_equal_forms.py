@@ -13,12 +13,8 @@ from scoring.models import Transaction
 
 
 @pytest.fixture
-def post(worker, acme_api):
-    def send(payload, path="/predict", **headers):
-        data = payload if isinstance(payload, str) else json.dumps(payload)
-        return acme_api.post(path, data=data, content_type="application/json", headers=headers)
-
-    return send
+def post(worker, post):
+    return post
 
 
 def test_an_idempotency_key_is_the_same_id_bare_and_as_the_ietf_writes_it(post):

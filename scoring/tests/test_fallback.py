@@ -1,6 +1,5 @@
 """Deadlines, and what is decided without a score when the settings ask for it."""
 
-import json
 import time
 
 import pytest
@@ -10,14 +9,6 @@ from scoring import gateway, tasks
 from scoring.models import Fallback, Pending, Prediction, Review, Transaction
 
 pytestmark = pytest.mark.alone
-
-
-@pytest.fixture
-def post(acme_api):
-    def send(payload, **headers):
-        return acme_api.post("/predict", data=json.dumps(payload), content_type="application/json", headers=headers)
-
-    return send
 
 
 @pytest.fixture
