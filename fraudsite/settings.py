@@ -43,7 +43,6 @@ FORMAT_MODULE_PATH = "fraudsite.formats"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
-    "fraudsite.apps.FraudsiteAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -55,7 +54,8 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_plotly_dash.apps.DjangoPlotlyDashConfig",
-    "fraudsite",
+    "fraudsite",  # before the admin and our apps, whose templates it replaces or extends
+    "fraudsite.apps.FraudsiteAdminConfig",
     "training",
     "scoring",
     "monitoring",
@@ -90,7 +90,6 @@ PROBE_PATHS = ("/healthz", "/readyz", "/metrics")
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "fraudsite" / "templates"],  # before the admin's own, whose frame it replaces
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

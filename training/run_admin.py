@@ -115,7 +115,10 @@ class TrainingRunAdmin(admin.ModelAdmin):
         context = {
             "title": "Train a model",
             "form": form,
-            "settings": [(setting, reference.values(setting)) for setting in SETTINGS.values()],
+            # Meanings are Markdown, for the page of the docs.
+            "settings": [
+                (setting, reference.values(setting), setting.meaning.replace("`", "")) for setting in SETTINGS.values()
+            ],
             "opts": self.opts,
             "media": self.media,
         }

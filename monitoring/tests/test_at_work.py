@@ -68,6 +68,12 @@ def test_the_latest_word_on_a_transaction_counts(champion, shadow, acme):
     assert shadow_comparison.compare(shadow).frauds == 0
 
 
+def test_the_page_of_a_model_leads_here_once(client, mel, champion):
+    client.force_login(mel)
+    model = client.get(reverse("admin:training_modelversion_change", args=[champion.pk])).content.decode()
+    assert model.count(reverse("at_work", args=[champion.pk])) == 1
+
+
 def test_the_page_shows_the_comparison(client, mel, champion, shadow, acme):
     made = beside(champion, shadow, acme, [(0.9, 0.9), (0.9, 0.1), (0.1, 0.1), (0.0, 1.0)], labels=[True, False])
     client.force_login(mel)

@@ -154,8 +154,8 @@ def test_the_fraud_of_one_card_says_nothing_of_another():
     assert rows_of_unknown_cards(when, labels, TEST_DAY, 3, delay_days=7, known_card_days=7).tolist() == [1]
 
 
-ASKED = {"test": 0.2, "validation": 0.2, "seed": 7, "test_start": "2018-08-08"}
-DAYS = {"test_days": 3, "validation_days": 5, "train_days": 10, "known_card_days": 7}
+ASKED = {"test": 0.2, "validation": 0.2, "seed": 7}
+DAYS = {"test_start": "2018-08-08", "test_days": 3, "validation_days": 5, "train_days": 10, "known_card_days": 7}
 
 
 def ulb(labels=None, timeline=None):
@@ -169,7 +169,7 @@ def same(one, other):
 
 
 def split_of(protocol, dataset, **changes):
-    asked = ASKED | DAYS | {"protocol": protocol} | changes
+    asked = ASKED | (DAYS if dataset.timeline else {}) | {"protocol": protocol} | changes
     return split_rows(
         configuration.read(overrides={f"split.{name}": value for name, value in asked.items()}).split, dataset
     )
@@ -183,6 +183,12 @@ def test_the_configuration_chooses_how_rows_are_split():
     assert same(split_of("time", dataset), past_and_future(dataset.features[:, 0]))
     with pytest.raises(ConfigurationError, match="not at random"):
         split_of("at random", dataset)
+
+
+@pytest.mark.parametrize("day", ["2018-08-08", "yesterday"])
+def test_a_first_day_of_the_test_is_refused_where_rows_have_no_days(day):
+    with pytest.raises(ConfigurationError, match=r"split\.test_start must be left out: ulb has no days"):
+        split_of("time", ulb(), test_start=day)
 
 
 def test_rows_that_have_days_and_cards_are_split_by_days():

@@ -152,6 +152,8 @@ def test_other_protocols_are_not_compared_with_what_was_published(train):
         ("model.architecture=resnet", "model.architecture must be one of"),
         ("data.schema=moon", "There is no schema 'moon'"),
         ("data.parquet=elsewhere.parquet", "run `manage.py ingest`"),
+        ("data.parquet=../../etc/passwd", "data.parquet must name a file in DATASETS_DIR"),
+        ("data.parquet=/etc/passwd", "data.parquet must name a file in DATASETS_DIR"),
         ("policy.review_precision=1.01", "policy.review_precision must lie between"),
     ],
 )

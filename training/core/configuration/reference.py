@@ -42,9 +42,9 @@ def _cells(setting: Setting) -> list[str]:
 def values(setting: Setting) -> str:
     """The allowed values, as text."""
     if setting.choices:
-        return ", ".join(f"`{choice}`" for choice in setting.choices)
+        return ", ".join(setting.choices)
     if setting.low is None or setting.high is None:
-        return "`true`, `false`" if setting.type is bool else "a word"
+        return "true, false" if setting.type is bool else "a word"
     items = "a list, each " if setting.type is list else ""
     return f"{items}{_written(setting.low)} to {_written(setting.high)}{f' {setting.unit}' if setting.unit else ''}"
 

@@ -58,6 +58,10 @@ def split_rows(config: SplitSettings, dataset: Dataset) -> Split:
 def _split_by_time(config: SplitSettings, dataset: Dataset) -> Split:
     """Split by days if rows have a day and a card; by shares of the rows if time is a feature."""
     schema, timeline = dataset.schema, dataset.timeline
+    if timeline is None and config.test_start:
+        raise ConfigurationError(
+            f"split.test_start must be left out: {schema.name} has no days and cards, so the last rows are the test."
+        )
     if timeline is None and schema.time in schema.input_names:
         return past_and_future(dataset.features[:, schema.input_names.index(schema.time)])
     if timeline is None:

@@ -1,6 +1,7 @@
 """Reads and validates raw files, and stores datasets as typed, compact Parquet."""
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from training.core import stages
 from training.core.configuration import Configuration
 from training.core.datasets.event_times import read_event_times
-from training.core.exceptions import DatasetError
+from training.core.exceptions import ConfigurationError, DatasetError
 from training.core.schema import EVENT_TIME, TRANSACTION_ID, Schema, load_schema
 from training.core.scored import ScoredRows
 from training.core.tokens import token_of
@@ -252,9 +253,14 @@ def read_chosen(datasets_dir: Path, config: Configuration) -> Dataset:
     """Read the dataset that a configuration names.
 
     Raises:
+        ConfigurationError: its file is not in `datasets_dir`.
         DatasetError, SchemaNotFound: it has not been ingested, or there is no such schema.
     """
-    return read(datasets_dir / config.data.parquet, load_schema(config.data.schema))
+    path = datasets_dir / config.data.parquet
+    # A form of the admin names it, too: it must not lead to other files of the machine.
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(datasets_dir)):
+        raise ConfigurationError(f"data.parquet must name a file in DATASETS_DIR, unlike {config.data.parquet!r}.")
+    return read(path, load_schema(config.data.schema))
 
 
 def read(path: Path, schema: Schema) -> Dataset:
