@@ -30,8 +30,8 @@ def transaction_document(schema: Schema) -> dict[str, Any]:
     numbers = {
         field.name: {
             "type": "number",
-            "minimum": field.minimum,
-            "maximum": field.maximum,
+            "minimum": field.lowest,
+            "maximum": field.highest,
             "description": f"{field.description} Unit: {field.unit}.",
         }
         for field in schema.features

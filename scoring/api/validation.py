@@ -127,8 +127,8 @@ def _columns(
     take = itemgetter(*(field.name for field in fields), fields[0].name)  # with one name it would not return a tuple
     return (
         lambda body: take(body)[:-1],
-        tuple(field.minimum for field in fields),
-        tuple(field.maximum for field in fields),
+        tuple(field.lowest for field in fields),
+        tuple(field.highest for field in fields),
     )
 
 
@@ -146,9 +146,9 @@ def _checked(
             number = float(value)
         except OverflowError:
             number = math.inf
-        if not field.minimum <= number <= field.maximum:
+        if not field.lowest <= number <= field.highest:
             if math.isfinite(number):
-                allowed = f"Send a number from {field.minimum:g} to {field.maximum:g} ({field.unit})."
+                allowed = f"Send a number from {field.lowest:g} to {field.highest:g} ({field.unit})."
                 unacceptable.append(FieldError(f"/{field.name}", "out_of_range", allowed))
             else:
                 malformed.append(FieldError(f"/{field.name}", "not_finite", "Send a finite number."))

@@ -343,7 +343,7 @@ def test_a_schema_without_computed_features_keeps_nothing():
 
 
 def test_a_flag_covers_its_first_and_last_hour():
-    flags = (Calendar("h", "hour", 8, 9, ""),)
+    flags = (Calendar("h", "hour", "", 8, 9),)
     moments = [(MONDAY + hour * HOUR_US, 100) for hour in range(7, 11)]
     replayed = replay(replace(HANDBOOK, calendar=flags), handbook_events(*moments))
     assert replayed.features[:, 0].tolist() == [0, 1, 1, 0]

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from training.core.exceptions import SchemaInvalid
-from training.core.features.declaration import Calendar, Entity, Velocity, check
+from training.core.features import declaration
+from training.core.features.declaration import Calendar, Entity, Velocity
 from training.core.schema import SCHEMAS_DIR, load_schema, parse_schema
 
 HANDBOOK = (SCHEMAS_DIR / "handbook.toml").read_text()
@@ -60,7 +61,7 @@ def test_the_hash_follows_features_and_not_the_columns_of_the_raw_file():
         ),
         ("label_delay_days = 7", "past_days = 7", "Schema mine: "),
         ('label = "fraud"', "", "Schema mine: label is missing"),
-        ('unit = "EUR"', "", "Schema mine: [[feature]] amount: unit is missing"),
+        ('unit = "EUR"', "", "Schema mine: amount: a number needs a unit"),
         ("history_limit = 600", "", "[[entity]] customer: history_limit is missing"),
         ("[[feature]]", "[[feeture]]", "Did you mean feature?"),
         ('amount = "amount"', 'amount = "ammount"', "Did you mean amount?"),
@@ -94,7 +95,12 @@ CARD = Entity("card", "A card.", history_limit=10)
 
 
 def flag(of, start, end):
-    return Calendar("is_flagged", of, start, end, "A flag.")
+    return Calendar("is_flagged", of, "A flag.", start, end)
+
+
+def check(entities, calendar, velocity):
+    declared = replace(load_schema("handbook"), entities=(*entities,), calendar=(*calendar,), velocity=(*velocity,))
+    declaration.check(declared)
 
 
 def count(**changes):

@@ -185,7 +185,7 @@ def validate(frame: pd.DataFrame, schema: Schema, *, source_sha256: str, left_ou
         raise DatasetError("There are no rows, only column names.")
     nulls = frame.isna().sum()
     out_of_range = {
-        field.name: int((~frame[field.name].between(field.minimum, field.maximum)).sum() - nulls[field.name])
+        field.name: int((~frame[field.name].between(field.lowest, field.highest)).sum() - nulls[field.name])
         for field in schema.features
     }
     labels_wrong = int((~frame[schema.label].isin([0, 1])).sum())
@@ -274,7 +274,7 @@ def read(path: Path, schema: Schema) -> Dataset:
     table = pq.read_table(path)
     features = np.column_stack([table[name].to_numpy().astype(np.float64) for name in schema.feature_names])
     if not schema.derived:
-        features = features[:, [index for index, feature in enumerate(schema.features) if feature.model]]
+        features = features[:, [index for index, feature in enumerate(schema.features) if feature.is_input]]
     else:
         # Imported late, as it compiles.
         from training.core.features.replay import model_inputs, replay

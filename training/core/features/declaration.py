@@ -2,8 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from training.core.exceptions import SchemaInvalid
+from training.core.exceptions import SchemaInvalid, did_you_mean
+
+if TYPE_CHECKING:
+    from training.core.schema import Schema
 
 DAY_US = 86_400_000_000
 # Each aggregate, and what it can be computed of.
@@ -19,6 +23,7 @@ COMBINATIONS = {
 }
 OF_MONEY = ("mean", "median", "min", "max")
 CALENDAR = {"hour": (0, 23), "weekday": (0, 6)}
+AGE_UNITS = {"days": 1.0, "years": 365.2425}
 
 
 @dataclass(frozen=True)
@@ -27,29 +32,63 @@ class Entity:
 
     `history_limit` is how many of its latest events are kept. Events that come at most `late_days` late still have
     complete windows.
+
+    An entity that is made `of` others, or of values of the request, has no identifier of its own. An `optional` entity
+    may be missing; one that is made of others is missing if one of them is. A missing entity has no history.
     """
 
     name: str
     description: str
     history_limit: int
     late_days: float = 1.0
+    optional: bool = False
+    of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place: two values of a request, of the kinds latitude and longitude."""
+
+    name: str
+    latitude: str
+    longitude: str
 
 
 @dataclass(frozen=True)
 class Calendar:
-    """A flag: 1.0 if the `of` (hour 0 to 23, weekday 0 to 6 from Monday) of the event time in UTC lies in
-    `start` to `end`, both included, else 0.0."""
+    """The `of` (hour 0 to 23, weekday 0 to 6 from Monday) of the event time in UTC. With `start` and `end` a flag: 1.0
+    if it lies between them, both included, else 0.0."""
 
     name: str
     of: str
-    start: int
-    end: int
+    description: str
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True)
+class Age:
+    """The time from the beginning of a date of the request, `of`, to the event, in `unit`; NaN without the date."""
+
+    name: str
+    of: str
+    unit: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Distance:
+    """The great-circle distance in km `between` two points of the transaction; NaN without one of them."""
+
+    name: str
+    between: tuple[str, ...]
     description: str
 
 
 @dataclass(frozen=True)
 class Velocity:
-    """An aggregate over the recent events of one of the event's entities; docs/features.md defines each term.
+    """An aggregate over the recent events of one of the event's entities; docs/features.md defines each term. It is NaN
+    without the entity.
 
     `window_days` and `delay_days` bound the event times that count: (t - delay - window, t - delay]. `last` limits them
     to the latest ones (0: all), `labelled` to those whose label is known. `current` includes the event itself.
@@ -84,25 +123,57 @@ class Velocity:
         return self.labelled or self.of in ("frauds", "streak")
 
 
-def check(entities: Iterable[Entity], calendar: Iterable[Calendar], velocity: Iterable[Velocity]) -> None:
+Computed = Calendar | Age | Distance | Velocity
+
+
+def check(schema: "Schema") -> None:
     """Check that the declared features can be computed.
 
     Raises:
         SchemaInvalid: a feature cannot; names it and the reason.
     """
+    kinds = {field.name: field.kind for field in schema.features}
+    _check_entities(schema.entities, kinds)
+    for point in schema.points:
+        for kind, name in (("latitude", point.latitude), ("longitude", point.longitude)):
+            if kinds.get(name) != kind:
+                raise SchemaInvalid(f"Point {point.name}: {kind} names no feature of that kind: {name!r}.")
+    for moment in schema.calendar:
+        _check_calendar(moment)
+    for age in schema.ages:
+        if kinds.get(age.of) != "date":
+            raise SchemaInvalid(f"{age.name}: of names no feature of the kind date: {age.of!r}.")
+        if age.unit not in AGE_UNITS:
+            raise SchemaInvalid(f"{age.name}: unit is one of {', '.join(AGE_UNITS)}, not {age.unit!r}.")
+    points = {point.name for point in schema.points}
+    for distance in schema.distances:
+        if len(distance.between) != 2 or not points.issuperset(distance.between):
+            raise SchemaInvalid(f"{distance.name}: between names two points, not {list(distance.between)}.")
+    known = {entity.name: entity for entity in schema.entities}
+    for feature in schema.velocity:
+        if fault := _fault(feature, known):
+            raise SchemaInvalid(f"{feature.name}: {fault}.")
+
+
+def _check_entities(entities: Iterable[Entity], kinds: dict[str, str]) -> None:
+    sent = {entity.name for entity in entities if not entity.of}
     for entity in entities:
         if entity.history_limit < 1 or entity.late_days < 0:
             raise SchemaInvalid(f"Entity {entity.name}: history_limit is at least 1, late_days at least 0.")
-    for flag in calendar:
-        if flag.of not in CALENDAR:
-            raise SchemaInvalid(f"{flag.name}: of is one of {', '.join(CALENDAR)}, not {flag.of!r}.")
-        lowest, highest = CALENDAR[flag.of]
-        if not lowest <= flag.start <= flag.end <= highest:
-            raise SchemaInvalid(f"{flag.name}: start and end lie in {lowest} to {highest}, start not after end.")
-    known = {entity.name: entity for entity in entities}
-    for feature in velocity:
-        if fault := _fault(feature, known):
-            raise SchemaInvalid(f"{feature.name}: {fault}.")
+        for part in entity.of:
+            if part not in sent and part not in kinds:
+                hint = did_you_mean(part, {*sent, *kinds})
+                raise SchemaInvalid(f"Entity {entity.name}: of names entities and features, not {part!r}.{hint}")
+
+
+def _check_calendar(moment: Calendar) -> None:
+    if moment.of not in CALENDAR:
+        raise SchemaInvalid(f"{moment.name}: of is one of {', '.join(CALENDAR)}, not {moment.of!r}.")
+    if moment.start is None and moment.end is None:
+        return
+    lowest, highest = CALENDAR[moment.of]
+    if moment.start is None or moment.end is None or not lowest <= moment.start <= moment.end <= highest:
+        raise SchemaInvalid(f"{moment.name}: start and end lie in {lowest} to {highest}, start not after end.")
 
 
 def _fault(feature: Velocity, entities: dict[str, Entity]) -> str | None:

@@ -135,7 +135,7 @@ def arrivals_by_time(event_time: np.ndarray, label_delay_days: float) -> tuple[n
 def model_inputs(schema: Schema, given: np.ndarray, derived: np.ndarray) -> np.ndarray:
     """The model's inputs [n, len(schema.input_names)], from the fields of requests [n, len(schema.features)] and the
     computed features [n, len(schema.derived)]."""
-    taken = [index for index, feature in enumerate(schema.features) if feature.model]
+    taken = [index for index, feature in enumerate(schema.features) if feature.is_input]
     return np.hstack([given[:, taken], derived])
 
 
@@ -199,8 +199,10 @@ def _plan(schema: Schema, entity: Entity) -> _Plan | None:
 def _fill_calendar(schema: Schema, event_time: np.ndarray, features: np.ndarray) -> None:
     moment = {"hour": event_time // US_PER_HOUR % 24, "weekday": (event_time // DAY_US + THURSDAY) % 7}
     for column, flag in enumerate(schema.derived):
-        if isinstance(flag, Calendar):
+        if isinstance(flag, Calendar) and flag.start is not None:
             features[:, column] = (moment[flag.of] >= flag.start) & (moment[flag.of] <= flag.end)
+        elif isinstance(flag, Calendar):
+            features[:, column] = moment[flag.of]
 
 
 def _replay_entity(

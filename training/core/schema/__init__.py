@@ -1,13 +1,15 @@
 """Dataset schemas. Each is declared once, in `training/schemas/<name>.toml`.
 
-Ingest, the predict endpoint, its OpenAPI document, training and drift all use the same declaration.
+Ingest, the predict endpoint, its OpenAPI document, training and drift all use the same declaration. `values` has the
+values of a request, `kinds` what they may be, and `training.core.features.declaration` what is computed of them.
 """
 
 import hashlib
 import json
 import tomllib
 from collections import Counter
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,9 +17,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from training.core.exceptions import SchemaInvalid, SchemaNotFound, did_you_mean
-from training.core.features.declaration import Calendar, Entity, Velocity, check
+from training.core.features import declaration
+from training.core.features.declaration import Age, Calendar, Computed, Distance, Entity, Point, Velocity
+from training.core.schema import values
+from training.core.schema.values import Field, Value
 
-SCHEMAS_DIR = Path(__file__).parents[1] / "schemas"
+SCHEMAS_DIR = Path(__file__).parents[2] / "schemas"
 # A request may have these in addition to the declared fields.
 TRANSACTION_ID, EVENT_TIME = "transaction_id", "event_time"
 EVENT_TIME_UNITS = ("s", "ms", "us", "ns")
@@ -25,29 +30,14 @@ Declared = TypeVar("Declared")
 
 
 @dataclass(frozen=True)
-class Field:
-    """One number of a request.
-
-    `minimum` and `maximum` are inclusive, in `unit`. `model` says whether it is an input of the model.
-    """
-
-    name: str
-    unit: str
-    minimum: float
-    maximum: float
-    description: str
-    model: bool = True
-
-
-@dataclass(frozen=True)
 class Schema:
     """A dataset's declaration.
 
-    `features` are the numbers and `entities` the identifiers of a request. `calendar` and `velocity` are the computed
-    features. `amount` names the feature that is the amount, which has `amount_decimals`; `time` names the feature that
-    is the time, or is "event_time". `label` is the column to learn (1 fraud, 0 legitimate), never part of a request;
-    it is known `label_delay_days` after the transaction. `past_days` is how far back the event time of a request may
-    lie. `card` names the entity that is blocked after a fraud.
+    `features` are the values and `entities` the identifiers of a request. `points` are pairs of values. `calendar`,
+    `ages`, `distances` and `velocity` are the computed features. `amount` names the feature that is the amount, which
+    has `amount_decimals`; `time` names the feature that is the time, or is "event_time". `label` is the column to learn
+    (1 fraud, 0 legitimate), never part of a request; it is known `label_delay_days` after the transaction. `past_days`
+    is how far back the event time of a request may lie. `card` names the entity that is blocked after a fraud.
 
     For raw files, `source` maps our column names to other names in the file. `event_time_unit` is the unit since 1970
     of event times that are numbers, and `event_time_format` the `strptime` format of those that are texts other than
@@ -65,7 +55,10 @@ class Schema:
     label_delay_days: float = 0.0
     card: str = ""
     entities: tuple[Entity, ...] = ()
+    points: tuple[Point, ...] = ()
     calendar: tuple[Calendar, ...] = ()
+    ages: tuple[Age, ...] = ()
+    distances: tuple[Distance, ...] = ()
     velocity: tuple[Velocity, ...] = ()
     source: dict[str, str] = field(default_factory=dict)
     event_time_unit: str = ""
@@ -76,28 +69,38 @@ class Schema:
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
-        """The numbers of a request, in order."""
+        """The values of a request, in order."""
         return tuple(feature.name for feature in self.features)
 
     @cached_property
     def entity_names(self) -> tuple[str, ...]:
+        """All entities, in order; each transaction has a token of each."""
         return tuple(entity.name for entity in self.entities)
 
     @cached_property
-    def derived(self) -> tuple[Calendar | Velocity, ...]:
+    def identifier_names(self) -> tuple[str, ...]:
+        """The entities whose identifiers are in a request, in order; others are made of these and of values."""
+        return tuple(entity.name for entity in self.entities if not entity.of)
+
+    @cached_property
+    def derived(self) -> tuple[Computed, ...]:
         """The computed features, in order."""
-        return (*self.calendar, *self.velocity)
+        return (*self.calendar, *self.ages, *self.distances, *self.velocity)
+
+    @cached_property
+    def inputs(self) -> tuple[Field | Computed, ...]:
+        """The inputs of the model, in order: values of the request, then computed features."""
+        return (*(feature for feature in self.features if feature.is_input), *self.derived)
 
     @cached_property
     def input_names(self) -> tuple[str, ...]:
-        """The inputs of the model, in order: numbers of the request, then computed features."""
-        given = (feature.name for feature in self.features if feature.model)
-        return (*given, *(feature.name for feature in self.derived))
+        """The names of the model's inputs, in order."""
+        return tuple(feature.name for feature in self.inputs)
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether the model's inputs are the numbers of a request, without computed features and histories."""
-        return self.input_names == self.feature_names and not self.entities
+        """Whether the model's inputs are the values of a request, without computed features and histories."""
+        return not self.derived and not self.entities
 
     @property
     def has_ids(self) -> bool:
@@ -106,7 +109,7 @@ class Schema:
 
     @cached_property
     def amount_index(self) -> int:
-        """The index of the amount among the numbers of a request."""
+        """The index of the amount among the values of a request."""
         return self.feature_names.index(self.amount)
 
     @property
@@ -121,6 +124,11 @@ class Schema:
         for of_raw_file in ("source", "event_time_unit", "event_time_format"):
             declared.pop(of_raw_file, None)
         return hashlib.sha256(json.dumps(declared, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def encode(self, rows: Sequence[Sequence[Value]]) -> np.ndarray:
+        """Encode stored values of `n` requests, in the order of `features`: [n, len(features)] float64. See
+        `training.core.schema.values.encode`."""
+        return values.encode(self.features, rows)
 
     def amount_minor(self, amounts: np.ndarray) -> np.ndarray:
         """Amounts [n] float64 as whole minor units, [n] int64.
@@ -138,7 +146,9 @@ def _declared(declaration: Any) -> dict[str, Any]:
         value = getattr(declaration, part.name)
         default = part.default_factory() if part.default_factory is not MISSING else part.default
         if value != default:
-            declared[part.name] = [_declared(item) for item in value] if isinstance(value, tuple) else value
+            if isinstance(value, tuple):
+                value = [_declared(item) if is_dataclass(item) else item for item in value]
+            declared[part.name] = value
     return declared
 
 
@@ -146,7 +156,10 @@ def _declared(declaration: Any) -> dict[str, Any]:
 LISTS: dict[str, tuple[str, type]] = {
     "feature": ("features", Field),
     "entity": ("entities", Entity),
+    "point": ("points", Point),
     "calendar": ("calendar", Calendar),
+    "age": ("ages", Age),
+    "distance": ("distances", Distance),
     "velocity": ("velocity", Velocity),
 }
 
@@ -210,12 +223,14 @@ def _made(kind: type[Declared], table: dict[str, Any], where: str = "") -> Decla
     ]
     if missing:
         raise SchemaInvalid(f"{where}{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing")
-    return kind(**table)
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in table.items()})
 
 
 def _check(schema: Schema) -> None:
-    requested = (*schema.feature_names, *schema.entity_names)
-    names = (*requested, *(feature.name for feature in schema.derived), schema.label)
+    values.check(schema.features)
+    requested = (*schema.feature_names, *schema.identifier_names)
+    made = (entity.name for entity in schema.entities if entity.of)
+    names = (*requested, *made, *(feature.name for feature in (*schema.derived, *schema.points)), schema.label)
     reserved = {TRANSACTION_ID, EVENT_TIME, "deadline_ms", "schema"}
     for name, count in Counter(names).items():
         if count > 1 or name in reserved:
@@ -223,6 +238,9 @@ def _check(schema: Schema) -> None:
     if schema.amount not in schema.feature_names:
         hint = did_you_mean(schema.amount, schema.feature_names)
         raise SchemaInvalid(f"amount names no feature: {schema.amount!r}.{hint}")
+    amount = schema.features[schema.amount_index]
+    if amount.kind not in ("number", "integer") or amount.optional:
+        raise SchemaInvalid(f"{amount.name}: the amount is a number or an integer, and not optional")
     if schema.card and schema.card not in schema.entity_names:
         hint = did_you_mean(schema.card, schema.entity_names)
         raise SchemaInvalid(f"card names no entity: {schema.card!r}.{hint}")
@@ -231,9 +249,6 @@ def _check(schema: Schema) -> None:
         raise SchemaInvalid(f"time is a feature or event_time, not {schema.time!r}.{hint}")
     if not schema.input_names:
         raise SchemaInvalid("it declares nothing that a model could take")
-    for feature in schema.features:
-        if not feature.minimum < feature.maximum:
-            raise SchemaInvalid(f"{feature.name}: minimum is not below maximum")
     if schema.derived and schema.time != EVENT_TIME:
         raise SchemaInvalid('computed features need time = "event_time"')
     if unknown := schema.source.keys() - {*requested, schema.label, TRANSACTION_ID, EVENT_TIME}:
@@ -243,4 +258,4 @@ def _check(schema: Schema) -> None:
         raise SchemaInvalid(f"event_time_unit is one of {', '.join(EVENT_TIME_UNITS)}, not {schema.event_time_unit!r}")
     if schema.event_time_unit and schema.event_time_format:
         raise SchemaInvalid("event_time_unit is for numbers and event_time_format for texts: declare one")
-    check(schema.entities, schema.calendar, schema.velocity)
+    declaration.check(schema)

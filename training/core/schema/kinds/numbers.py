@@ -1,0 +1,46 @@
+"""Numbers, integers, booleans, latitudes and longitudes."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from training.core.schema.kinds.kind import Kind, ValueRefused
+
+if TYPE_CHECKING:
+    from training.core.schema.values import Field
+
+
+def _read_number(field: "Field", value: Any) -> float:
+    if type(value) is not float and type(value) is not int:
+        raise ValueRefused("not_a_number", "Send a JSON number.", malformed=True)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueRefused("not_finite", "Send a finite number.", malformed=True)
+    if not field.lowest <= number <= field.highest:
+        raise ValueRefused("out_of_range", f"Send a number from {field.lowest:g} to {field.highest:g} ({field.unit}).")
+    return number
+
+
+def _read_integer(field: "Field", value: Any) -> float:
+    number = _read_number(field, value)
+    if not number.is_integer():
+        raise ValueRefused("not_whole", "Send a whole number.", malformed=True)
+    return number
+
+
+def _read_boolean(field: "Field", value: Any) -> float:
+    if type(value) is not bool:
+        raise ValueRefused("not_a_boolean", "Send true or false.", malformed=True)
+    return float(value)
+
+
+NUMBER = Kind(_read_number, {"type": "number"}, 0.0, is_number=True, declares_bounds=True)
+# Greater whole numbers would not be exact as float64.
+INTEGER = Kind(
+    _read_integer, {"type": "integer"}, 0.0, is_number=True, declares_bounds=True, bounds=(-(2.0**53), 2.0**53)
+)
+BOOLEAN = Kind(_read_boolean, {"type": "boolean"}, False, is_number=True, bounds=(0.0, 1.0))
+LATITUDE = Kind(_read_number, {"type": "number"}, 52.52, is_number=True, bounds=(-90.0, 90.0))
+LONGITUDE = Kind(_read_number, {"type": "number"}, 13.405, is_number=True, bounds=(-180.0, 180.0))
