@@ -19,6 +19,7 @@ from fraudsite.env import (
     secret,
     texts,
 )
+from training.core import places
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read_file("ENV_FILE", BASE_DIR / ".env")
@@ -26,6 +27,7 @@ read_file("ENV_FILE", BASE_DIR / ".env")
 # --- where things live -----------------------------------------------------------------------------------------------
 VAR_DIR = directory("VAR_DIR", BASE_DIR / "var")
 DATASETS_DIR = VAR_DIR / "datasets"
+SCHEMAS_DIR = directory("SCHEMAS_DIR", VAR_DIR / "schemas")
 EVENT_TIME_EARLIEST = day("EVENT_TIME_EARLIEST", "2000-01-01")
 BUNDLES_DIR = VAR_DIR / "models"
 
@@ -193,7 +195,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = REDIS_TIMEOUTS | {"visibility_timeout": CELERY
 
 # --- scoring ---------------------------------------------------------------------------------------------------------
 # The default is the schema of transactions that name none.
-SCHEMAS = tuple(sorted(path.stem for path in (BASE_DIR / "training" / "schemas").glob("*.toml")))
+SCHEMAS = places.names_in([places.PACKAGE / "schemas", SCHEMAS_DIR])
 DEFAULT_SCHEMA = choice("DEFAULT_SCHEMA", "ulb", SCHEMAS)
 # The key for the tokens of cards, terminals and other entities, whose identifiers are never stored.
 ENTITY_HASH_KEY = secret("ENTITY_HASH_KEY", VAR_DIR / "entity_hash_key")

@@ -66,6 +66,18 @@ def _fixtures(item: pytest.Item) -> set[str]:
     return set(getattr(item, "fixturenames", ()))
 
 
+@pytest.fixture
+def own_schemas(tmp_path: Path, settings: Any) -> Iterator[Path]:
+    """An empty SCHEMAS_DIR. After the first look at a schema in there, its file must not change any more."""
+    from training.core import schema
+
+    settings.SCHEMAS_DIR, before = tmp_path / "schemas", settings.SCHEMAS_DIR
+    settings.SCHEMAS_DIR.mkdir()
+    schema.look_in(settings.SCHEMAS_DIR)
+    yield settings.SCHEMAS_DIR
+    schema.look_in(before)
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[None]:
     from django.conf import settings

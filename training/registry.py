@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from training.core import evaluation
-from training.core.bundle import Bundle, load_bundle
+from training.core.bundle import Bundle, declared_hash_of, load_bundle
 from training.core.datasets import parquet_path, storage
 from training.core.exceptions import BundleRefused, DatasetError, NoChampion, SchemaChanged, StageRefused
 from training.core.schema import load_schema
@@ -63,6 +63,15 @@ def load(version: ModelVersion) -> Bundle:
         BundleRefused: see `load_bundle`.
     """
     return load_bundle(version.bundle_dir, signing_key=settings.BUNDLE_SIGNING_KEY)
+
+
+def declared_hash(version: ModelVersion) -> str:
+    """The hash of the declaration that a version was trained under.
+
+    Raises:
+        BundleRefused: its bundle cannot be read.
+    """
+    return declared_hash_of(version.bundle_dir)
 
 
 def outdated(schema: str) -> list[ModelVersion]:

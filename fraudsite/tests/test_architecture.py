@@ -107,8 +107,8 @@ def test_what_scores_and_what_travels_know_nothing_of_http_and_of_pages():
     assert not wrong
 
 
-# What scoring leans on: the schema and its features, restored models, the register of versions, how numbers and the
-# stages of long commands are shown; nothing that trains.
+# What scoring leans on: schemas, their files and features, restored models, the register of versions, how numbers and
+# the stages of long commands are shown; nothing that trains.
 LEANS_ON = (
     "core.schema",
     "core.features",
@@ -116,6 +116,7 @@ LEANS_ON = (
     "core.tokens",
     "core.figures",
     "core.exceptions",
+    "core.places",
     "core.datasets.storage",
     "core.stages",
     "registry",

@@ -89,8 +89,7 @@ def test_every_link_between_pages_leads_to_a_page_and_a_heading(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_of_ours_that_a_page_names_is_there(page):
     named = re.findall(r"`((?:fraudsite|scoring|monitoring|training|benchmarks|docs)/[\w/.-]+\.\w+)`", page.read_text())
-    absent = {name for name in named if not (settings.BASE_DIR / name).exists()}
-    assert absent <= {"training/schemas/toll.toml"}  # which the reader makes
+    assert {name for name in named if not (settings.BASE_DIR / name).exists()} == set()
 
 
 def test_help_of_the_demo_is_that_of_the_readme(capsys):

@@ -253,7 +253,16 @@ def test_a_secret_is_drawn_once_and_only_its_owner_reads_it(monkeypatch, tmp_pat
     first = read(monkeypatch, VAR_DIR=str(tmp_path))["SECRET_KEY"]
     assert read(monkeypatch)["SECRET_KEY"] == first
     assert (tmp_path / "secret_key").stat().st_mode & 0o777 == 0o600
-    assert {path.name for path in tmp_path.iterdir()} == {"bundle_signing_key", "entity_hash_key", "secret_key"}
+    drawn = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert drawn == {"bundle_signing_key", "entity_hash_key", "secret_key"}
+
+
+def test_a_schema_of_ones_own_may_be_the_default(monkeypatch, tmp_path):
+    (tmp_path / "shop.toml").touch()
+    monkeypatch.setenv("SCHEMAS_DIR", str(tmp_path))
+    assert read(monkeypatch, DEFAULT_SCHEMA="shop")["SCHEMAS"] == ("handbook", "shop", "ulb")
+    with pytest.raises(ImproperlyConfigured, match="Did you mean shop"):
+        read(monkeypatch, DEFAULT_SCHEMA="shopp")
 
 
 @pytest.mark.parametrize("name", DRAWN)

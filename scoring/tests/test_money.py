@@ -6,7 +6,6 @@ from django.utils import timezone
 
 from scoring.models import Transaction
 from scoring.pages.display import amount_of
-from training.core import schema
 
 DECLARED = """
 title = "T"
@@ -25,15 +24,9 @@ description = "The amount."
 
 
 @pytest.fixture
-def currencies(tmp_path, monkeypatch):
+def currencies(own_schemas):
     for name, decimals, unit in (("yen", 0, "JPY"), ("euro", 2, "EUR"), ("dinar", 3, "KWD")):
-        (tmp_path / f"{name}.toml").write_text(DECLARED.format(decimals=decimals, unit=unit))
-    monkeypatch.setattr(schema, "SCHEMAS_DIR", tmp_path)
-    for cached in (schema.schema_names, schema.load_schema):
-        cached.cache_clear()
-    yield
-    for cached in (schema.schema_names, schema.load_schema):
-        cached.cache_clear()
+        (own_schemas / f"{name}.toml").write_text(DECLARED.format(decimals=decimals, unit=unit))
 
 
 SHOWN = [

@@ -195,6 +195,19 @@ def load_bundle(path: Path, *, signing_key: str) -> Bundle:
     )
 
 
+def declared_hash_of(path: Path) -> str:
+    """The hash of the declaration that a bundle's model was trained under, which need not be today's. The signature is
+    not checked.
+
+    Raises:
+        BundleRefused: it cannot be read.
+    """
+    try:
+        return msgspec.json.decode(_read(path, "bundle.json"), type=Description).schema.hash
+    except msgspec.DecodeError as error:
+        raise BundleRefused(f"{path.name}: {error}") from error
+
+
 def _files(directory: Path) -> set[str]:
     """The files in a bundle, without the hidden ones that file managers make."""
     names = {str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()}

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,8 +10,9 @@ from django.conf import settings as site
 from django.core.management import CommandError, call_command
 
 from training import registry
-from training.core import configuration, schema
-from training.core.exceptions import ConfigurationError
+from training.core import configuration
+from training.core.exceptions import ConfigurationError, SchemaInvalid, SchemaNotFound
+from training.core.schema import load_schema, schema_names
 from training.models import ModelVersion
 from training.tests.support import store_made_up_dataset
 
@@ -21,21 +21,15 @@ PAGE = (site.BASE_DIR / "docs" / "features.md").read_text()
 
 
 @pytest.fixture
-def toll(tmp_path, monkeypatch, settings):
-    """The schema of the page, in a copy of the shipped schemas' directory. Gives the commands of the page."""
+def toll(tmp_path, monkeypatch, settings, own_schemas):
+    """The schema of the page, in a directory outside of the package. Gives the commands of the page."""
     [declared] = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     [recipe] = [block for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if "--schema toll" in block]
-    directory = shutil.copytree(schema.SCHEMAS_DIR, tmp_path / "schemas")
-    (directory / "toll.toml").write_text(declared)
-    monkeypatch.setattr(schema, "SCHEMAS_DIR", directory)
-    schema.schema_names.cache_clear()
-    schema.load_schema.cache_clear()
+    (own_schemas / "toll.toml").write_text(declared)
     settings.DATASETS_DIR, settings.BUNDLES_DIR = tmp_path / "datasets", tmp_path / "models"
     store_made_up_dataset(settings.DATASETS_DIR)  # what a schema of one's own was once mistaken for
     monkeypatch.chdir(tmp_path)
-    yield [shlex.split(line, comments=True)[1:] for line in recipe.splitlines() if line.startswith("manage.py")]
-    schema.schema_names.cache_clear()
-    schema.load_schema.cache_clear()
+    return [shlex.split(line, comments=True)[1:] for line in recipe.splitlines() if line.startswith("manage.py")]
 
 
 def tolls(rows=2000):
@@ -55,7 +49,8 @@ def tolls(rows=2000):
 @pytest.mark.django_db
 def test_the_recipe_of_the_docs_trains_on_the_rows_of_that_schema(toll):
     tolls().to_parquet("payments.parquet")
-    ingest, train = toll
+    check, ingest, train = toll
+    call_command(*check)
     call_command(*ingest)
     call_command(*train, *[part for setting in QUICK for part in ("--set", setting)])
     champion = registry.champion("toll")
@@ -107,3 +102,56 @@ def test_a_file_that_names_no_schema_goes_with_any(tmp_path):
     file.write_text("[model]\ndropout = 0.5\n")
     assert configuration.chosen("handbook", file, {}).data.schema == "handbook"
     assert configuration.chosen(None, file, {}).data.schema == "ulb"
+
+
+DECLARED = """
+title = "Payments"
+time = "event_time"
+amount = "amount"
+label = "fraud"
+past_days = 30
+[[feature]]
+name = "amount"
+unit = "EUR"
+minimum = 0.0
+maximum = 500.0
+description = "The amount."
+"""
+
+
+def test_a_schema_of_ones_own_has_its_training_configuration_beside_it(own_schemas):
+    (own_schemas / "shop.toml").write_text(DECLARED)
+    (own_schemas / "configs").mkdir()
+    for name in ("shop", "shop-time", "shop-mine", "shop-eu"):
+        (own_schemas / "configs" / f"{name}.toml").write_text(f"[model]\nepochs = {len(name)}\n")
+    (own_schemas / "shop-eu.toml").write_text(DECLARED)
+    assert {"shop", "shop-eu", "ulb", "handbook"} == set(schema_names())
+    assert configuration.chosen("shop", None, {}).model.epochs == len("shop")
+    assert configuration.chosen("shop", None, {"split.protocol": "time"}).model.epochs == len("shop-time")
+    assert [path.stem for path in configuration.recipes_of("shop")] == ["shop", "shop-mine", "shop-time"]
+
+
+def test_a_schema_with_the_name_of_one_of_the_package_is_refused(own_schemas):
+    (own_schemas / "ulb.toml").write_text(DECLARED)
+    with pytest.raises(SchemaInvalid, match=r"ulb\.toml has the name of a schema of the package\. Rename it"):
+        load_schema("ulb")
+
+
+@pytest.mark.parametrize("name", ["my shop", "läden", "a.b", "s" * 33])
+def test_a_schema_whose_name_the_database_cannot_hold_is_refused(own_schemas, name):
+    (own_schemas / f"{name}.toml").write_text(DECLARED)
+    with pytest.raises(SchemaInvalid, match="letters, digits, - and _, at most 32 of them"):
+        load_schema(name)
+
+
+def test_what_an_editor_leaves_in_the_directory_is_no_schema(own_schemas):
+    (own_schemas / ".#shop.toml").symlink_to("nobody@nowhere")
+    (own_schemas / "shop.toml~").write_text(DECLARED)
+    assert schema_names() == ("handbook", "ulb")
+
+
+@pytest.mark.parametrize("name", ["../schemas/shop", "configs/shop", "/etc/shop", ""])
+def test_a_name_leads_to_no_file_elsewhere(own_schemas, name):
+    (own_schemas / "shop.toml").write_text(DECLARED)
+    with pytest.raises(SchemaNotFound):
+        load_schema(name)

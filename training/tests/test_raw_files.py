@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from django.core.management import CommandError, call_command
 
-from training.core import schema as schemas
 from training.core.datasets import parquet_path, storage
 from training.core.schema import load_schema, parse_schema
 
@@ -54,16 +53,13 @@ def toll_rows(times, **columns):
 
 
 @pytest.fixture
-def toll(tmp_path, settings, monkeypatch):
+def toll(tmp_path, settings, own_schemas):
     """Declares the schema `toll`, with further lines, and ingests frames for it. Returns what was stored."""
     settings.DATASETS_DIR = tmp_path / "datasets"
-    directory = tmp_path / "schemas"
-    directory.mkdir()
-    monkeypatch.setattr(schemas, "SCHEMAS_DIR", directory)
     target = parquet_path(settings.DATASETS_DIR, "toll")
 
     def ingest(frame, *, declared="", further="", suffix=".csv"):
-        (directory / "toll.toml").write_text(DECLARATION.format(declared=declared, further=further))
+        (own_schemas / "toll.toml").write_text(DECLARATION.format(declared=declared, further=further))
         load_schema.cache_clear()
         path = tmp_path / f"raw{suffix}"
         if suffix == ".csv":
@@ -73,8 +69,7 @@ def toll(tmp_path, settings, monkeypatch):
         call_command("ingest", schema="toll", source=str(path))
         return pd.read_parquet(target)
 
-    yield ingest
-    load_schema.cache_clear()
+    return ingest
 
 
 @pytest.fixture

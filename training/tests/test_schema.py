@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from training.core import places
 from training.core.exceptions import SchemaInvalid
 from training.core.features import declaration
 from training.core.features.declaration import Calendar, Entity, Velocity
-from training.core.schema import SCHEMAS_DIR, load_schema, parse_schema
+from training.core.schema import load_schema, parse_schema
 
-HANDBOOK = (SCHEMAS_DIR / "handbook.toml").read_text()
+HANDBOOK = (places.PACKAGE / "schemas" / "handbook.toml").read_text()
 
 BOOK = (
     *("amount", "is_weekend", "is_night"),

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from training.core import places
 from training.core.configuration.sections import SETTINGS, Configuration, Setting
 from training.core.exceptions import ConfigurationError, did_you_mean
-from training.core.schema import load_schema
+from training.core.schema import load_schema, schema_names
 
-SCHEMA_CONFIGS_DIR = Path(__file__).parents[2] / "configs"
 PROTOCOLS = SETTINGS["split.protocol"].choices
 
 # Values by `section.key`, and by section and key.
@@ -21,16 +21,17 @@ Sections = dict[str, dict[str, Any]]
 
 
 def path_of(schema: str, protocol: str | None = None) -> Path | None:
-    """The configuration that is shipped for a schema, for the protocol if there is one. None if there are only the
-    defaults."""
-    own = (SCHEMA_CONFIGS_DIR / f"{schema}-{protocol}.toml", SCHEMA_CONFIGS_DIR / f"{schema}.toml")
-    return next((path for path in own if path.is_file()), None)
+    """The configuration that a schema has, for the protocol if there is one. None if there are only the defaults."""
+    names = (f"{schema}-{protocol}", schema)
+    paths = (directory / f"{name}.toml" for name in names for directory in places.config_dirs())
+    return next((path for path in paths if path.is_file()), None)
 
 
 def recipes_of(schema: str) -> list[Path]:
-    """Every configuration that is shipped for a schema, its own first: `<schema>.toml`, then `<schema>-….toml`."""
+    """Every configuration that a schema has, its own first: `<schema>.toml`, then `<schema>-….toml`."""
     own = path_of(schema)
-    return [*([own] if own else []), *sorted(SCHEMA_CONFIGS_DIR.glob(f"{schema}-*.toml"))]
+    further = [path for directory in places.config_dirs() for path in directory.glob(f"{schema}-*.toml")]
+    return [*([own] if own else []), *sorted(path for path in further if path.stem not in schema_names())]
 
 
 def read(path: Path | None = None, overrides: Overrides | None = None) -> Configuration:
@@ -99,7 +100,7 @@ def _checked(setting: Setting, value: Any) -> Any:
 
 
 def chosen(schema: str | None, path: Path | None, overrides: Overrides) -> Configuration:
-    """Read the configuration for a command or form: the one in `path`, or else the one shipped for the schema.
+    """Read the configuration for a command or form: the one in `path`, or else the one that the schema has.
 
     The schema is given as `schema`, as the override `data.schema` or in the file; the default is that of the defaults.
 

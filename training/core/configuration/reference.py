@@ -15,9 +15,9 @@ where each setting is declared; after a change there generate it again:
 `.venv/bin/python -m training.core.configuration.reference > docs/hyperparameters.md`.
 
 Override any of them with a TOML file (`--config`), which has these sections as tables, or one by one:
-`--set model.dropout=0.3`. `training/configs/` has the configurations of the schemas, which differ from these defaults.
-Bounds are inclusive. *only* names the one architecture, protocol or choice that uses a setting. The column *tune* has
-the values that `tune` tries.
+`--set model.dropout=0.3`. `training/configs/`, and `SCHEMAS_DIR/configs/` of schemas of your own, have what differs
+from these defaults. Bounds are inclusive. *only* names the one architecture, protocol or choice that uses a setting.
+The column *tune* has the values that `tune` tries.
 """
 
 

@@ -119,6 +119,11 @@ def version(schema: Schema, entity: str) -> bytes:
     return plan.version if plan else b""
 
 
+def event_bytes(schema: Schema, entity: str) -> int:
+    """How many bytes an event takes in a stored history of this entity; 0 if it has none."""
+    return EVENT.itemsize if version(schema, entity) else 0
+
+
 def arrivals_by_time(event_time: np.ndarray, label_delay_days: float) -> tuple[np.ndarray, np.ndarray]:
     """The sequences of events and of their labels, [n] int64 each, for a dataset without recorded arrivals.
 

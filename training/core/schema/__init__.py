@@ -1,4 +1,4 @@
-"""Dataset schemas. Each is declared once, in `training/schemas/<name>.toml`.
+"""Dataset schemas. Each is declared once, in `training/schemas/<name>.toml` or in a directory of one's own.
 
 Ingest, the predict endpoint, its OpenAPI document, training and drift all use the same declaration. `values` has the
 values of a request, `kinds` what they may be, and `training.core.features.declaration` what is computed of them.
@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from training.core import places
 from training.core.exceptions import SchemaInvalid, SchemaNotFound, did_you_mean
 from training.core.features import declaration
 from training.core.features.declaration import Age, Calendar, Computed, Distance, Entity, Point, Velocity
 from training.core.schema import values
 from training.core.schema.values import Field, Value
 
-SCHEMAS_DIR = Path(__file__).parents[2] / "schemas"
 # A request may have these in addition to the declared fields.
 TRANSACTION_ID, EVENT_TIME = "transaction_id", "event_time"
 EVENT_TIME_UNITS = ("s", "ms", "us", "ns")
@@ -166,7 +166,14 @@ LISTS: dict[str, tuple[str, type]] = {
 
 @cache
 def schema_names() -> tuple[str, ...]:
-    return tuple(sorted(file.stem for file in SCHEMAS_DIR.glob("*.toml")))
+    return places.names_in(places.schema_dirs())
+
+
+def look_in(directory: Path | None) -> None:
+    """Have schemas of one's own in this directory, and their training configurations in its folder `configs`."""
+    places.own = directory
+    schema_names.cache_clear()
+    load_schema.cache_clear()
 
 
 @cache
@@ -174,17 +181,33 @@ def load_schema(name: str) -> Schema:
     """Read a schema by name.
 
     Raises:
-        SchemaNotFound: there is no file of that name in `training/schemas`.
-        SchemaInvalid: the file has an invalid declaration.
+        SchemaNotFound: there is no file of that name in `places.schema_dirs()`.
+        SchemaInvalid: the file has an invalid declaration, or the name of a schema of the package.
     """
-    path = SCHEMAS_DIR / f"{name}.toml"
-    if path.parent != SCHEMAS_DIR or not path.is_file():
+    found = places.schema_files(name)
+    if not found:
         known = schema_names()
+        if name in known:
+            raise SchemaInvalid(f"{name}.toml: the name of a schema has {places.NAME_RULE}. Rename the file.")
         raise SchemaNotFound(
             f"There is no schema {name!r}.{did_you_mean(name, known)} Known schemas: {', '.join(known)}."
         )
+    if len(found) > 1:
+        raise SchemaInvalid(f"Schema {name}: {found[1]} has the name of a schema of the package. Rename it.")
+    return read_schema(found[0])
+
+
+def read_schema(path: Path) -> Schema:
+    """Read a schema's file, whose name is the schema's.
+
+    Raises:
+        SchemaInvalid: it cannot be read, is not in UTF-8, or has an invalid declaration.
+    """
+    name = path.stem
     try:
         return parse_schema(name, path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise SchemaInvalid(f"Schema {name}: {path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise SchemaInvalid(f"Schema {name}: {path} is not written in UTF-8.") from error
 

@@ -1,0 +1,160 @@
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db.models import BinaryField
+from django.db.models.functions import Substr
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from scoring.models import History
+from training import registry
+from training.core import places
+from training.core.exceptions import BundleRefused, FraudsiteError, SchemaInvalid
+from training.core.features.declaration import Velocity
+from training.core.schema import Field, Schema, load_schema, read_schema, schema_names
+from training.models import ModelVersion
+
+PIPE_WIDTH = 1000
+
+
+class Command(BaseCommand):
+    help = "Check schemas, and show what is declared, which models serve it and which histories are stale."
+    # They load every schema, and one may be invalid.
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        actions.add_parser("list", help="every schema", description="every schema")
+        meaning = "check a schema, or all of them; a file may be a change that is not in place yet"
+        check = actions.add_parser("check", help=meaning, description=meaning)
+        check.add_argument("schema", nargs="?", metavar="NAME|FILE", help="a schema's name, or its file; default: all")
+
+    def handle(self, *args: Any, action: str, **options: Any) -> None:
+        try:
+            getattr(self, f"_{action}")(options)
+        except FraudsiteError as error:
+            raise CommandError(str(error)) from error
+
+    def _list(self, options: dict[str, Any]) -> None:
+        table = _table("schema", "title", "fields", "inputs", "entities", "champion", "file")
+        for name in schema_names():
+            try:
+                schema = load_schema(name)
+            except SchemaInvalid as error:
+                table.add_row(name, f"invalid: {error}", "", "", "", "", "")
+                continue
+            champion = registry.champion_or_none(name)
+            numbers = [str(len(part)) for part in (schema.features, schema.input_names, schema.entities)]
+            table.add_row(name, schema.title, *numbers, str(champion or ""), str(places.schema_files(name)[0]))
+        self._print(table)
+
+    def _check(self, options: dict[str, Any]) -> None:
+        named = options["schema"]
+        if named:
+            self._show(read_schema(Path(named)) if named.endswith(".toml") else load_schema(named))
+            return
+        faults = []
+        for name in schema_names():
+            try:
+                schema = load_schema(name)
+                self.stdout.write(f"{name}: valid, {len(schema.input_names)} inputs of the model.")
+            except SchemaInvalid as error:
+                faults.append(str(error))
+        if faults:
+            raise CommandError("\n".join(faults))
+
+    def _show(self, schema: Schema) -> None:
+        self.stdout.write(f"{schema.name}: {schema.title}. The declaration is valid; its hash is {schema.hash[:12]}.")
+        self._print(_fields(schema))
+        self._print(_computed(schema))
+        if schema.entities:
+            self._print(_entities(schema))
+        self.stdout.write(f"{len(schema.input_names)} inputs of the model.")
+        self._show_versions(schema)
+        self._show_histories(schema)
+
+    def _show_versions(self, schema: Schema) -> None:
+        versions = ModelVersion.objects.filter(schema=schema.name)
+        for version in versions:
+            try:
+                declared = registry.declared_hash(version)
+                said = "of this declaration."
+                if declared != schema.hash:
+                    said = f"of another declaration ({declared[:12]}), under which alone it scores."
+            except BundleRefused as error:
+                said = str(error)
+            self.stdout.write(f"Model {version} ({version.stage}): {said}")
+        if not versions:
+            self.stdout.write(f"No model yet: run `manage.py train --schema {schema.name}`.")
+
+    def _show_histories(self, schema: Schema) -> None:
+        stale = 0
+        for entity in schema.entity_names:
+            kept, old = _histories(schema, entity)
+            stale += old
+            self.stdout.write(f"Histories of {entity}: {kept:,}, {f'{old:,} of them' if old else 'none'} stale.")
+        if stale:
+            self.stdout.write(
+                f"Under this declaration, calls that need a stale history get 503: run `manage.py rebuild_histories "
+                f"--schema {schema.name}`."
+            )
+
+    def _print(self, table: Table) -> None:
+        # A pipe has no width, so lines are not wrapped.
+        Console(width=None if self.stdout.isatty() else PIPE_WIDTH).print(table)
+
+
+def _fields(schema: Schema) -> Table:
+    table = _table("field", "kind", "may be", "missing", "input", "meaning")
+    for field in schema.features:
+        missing, is_input = ("yes" if is_so else "no" for is_so in (field.optional, field.is_input))
+        table.add_row(field.name, field.kind, _range(field), missing, is_input, field.description)
+    for name in schema.identifier_names:
+        entity = schema.entities[schema.entity_names.index(name)]
+        table.add_row(name, "entity", "", "yes" if entity.optional else "no", "no", entity.description)
+    return table
+
+
+def _range(field: Field) -> str:
+    if field.of_kind.declares_bounds:
+        return f"{field.lowest:g} to {field.highest:g} {field.unit}"
+    return f"{field.max_values} values learned" if field.is_category else ""
+
+
+def _computed(schema: Schema) -> Table:
+    table = _table("computed", "of", "meaning")
+    for feature in schema.derived:
+        of = feature.entity if isinstance(feature, Velocity) else type(feature).__name__.lower()
+        table.add_row(feature.name, of, feature.description)
+    return table
+
+
+def _entities(schema: Schema) -> Table:
+    # Imported late, as it compiles.
+    from training.core.features.replay import event_bytes
+
+    table = _table("history of", "events at most", "bytes an event")
+    for entity in schema.entities:
+        size = event_bytes(schema, entity.name)
+        table.add_row(entity.name, f"{entity.history_limit:,}", str(size) if size else "no feature reads it")
+    return table
+
+
+def _histories(schema: Schema, entity: str) -> tuple[int, int]:
+    """How many histories an entity has, and how many of them are stale."""
+    from training.core.features.replay import VERSION_BYTES, version
+
+    kept = History.objects.filter(schema=schema.name, entity=entity)
+    begins = Substr("events", 1, VERSION_BYTES, output_field=BinaryField())
+    now = version(schema, entity)
+    return kept.count(), kept.annotate(begins=begins).exclude(begins=now).count() if now else 0
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=SIMPLE, pad_edge=False)
+    for title in titles:
+        table.add_column(title)
+    return table
