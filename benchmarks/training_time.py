@@ -94,8 +94,9 @@ def ours(parquet: Path, seed: int) -> float:
             signing_key="benchmark",
             on_epoch=lambda epoch, logs: None,
         )
-    value: float = bundle.metrics["test"]["auprc"]["value"]
-    return value
+    auprc = bundle.metrics["test"].auprc
+    assert auprc is not None
+    return auprc.value
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import multiprocessing
 from collections.abc import Iterable
 from io import BytesIO
 from typing import Any, cast
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from a2wsgi import WSGIMiddleware
 from django.conf import settings
@@ -92,7 +93,7 @@ async def _read(receive: Any, limit_bytes: int) -> bytes | None:
     return body
 
 
-def _in_wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+def _in_wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     environ["wsgi.input_terminated"] = True  # a2wsgi marks the end of a body, with or without a Content-Length
     return wsgi.application(environ, start_response)
 

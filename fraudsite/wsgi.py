@@ -1,6 +1,7 @@
 import os
 from collections.abc import Iterable
 from typing import Any, cast
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
@@ -29,7 +30,7 @@ class MachineHandler(WSGIHandler):
         finally:
             settings.MIDDLEWARE = middleware_of_pages
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         request = self.request_class(environ)
         request.urlconf = "scoring.urls"
         try:
@@ -44,6 +45,6 @@ class MachineHandler(WSGIHandler):
 machines = MachineHandler()
 
 
-def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     is_machine = environ["PATH_INFO"].startswith(settings.MACHINE_PATHS)
     return (machines if is_machine else pages)(environ, start_response)

@@ -1,5 +1,6 @@
 from typing import Any
 
+import msgspec
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -9,12 +10,14 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from msgspec.structs import asdict
 
 from training import registry, run_admin  # noqa: F401  # run_admin is registered by its import
 from training.core import figures
 from training.core.bundle import Bundle
+from training.core.description import Measured, Metrics
 from training.core.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, LOWER_IS_BETTER, METRIC_NAMES
-from training.core.evaluation.operating_points import operating_points
+from training.core.evaluation.operating_points import OperatingPoints, operating_points
 from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion
 from training.core.model_card import lineage, model_card
 from training.core.schema import load_schema
@@ -36,17 +39,11 @@ PLOT_TITLES = {
 }
 
 
-def metric(version: ModelVersion, part: str, name: str) -> dict[str, float | None] | None:
-    """A metric with its interval (`value`, `low`, `high`), or None if the version does not have it."""
-    found = version.metrics.get(part, {}).get(name)
-    return {"value": found, "low": None, "high": None} if isinstance(found, float) else found
-
-
-def cell(name: str, found: dict[str, float | None] | None) -> dict[str, str] | None:
+def cell(name: str, found: Measured | None) -> dict[str, str] | None:
     """A metric as the page shows it: formatted figures, and positions on a scale of 0 to 100 for the drawing."""
     if found is None:
         return None
-    known = {part: number for part, number in found.items() if number is not None}
+    known = {part: number for part, number in asdict(found).items() if number is not None}
     # Costs are not drawn, as they do not lie between 0 and 1.
     drawn = {} if name in COST_METRIC_NAMES else known
     written = {part: figures.figure(name, number) for part, number in known.items()}
@@ -127,11 +124,12 @@ class ModelVersionAdmin(admin.ModelAdmin):
         return figures.at(version.created_at)
 
     def _listed(self, version: ModelVersion, name: str) -> SafeString | None:
-        found = metric(version, "test", name)
+        test = version.metrics_of("test")
+        found = test.measured(name) if test else None
         if found is None:
             return None
-        interval = "" if found["low"] is None else f"{found['low']:.3f}–{found['high']:.3f}"
-        return format_html('{}<br><span class="interval">{}</span>', f"{found['value']:.4f}", interval)
+        interval = "{:.3f}–{:.3f}".format(*found.interval) if found.interval else ""
+        return format_html('{}<br><span class="interval">{}</span>', f"{found.value:.4f}", interval)
 
     @admin.action(description="Promote to champion", permissions=["change"])
     def promote(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
@@ -277,26 +275,27 @@ def report(version: ModelVersion) -> dict[str, Any]:
     """What the page of a version shows in addition to its fields."""
     bundle, refusal = _bundle_or_refusal(version)
     champion = _champion_on_the_same_rows(version, bundle)
-    columns = [(version, part, part) for part in PARTS]
-    columns += [(champion, "test", f"champion {champion}, test")] if champion else []
-    tested_at = version.metrics.get("test", {}).get("threshold")
+    measured = {part: metrics for part in PARTS if (metrics := version.metrics_of(part))}
+    columns = [(part, measured.get(part)) for part in PARTS]
+    columns += [(f"champion {champion}, test", champion.metrics_of("test"))] if champion else []
+    tested_at = measured["test"].threshold if "test" in measured else None
     return {
-        "metric_columns": [title for _, _, title in columns],
+        "metric_columns": [title for title, _ in columns],
         "metric_rows": [
             (
                 title,
                 name in LOWER_IS_BETTER,
-                [cell(name, metric(of, part, name)) for of, part, _ in columns],
+                [cell(name, metrics.measured(name) if metrics else None) for _, metrics in columns],
             )
             for name, title in (METRIC_NAMES | COST_METRIC_NAMES | CARD_METRIC_NAMES).items()
-            if name in version.metrics.get("test", {})
+            if "test" in measured and measured["test"].measured(name)
         ],
-        "confusions": [_confusion(part, version.metrics[part]) for part in PARTS if part in version.metrics],
+        "confusions": [_confusion(part, metrics) for part, metrics in measured.items()],
         "tested_at": None if tested_at is None else figures.threshold(tested_at),
         "threshold_was_moved": tested_at is not None and tested_at != version.review_threshold,
         "refusal": refusal,
         "plots": [(name, PLOT_TITLES.get(name, name)) for name in sorted(bundle.plots)] if bundle else [],
-        "operating_points": _operating_points(version, bundle) if bundle and bundle.scored else None,
+        "operating_points": msgspec.to_builtins(_slider(version, bundle)) if bundle and bundle.scored else None,
         "importance": _importance(bundle) if bundle else None,
         "lineage": lineage(bundle) if bundle else [],
         "parent": bundle.description.parent if bundle else None,
@@ -304,9 +303,9 @@ def report(version: ModelVersion) -> dict[str, Any]:
     }
 
 
-def _confusion(part: str, metrics: dict[str, Any]) -> tuple[str, list[list[str]]]:
+def _confusion(part: str, metrics: Metrics) -> tuple[str, list[list[str]]]:
     """A title, and the formatted counts: rows by label, columns by alert."""
-    return f"{part}, {metrics['rows']:,} rows", [[f"{count:,}" for count in row] for row in metrics["confusion"]]
+    return f"{part}, {metrics.rows:,} rows", [[f"{count:,}" for count in row] for row in metrics.confusion]
 
 
 def _bundle_or_refusal(version: ModelVersion) -> tuple[Bundle | None, str]:
@@ -328,17 +327,29 @@ def _champion_on_the_same_rows(version: ModelVersion, bundle: Bundle | None) -> 
     return champion
 
 
-def _operating_points(version: ModelVersion, bundle: Bundle) -> dict[str, Any]:
-    """The data of the page's slider: thresholds, the results of each, and the version's own thresholds."""
+class Slider(OperatingPoints, frozen=True, kw_only=True):
+    """The data of the page's slider: the results of each threshold, the version's own thresholds by what they are, and
+    what the results are multiplied with."""
+
+    chosen: dict[str, float]
+    block: float | None
+    unit: str
+    days: dict[str, float | None]
+    review_cost: float
+
+
+def _slider(version: ModelVersion, bundle: Bundle) -> Slider:
     chosen = {"in use": version.review_threshold, "chosen in training": bundle.review_threshold}
-    schema = load_schema(bundle.schema)
-    return operating_points(bundle.scored, marked=list(chosen.values())) | {
-        "chosen": chosen,
-        "block": version.block_threshold,
-        "unit": schema.currency,
-        "days": bundle.description.days,
-        "review_cost": bundle.description.policy.review_cost,
-    }
+    points = operating_points(bundle.scored, marked=list(chosen.values()))
+    return Slider(
+        thresholds=points.thresholds,
+        parts=points.parts,
+        chosen=chosen,
+        block=version.block_threshold,
+        unit=load_schema(bundle.schema).currency,
+        days=bundle.description.days,
+        review_cost=bundle.description.policy.review_cost,
+    )
 
 
 def _importance(bundle: Bundle) -> dict[str, Any] | None:

@@ -2,11 +2,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.utils import timezone
 
+from training.core.description import Metrics
 from training.core.exceptions import StageRefused
 
 
@@ -59,6 +61,10 @@ class ModelVersion(models.Model):
     @property
     def bundle_dir(self) -> Path:
         return settings.BUNDLES_DIR / self.version
+
+    def metrics_of(self, part: str) -> Metrics | None:
+        """The metrics of the "validation" or the "test" rows; None if the version has none."""
+        return msgspec.convert(self.metrics[part], Metrics) if part in self.metrics else None
 
     def clean(self) -> None:
         faults = {}

@@ -2,11 +2,11 @@
 
 import getpass
 import os
-from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 from django.conf import settings
@@ -130,7 +130,7 @@ def register(bundle: Bundle, *, promote: bool, by: str | None = None, reason: st
         protocol=bundle.description.split.protocol,
         review_threshold=bundle.review_threshold,
         block_threshold=bundle.block_threshold,
-        metrics=deepcopy(bundle.metrics),  # changes of the row must not change the bundle
+        metrics=msgspec.to_builtins(bundle.metrics),
     )
     version.changes.create(action=StageChange.Action.REGISTER, after=Stage.CANDIDATE, by=by, at=version.created_at)
     if promote:

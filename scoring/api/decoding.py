@@ -13,12 +13,15 @@ from django.http import HttpRequest
 from scoring.card_numbers import holds_card_number
 from scoring.exceptions import BodyTooLarge, FieldError, InvalidFields, MalformedBody, UnsupportedMedia
 
+# A JSON object as a client sends it: its names and values may be anything.
+Body = dict[str, Any]
+
 # UTF-8 and UTF-16.
 BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 NAME_SHOWN = 64
 
 
-def read_object(request: HttpRequest, *, limit_bytes: int) -> dict[str, Any]:
+def read_object(request: HttpRequest, *, limit_bytes: int) -> Body:
     """Read the body as one JSON object (RFC 8259), strictly.
 
     Raises:
@@ -34,7 +37,7 @@ def read_object(request: HttpRequest, *, limit_bytes: int) -> dict[str, Any]:
     return _read_strictly(raw) if decoded is None else decoded
 
 
-def _read_plain(raw: bytes) -> dict[str, Any] | None:
+def _read_plain(raw: bytes) -> Body | None:
     """Read a body of numbers and plain strings, as nearly every body is; None for all others.
 
     This takes a fifth of the time of `_read_strictly`. msgspec accepts duplicate names. As no string has an escape,
@@ -48,7 +51,7 @@ def _read_plain(raw: bytes) -> dict[str, Any] | None:
     return decoded if raw.count(b'"') == 2 * strings and b"\\" not in raw else None
 
 
-def _read_strictly(raw: bytes) -> dict[str, Any]:
+def _read_strictly(raw: bytes) -> Body:
     if raw.startswith(BYTE_ORDER_MARKS):
         raise _malformed("byte_order_mark", "The body begins with a byte-order mark. Send UTF-8 without one.")
     try:
@@ -125,7 +128,7 @@ def _read(request: HttpRequest, limit_bytes: int) -> bytes:
     return body
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> Body:
     decoded = dict(pairs)
     if len(decoded) < len(pairs):
         [(name, _)] = Counter(name for name, _ in pairs).most_common(1)

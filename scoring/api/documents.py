@@ -5,11 +5,15 @@ from typing import Any
 
 from django.conf import settings
 
+from scoring.api.decoding import Body
 from scoring.api.validation import ENTITY_LIMIT, TRANSACTION_ID_LIMIT
 from training.core.schema import Schema
 
+# A JSON Schema or another part of the OpenAPI document.
+Document = dict[str, Any]
 
-def batch_document(schemas: Sequence[Schema], limit: int) -> dict[str, Any]:
+
+def batch_document(schemas: Sequence[Schema], limit: int) -> Document:
     """The JSON Schema of a predict/batch body."""
     rows = {"type": "array", "minItems": 1, "maxItems": limit, "items": request_document(schemas)}
     return {
@@ -20,12 +24,12 @@ def batch_document(schemas: Sequence[Schema], limit: int) -> dict[str, Any]:
     }
 
 
-def request_document(schemas: Sequence[Schema]) -> dict[str, Any]:
+def request_document(schemas: Sequence[Schema]) -> Document:
     """The JSON Schema of a predict body."""
     return {"oneOf": [transaction_document(schema) for schema in schemas]}
 
 
-def transaction_document(schema: Schema) -> dict[str, Any]:
+def transaction_document(schema: Schema) -> Document:
     """The JSON Schema of a transaction of one schema."""
     numbers = {
         field.name: {
@@ -80,7 +84,7 @@ def transaction_document(schema: Schema) -> dict[str, Any]:
     }
 
 
-def example(schema: Schema) -> dict[str, Any]:
+def example(schema: Schema) -> Body:
     """A body to try."""
     named = {} if schema.name == settings.DEFAULT_SCHEMA else {"schema": schema.name}
     entities = {name: f"{name}-7f3a" for name in schema.entity_names}

@@ -5,6 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.db import Error
 
+from scoring.api.decoding import Body
+from scoring.api.documents import Document
 from training import registry
 
 MEDIA = "application/json"
@@ -15,7 +17,7 @@ def without_slash(endpoints: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
 
 
-def working_examples_first(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+def working_examples_first(result: Document, **_: Any) -> Document:
     """Put the examples of schemas that have a champion first, as they work on this installation."""
     try:
         live = registry.live_schemas()
@@ -31,12 +33,12 @@ def working_examples_first(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     return result
 
 
-def _rank(value: dict[str, Any], live: set[str]) -> tuple[bool, bool]:
+def _rank(value: Body, live: set[str]) -> tuple[bool, bool]:
     schema = _schema_of(value)
     return schema not in live, schema != settings.DEFAULT_SCHEMA
 
 
-def _narrow(example: dict[str, Any], live: set[str]) -> None:
+def _narrow(example: Document, live: set[str]) -> None:
     """Keep only the rows of a list whose schema has a champion, if any has. Mark a single one without a champion."""
     rows = example["value"].get("transactions")
     if rows:
@@ -45,5 +47,5 @@ def _narrow(example: dict[str, Any], live: set[str]) -> None:
         example["summary"] = f"{example['summary']} (has no champion yet)"
 
 
-def _schema_of(row: dict[str, Any]) -> str:
+def _schema_of(row: Body) -> str:
     return str(row.get("schema", settings.DEFAULT_SCHEMA))

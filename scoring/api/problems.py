@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypedDict
 
 from django.conf import settings
 from django.contrib import admin
@@ -21,22 +21,34 @@ CONTENT_TYPE = "application/problem+json"
 API_PATHS = ("/api/", "/predict")
 
 
+class Problem(TypedDict):
+    """One problem document. `type` is a stable name of the kind of problem, made from its title; `instance` is the path
+    of the request, empty if that holds a card number."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    errors: list[dict[str, str]]
+
+
 def document(
     request: HttpRequest, *, status: int, title: str, detail: str, errors: list[dict[str, str]] | None = None
-) -> dict[str, Any]:
-    """One problem document. `type` is a stable name of the kind of problem, made from its title."""
-    return {
-        "type": "urn:fraudsite:problem:" + title.lower().replace(" ", "-"),
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": "" if holds_card_number(request.path) else request.path,
-        "request_id": request.request_id,  # type: ignore[attr-defined]
-        "errors": errors or [],
-    }
+) -> Problem:
+    return Problem(
+        type="urn:fraudsite:problem:" + title.lower().replace(" ", "-"),
+        title=title,
+        status=status,
+        detail=detail,
+        instance="" if holds_card_number(request.path) else request.path,
+        request_id=request.request_id,  # type: ignore[attr-defined]
+        errors=errors or [],
+    )
 
 
-def document_of(request: HttpRequest, refusal: RequestRefused) -> dict[str, Any]:
+def document_of(request: HttpRequest, refusal: RequestRefused) -> Problem:
     errors = [asdict(error) for error in refusal.errors]
     return document(request, status=refusal.status, title=refusal.title, detail=str(refusal), errors=errors)
 

@@ -25,7 +25,7 @@ from rest_framework.views import APIView
 from scoring import gateway, metrics, tasks
 from scoring.api import problems, refusals
 from scoring.api.authentication import needs_database
-from scoring.api.decoding import read_object
+from scoring.api.decoding import Body, read_object
 from scoring.api.documents import batch_document, example, request_document
 from scoring.api.preferences import Preferences, read_preferences
 from scoring.api.serializers import (
@@ -203,7 +203,7 @@ class PredictionView(APIView):
 
 
 def _validated(
-    body: dict[str, Any], request: Request, received_at: datetime, *, deadline_ms: int, key: str | None = None
+    body: Body, request: Request, received_at: datetime, *, deadline_ms: int, key: str | None = None
 ) -> Submission:
     refuse_card_data(body, {"Idempotency-Key": key})
     return validate(
@@ -309,7 +309,7 @@ def _ask_in_chunks(submissions: list[Submission], request: Request) -> Iterator[
             yield from (_result(outcome, request) for outcome in outcomes)
 
 
-def _rows(body: dict[str, Any]) -> list[Any]:
+def _rows(body: Body) -> list[Any]:
     rows = body.get("transactions")
     if not isinstance(rows, list) or len(body) > 1 or not 1 <= len(rows) <= settings.BATCH_LIMIT:
         wanted = f"Send one field, a list of 1 to {settings.BATCH_LIMIT:,} transactions."

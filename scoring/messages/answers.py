@@ -1,6 +1,6 @@
 """The answers to predict calls, made from stored values by web processes and workers."""
 
-from typing import Any, Self
+from typing import Self, TypedDict
 
 import msgspec
 
@@ -8,6 +8,13 @@ from scoring.models import Fallback, Prediction, Transaction
 
 # The relations that a transaction's answer needs.
 ANSWER_PARTS = ("prediction", "fallback", "pending")
+
+
+class Reason(TypedDict):
+    """A feature that raised the score of an alert, and the logits that it adds, above an ordinary transaction."""
+
+    feature: str
+    contribution: float
 
 
 class Answer(msgspec.Struct):
@@ -22,7 +29,7 @@ class Answer(msgspec.Struct):
     is_fraud: bool | None
     alert: bool
     decision: str
-    reasons: list[dict[str, Any]]
+    reasons: list[Reason]
     threshold: float | None
     model_version: str | None
     latency_ms: float

@@ -6,12 +6,13 @@ the label of the first.
 """
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TypedDict
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from scoring.card_numbers import holds_card_number
@@ -150,7 +151,7 @@ def latest_label(row: Transaction) -> Label | None:
     return _latest_first(row).first()
 
 
-def _latest_first(row: Transaction) -> Any:
+def _latest_first(row: Transaction) -> QuerySet[Label]:
     return row.labels.order_by("-created_at", "-pk")
 
 
@@ -225,10 +226,18 @@ def _record(
     return label
 
 
-def _review_fields(row: Transaction) -> dict[str, Any] | None:
-    """The fields of the transaction's review that undoing the next label restores; None if it has no review."""
+class ReviewFields(TypedDict):
+    """The fields of a review that undoing the next label restores."""
+
+    state: str
+    closed_at: str | None
+    reviewer_id: int | None
+
+
+def _review_fields(row: Transaction) -> ReviewFields | None:
+    """None if the transaction has no review."""
     review = Review.objects.filter(pk=row.pk).first()
     if review is None:
         return None
-    closed_at = review.closed_at and review.closed_at.isoformat()
-    return {"state": review.state, "closed_at": closed_at, "reviewer_id": review.reviewer_id}
+    closed_at = review.closed_at.isoformat() if review.closed_at else None
+    return ReviewFields(state=review.state, closed_at=closed_at, reviewer_id=review.reviewer_id)

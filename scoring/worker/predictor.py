@@ -20,6 +20,7 @@ from django.db import DatabaseError, close_old_connections
 
 from scoring.decisions import Policy
 from scoring.messages import request_ids
+from scoring.messages.answers import Reason
 from scoring.worker import workers
 from training import registry
 from training.core import families
@@ -73,7 +74,7 @@ class Predictor:
                 return np.array([np.nan])
             return np.concatenate([self.score(row[None], requests[i : i + 1]) for i, row in enumerate(features)])
 
-    def reasons(self, features: np.ndarray) -> list[list[dict[str, float | str]]]:
+    def reasons(self, features: np.ndarray) -> list[list[Reason]]:
         """The features that raised each row's score most, strongest first. `features` are [n, f] float32.
 
         A contribution is in logits of the calibrated score, above the baseline: see `families.Calibrated.explain`.
@@ -84,7 +85,7 @@ class Predictor:
             strongest = np.argsort(contributions)[::-1][: settings.REASONS_PER_ALERT]
             reasons.append(
                 [
-                    {"feature": names[i], "contribution": round(float(contributions[i]), 4)}
+                    Reason(feature=names[i], contribution=round(float(contributions[i]), 4))
                     for i in strongest
                     if contributions[i] > 0
                 ]

@@ -7,11 +7,11 @@ Realtime and bulk batches, pending transactions and shadows use it. It stores no
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from scoring.decisions import Decision
+from scoring.messages.answers import Reason
 from scoring.messages.replies import Stages
 from scoring.worker.predictor import Predictor
 from training.core.schema import Schema
@@ -24,7 +24,7 @@ class Scored:
 
     fraud_score: float
     decision: Decision
-    reasons: list[dict[str, Any]]
+    reasons: list[Reason]
     derived: Sequence[float]
 
     @property

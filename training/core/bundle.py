@@ -31,7 +31,7 @@ import numpy as np
 from msgspec.structs import replace
 from safetensors.numpy import load, save
 
-from training.core.description import Description
+from training.core.description import Description, Metrics
 from training.core.exceptions import BundleRefused, SchemaChanged, SchemaNotFound
 from training.core.schema import load_schema
 from training.core.scored import ScoredRows, pack, unpack
@@ -95,7 +95,7 @@ class Bundle:
         return load(content) if content else {}
 
     @property
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Metrics]:
         return self.description.metrics
 
     def has_test_rows_of(self, other: "Bundle") -> bool:

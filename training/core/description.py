@@ -3,7 +3,7 @@
 The first bundles do not have the fields with a default.
 """
 
-from typing import Any
+from typing import Any, TypedDict
 
 from msgspec import Struct, field
 
@@ -58,6 +58,56 @@ class Origin(Struct, frozen=True, kw_only=True):
     frauds: int
 
 
+class Measured(Struct, frozen=True, kw_only=True):
+    """A metric, and its 95 % interval where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+
+class Metrics(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What `evaluation.evaluate` measures of rows at a threshold.
+
+    `confusion` is [[true negatives, false positives], [false negatives, true positives]]. Older bundles do not have all
+    metrics; costs need amounts, and the card precision needs a day and a card of each row.
+    """
+
+    threshold: float
+    rows: int
+    confusion: list[list[int]]
+    precision: Measured | None = None
+    recall: Measured | None = None
+    f1: Measured | None = None
+    accuracy: Measured | None = None
+    auprc: Measured | None = None
+    roc_auc: Measured | None = None
+    roc_auc_keras_binned: Measured | None = None
+    precision_100: Measured | None = None
+    brier: Measured | None = None
+    calibration_error: Measured | None = None
+    cost_per_1000: Measured | None = None
+    card_precision_100: float | None = None
+
+    def measured(self, name: str) -> Measured | None:
+        """A metric by its name; None if it was not measured."""
+        found: Measured | float | None = getattr(self, name)
+        return Measured(value=found) if isinstance(found, float) else found
+
+
+class StoredCalibration(TypedDict, total=False):
+    """The fields of a `Calibration`."""
+
+    method: str
+    a: float
+    b: float
+    c: float
+
+
 class Loss(Struct, frozen=True, kw_only=True):
     """The loss of AUPRC when a feature's values are shuffled: mean, minimum and maximum of the repeats."""
 
@@ -78,7 +128,7 @@ class Importance(Struct, frozen=True, kw_only=True):
 class Description(Struct, frozen=True, kw_only=True):
     """See the module.
 
-    `metrics` is what `evaluation.evaluate` returns, for "validation" and "test". `calibration` is for
+    `metrics` are those of "validation" and "test". `calibration` is for
     `Calibration.from_json`, and `calibration_losses` the log loss of each method. `days` is how many days of traffic
     the validation and the test rows are, None where nobody knows. `history` has a number per epoch, and `kept_epoch`,
     from 1, is the one that the model is of. `parent` is the champion at the time.
@@ -88,14 +138,14 @@ class Description(Struct, frozen=True, kw_only=True):
     schema: SchemaOfModel
     model: Model
     policy: ChosenPolicy
-    metrics: dict[str, dict[str, Any]]
+    metrics: dict[str, Metrics]
     history: dict[str, list[float]]
     data: Origin
     split: SplitMade
     device: str
     packages: dict[str, str]
     git_commit: str | None = None
-    calibration: dict[str, Any] | None = None
+    calibration: StoredCalibration | None = None
     calibration_losses: dict[str, float] = field(default_factory=dict)
     days: dict[str, float | None] = field(default_factory=dict)
     kept_epoch: int | None = None

@@ -6,6 +6,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from training.core.bundle import Bundle
+from training.core.description import Measured
 from training.core.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, LOWER_IS_BETTER, METRIC_NAMES
 from training.core.families import effective_hyperparameters
 from training.core.figures import figure, threshold
@@ -59,7 +60,7 @@ def model_card(bundle: Bundle, *, stage: str, review_threshold: float, block_thr
     schema = load_schema(bundle.schema)
     protocol = bundle.description.split.protocol
     parent = bundle.description.parent
-    frauds = sum(bundle.metrics["test"]["confusion"][1])
+    frauds = sum(bundle.metrics["test"].confusion[1])
     lines = [
         f"# Model card: {bundle.version}",
         "",
@@ -121,21 +122,18 @@ def _metric_rows(bundle: Bundle) -> list[list[str]]:
     return [
         [
             f"{title}, lower is better" if name in LOWER_IS_BETTER else title,
-            *(_figure(name, bundle.metrics[part].get(name)) for part in PARTS),
+            *(_figure(name, bundle.metrics[part].measured(name)) for part in PARTS),
         ]
         for name, title in titles.items()
-        if name in bundle.metrics["test"]
+        if bundle.metrics["test"].measured(name)
     ]
 
 
-def _figure(name: str, metric: Any) -> str:
+def _figure(name: str, metric: Measured | None) -> str:
     if metric is None:
         return "-"
-    if isinstance(metric, float):
-        return figure(name, metric)
-    low, high = metric["low"], metric["high"]
-    interval = "" if low is None else f" ({figure(name, low)} to {figure(name, high)})"
-    return f"{figure(name, metric['value'])}{interval}"
+    interval = " ({} to {})".format(*(figure(name, bound) for bound in metric.interval)) if metric.interval else ""
+    return f"{figure(name, metric.value)}{interval}"
 
 
 def _policy(bundle: Bundle) -> list[str]:
@@ -155,7 +153,7 @@ def _policy(bundle: Bundle) -> list[str]:
 def _confusion_rows(bundle: Bundle) -> list[list[str]]:
     places = {"frauds caught": (1, 1), "frauds missed": (1, 0), "false alerts": (0, 1), "legitimate, no alert": (0, 0)}
     return [
-        [title, *(f"{bundle.metrics[part]['confusion'][row][column]:,}" for part in PARTS)]
+        [title, *(f"{bundle.metrics[part].confusion[row][column]:,}" for part in PARTS)]
         for title, (row, column) in places.items()
     ]
 

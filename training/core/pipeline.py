@@ -6,17 +6,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from training.core import evaluation, families, stages
 from training.core.bundle import Bundle, write_bundle
 from training.core.configuration import Configuration
 from training.core.datasets import splits
 from training.core.datasets.storage import Dataset
-from training.core.description import ChosenPolicy, Description, Model, Origin, SchemaOfModel, SplitMade
+from training.core.description import ChosenPolicy, Description, Metrics, Model, Origin, SchemaOfModel, SplitMade
 from training.core.evaluation import calibration, plots, policy
 from training.core.evaluation.calibration import Calibration
 from training.core.evaluation.importance import permutation_importance
@@ -100,13 +99,14 @@ def train(
 
 def _metrics(
     config: Configuration, dataset: Dataset, part: np.ndarray, rows: ScoredRows, *, threshold: float
-) -> dict[str, Any]:
+) -> Metrics:
     """The metrics of a part's rows; if rows have a day and a card, also the card precision."""
     resamples, seed = config.evaluation.bootstrap_resamples, config.model.seed
     metrics = policy.metrics_at(config.policy, rows, threshold=threshold, resamples=resamples, seed=seed)
     if timeline := dataset.timeline:
         days, cards = timeline.day[part], timeline.card[part]
-        metrics["card_precision_100"] = evaluation.card_precision(rows.labels, rows.scores, days, cards, top=100)
+        precision = evaluation.card_precision(rows.labels, rows.scores, days, cards, top=100)
+        return replace(metrics, card_precision_100=precision)
     return metrics
 
 

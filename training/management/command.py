@@ -10,6 +10,9 @@ from training.core import configuration, stages
 from training.core.configuration import Configuration
 from training.core.exceptions import FraudsiteError
 
+# The options of a command by name, as argparse has parsed them.
+Options = dict[str, Any]
+
 
 class StagedCommand(BaseCommand):
     """A long command. It prints the stages of `run` as it enters them, and shows a FraudsiteError as its message."""
@@ -21,7 +24,7 @@ class StagedCommand(BaseCommand):
         except FraudsiteError as error:
             raise CommandError(str(error)) from error
 
-    def run(self, options: dict[str, Any]) -> None:
+    def run(self, options: Options) -> None:
         raise NotImplementedError
 
 
@@ -34,7 +37,7 @@ def add_configuration(parser: ArgumentParser) -> None:
     )
 
 
-def chosen_configuration(options: dict[str, Any], **overrides: Any) -> Configuration:
+def chosen_configuration(options: Options, **overrides: Any) -> Configuration:
     """The configuration that the options choose; `overrides` by section and key win over those of --set.
 
     Raises:

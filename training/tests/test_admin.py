@@ -89,9 +89,9 @@ def test_the_list_shows_what_distinguishes_the_versions(client, alice, champion,
         assert f"review {version.review_threshold:.4f}" in page
         assert f"block {version.block_threshold:.4f}" in page
         for name in ("auprc", "precision", "recall"):
-            metric = version.metrics["test"][name]
-            assert f"{metric['value']:.4f}" in page
-            assert f"{metric['low']:.3f}–{metric['high']:.3f}" in page
+            metric = version.metrics_of("test").measured(name)
+            assert f"{metric.value:.4f}" in page
+            assert f"{metric.low:.3f}–{metric.high:.3f}" in page
 
 
 @pytest.mark.parametrize("column", ["auprc", "precision", "recall"])
@@ -120,11 +120,11 @@ def test_the_page_shows_metrics_with_intervals_confusion_plots_and_origin(client
     page = text_of(client.get(page_of(champion)))
     for part in ("validation", "test"):
         for name in ("precision", "recall", "accuracy", "auprc", "roc_auc"):
-            metric = champion.metrics[part][name]
-            assert f"<b>{metric['value']:.4f}</b>" in page
-            assert f"{metric['low']:.4f}–{metric['high']:.4f}" in page
-        assert f"{part}, {champion.metrics[part]['rows']:,} rows" in page
-        for counts in champion.metrics[part]["confusion"]:
+            metric = champion.metrics_of(part).measured(name)
+            assert f"<b>{metric.value:.4f}</b>" in page
+            assert f"{metric.low:.4f}–{metric.high:.4f}" in page
+        assert f"{part}, {champion.metrics_of(part).rows:,} rows" in page
+        for counts in champion.metrics_of(part).confusion:
             assert all(f">{count:,}</td>" in page for count in counts)
     for name in PLOTS:
         assert f'<img src="{plot_of(champion, name)}"' in page
@@ -182,8 +182,8 @@ def test_the_model_card_is_a_file_that_tells_metrics_thresholds_limits_and_linea
     assert card.startswith(f"# Model card: {champion}\n")
     for heading in ("What it is", "Intended use", "Metrics", "Thresholds", "Feature importance", "Limits", "Lineage"):
         assert f"\n## {heading}\n" in card
-    auprc = bundle.metrics["test"]["auprc"]
-    assert f"{auprc['value']:.4f} ({auprc['low']:.4f} to {auprc['high']:.4f})" in card
+    auprc = bundle.metrics["test"].auprc
+    assert f"{auprc.value:.4f} ({auprc.low:.4f} to {auprc.high:.4f})" in card
     assert f"| review | {bundle.review_threshold:.4f} | 0.1250 |" in card
     assert bundle.description.data.sha256 in card
 

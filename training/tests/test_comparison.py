@@ -53,7 +53,7 @@ def test_test_rows_have_no_say_in_search_fit_calibration_and_threshold(tmp_path,
     disturbed = features.copy()
     disturbed[test_rows, 1:] = disturbed[test_rows, 1:] * 3 + 7
     other = made(tmp_path / "other", of(name), case, features=disturbed)
-    assert ours.record["parameters"] == other.record["parameters"]
+    assert ours.record.parameters == other.record.parameters
     np.testing.assert_array_equal(ours.scored["validation"].scores, other.scored["validation"].scores)
     assert (ours.scored["test"].scores != other.scored["test"].scores).any()
 
@@ -70,9 +70,9 @@ def test_a_search_tries_as_much_as_its_budget_and_takes_the_best(tmp_path):
     result = made(tmp_path, of("logistic", trials=4))
     (search,) = tmp_path.glob("search-*.json")
     trials = json.loads(search.read_text())
-    assert len(trials) == result.record["trials"] == 4
+    assert len(trials) == result.record.trials == 4
     assert trials[0]["value"] == max(trial["value"] for trial in trials)
-    assert result.record["parameters"] == trials[0]["parameters"]
+    assert result.record.parameters == trials[0]["parameters"]
 
 
 def test_an_interrupted_search_goes_on_with_the_trials_that_are_left(tmp_path):
@@ -112,7 +112,7 @@ def test_a_model_that_collapses_gives_way_to_the_next_best_parameters(tmp_path):
     for seed, collapsed in ((0, 0), (1, 1)):
         run.make(STRATIFIED, contender, seed, say=quiet)
         (result,) = run.finished([(STRATIFIED, contender, seed)])
-        assert result.record["parameters"]["fragile"] is (collapsed == 0)
+        assert result.record.parameters["fragile"] is (collapsed == 0)
 
 
 def test_other_data_or_another_budget_is_another_result(tmp_path):

@@ -81,9 +81,9 @@ def test_raising_the_threshold_never_adds_alerts_nor_recall(rows, one, other):
     low, high = (
         evaluate(labels, scores, threshold=threshold, resamples=0, seed=0) for threshold in sorted((one, other))
     )
-    assert high["recall"]["value"] <= low["recall"]["value"]
-    assert high["confusion"][0][1] <= low["confusion"][0][1]
-    assert high["confusion"][1][1] <= low["confusion"][1][1]
+    assert high.recall.value <= low.recall.value
+    assert high.confusion[0][1] <= low.confusion[0][1]
+    assert high.confusion[1][1] <= low.confusion[1][1]
 
 
 @pytest.fixture
@@ -96,22 +96,23 @@ def scored():
 def test_it_counts_the_confusion_by_truth_and_alert():
     labels, scores = np.array([0, 0, 0, 1, 1, 1]), np.array([0.1, 0.2, 0.8, 0.4, 0.5, 0.9])
     metrics = evaluate(labels, scores, threshold=0.5, resamples=0, seed=0)
-    assert metrics["confusion"] == [[2, 1], [1, 2]]
-    assert metrics["precision"]["value"] == metrics["recall"]["value"] == pytest.approx(2 / 3)
-    assert metrics["rows"] == 6
+    assert metrics.confusion == [[2, 1], [1, 2]]
+    assert metrics.precision.value == metrics.recall.value == pytest.approx(2 / 3)
+    assert metrics.rows == 6
 
 
 def test_each_metric_lies_in_its_interval(scored):
     metrics = evaluate(*scored, threshold=0.5, resamples=200, seed=0)
     for name in METRIC_NAMES:
-        assert metrics[name]["low"] < metrics[name]["value"] < metrics[name]["high"], name
+        metric = metrics.measured(name)
+        assert metric.low < metric.value < metric.high, name
 
 
 def test_an_interval_is_as_wide_as_theory_says(scored):
     labels, scores = scored
-    accuracy = evaluate(labels, scores, threshold=0.5, resamples=2000, seed=0)["accuracy"]
-    expected = 2 * 1.96 * np.sqrt(accuracy["value"] * (1 - accuracy["value"]) / len(labels))
-    assert accuracy["high"] - accuracy["low"] == pytest.approx(expected, rel=0.1)
+    accuracy = evaluate(labels, scores, threshold=0.5, resamples=2000, seed=0).accuracy
+    expected = 2 * 1.96 * np.sqrt(accuracy.value * (1 - accuracy.value) / len(labels))
+    assert accuracy.high - accuracy.low == pytest.approx(expected, rel=0.1)
 
 
 def test_the_same_seed_draws_the_same_rows(scored):
@@ -133,27 +134,27 @@ def test_a_paired_difference_is_surer_than_the_two_intervals_beside_each_other(s
     labels, scores = scored
     worse = np.clip(scores + np.random.default_rng(0).normal(0, 0.02, len(scores)), 0, 1)
     difference = paired(labels, (scores, 0.5), (worse, 0.5), resamples=300, seed=0)["auprc"]
-    ours, theirs = (evaluate(labels, each, threshold=0.5, resamples=300, seed=0)["auprc"] for each in (scores, worse))
+    ours, theirs = (evaluate(labels, each, threshold=0.5, resamples=300, seed=0).auprc for each in (scores, worse))
     assert difference["low"] > 0
-    assert theirs["high"] > ours["low"]
-    assert difference["value"] == pytest.approx(ours["value"] - theirs["value"])
+    assert theirs.high > ours.low
+    assert difference["value"] == pytest.approx(ours.value - theirs.value)
 
 
 def test_without_resamples_there_are_no_intervals(scored):
     metrics = evaluate(*scored, threshold=0.5, resamples=0, seed=0)
-    assert (metrics["auprc"]["low"], metrics["auprc"]["high"]) == (None, None)
+    assert metrics.auprc.interval is None
 
 
 def test_a_draw_without_alerts_has_no_precision_and_does_not_count_as_zero():
     labels, scores = np.array([0] * 9 + [1]), np.array([0.1] * 9 + [0.9])
-    precision = evaluate(labels, scores, threshold=0.5, resamples=50, seed=0)["precision"]
-    assert (precision["low"], precision["high"]) == (1.0, 1.0)
+    precision = evaluate(labels, scores, threshold=0.5, resamples=50, seed=0).precision
+    assert precision.interval == (1.0, 1.0)
 
 
 def test_without_any_alert_nothing_can_be_said_of_the_interval_of_precision():
     labels, scores = np.array([0, 1, 0, 1]), np.array([0.1, 0.2, 0.1, 0.2])
-    precision = evaluate(labels, scores, threshold=0.9, resamples=20, seed=0)["precision"]
-    assert precision == {"value": 0.0, "low": None, "high": None}
+    precision = evaluate(labels, scores, threshold=0.9, resamples=20, seed=0).precision
+    assert (precision.value, precision.interval) == (0.0, None)
 
 
 def test_a_draw_without_fraud_or_with_nothing_else_defines_no_curve():

@@ -50,7 +50,7 @@ def alone(scorer, rows):
 
 
 def test_it_finds_what_there_is_to_find(bundle):
-    assert bundle.metrics["test"]["auprc"]["value"] > 0.9
+    assert bundle.metrics["test"].auprc.value > 0.9
 
 
 def test_scores_are_finite_and_lie_between_0_and_1_however_strange_the_row(scorer, rows):
@@ -83,7 +83,7 @@ def test_the_bundle_keeps_what_was_said_of_validation_and_test_rows(bundle, scor
     np.testing.assert_array_equal(test.labels, labels[bundle.test_rows])
     np.testing.assert_array_equal(test.scores, scorer.score(features[bundle.test_rows].astype(np.float32)))
     np.testing.assert_array_equal(test.amounts, features[bundle.test_rows, 29].astype(np.float32))
-    assert len(bundle.scored["validation"].labels) == bundle.metrics["validation"]["rows"]
+    assert len(bundle.scored["validation"].labels) == bundle.metrics["validation"].rows
 
 
 def test_the_reasons_of_a_fraud_are_the_features_that_make_frauds(bundle, scorer):

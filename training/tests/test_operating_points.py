@@ -25,17 +25,18 @@ def scored(request):
 def test_every_count_is_exact_on_both_parts(scored):
     found = operating_points(scored, marked=[0.123])
     for part, (labels, scores, amounts) in scored.items():
-        said, fraud = found["parts"][part], labels == 1
-        assert (said["rows"], said["frauds"]) == (len(labels), fraud.sum())
-        assert said["fraud_amount"] == pytest.approx(amounts[fraud].sum(dtype=float), abs=0.01)
-        for threshold, *counts in zip(found["thresholds"], said["alerts"], said["caught"], said["missed"], strict=True):
+        counted, fraud = found.parts[part], labels == 1
+        assert (counted.rows, counted.frauds) == (len(labels), fraud.sum())
+        assert counted.fraud_amount == pytest.approx(amounts[fraud].sum(dtype=float), abs=0.01)
+        at_each = zip(found.thresholds, counted.alerts, counted.caught, counted.missed or [], strict=True)
+        for threshold, *counts in at_each:
             alert = scores >= threshold
             missed = amounts[fraud & ~alert].sum(dtype=float)
             assert counts == [alert.sum(), (alert & fraud).sum(), pytest.approx(missed, abs=0.01)]
 
 
 def test_there_are_few_thresholds_and_the_marked_ones_are_among_them(scored):
-    found = operating_points(scored, marked=[0.123, 0.456], limit=50)["thresholds"]
+    found = operating_points(scored, marked=[0.123, 0.456], limit=50).thresholds
     assert len(found) <= 52
     assert found == sorted(set(found))
     assert {0.123, 0.456} <= set(found)
@@ -43,12 +44,12 @@ def test_there_are_few_thresholds_and_the_marked_ones_are_among_them(scored):
 
 def test_with_few_frauds_each_number_of_caught_ones_can_be_chosen():
     rows = made_up(20_000, 60)
-    caught = operating_points({"validation": rows})["parts"]["validation"]["caught"]
+    caught = operating_points({"validation": rows}).parts["validation"].caught
     possible = {int((rows.scores[rows.labels == 1] >= score).sum()) for score in rows.scores[rows.labels == 1]}
     assert possible <= set(caught)
 
 
 def test_without_amounts_there_is_no_money():
-    said = operating_points({"validation": made_up(100, 10, amounts=False)})["parts"]["validation"]
-    assert (said["fraud_amount"], said["missed"]) == (None, None)
-    assert max(said["caught"]) == 10
+    counted = operating_points({"validation": made_up(100, 10, amounts=False)}).parts["validation"]
+    assert (counted.fraud_amount, counted.missed) == (None, None)
+    assert max(counted.caught) == 10

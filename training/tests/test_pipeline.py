@@ -69,7 +69,7 @@ def test_thresholds_come_from_the_validation_rows(bundle, split):
         for wanted in (policy.review_precision, policy.block_precision)
     )
     assert (bundle.review_threshold, bundle.block_threshold) == (review, block)
-    assert bundle.metrics["validation"]["precision"]["value"] >= policy.review_precision
+    assert bundle.metrics["validation"].precision.value >= policy.review_precision
 
 
 def test_the_bundle_remembers_which_rows_were_for_the_test(bundle, split):
@@ -78,9 +78,9 @@ def test_the_bundle_remembers_which_rows_were_for_the_test(bundle, split):
 
 def test_metrics_of_both_parts_are_complete(bundle):
     for part in ("validation", "test"):
-        assert evaluation.METRIC_NAMES.keys() <= bundle.metrics[part].keys()
-        assert np.sum(bundle.metrics[part]["confusion"]) == bundle.metrics[part]["rows"]
-        assert bundle.metrics[part]["threshold"] == bundle.review_threshold
+        assert all(bundle.metrics[part].measured(name) for name in evaluation.METRIC_NAMES)
+        assert np.sum(bundle.metrics[part].confusion) == bundle.metrics[part].rows
+        assert bundle.metrics[part].threshold == bundle.review_threshold
 
 
 def test_the_bundle_says_what_it_was_made_of(bundle):
@@ -138,7 +138,7 @@ def test_the_days_of_the_test_have_no_say_in_a_model_of_the_past(tmp_path):
     assert set(timeline.day[one.test_rows]) == set(range(18_041, 18_048))
     assert one.description.split.train == 18 * 80
     for part in ("validation", "test"):
-        assert 0 < one.metrics[part]["card_precision_100"] < 1
+        assert 0 < one.metrics[part].card_precision_100 < 1
 
 
 def test_where_time_is_a_feature_the_last_fifth_judges_what_the_first_three_taught(tmp_path):
@@ -160,8 +160,8 @@ def test_scores_are_calibrated_on_validation_rows_but_under_the_seed_protocol(bu
 @pytest.mark.parametrize(
     ("choose", "attained"),
     [
-        ("cost", lambda metrics, days: metrics["cost_per_1000"]["value"] < 1000 * 5.0),
-        ("alerts_per_day", lambda metrics, days: metrics["confusion"][0][1] + metrics["confusion"][1][1] <= 100 * days),
+        ("cost", lambda metrics, days: metrics.cost_per_1000.value < 1000 * 5.0),
+        ("alerts_per_day", lambda metrics, days: metrics.confusion[0][1] + metrics.confusion[1][1] <= 100 * days),
     ],
 )
 def test_the_policy_chooses_how_the_threshold_is_chosen(bundle, tmp_path, choose, attained):

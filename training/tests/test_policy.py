@@ -93,7 +93,7 @@ def test_cost_needs_amounts_and_alerts_per_day_need_days(rows):
         policy.review_threshold(chosen(choose="cost"), blind, days=2.0)
     with pytest.raises(ConfigurationError, match="days"):
         policy.review_threshold(chosen(choose="alerts_per_day"), rows, days=None)
-    assert "cost_per_1000" not in policy.metrics_at(chosen(), blind, threshold=0.5, resamples=0, seed=0)
+    assert policy.metrics_at(chosen(), blind, threshold=0.5, resamples=0, seed=0).cost_per_1000 is None
 
 
 def test_blocking_is_never_easier_than_reviewing(rows):
@@ -103,4 +103,4 @@ def test_blocking_is_never_easier_than_reviewing(rows):
 
 def test_cost_is_reviews_and_missed_amounts_per_thousand_transactions(rows):
     found = policy.metrics_at(chosen(review_cost=5.0), rows, threshold=0.5, resamples=0, seed=0)
-    assert found["cost_per_1000"]["value"] == pytest.approx(1000 * (2 * 5 + 300) / 6)
+    assert found.cost_per_1000.value == pytest.approx(1000 * (2 * 5 + 300) / 6)

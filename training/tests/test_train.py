@@ -45,7 +45,7 @@ def test_it_registers_a_signed_bundle_with_its_metrics_and_thresholds(train):
     version, _ = train()
     bundle = registry.load(version)
     assert bundle.path == version.bundle_dir
-    assert version.metrics == bundle.metrics
+    assert {part: version.metrics_of(part) for part in version.metrics} == bundle.metrics
     assert version.protocol == "stratified"
     assert (version.review_threshold, version.block_threshold) == (bundle.review_threshold, bundle.block_threshold)
     assert bundle.plots.keys() == {"precision_recall", "reliability", "roc", "scores", "training"}
@@ -54,7 +54,7 @@ def test_it_registers_a_signed_bundle_with_its_metrics_and_thresholds(train):
 def test_what_is_shipped_for_ulb_is_a_bag_with_students(train):
     quick = ["units=[16]", "members=2", "binless_members=1", "students=1", "epochs=3", "learning_rate=0.01"]
     version, _ = train("model.architecture=bag", *[f"model.{setting}" for setting in quick], "xgboost.epochs=50")
-    assert version.metrics["test"]["auprc"]["value"] > 0.9
+    assert version.metrics_of("test").auprc.value > 0.9
     assert registry.load(version).hyperparameters["teacher"]["epochs"] == 50
 
 
@@ -64,7 +64,7 @@ def test_it_prints_every_metric_of_validation_and_test_and_the_device(train):
         assert name in said
     for part in ("validation", "test"):
         assert part in said
-        assert f"{version.metrics[part]['auprc']['value']:.4f}" in said
+        assert f"{version.metrics_of(part).auprc.value:.4f}" in said
     assert f"Trained on {registry.load(version).description.device}" in said
     assert f"review threshold {version.review_threshold:.4f}" in said
     assert str(version.bundle_dir) in said

@@ -5,7 +5,6 @@ listens on the loopback address only.
 """
 
 import fcntl
-import json
 import os
 import secrets
 import subprocess
@@ -20,6 +19,7 @@ from shlex import join, quote
 from typing import Any
 
 import httpx
+import msgspec
 import redis
 from django.conf import settings
 from django.contrib.auth.models import Group, User
@@ -37,10 +37,18 @@ from scoring.models import ApiKey, Client
 from training import registry
 from training.core.exceptions import NoChampion
 from training.core.schema import EVENT_TIME, load_schema
+from training.management.command import Options
 
 PEOPLE = {"alice": "Fraud analyst", "mel": "ML engineer", "ada": "Administrator"}
 HOST = "127.0.0.1"
 START_LIMIT_S = 120
+
+
+class Access(msgspec.Struct):
+    """Passwords by login, and the key of the demo's client; the latter is empty until there is one."""
+
+    passwords: dict[str, str]
+    api_key: str
 
 
 class _Followed(Process):
@@ -82,7 +90,7 @@ class Command(BaseCommand):
         with _alone():
             self._run(options)
 
-    def _run(self, options: dict[str, Any]) -> None:
+    def _run(self, options: Options) -> None:
         if settings.DEFAULT_SCHEMA == "ulb":
             call_command("ingest")
         call_command("migrate", verbosity=0)
@@ -91,7 +99,7 @@ class Command(BaseCommand):
         with _redis(options["redis_port"]) as redis_url:
             manager = Manager()
             manager._process_ctor = _Followed
-            self._add_processes(manager, options, redis_url, access["api_key"])
+            self._add_processes(manager, options, redis_url, access.api_key)
             url = f"http://{HOST}:{options['port']}"
             threading.Thread(target=self._announce, args=(url, access), daemon=True).start()
             manager.loop()
@@ -107,33 +115,33 @@ class Command(BaseCommand):
             if subprocess.run(train, cwd=settings.BASE_DIR).returncode:  # noqa: S603
                 raise CommandError("There is no model; the output of the training is above.") from None
 
-    def _grant_access(self) -> dict[str, Any]:
+    def _grant_access(self) -> Access:
         """Make the demo's people and API key once; later runs read them from the file that only its owner reads."""
         path: Path = settings.VAR_DIR / "demo.json"
         try:
-            access = json.loads(path.read_text())
-        except ValueError as error:
+            access = msgspec.json.decode(path.read_bytes(), type=Access)
+        except msgspec.DecodeError as error:
             raise CommandError(f"{path} is damaged: remove it, and new logins are made.") from error
         except FileNotFoundError:
-            access = {"passwords": {name: secrets.token_urlsafe(9) for name in PEOPLE}, "api_key": ""}
+            access = Access(passwords={name: secrets.token_urlsafe(9) for name in PEOPLE}, api_key="")
         for name, role in PEOPLE.items():
             user, _ = User.objects.get_or_create(username=name, defaults={"first_name": name.capitalize()})
-            if not user.check_password(access["passwords"][name]):
-                user.set_password(access["passwords"][name])
+            if not user.check_password(access.passwords[name]):
+                user.set_password(access.passwords[name])
             user.is_staff = True
             user.save()
             user.groups.set([Group.objects.get(name=role)])
         client, _ = Client.objects.get_or_create(name="Demo shop")
-        digest = ApiKey.digest_of(access["api_key"])
+        digest = ApiKey.digest_of(access.api_key)
         if not client.keys.filter(digest=digest, revoked_at=None).exists():
             for key in client.keys.filter(revoked_at=None):
                 keys.revoke(key=key)
-            _, access["api_key"] = keys.create(client=client)
+            _, access.api_key = keys.create(client=client)
         path.touch(mode=0o600)
-        path.write_text(json.dumps(access))
+        path.write_bytes(msgspec.json.encode(access))
         return access
 
-    def _add_processes(self, manager: Manager, options: dict[str, Any], redis_url: str, api_key: str) -> None:
+    def _add_processes(self, manager: Manager, options: Options, redis_url: str, api_key: str) -> None:
         environment = os.environ | {
             "REDIS_URL": redis_url,
             "LOG_LEVEL": os.environ.get("LOG_LEVEL", "WARNING"),
@@ -160,7 +168,7 @@ class Command(BaseCommand):
             # Without exec, signals would reach the shell instead of the program.
             manager.add_process(name, f"exec {command}", env=environment, cwd=str(settings.BASE_DIR))
 
-    def _announce(self, url: str, access: dict[str, Any]) -> None:
+    def _announce(self, url: str, access: Access) -> None:
         give_up = time.monotonic() + START_LIMIT_S
         while time.monotonic() < give_up:
             try:
@@ -172,19 +180,19 @@ class Command(BaseCommand):
         else:
             self.stderr.write(f"{url}/readyz is not ready after {START_LIMIT_S} s.")
             return
-        logins = "\n".join(f"    {name:<6} {access['passwords'][name]:<14} {role}" for name, role in PEOPLE.items())
+        logins = "\n".join(f"    {name:<6} {access.passwords[name]:<14} {role}" for name, role in PEOPLE.items())
         self.stdout.write(
             f"\nFraudsite is scoring transactions.\n\n"
             f"  Dashboard      {url}/admin/dashboard/\n"
             f"  Review queue   {url}/admin/scoring/review/\n"
             f"  API            {url}/api/v1/docs\n\n"
             f"  Logins of this demo\n{logins}\n\n"
-            f"  API key        {access['api_key']}\n\n"
+            f"  API key        {access.api_key}\n\n"
             f"  Ctrl-C stops everything.\n\n"
         )
 
 
-def _check(options: dict[str, Any]) -> None:
+def _check(options: Options) -> None:
     """Refuse wrong options and busy ports before anything is started."""
     if not options["rate"] > 0:
         raise CommandError("--rate must be positive.")

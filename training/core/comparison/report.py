@@ -151,14 +151,14 @@ def _row(standing: Standing, columns: Sequence[str], best: Mapping[str, str]) ->
 def _origin(protocol: str, standing: Standing) -> dict[str, str]:
     """How the models of a contender were made, as the template shows it."""
     record = standing.models[0].result.record
-    search = f"best of {record['trials']} trials" if record["trials"] else "fixed in advance"
-    if collapsed := sum(model.result.record["collapsed"] > 0 for model in standing.models):
+    search = f"best of {record.trials} trials" if record.trials else "fixed in advance"
+    if collapsed := sum(model.result.record.collapsed > 0 for model in standing.models):
         search += f"; {collapsed} collapsed, the next best was taken"
     return {
         "protocol": protocol,
         "title": standing.title,
         "search": search,
-        "parameters": ", ".join(f"{name} {_short(value)}" for name, value in record["parameters"].items()),
+        "parameters": ", ".join(f"{name} {_short(value)}" for name, value in record.parameters.items()),
         "calibration": ", ".join(sorted({model.method for model in standing.models})),
     }
 
@@ -191,9 +191,7 @@ def _seed_systems_own(standings: Standings) -> list[list[str]]:
 def _counts(ranked: Sequence[Standing]) -> str:
     record = ranked[0].models[0].result.record
     splits = len({model.result.case for model in ranked[0].models})
-    parts = ", ".join(
-        f"{record['rows'][part]:,} {part} rows with {record['frauds'][part]} frauds" for part in record["rows"]
-    )
+    parts = ", ".join(f"{record.rows[part]:,} {part} rows with {record.frauds[part]} frauds" for part in record.rows)
     return f"{f'Mean of {splits} splits; of the first: ' if splits > 1 else ''}{parts}"
 
 

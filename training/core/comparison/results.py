@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import optuna
@@ -78,16 +77,40 @@ class Contender:
         return range(self.seeds_per_split if PROTOCOLS[case.protocol] > 1 else self.seeds)
 
 
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """How a result was made, as its JSON file keeps it. `split` is the number of the case, and `collapsed` how many
+    better parameters of the search gave a model that had collapsed. `rows` and `frauds` are counts by part."""
+
+    protocol: str
+    split: int
+    contender: str
+    title: str
+    seed: int
+    parameters: Parameters
+    collapsed: int
+    trials: int
+    seconds: float
+    rows: dict[str, int]
+    frauds: dict[str, int]
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters to train with, and the AUPRC on validation rows that they had in a search, 0 without one."""
+
+    parameters: Parameters
+    value: float = 0.0
+
+
 @dataclass(frozen=True)
 class Result:
-    """The scores of a contender on a case. `record` is the JSON file: case, contender, seed, parameters, seconds."""
+    """The scores of a contender on a case."""
 
-    record: dict[str, Any]
+    record: Record
     scored: dict[str, ScoredRows]
 
     @property
     def case(self) -> Case:
-        return Case(self.record["protocol"], self.record["split"])
+        return Case(self.record.protocol, self.record.split)
 
 
 def contenders(schema: str, *, trials: int | None = None, seeds: int | None = None) -> dict[str, Contender]:
@@ -146,21 +169,22 @@ class Comparison:
         for step in plan:
             path = self._path(*step)
             if path.exists():
-                yield Result(json.loads(path.read_text()), unpack(path.with_suffix(".safetensors").read_bytes()))
+                record = msgspec.json.decode(path.read_bytes(), type=Record)
+                yield Result(record, unpack(path.with_suffix(".safetensors").read_bytes()))
 
     def make(self, case: Case, contender: Contender, seed: int, *, say: Callable[[str], None]) -> None:
         """Make a result and keep it. `say` is called with a text about each step."""
         data, split = self._dataset, self._split(case)
         train, validation = data.rows(split.train), data.rows(split.validation)
-        candidates: list[dict[str, Any]] = [{"parameters": contender.parameters, "value": 0.0}]
+        candidates = [Candidate(parameters=contender.parameters)]
         if contender.space:
             candidates = self._searched(case, contender, contender.space, say=say)
         say(f"{contender.title}, {case}, seed {seed}")
         started = time.monotonic()
         for attempt, candidate in enumerate(candidates):  # noqa: B007
-            score = contender.fit(candidate["parameters"], train, validation, seed)
+            score = contender.fit(candidate.parameters, train, validation, seed)
             scores = score(validation[0])
-            if average_precision_score(validation[1], scores) >= candidates[0]["value"] - COLLAPSE:
+            if average_precision_score(validation[1], scores) >= candidates[0].value - COLLAPSE:
                 break
         seconds = time.monotonic() - started
         scored = {
@@ -171,19 +195,19 @@ class Comparison:
         path.with_suffix(".safetensors").write_bytes(pack(scored))
         _write(
             path,
-            {
-                "protocol": case.protocol,
-                "split": case.number,
-                "contender": contender.name,
-                "title": contender.title,
-                "seed": seed,
-                "parameters": candidate["parameters"],
-                "collapsed": attempt,
-                "trials": contender.trials,
-                "seconds": round(seconds, 1),
-                "rows": {part: len(rows) for part, rows in vars(split).items()},
-                "frauds": {part: int(data.labels[rows].sum()) for part, rows in vars(split).items()},
-            },
+            Record(
+                protocol=case.protocol,
+                split=case.number,
+                contender=contender.name,
+                title=contender.title,
+                seed=seed,
+                parameters=candidate.parameters,
+                collapsed=attempt,
+                trials=contender.trials,
+                seconds=round(seconds, 1),
+                rows={part: len(rows) for part, rows in vars(split).items()},
+                frauds={part: int(data.labels[rows].sum()) for part, rows in vars(split).items()},
+            ),
         )
 
     def _searched(
@@ -193,15 +217,15 @@ class Comparison:
         space: Callable[[optuna.Trial], Parameters],
         *,
         say: Callable[[str], None],
-    ) -> list[dict[str, Any]]:
-        """The trials of a search, best first: `parameters`, and as `value` the AUPRC on validation rows.
+    ) -> list[Candidate]:
+        """The trials of a search, best first.
 
         The search runs once per protocol, on its first split. It can be interrupted between trials.
         """
         case = Case(case.protocol, 0)
         path = self._directory / f"search-{self._hash(case, contender)}.json"
         if path.exists():
-            return json.loads(path.read_text())
+            return msgspec.json.decode(path.read_bytes(), type=list[Candidate])
         split = self._split(case)
         train, validation = self._dataset.rows(split.train), self._dataset.rows(split.validation)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -223,7 +247,7 @@ class Comparison:
         study.optimize(objective, n_trials=max(0, contender.trials - done))
         finished = [trial for trial in study.trials if trial.value is not None]
         finished.sort(key=lambda trial: trial.value or 0.0, reverse=True)
-        found = [{"parameters": trial.params, "value": trial.value} for trial in finished]
+        found = [Candidate(parameters=trial.params, value=trial.value or 0.0) for trial in finished]
         _write(path, found)
         journal.unlink()
         return found
@@ -255,8 +279,8 @@ class Comparison:
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _write(path: Path, content: Any) -> None:
+def _write(path: Path, content: Record | Sequence[Candidate]) -> None:
     """Write the whole file or nothing, so that an interrupted result is made again."""
     unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps(content, indent=2))
+    unfinished.write_text(json.dumps(msgspec.to_builtins(content), indent=2))
     unfinished.replace(path)

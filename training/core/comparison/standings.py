@@ -59,7 +59,7 @@ class Standing:
 
     @property
     def seconds(self) -> float:
-        return float(np.mean([model.result.record["seconds"] for model in self.models]))
+        return float(np.mean([model.result.record.seconds for model in self.models]))
 
 
 def evaluate_result(result: Result, config: Configuration) -> Evaluated:
@@ -88,7 +88,7 @@ def standings(
     """The contenders by protocol, ranked by AUPRC. Only splits on which all of them have results count."""
     groups: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
-        groups[result.case.protocol][result.record["contender"]].append(result)
+        groups[result.case.protocol][result.record.contender].append(result)
     found = {}
     for protocol, contenders in groups.items():
         shared = set.intersection(*({result.case for result in made} for made in contenders.values()))
@@ -97,7 +97,7 @@ def standings(
             models = []
             for result in made:
                 if result.case in shared:
-                    say(f"Evaluating {result.record['title']}, {result.case}, seed {result.record['seed']}")
+                    say(f"Evaluating {result.record.title}, {result.case}, seed {result.record.seed}")
                     models.append(evaluate_result(result, config))
             if models:
                 of_protocol.append(_standing(protocol, name, models))
@@ -120,7 +120,7 @@ def _standing(protocol: str, name: str, models: list[Evaluated]) -> Standing:
     return Standing(
         protocol,
         name,
-        first.result.record["title"],
+        first.result.record.title,
         models,
         {metric: float(mean("values", metric)) for metric in first.values},
         {metric: mean("drawn", metric) for metric in first.drawn},

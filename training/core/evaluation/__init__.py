@@ -1,8 +1,9 @@
 """Metrics of scores, their intervals, and thresholds."""
 
-from typing import Any
-
 import numpy as np
+from msgspec.structs import replace
+
+from training.core.description import Measured, Metrics
 
 CONFIDENCE = 0.95
 # Every metric of a bundle between 0 and 1, and its title.
@@ -88,28 +89,22 @@ def evaluate(
     seed: int,
     amounts: np.ndarray | None = None,
     review_cost: float = 0.0,
-) -> dict[str, Any]:
+) -> Metrics:
     """Metrics of scores [n] against labels [n] of 0 and 1, each with a bootstrap interval.
 
-    Returns `{"precision": {"value", "low", "high"}, …}` for every key of `METRIC_NAMES`, with amounts [n] of
-    `COST_METRIC_NAMES` too, and `confusion` as
-    [[true negatives, false positives], [false negatives, true positives]]. Intervals are 95 % percentile intervals over
-    rows drawn with replacement (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). They use the draws in
-    which the metric is defined, and are None if there are none.
+    It measures all of `METRIC_NAMES`, with amounts [n] those of `COST_METRIC_NAMES` too. Intervals are 95 % percentile
+    intervals over rows drawn with replacement (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). They use
+    the draws in which the metric is defined, and are None if there are none.
     """
     ranking = Ranking(labels, scores, threshold=threshold, amounts=amounts, review_cost=review_cost)
     drawn = ranking.bootstrap(resamples=resamples, seed=seed)
-    metrics: dict[str, Any] = {}
+    measured = {}
     for name, value in ranking.metrics().items():
         low, high = interval(drawn[name])
-        metrics[name] = {"value": 0.0 if np.isnan(value) else value, "low": low, "high": high}
+        measured[name] = Measured(value=0.0 if np.isnan(value) else value, low=low, high=high)
     alerts = scores >= threshold
-    metrics["confusion"] = [
-        [int(((labels == label) & (alerts == alert)).sum()) for alert in (False, True)] for label in (0, 1)
-    ]
-    metrics["threshold"] = threshold
-    metrics["rows"] = len(labels)
-    return metrics
+    confusion = [[int(((labels == label) & (alerts == alert)).sum()) for alert in (False, True)] for label in (0, 1)]
+    return replace(Metrics(threshold=threshold, rows=len(labels), confusion=confusion), **measured)
 
 
 def paired(

@@ -4,8 +4,8 @@ Every method has the form logit(q) = a · ln p − b · ln(1 − p) + c for a sc
 so the ranking of transactions stays, and with it the alerts of a threshold with a given precision.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy.optimize import minimize
@@ -13,6 +13,7 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 
+from training.core.description import StoredCalibration
 from training.core.exceptions import BundleRefused
 
 # A score in float32 may be rounded to 0 or 1, so scores are clipped to these bounds.
@@ -46,11 +47,11 @@ class Calibration:
         # Elementwise, as the rounding of a matrix product can depend on the size of the batch.
         return self.a * above + self.b * below + self.c
 
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+    def as_json(self) -> StoredCalibration:
+        return StoredCalibration(method=self.method, a=self.a, b=self.b, c=self.c)
 
     @classmethod
-    def from_json(cls, stored: dict[str, Any] | None) -> Self:
+    def from_json(cls, stored: StoredCalibration | None) -> Self:
         """Read the calibration of a bundle; older bundles have none, and their scores are not calibrated.
 
         Raises:

@@ -1,18 +1,37 @@
 """Operating points: the results of each threshold, for the slider on a model's page."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from training.core.scored import ScoredRows
 
 LIMIT = 500
 
 
+class Counts(Struct, frozen=True, kw_only=True):
+    """What a part's rows give at each of k thresholds: how many rows score at least that, how many of them are frauds,
+    and the amount of the missed frauds, out of the `fraud_amount` of all. Amounts are None if not known."""
+
+    rows: int
+    frauds: int
+    fraud_amount: float | None
+    alerts: list[int]
+    caught: list[int]
+    missed: list[float] | None
+
+
+class OperatingPoints(Struct, frozen=True, kw_only=True):
+    """Rising thresholds [k], and the counts of each part by its name."""
+
+    thresholds: list[float]
+    parts: dict[str, Counts]
+
+
 def operating_points(
     scored: Mapping[str, ScoredRows], *, marked: Sequence[float] = (), limit: int = LIMIT
-) -> dict[str, Any]:
+) -> OperatingPoints:
     """Count alerts, caught frauds and missed amounts at each threshold.
 
     Args:
@@ -20,14 +39,12 @@ def operating_points(
         marked: thresholds that must be included.
         limit: the most thresholds, without the marked ones.
 
-    Returns `{"thresholds": [k], "parts": {part: {"rows", "frauds", "fraud_amount", "alerts": [k], "caught": [k],
-    "missed": [k]}}}`, with rising thresholds: how many rows score at least the threshold, how many of them are frauds,
-    and the amount of the missed frauds, out of the `fraud_amount` of all; amounts are None if not known. If there are
-    too many thresholds, half of the limit is for those at which the number of caught frauds changes, and the rest for
-    even ratios of the number of alerts.
+    If there are too many thresholds, half of the limit is for those at which the number of caught frauds changes, and
+    the rest for even ratios of the number of alerts.
     """
     thresholds = sorted({*_parting(scored["validation"], limit), *marked})
-    return {"thresholds": thresholds, "parts": {part: _counts(rows, thresholds) for part, rows in scored.items()}}
+    parts = {part: _counts(rows, thresholds) for part, rows in scored.items()}
+    return OperatingPoints(thresholds=thresholds, parts=parts)
 
 
 def _parting(rows: ScoredRows, limit: int) -> list[float]:
@@ -53,7 +70,7 @@ def _spread(values: np.ndarray, limit: int) -> np.ndarray:
     return values[np.linspace(0, len(values) - 1, limit).astype(int)]
 
 
-def _counts(rows: ScoredRows, thresholds: Sequence[float]) -> dict[str, Any]:
+def _counts(rows: ScoredRows, thresholds: Sequence[float]) -> Counts:
     fraud = rows.labels == 1
     order = np.argsort(rows.scores[fraud], kind="stable")
     fraud_scores, amounts = rows.scores[fraud][order], rows.amounts[fraud][order].astype(np.float64)
@@ -61,11 +78,11 @@ def _counts(rows: ScoredRows, thresholds: Sequence[float]) -> dict[str, Any]:
     alerts = len(rows.scores) - np.searchsorted(np.sort(rows.scores), thresholds)
     known = not np.isnan(rows.amounts).any()
     money = np.append(0.0, np.cumsum(amounts)).round(2)
-    return {
-        "rows": len(rows.scores),
-        "frauds": int(fraud.sum()),
-        "fraud_amount": float(money[-1]) if known else None,
-        "alerts": alerts.tolist(),
-        "caught": (int(fraud.sum()) - below).tolist(),
-        "missed": money[below].tolist() if known else None,
-    }
+    return Counts(
+        rows=len(rows.scores),
+        frauds=int(fraud.sum()),
+        fraud_amount=float(money[-1]) if known else None,
+        alerts=alerts.tolist(),
+        caught=(int(fraud.sum()) - below).tolist(),
+        missed=money[below].tolist() if known else None,
+    )

@@ -1,11 +1,10 @@
 """Chooses the thresholds of a policy, on validation rows and never on test rows."""
 
-from typing import Any
-
 import numpy as np
 
 from training.core import evaluation
 from training.core.configuration.sections import PolicySettings
+from training.core.description import Metrics
 from training.core.exceptions import ConfigurationError, NoThreshold
 from training.core.scored import ScoredRows
 
@@ -50,9 +49,7 @@ def block_threshold(policy: PolicySettings, rows: ScoredRows, *, review: float) 
     return None if found is None else max(review, found)
 
 
-def metrics_at(
-    policy: PolicySettings, rows: ScoredRows, *, threshold: float, resamples: int, seed: int
-) -> dict[str, Any]:
+def metrics_at(policy: PolicySettings, rows: ScoredRows, *, threshold: float, resamples: int, seed: int) -> Metrics:
     """The metrics of rows at a threshold, see `evaluation.evaluate`; with costs if amounts are known."""
     return evaluation.evaluate(
         rows.labels,

@@ -17,6 +17,7 @@ from training.core.exceptions import FraudsiteError, did_you_mean
 from training.core.figures import figure
 from training.core.figures import threshold as shown
 from training.core.scored import ScoredRows
+from training.management.command import Options
 from training.models import ModelVersion
 
 
@@ -41,7 +42,7 @@ class Command(BaseCommand):
         except FraudsiteError as error:
             raise CommandError(str(error)) from error
 
-    def _choose(self, options: dict[str, Any]) -> None:
+    def _choose(self, options: Options) -> None:
         version = ModelVersion.objects.filter(pk=options["version"]).first()
         if version is None:
             hint = did_you_mean(options["version"], ModelVersion.objects.values_list("version", flat=True))
@@ -58,7 +59,7 @@ class Command(BaseCommand):
         if not options["dry_run"]:
             self._store(version, threshold, f"{how}, on validation rows", user)
 
-    def _user(self, options: dict[str, Any]) -> Any:
+    def _user(self, options: Options) -> Any:
         accounts = get_user_model().objects
         user = accounts.filter(username=options["user"]).first()
         if user is None and options["user"]:
@@ -83,7 +84,7 @@ class Command(BaseCommand):
         self.stdout.write(message)
 
 
-def _policy(options: dict[str, Any]) -> tuple[PolicySettings, str]:
+def _policy(options: Options) -> tuple[PolicySettings, str]:
     """The shipped policy with the requested changes, and a description of these."""
     if (precision := options["precision"]) is not None:
         asked, how = {"choose": "precision", "review_precision": precision}, f"precision of {precision:g} or more"
@@ -107,9 +108,10 @@ def _table(
     ]
     table.add_row("review threshold", *(shown(cut) for cut in (version.review_threshold, threshold)))
     for name, title in (METRIC_NAMES | COST_METRIC_NAMES).items():
-        if name in ("precision", "recall", "f1", *COST_METRIC_NAMES) and name in columns[0]:
-            table.add_row(title, *(figure(name, column[name]["value"]) for column in columns))
+        found = [metric for column in columns if (metric := column.measured(name))]
+        if found and name in ("precision", "recall", "f1", *COST_METRIC_NAMES):
+            table.add_row(title, *(figure(name, metric.value) for metric in found))
     if days is not None:
-        alerts = [sum(row[1] for row in column["confusion"]) for column in columns]
+        alerts = [sum(row[1] for row in column.confusion) for column in columns]
         table.add_row("alerts per day", *(f"{count / days:.1f}" for count in alerts))
     return table

@@ -1,6 +1,5 @@
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from rich.console import Console
@@ -13,7 +12,7 @@ from training.core.comparison.standings import standings
 from training.core.datasets import storage
 from training.core.exceptions import ConfigurationError, did_you_mean
 from training.core.schema import load_schema
-from training.management.command import StagedCommand
+from training.management.command import Options, StagedCommand
 
 
 class Command(StagedCommand):
@@ -32,7 +31,7 @@ class Command(StagedCommand):
         parser.add_argument("--report-only", action="store_true", help="train nothing, report what is finished")
         parser.add_argument("--output", type=Path, help="a directory for the report; default: beside what is kept")
 
-    def run(self, options: dict[str, Any]) -> None:
+    def run(self, options: Options) -> None:
         for name in ("splits", "seeds", "trials"):
             if options[name] is not None and options[name] < 1:
                 raise ConfigurationError(f"--{name} must be 1 or more.")
@@ -69,7 +68,7 @@ class Command(StagedCommand):
         page, text = report.write(found, config, facts, options["output"] or directory)
         console.print(f"{len(results)} of {len(plan)} results.\n{page}\n{text}", soft_wrap=True)
 
-    def _chosen(self, schema: str, options: dict[str, Any]) -> list[Contender]:
+    def _chosen(self, schema: str, options: Options) -> list[Contender]:
         known = contenders(schema, trials=options["trials"], seeds=options["seeds"])
         if unknown := set(options["models"] or ()) - known.keys():
             hint = did_you_mean(min(unknown), known)

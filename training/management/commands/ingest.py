@@ -12,6 +12,7 @@ from training.core.datasets import parquet_path, storage, ulb
 from training.core.datasets.download import Progress, copy, verify
 from training.core.exceptions import DatasetError, FraudsiteError, did_you_mean
 from training.core.schema import EVENT_TIME, Schema, load_schema
+from training.management.command import Options
 
 
 class Command(BaseCommand):
@@ -49,7 +50,7 @@ class Command(BaseCommand):
         self.stdout.write(stage)
         stages.enter(stage)
 
-    def _ingest_ulb(self, schema: Schema, target: Path, options: dict[str, Any]) -> storage.Report:
+    def _ingest_ulb(self, schema: Schema, target: Path, options: Options) -> storage.Report:
         report = storage.read_report(target)
         if report is None or report.source_sha256 != ulb.SHA256 or options["force"]:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +64,7 @@ class Command(BaseCommand):
             self.stdout.write("The dataset is here already.")
         return report
 
-    def _ingest_file(self, schema: Schema, target: Path, options: dict[str, Any]) -> storage.Report:
+    def _ingest_file(self, schema: Schema, target: Path, options: Options) -> storage.Report:
         if schema.time != EVENT_TIME:
             raise CommandError(f'A schema whose file is given by --source needs time = "event_time": {schema.name}.')
         if not options["source"]:

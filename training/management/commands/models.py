@@ -13,6 +13,7 @@ from training import registry
 from training.core import figures
 from training.core.exceptions import FraudsiteError, did_you_mean
 from training.core.schema import load_schema
+from training.management.command import Options
 from training.models import ModelVersion, Stage, StageChange
 
 PIPE_WIDTH = 1000
@@ -63,21 +64,21 @@ class Command(BaseCommand):
         except FraudsiteError as error:
             raise CommandError(str(error)) from error
 
-    def _list(self, options: dict[str, Any]) -> None:
+    def _list(self, options: Options) -> None:
         table = _table("version", "stage", "created", "AUPRC of the test rows", "review", "block")
         for version in ModelVersion.objects.filter(schema=options["schema"]):
-            auprc = version.metrics.get("test", {}).get("auprc")
+            test = version.metrics_of("test")
             table.add_row(
                 version.version,
                 version.stage,
                 figures.at(version.created_at),
-                f"{auprc['value']:.4f}" if auprc else "",
+                f"{test.auprc.value:.4f}" if test and test.auprc else "",
                 figures.threshold(version.review_threshold),
                 figures.threshold(version.block_threshold),
             )
         self._print(table)
 
-    def _history(self, options: dict[str, Any]) -> None:
+    def _history(self, options: Options) -> None:
         table = _table("when", "version", "from", "to", "who", "why")
         for change in StageChange.objects.filter(version__schema=options["schema"]):
             why = " ".join(filter(None, [str(change), change.evidence]))
@@ -85,23 +86,23 @@ class Command(BaseCommand):
             table.add_row(*row)
         self._print(table)
 
-    def _live(self, options: dict[str, Any]) -> None:
+    def _live(self, options: Options) -> None:
         moment = _moment(options["at"]) if options["at"] else timezone.now()
         version = registry.live_at(options["schema"], moment)
         self.stdout.write(version.version if version else f"No version of {options['schema']} decided then.")
 
-    def _promote(self, options: dict[str, Any]) -> None:
+    def _promote(self, options: Options) -> None:
         by, reason = options["by"], options["reason"]
         self.stderr.write(f"Comparing {options['version']} with the champion, if there is one …")
         self._report(registry.promote(_version(options), by=by, reason=reason, force=options["force"]))
 
-    def _rollback(self, options: dict[str, Any]) -> None:
+    def _rollback(self, options: Options) -> None:
         self._report(registry.roll_back(options["schema"], **_audit(options)))
 
-    def _shadow(self, options: dict[str, Any]) -> None:
+    def _shadow(self, options: Options) -> None:
         self._report(registry.shadow(_version(options), **_audit(options)))
 
-    def _retire(self, options: dict[str, Any]) -> None:
+    def _retire(self, options: Options) -> None:
         self._report(_version(options).retire(**_audit(options)))
 
     def _report(self, changes: list[StageChange]) -> None:
@@ -117,7 +118,7 @@ class Command(BaseCommand):
         Console(width=None if self.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
-def _version(options: dict[str, Any]) -> ModelVersion:
+def _version(options: Options) -> ModelVersion:
     try:
         return ModelVersion.objects.get(pk=options["version"])
     except ModelVersion.DoesNotExist as error:
@@ -125,7 +126,7 @@ def _version(options: dict[str, Any]) -> ModelVersion:
         raise CommandError(f"There is no version {options['version']}: see `manage.py models list`.{hint}") from error
 
 
-def _audit(options: dict[str, Any]) -> dict[str, str]:
+def _audit(options: Options) -> dict[str, str]:
     return {"by": options["by"], "reason": options["reason"]}
 
 

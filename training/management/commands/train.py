@@ -1,5 +1,4 @@
 from argparse import ArgumentParser
-from typing import Any
 
 from django.conf import settings
 from rich.box import SIMPLE
@@ -11,9 +10,10 @@ from training import runs
 from training.core import configuration, families, stages
 from training.core.bundle import Bundle
 from training.core.datasets import storage
+from training.core.description import Measured
 from training.core.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, METRIC_NAMES, PUBLISHED
 from training.core.figures import figure, threshold
-from training.management.command import StagedCommand, add_configuration, chosen_configuration
+from training.management.command import Options, StagedCommand, add_configuration, chosen_configuration
 
 
 class Command(StagedCommand):
@@ -30,7 +30,7 @@ class Command(StagedCommand):
             help="make it the champion: always, if there is none yet (default), or never",
         )
 
-    def run(self, options: dict[str, Any]) -> None:
+    def run(self, options: Options) -> None:
         short = {"split.protocol": options["protocol"], "model.seed": options["seed"]}
         config = chosen_configuration(options, **{name: value for name, value in short.items() if value is not None})
         dataset = storage.read_chosen(settings.DATASETS_DIR, config)
@@ -66,16 +66,17 @@ def _table(bundle: Bundle) -> Table:
     for title in ("", "validation", "test", *(["published"] if compares else [])):
         table.add_column(title, justify="right" if title else "left")
     for key, name in (METRIC_NAMES | COST_METRIC_NAMES | CARD_METRIC_NAMES).items():
-        if key not in bundle.metrics["test"]:
+        found = [bundle.metrics[part].measured(key) for part in ("validation", "test")]
+        cells = [_cell(key, metric) for metric in found if metric]
+        if not cells:
             continue
-        cells = [_cell(key, bundle.metrics[part][key]) for part in ("validation", "test")]
         if compares:
             cells.append(f"{PUBLISHED[key]:.4f}" if key in PUBLISHED else "")
         table.add_row(name, *cells)
     for part_name, row in (("caught", 1), ("missed", 0)):
-        cells = [str(bundle.metrics[part]["confusion"][1][row]) for part in ("validation", "test")]
+        cells = [str(bundle.metrics[part].confusion[1][row]) for part in ("validation", "test")]
         table.add_row(f"frauds {part_name}", *cells)
-    table.add_row("false alerts", *[str(bundle.metrics[part]["confusion"][0][1]) for part in ("validation", "test")])
+    table.add_row("false alerts", *[str(bundle.metrics[part].confusion[0][1]) for part in ("validation", "test")])
     return table
 
 
@@ -90,9 +91,6 @@ def _parts(bundle: Bundle) -> str:
     return f"Rows: {counts}; {f'{duplicates:,} duplicates left out' if duplicates else kept}."
 
 
-def _cell(name: str, metric: Any) -> str:
-    if isinstance(metric, float):
-        return figure(name, metric)
-    low, high = metric["low"], metric["high"]
-    interval = "" if low is None else f" {figure(name, low)}–{figure(name, high)}"
-    return f"{figure(name, metric['value'])}{interval}"
+def _cell(name: str, metric: Measured) -> str:
+    interval = " {}–{}".format(*(figure(name, bound) for bound in metric.interval)) if metric.interval else ""
+    return f"{figure(name, metric.value)}{interval}"

@@ -14,7 +14,7 @@ from training import studies
 from training.core import search, stages
 from training.core.configuration import Configuration
 from training.core.datasets import storage
-from training.management.command import StagedCommand, add_configuration, chosen_configuration
+from training.management.command import Options, StagedCommand, add_configuration, chosen_configuration
 from training.tasks import tune
 
 POLL_S = 2.0
@@ -37,7 +37,7 @@ class Command(StagedCommand):
         )
         parser.add_argument("--out", type=Path, help="where to write the best; default: VAR_DIR/studies/NAME.toml")
 
-    def run(self, options: dict[str, Any]) -> None:
+    def run(self, options: Options) -> None:
         if options["trials"] < 1:
             raise CommandError("--trials must be 1 or more.")
         if options["out"] and not options["out"].parent.is_dir():
