@@ -37,8 +37,8 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory):
-    """What each of the cases says. They are run two at a time: most of it is the start of Python."""
+def refusals(tmp_path_factory):
+    """The output and the code of each case. They are run two at a time: most of it is the start of Python."""
     with ExitStack() as stack:
         started: list[subprocess.Popen[str]] = []
         for number, (command, variables, _) in enumerate(CASES.values()):
@@ -64,8 +64,8 @@ def said(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_wrong_is_named_in_a_line_or_two(said, name):
-    words, code = said[name]
+def test_what_is_wrong_is_named_in_a_line_or_two(refusals, name):
+    words, code = refusals[name]
     for word in CASES[name][2]:
         assert word in words
     assert code != 0
@@ -87,9 +87,9 @@ def test_a_misspelt_word_of_a_command_is_told_with_what_was_meant(monkeypatch, c
     monkeypatch.setattr("django.setup", lambda: None)  # it is done, and would have logs go where this test looks
     with pytest.raises(SystemExit):
         command_line.main(["manage.py", *arguments])
-    said = capsys.readouterr().err
-    assert f"Did you mean {meant}?" in said
-    assert len(said.splitlines()) <= 2
+    output = capsys.readouterr().err
+    assert f"Did you mean {meant}?" in output
+    assert len(output.splitlines()) <= 2
 
 
 @pytest.fixture
@@ -115,14 +115,14 @@ def test_a_password_of_redis_that_is_refused_names_the_variable(refusal):
         redis.Redis(port=server.port).config_set("requirepass", "hunter3")
         with pytest.raises(redis.AuthenticationError) as refused:
             redis.Redis(port=server.port, password="hunter2").ping()
-    said = refusal(refused.value)
-    assert said.startswith("REDIS_URL: ")
-    assert "hunter" not in said
+    message = refusal(refused.value)
+    assert message.startswith("REDIS_URL: ")
+    assert "hunter" not in message
 
 
 def test_a_file_that_cannot_be_written_is_named_with_the_variable_of_its_directory(refusal):
-    said = refusal(PermissionError(13, "Permission denied", str(settings.VAR_DIR / "models")))
-    assert said == f"{settings.VAR_DIR / 'models'}: Permission denied. VAR_DIR names the directory."
+    message = refusal(PermissionError(13, "Permission denied", str(settings.VAR_DIR / "models")))
+    assert message == f"{settings.VAR_DIR / 'models'}: Permission denied. VAR_DIR names the directory."
 
 
 def test_ctrl_c_ends_a_command_without_a_word(refusal):

@@ -95,7 +95,7 @@ def test_every_file_of_ours_that_a_page_names_is_there(page):
 def test_help_of_the_demo_is_that_of_the_readme(capsys):
     with pytest.raises(SystemExit):
         call_command("demo", "--help")
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     readme = PAGES[0].read_text()
     [arguments] = re.findall(r'make demo ARGS="([^"]+)"', readme)
-    assert all(option in said for option in re.findall(r"--[\w-]+", arguments))
+    assert all(option in output for option in re.findall(r"--[\w-]+", arguments))

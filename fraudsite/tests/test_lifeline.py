@@ -36,8 +36,8 @@ main(["manage.py", "demo", *sys.argv[1:]])
 
 def processes():
     """The parent of each process, but for those that have ended and wait to be asked how."""
-    said = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
-    rows = (line.split() for line in said.splitlines())
+    output = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
+    rows = (line.split() for line in output.splitlines())
     return {int(pid): int(parent) for pid, parent, state in rows if not state.startswith("Z")}
 
 
@@ -105,8 +105,8 @@ def test_a_program_ends_with_whoever_started_it(tmp_path, platform):
 
 
 def sleeping(process_id):
-    said = subprocess.run(["ps", "-A", "-o", "pid=,comm="], capture_output=True, text=True, check=True).stdout
-    names = dict(line.split(maxsplit=1) for line in said.splitlines())
+    output = subprocess.run(["ps", "-A", "-o", "pid=,comm="], capture_output=True, text=True, check=True).stdout
+    names = dict(line.split(maxsplit=1) for line in output.splitlines())
     return any(names.get(str(pid), "").endswith("sleep") for pid in descendants(process_id))
 
 
@@ -200,9 +200,9 @@ def test_the_demo_refuses_a_port_that_is_held_before_anything_is_started(host, o
     others = {"port": free_port(), "redis_port": free_port()}
     with listening(host, *options) as port, pytest.raises(CommandError) as refused:
         call_command("demo", **others | {name: port})
-    said = str(refused.value)
-    assert said.startswith(f"Port {port} is held by another program.")
-    assert f"--{name.replace('_', '-')} or DEMO_{name.upper()}" in said
+    message = str(refused.value)
+    assert message.startswith(f"Port {port} is held by another program.")
+    assert f"--{name.replace('_', '-')} or DEMO_{name.upper()}" in message
     assert not Path(settings.VAR_DIR, "demo.lock").exists()
 
 

@@ -27,8 +27,8 @@ def web_processes():
     parents, servers = {}, set()
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
-            pid, said = int(status.parent.name), status.read_text()
-            parents[pid] = int(re.search(r"PPid:\s+(\d+)", said)[1])
+            pid, text = int(status.parent.name), status.read_text()
+            parents[pid] = int(re.search(r"PPid:\s+(\d+)", text)[1])
             if b"granian" in status.with_name("cmdline").read_bytes():
                 servers.add(pid)
         except (FileNotFoundError, ProcessLookupError):

@@ -167,9 +167,9 @@ def test_a_transaction_that_waits_says_so(client, alice, waiting):
 def test_a_transaction_that_was_set_aside_says_why(client, alice, waiting, settings):
     row = waiting(attempts=settings.PENDING_ATTEMPTS_LIMIT, fault="The model has no finite score for these values.")
     client.force_login(alice)
-    said = f"has no score after {settings.PENDING_ATTEMPTS_LIMIT} attempts: The model has no finite score"
-    assert said in page_of(client, row)
-    assert said in client.get(reverse("admin:scoring_pending_changelist")).content.decode()
+    message = f"has no score after {settings.PENDING_ATTEMPTS_LIMIT} attempts: The model has no finite score"
+    assert message in page_of(client, row)
+    assert message in client.get(reverse("admin:scoring_pending_changelist")).content.decode()
 
 
 def test_a_transaction_shows_what_a_fallback_decided_and_the_score_that_followed(client, alice, waiting, champion):

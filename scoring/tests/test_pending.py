@@ -125,13 +125,13 @@ def test_the_admin_tries_again_exactly_what_was_ticked(champion, client, mel, al
     assert Prediction.objects.count() == 1
 
 
-@pytest.mark.parametrize(("arguments", "said"), [([], "1 "), (["--schema", "handbook"], "0 "), (["--all"], "2 ")])
-def test_the_command_tries_again_and_says_how_many(accept, settings, arguments, said):
+@pytest.mark.parametrize(("arguments", "count"), [([], "1 "), (["--schema", "handbook"], "0 "), (["--all"], "2 ")])
+def test_the_command_tries_again_and_says_how_many(accept, settings, arguments, count):
     set_aside(accept(), settings=settings)
     accept()
     out = StringIO()
     call_command("retry_pending", *arguments, stdout=out)
-    assert out.getvalue().startswith(f"{said}will be tried again")
+    assert out.getvalue().startswith(f"{count}will be tried again")
 
 
 def test_each_try_waits_twice_as_long_as_the_one_before_up_to_a_limit(accept, settings):

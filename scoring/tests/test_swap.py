@@ -196,8 +196,8 @@ def test_a_champion_whose_bundle_is_refused_leaves_the_old_one_at_work_until_it_
     become_champion(successor)
     for _ in range(3):
         assert predictor.refresh("ulb") is before
-    [said] = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert f"successor is refused, and {before.version} goes on" in said
+    [message] = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert f"successor is refused, and {before.version} goes on" in message
     assert predictor._refused["ulb"].version == "successor"
     shutil.copytree(bundle.path, successor.bundle_dir, dirs_exist_ok=True)
     assert predictor.refresh("ulb").version == successor

@@ -76,7 +76,7 @@ def promote(client, *versions):
     return client.post(LIST, chosen, follow=True)
 
 
-def said_in_history(version):
+def history_of(version):
     return [entry.get_change_message() for entry in LogEntry.objects.filter(object_id=version.pk)]
 
 
@@ -280,8 +280,8 @@ def test_an_ml_engineer_promotes_a_candidate_and_the_history_says_who(client, re
     champion.refresh_from_db()
     assert registry.champion("ulb") == challenger
     assert champion.stage == "retired"
-    assert said_in_history(challenger) == ["Promoted."]
-    assert said_in_history(champion) == [f"Retired. {challenger} is the champion."]
+    assert history_of(challenger) == ["Promoted."]
+    assert history_of(champion) == [f"Retired. {challenger} is the champion."]
     assert set(LogEntry.objects.values_list("user", flat=True)) == {user.pk}
 
 
@@ -291,7 +291,7 @@ def test_the_page_of_a_candidate_promotes_it_too(client, mel, challenger):
     page = text_of(client.post(page_of(challenger), {"stage_action": "promote"}, follow=True))
     assert registry.champion("ulb") == challenger
     assert 'value="promote"' not in page
-    assert said_in_history(challenger) == ["Promoted."]
+    assert history_of(challenger) == ["Promoted."]
 
 
 def test_an_analyst_looks_but_promotes_nothing(client, alice, champion, challenger):
@@ -341,7 +341,7 @@ def test_the_page_of_a_champion_rolls_back_with_a_reason_and_shows_who_did_what(
     assert f"Retired. {champion} is the champion." in page
     assert registry.champion("ulb") == champion
     assert "Rolled back. Too many false alerts." in text_of(client.get(page_of(champion)))
-    assert said_in_history(champion)[0] == "Rolled back. Too many false alerts."
+    assert history_of(champion)[0] == "Rolled back. Too many false alerts."
 
 
 def test_the_verdict_stands_beside_the_button(client, mel, challenger, tested_elsewhere_bundle):
@@ -402,7 +402,7 @@ def test_a_version_is_made_a_shadow_and_retired(client, mel, champion, challenge
     assert ModelVersion.objects.get(pk=challenger.pk).stage == "shadow"
     client.post(LIST, {"action": "retire", "_selected_action": [challenger.pk]})
     assert ModelVersion.objects.get(pk=challenger.pk).stage == "retired"
-    assert said_in_history(challenger) == ["Retired.", "Made shadow."]
+    assert history_of(challenger) == ["Retired.", "Made shadow."]
     client.post(LIST, {"action": "retire", "_selected_action": [champion.pk]})
     assert registry.champion("ulb") == champion
 
@@ -429,9 +429,9 @@ def test_an_ml_engineer_moves_thresholds_and_the_history_says_from_where_to_wher
     assert response.status_code == 302
     champion.refresh_from_db()
     assert (champion.review_threshold, champion.block_threshold, champion.stage) == (0.25, 0.75, "champion")
-    [said] = said_in_history(champion)
-    assert f"Review threshold from {review} to 0.25" in said
-    assert f"Block threshold from {block} to 0.75" in said
+    [change] = history_of(champion)
+    assert f"Review threshold from {review} to 0.25" in change
+    assert f"Block threshold from {block} to 0.75" in change
     assert "The review threshold has been moved since" in text_of(client.get(page_of(champion)))
 
 
@@ -451,7 +451,7 @@ def test_the_ends_of_the_scale_are_thresholds_too(client, mel, champion, bounds)
 
 
 @pytest.mark.parametrize(
-    ("review", "block", "said"),
+    ("review", "block", "message"),
     [
         ("1.01", "", "between 0 and 1"),
         ("-0.01", "0.5", "between 0 and 1"),
@@ -463,12 +463,12 @@ def test_the_ends_of_the_scale_are_thresholds_too(client, mel, champion, bounds)
         ("", "0.5", "This field is required"),
     ],
 )
-def test_thresholds_that_make_no_sense_are_refused(client, mel, champion, review, block, said):
+def test_thresholds_that_make_no_sense_are_refused(client, mel, champion, review, block, message):
     client.force_login(mel)
     before = ModelVersion.objects.values().get(pk=champion.pk)
     page = text_of(client.post(page_of(champion), {"review_threshold": review, "block_threshold": block}))
     assert page.count('<ul class="errorlist"') == 1
-    assert escape(said) in page
+    assert escape(message) in page
     assert ModelVersion.objects.values().get(pk=champion.pk) == before
 
 

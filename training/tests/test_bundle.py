@@ -227,14 +227,14 @@ def test_a_bundle_whose_model_is_not_all_there_is_refused(directory):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [({"device": None}, "device"), ({"data": {"sha256": "1"}}, "rows"), ({"split": {"protocol": "seed"}}, "train")],
 )
-def test_a_description_that_cannot_be_one_is_refused_with_the_name_of_what_is_wrong(directory, changes, said):
+def test_a_description_that_cannot_be_one_is_refused_with_the_name_of_what_is_wrong(directory, changes, message):
     path = directory / "bundle.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     signed_anew(directory)
-    assert said in refusal(directory)
+    assert message in refusal(directory)
 
 
 def test_an_unknown_format_is_refused(directory):
@@ -243,15 +243,15 @@ def test_an_unknown_format_is_refused(directory):
 
 
 @pytest.mark.parametrize(
-    ("schema", "said"), [({"hash": "0" * 64}, "another version of the schema ulb"), ({"name": "moon"}, "'moon'")]
+    ("schema", "message"), [({"hash": "0" * 64}, "another version of the schema ulb"), ({"name": "moon"}, "'moon'")]
 )
-def test_a_bundle_for_another_schema_is_refused(directory, schema, said):
+def test_a_bundle_for_another_schema_is_refused(directory, schema, message):
     path = directory / "bundle.json"
     description = json.loads(path.read_text())
     description["schema"] |= schema
     path.write_text(json.dumps(description))
     signed_anew(directory)
-    assert said in refusal(directory)
+    assert message in refusal(directory)
 
 
 def test_a_bundle_that_is_not_there_is_refused(tmp_path):

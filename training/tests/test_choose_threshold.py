@@ -43,10 +43,10 @@ def test_the_history_says_who_changed_what_and_why(champion, mel):
     choose(champion, "--precision", "0.5", "--user", "mel")
     (entry,) = LogEntry.objects.all()
     assert (entry.user, entry.object_id) == (mel, champion.pk)
-    said = (
+    change = (
         f"Review threshold from {before} to {champion.review_threshold} (precision of 0.5 or more, on validation rows)"
     )
-    assert said in entry.change_message
+    assert change in entry.change_message
 
 
 def test_the_block_threshold_is_lifted_where_it_would_lie_below(champion, mel):
@@ -59,14 +59,14 @@ def test_the_block_threshold_is_lifted_where_it_would_lie_below(champion, mel):
 def test_a_dry_run_says_and_changes_nothing(champion, capsys):
     before = champion.review_threshold
     choose(champion, "--precision", "0.5", "--dry-run")
-    said = capsys.readouterr().out
-    assert all(word in said for word in ("now", "chosen", "recall", "alerts per day", "cost per 1,000"))
+    output = capsys.readouterr().out
+    assert all(word in output for word in ("now", "chosen", "recall", "alerts per day", "cost per 1,000"))
     assert champion.review_threshold == before
     assert not LogEntry.objects.exists()
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--precision", "0.5"], "--user"),
         (["--precision", "0.5", "--user", "nobody"], "--user"),
@@ -74,9 +74,9 @@ def test_a_dry_run_says_and_changes_nothing(champion, capsys):
         (["--cost", "1e8", "--user", "mel"], "alerts cost more than they save"),
     ],
 )
-def test_what_cannot_be_is_refused_and_changes_nothing(champion, mel, options, said):
+def test_what_cannot_be_is_refused_and_changes_nothing(champion, mel, options, message):
     before = champion.review_threshold
-    with pytest.raises(CommandError, match=said):
+    with pytest.raises(CommandError, match=message):
         choose(champion, *options)
     champion.refresh_from_db()
     assert champion.review_threshold == before

@@ -72,8 +72,8 @@ def test_every_value_of_a_made_up_row_is_that_of_a_training_row(lessons, rows):
 
 def test_of_every_row_the_teachers_logit_is_learnt_within_bounds(lessons, teacher):
     drawn, logits = lessons.draw()
-    said = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    np.testing.assert_allclose(said, teacher.score(drawn).clip(1e-4, 1 - 1e-4), atol=2e-4)
+    scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    np.testing.assert_allclose(scores, teacher.score(drawn).clip(1e-4, 1 - 1e-4), atol=2e-4)
     assert np.abs(logits).max() <= distillation.FURTHEST_LOGIT
 
 
@@ -83,7 +83,7 @@ def fit_bag(rows, **overrides):
     hyperparameters = NetworkHyperparameters(
         **{"architecture": "bag", "learning_rate": 0.01, "dropout": 0.5, "teacher": TEACHER, **chosen, **overrides}
     )
-    return hyperparameters, fit(hyperparameters, rows, made_up_rows(seed=1), lambda epoch, said: None)
+    return hyperparameters, fit(hyperparameters, rows, made_up_rows(seed=1), lambda epoch, logs: None)
 
 
 def test_a_batch_may_be_larger_than_a_lesson(rows):

@@ -134,12 +134,12 @@ def test_the_dataset_comes_from_kaggle(kaggle, content, settings):
     assert (key, other_key, no_key) == ("Bearer token", "Bearer token", None)
 
 
-@pytest.mark.parametrize(("status", "said"), [(401, "401"), (403, "403"), (404, "404"), (500, "Not now.")])
-def test_what_kaggle_refuses_is_told_in_a_line(kaggle, settings, status, said):
+@pytest.mark.parametrize(("status", "message"), [(401, "401"), (403, "403"), (404, "404"), (500, "Not now.")])
+def test_what_kaggle_refuses_is_told_in_a_line(kaggle, settings, status, message):
     kaggle.status = status
     failure = refusal().splitlines()[1:]
     assert len(failure) == 1
-    assert f"Kaggle: {said}" in failure[0]
+    assert f"Kaggle: {message}" in failure[0]
     assert not stored(settings).exists()
 
 
@@ -163,13 +163,13 @@ def test_an_archive_that_was_altered_on_its_way_is_refused_and_not_taken_again(k
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [({"creditcard_csv": b"wrong"}, "Expected"), ({"other_csv": b"wrong"}, "creditcard.csv cannot be read")],
 )
-def test_another_file_from_kaggle_is_refused_and_fetched_again(kaggle, settings, content, files, said):
+def test_another_file_from_kaggle_is_refused_and_fetched_again(kaggle, settings, content, files, message):
     right = kaggle.archive
     kaggle.serve(archive_of(**files))
-    assert said in refusal()
+    assert message in refusal()
     assert not stored(settings).exists()
     kaggle.serve(right)
     call_command("ingest", source="kaggle")

@@ -22,13 +22,13 @@ def models(capsys, *arguments):
 
 
 def test_a_version_is_promoted_and_rolled_back(capsys, versions):
-    said = models(capsys, "promote", "old")
-    assert said.startswith("old: candidate → champion\n")
-    assert "old decides from now on: workers take it up within" in said
-    said = models(capsys, "promote", "new", "--reason", "More recall.", "--by", "mel")
-    assert said.startswith("old: champion → retired\nnew: candidate → champion\nAUPRC on 800 test rows is +0.0000")
-    assert "new decides from now on" in said
-    assert "old scores nothing any more; its bundle is kept" in said
+    output = models(capsys, "promote", "old")
+    assert output.startswith("old: candidate → champion\n")
+    assert "old decides from now on: workers take it up within" in output
+    output = models(capsys, "promote", "new", "--reason", "More recall.", "--by", "mel")
+    assert output.startswith("old: champion → retired\nnew: candidate → champion\nAUPRC on 800 test rows is +0.0000")
+    assert "new decides from now on" in output
+    assert "old scores nothing any more; its bundle is kept" in output
     assert models(capsys, "live") == "new\n"
     models(capsys, "rollback")
     assert registry.champion("ulb").pk == "old"
@@ -56,13 +56,13 @@ def test_what_decided_before_the_first_promotion_is_nothing(capsys, versions):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["promote", "newer"], r"no version newer: see `manage\.py models list`"),
         (["rollback"], "No model has been promoted"),
         (["live", "--at", "noon"], "--at takes an ISO time"),
     ],
 )
-def test_a_refusal_says_what_to_do(versions, arguments, said):
-    with pytest.raises(CommandError, match=said):
+def test_a_refusal_says_what_to_do(versions, arguments, message):
+    with pytest.raises(CommandError, match=message):
         call_command("models", *arguments)

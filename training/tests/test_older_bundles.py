@@ -18,20 +18,20 @@ WRITTEN_THEN = Path(__file__).parent / "fixtures" / "bundle_of_2026"
 KEY = "the key of a fixture for tests"
 # What that code scored of the first rows of `made_up_rows(seed=1)`.
 SCORES_THEN = [0.02663484414365776, 0.0006594789687919464, 0.001610325917011596, 0.0015294523850338693]
-# What the first bundles did not say.
-NOT_SAID_AT_FIRST = ("calibration", "calibration_losses", "days", "importance", "kept_epoch", "parent")
+# What the first bundles did not have.
+MISSING_AT_FIRST = ("calibration", "calibration_losses", "days", "importance", "kept_epoch", "parent")
 
 
 @pytest.fixture
 def older(tmp_path):
     """The same bundle as the first versions would have written it."""
     directory = shutil.copytree(WRITTEN_THEN, tmp_path / "older")
-    said = json.loads((directory / "bundle.json").read_text())
-    said = {name: value for name, value in said.items() if name not in NOT_SAID_AT_FIRST}
-    del said["model"]["files"]
+    description = json.loads((directory / "bundle.json").read_text())
+    description = {name: value for name, value in description.items() if name not in MISSING_AT_FIRST}
+    del description["model"]["files"]
     for name in ("choose", "review_cost", "alerts_per_day"):
-        del said["policy"][name]
-    (directory / "bundle.json").write_text(json.dumps(said))
+        del description["policy"][name]
+    (directory / "bundle.json").write_text(json.dumps(description))
     (directory / "scored.safetensors").unlink()
     signed_anew(directory, KEY)
     return load_bundle(directory, signing_key=KEY)

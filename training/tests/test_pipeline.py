@@ -32,8 +32,8 @@ def assert_same_weights(one, other):
 def test_a_seed_repeats_a_run_to_the_last_bit(bundle, tmp_path):
     again = tiny_bundle(tmp_path, KEY)
     assert_same_weights(bundle, again)
-    for said in ("metrics", "policy", "history", "split"):
-        assert getattr(again.description, said) == getattr(bundle.description, said), said
+    for field in ("metrics", "policy", "history", "split"):
+        assert getattr(again.description, field) == getattr(bundle.description, field), field
     assert again.reference == bundle.reference
 
 
@@ -84,15 +84,15 @@ def test_metrics_of_both_parts_are_complete(bundle):
 
 
 def test_the_bundle_says_what_it_was_made_of(bundle):
-    said = bundle.description
+    description = bundle.description
     schema = load_schema("ulb")
-    assert (said.schema.name, said.schema.hash) == ("ulb", schema.hash)
-    assert said.schema.features == list(schema.feature_names)
-    assert said.data.rows == said.split.train + said.split.validation + said.split.test
-    assert said.model.hyperparameters["seed"] == 0
-    assert {"keras", "numpy", "scikit-learn"} <= said.packages.keys()
-    assert said.device
-    assert said.policy.chosen_on == "validation"
+    assert (description.schema.name, description.schema.hash) == ("ulb", schema.hash)
+    assert description.schema.features == list(schema.feature_names)
+    assert description.data.rows == description.split.train + description.split.validation + description.split.test
+    assert description.model.hyperparameters["seed"] == 0
+    assert {"keras", "numpy", "scikit-learn"} <= description.packages.keys()
+    assert description.device
+    assert description.policy.chosen_on == "validation"
 
 
 def test_training_stops_early_and_keeps_the_best_epoch(tmp_path):

@@ -76,14 +76,14 @@ def test_the_review_threshold_is_chosen_as_the_policy_says(rows, asked, alerts):
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "message"),
     [
         ({"choose": "cost", "review_cost": 1000.0}, r"Lower policy\.review_cost"),
         ({"choose": "alerts_per_day", "alerts_per_day": 0.4}, r"Raise policy\.alerts_per_day"),
     ],
 )
-def test_what_no_threshold_attains_is_said_with_the_remedy(rows, asked, said):
-    with pytest.raises(NoThreshold, match=said):
+def test_what_no_threshold_attains_is_refused_with_the_remedy(rows, asked, message):
+    with pytest.raises(NoThreshold, match=message):
         policy.review_threshold(chosen(**asked), rows, days=2.0)
 
 

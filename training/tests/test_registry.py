@@ -123,10 +123,10 @@ def test_each_change_says_who_when_and_why_and_is_never_changed(whole):
     first, second = version("first"), version("second")
     registry.promote(first, by="mel")
     registry.promote(second, by="ada", reason="More recall.")
-    said = [
+    audit = [
         (change.version, change.before, change.after, change.by, str(change)) for change in StageChange.objects.all()
     ]
-    assert said == [
+    assert audit == [
         (second, "candidate", "champion", "ada", "Promoted. More recall."),
         (first, "champion", "retired", "ada", "Retired. second is the champion."),
         (first, "candidate", "champion", "mel", "Promoted."),
@@ -181,9 +181,9 @@ def test_it_can_be_forced_with_a_reason_and_the_audit_has_what_was_known(own_bun
     with pytest.raises(StageRefused, match="Give the reason"):
         registry.promote(worse, by="mel", force=True)
     registry.promote(worse, by="mel", force=True, reason="The data of the others was wrong.")
-    said = worse.changes.first()
-    assert said.reason == "The data of the others was wrong."
-    assert "worse." in said.evidence
+    change = worse.changes.first()
+    assert change.reason == "The data of the others was wrong."
+    assert "worse." in change.evidence
 
 
 def test_rows_are_compared_with_themselves_in_whatever_order_they_lie(own_bundles, champion, bundle, settings):
@@ -194,16 +194,16 @@ def test_rows_are_compared_with_themselves_in_whatever_order_they_lie(own_bundle
 
 
 @pytest.mark.parametrize(
-    ("difference", "said"),
+    ("difference", "message"),
     [
         ({"data": {"sha256": "1" * 64}}, "other data"),
         ({"order": slice(1, None)}, "tested on other rows"),
         ({"keeps_scores": False}, "keeps no scores"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(own_bundles, champion, bundle, settings, difference, said):
+def test_what_cannot_be_compared_is_refused(own_bundles, champion, bundle, settings, difference, message):
     other = rewritten(bundle, settings, "other", **difference)
-    with pytest.raises(StageRefused, match=said):
+    with pytest.raises(StageRefused, match=message):
         registry.promote(other, by="mel")
     registry.promote(other, by="mel", force=True, reason="New data.")
     assert registry.champion("ulb") == other

@@ -92,7 +92,7 @@ def test_a_run_that_was_queued_before_a_setting_was_declared_is_trained_with_its
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"changes": "[model]\ndropuot = 0.3"}, "There is no setting model.dropuot"),
         ({"changes": "[model]\ndropout = 3.0"}, "model.dropout must lie between"),
@@ -103,9 +103,9 @@ def test_a_run_that_was_queued_before_a_setting_was_declared_is_trained_with_its
         ({"schema": "moon"}, "Select a valid choice"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_in_the_form(client, mel, sent, wrong, said):
+def test_what_cannot_be_trained_is_refused_in_the_form(client, mel, sent, wrong, message):
     client.force_login(mel)
-    assert said in client.post(START, answers(**wrong)).content.decode()
+    assert message in client.post(START, answers(**wrong)).content.decode()
     assert not TrainingRun.objects.exists()
 
 
@@ -145,19 +145,19 @@ def test_a_run_is_taken_once(bundle, monkeypatch):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         ({"data.parquet": "absent.parquet"}, "manage.py ingest"),
         ({"data.parquet": "../../var/secret.parquet"}, "data.parquet must name a file in DATASETS_DIR"),
         ({"model.architecture": "resnet"}, "model.architecture must be"),
     ],
 )
-def test_a_run_that_fails_says_why(bundle, client, mel, overrides, said):
+def test_a_run_that_fails_says_why(bundle, client, mel, overrides, message):
     run = waiting(**overrides)
     runs.perform(run.pk)
     run.refresh_from_db()
     assert run.state == State.FAILED
-    assert said in run.failure
+    assert message in run.failure
     client.force_login(mel)
     assert progress_of(client, run)["failure"] == run.failure
 

@@ -21,9 +21,9 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def heard():
     """What is entered, from first to last."""
-    said: list[str] = []
-    with stages.reported_to(said.append):
-        yield said
+    entered: list[str] = []
+    with stages.reported_to(entered.append):
+        yield entered
 
 
 def test_the_stage_of_now_is_printed_again_and_again():
@@ -56,7 +56,7 @@ def test_training_tells_each_of_its_stages_and_the_trees_of_the_teacher(heard, m
     store_made_up_dataset(settings.DATASETS_DIR)
     monkeypatch.setattr(stages, "printed", lambda out: stages.reported_to(heard.append))
     call_command("train", set=SMALL)
-    first = [next(index for index, said in enumerate(heard) if said.startswith(stage)) for stage in STAGES]
+    first = [next(index for index, text in enumerate(heard) if text.startswith(stage)) for stage in STAGES]
     assert first == sorted(first)
 
 

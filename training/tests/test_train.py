@@ -59,22 +59,22 @@ def test_what_is_shipped_for_ulb_is_a_bag_with_students(train):
 
 
 def test_it_prints_every_metric_of_validation_and_test_and_the_device(train):
-    version, said = train()
+    version, output = train()
     for name in METRIC_NAMES.values():
-        assert name in said
+        assert name in output
     for part in ("validation", "test"):
-        assert part in said
-        assert f"{version.metrics_of(part).auprc.value:.4f}" in said
-    assert f"Trained on {registry.load(version).description.device}" in said
-    assert f"review threshold {version.review_threshold:.4f}" in said
-    assert str(version.bundle_dir) in said
+        assert part in output
+        assert f"{version.metrics_of(part).auprc.value:.4f}" in output
+    assert f"Trained on {registry.load(version).description.device}" in output
+    assert f"review threshold {version.review_threshold:.4f}" in output
+    assert str(version.bundle_dir) in output
 
 
 def test_the_first_model_becomes_the_champion_and_the_next_a_candidate(train):
-    first, said = train()
-    assert "registered as champion" in said
-    second, said = train("model.seed=1")
-    assert "registered as candidate" in said
+    first, output = train()
+    assert "registered as champion" in output
+    second, output = train("model.seed=1")
+    assert "registered as candidate" in output
     assert (registry.champion("ulb"), second.stage) == (first, "candidate")
 
 
@@ -85,8 +85,8 @@ def test_a_model_remembers_the_champion_that_it_follows(train):
 
 
 def test_boosted_trees_are_trained_registered_and_promoted_like_any_model(train):
-    version, said = train("model.architecture=xgboost", "xgboost.epochs=40", promote="always")
-    assert "registered as champion" in said
+    version, output = train("model.architecture=xgboost", "xgboost.epochs=40", promote="always")
+    assert "registered as champion" in output
     assert registry.champion("ulb") == version
     bundle = registry.load(version)
     assert (bundle.architecture, bundle.files.keys()) == ("xgboost", {"trees.ubj"})
@@ -111,9 +111,9 @@ def test_options_go_over_overrides_and_overrides_over_the_file(train, tmp_path):
 
 
 def test_the_seed_protocol_prints_the_published_figures_beside_ours(train):
-    version, said = train(protocol="seed")
-    rows = {line[:18].strip(): line.split()[-1] for line in said.splitlines() if line.strip()}
-    assert "published" in said
+    version, output = train(protocol="seed")
+    rows = {line[:18].strip(): line.split()[-1] for line in output.splitlines() if line.strip()}
+    assert "published" in output
     assert rows["precision"] == "0.8889"
     assert rows["recall"] == "0.7347"
     assert rows["ROC-AUC by Keras"] == "0.9432"
@@ -129,19 +129,19 @@ def test_it_says_what_became_of_duplicates(train, settings):
     report = dataset.report
     doubled = pd.concat([frame, frame[:25]])
     storage.write(doubled, schema, storage.validate(doubled, schema, source_sha256=report.source_sha256), made_up)
-    _, said = train()
-    assert "Rows: 2,560 train, 640 validation, 800 test; 25 duplicates left out." in said
-    _, said = train(protocol="seed")
-    assert "Rows: 2,576 train, 644 validation, 805 test; duplicates kept." in said
+    _, output = train()
+    assert "Rows: 2,560 train, 640 validation, 800 test; 25 duplicates left out." in output
+    _, output = train(protocol="seed")
+    assert "Rows: 2,576 train, 644 validation, 805 test; duplicates kept." in output
 
 
 def test_other_protocols_are_not_compared_with_what_was_published(train):
-    _, said = train()
-    assert "published" not in said
+    _, output = train()
+    assert "published" not in output
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("model.dropuot=0.3", "There is no setting model.dropuot"),
         ("model.dropout=high", "model.dropout must be of type float"),
@@ -157,8 +157,8 @@ def test_other_protocols_are_not_compared_with_what_was_published(train):
         ("policy.review_precision=1.01", "policy.review_precision must lie between"),
     ],
 )
-def test_what_it_cannot_do_is_refused_before_anything_is_registered(override, said):
-    assert said in refusal(override)
+def test_what_it_cannot_do_is_refused_before_anything_is_registered(override, message):
+    assert message in refusal(override)
 
 
 def test_an_unreadable_configuration_file_is_refused(tmp_path):
