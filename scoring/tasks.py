@@ -167,7 +167,7 @@ def resend_pending() -> None:
 
 @shared_task
 def score_shadows() -> None:
-    shadows.score_along()
+    shadows.score_new_predictions()
 
 
 @worker_process_init.connect

@@ -14,7 +14,7 @@ from scoring.worker import scorer, storage
 from scoring.worker.known import known_outcomes
 from scoring.worker.predictor import Predictor
 from scoring.worker.scorer import Scored
-from scoring.worker.storage import Circumstances
+from scoring.worker.storage import BatchContext
 
 
 class _ScoreAgain(Exception):
@@ -61,10 +61,10 @@ def _score_plain(
         (submission, result) for submission, result in zip(live, scored, strict=True) if submission.id not in outcomes
     ]
     if batch:
-        circumstances = Circumstances.of(predictor, stages, started_at)
-        landed = storage.store(batch, circumstances)
-        outcomes |= known_outcomes([submission for submission, _ in batch if submission.id not in landed])
-        outcomes |= _answers([row for row in batch if row[0].id in landed], circumstances)
+        context = BatchContext.of(predictor, stages, started_at)
+        inserted = storage.store(batch, context)
+        outcomes |= known_outcomes([submission for submission, _ in batch if submission.id not in inserted])
+        outcomes |= _answers([row for row in batch if row[0].id in inserted], context)
     return outcomes
 
 
@@ -106,12 +106,12 @@ def _score_under_lock(
         scored = scorer.score(predictor, given, derived, stages, _requests(new))
         if unscorable := _unscorable(new, scored):  # they are not stored, so the histories must not include them
             raise _ScoreAgain([submission.id for submission in unscorable])
-        circumstances = Circumstances.of(predictor, stages, started_at)
+        context = BatchContext.of(predictor, stages, started_at)
         batch = list(zip(new, scored, strict=True))
-        landed = storage.store(batch, circumstances, sequences, locked.changed())
-        if len(landed) < len(batch):  # some were known, or stored with other entities by a parallel batch
+        inserted = storage.store(batch, context, sequences, locked.changed())
+        if len(inserted) < len(batch):  # some were known, or stored with other entities by a parallel batch
             raise _ScoreAgain
-        outcomes |= _answers(batch, circumstances)
+        outcomes |= _answers(batch, context)
     return outcomes | known_outcomes([submission for submission in live if submission.id not in outcomes])
 
 
@@ -135,14 +135,14 @@ def _unscorable(live: Sequence[Submission], scored: Sequence[Scored]) -> list[Su
     ]
 
 
-def _answers(batch: Sequence[tuple[Submission, Scored]], circumstances: Circumstances) -> dict[str, Outcome]:
+def _answers(batch: Sequence[tuple[Submission, Scored]], context: BatchContext) -> dict[str, Outcome]:
     return {
-        submission.id: Outcome(Kind.SCORED, _answer(submission, scored, circumstances).to_json())
+        submission.id: Outcome(Kind.SCORED, _answer(submission, scored, context).to_json())
         for submission, scored in batch
     }
 
 
-def _answer(submission: Submission, scored: Scored, circumstances: Circumstances) -> Answer:
+def _answer(submission: Submission, scored: Scored, context: BatchContext) -> Answer:
     return Answer(
         id=submission.id,
         transaction_id=submission.transaction_id,
@@ -151,8 +151,8 @@ def _answer(submission: Submission, scored: Scored, circumstances: Circumstances
         alert=scored.is_alert,
         decision=scored.decision,
         reasons=scored.reasons,
-        threshold=circumstances.threshold,
-        model_version=circumstances.model_version,
-        latency_ms=circumstances.latency_ms(submission.received_at),
-        created_at=circumstances.created_at.isoformat(),
+        threshold=context.threshold,
+        model_version=context.model_version,
+        latency_ms=context.latency_ms(submission.received_at),
+        created_at=context.created_at.isoformat(),
     )

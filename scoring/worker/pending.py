@@ -21,7 +21,7 @@ from scoring.models import Fallback, Label, Pending, Transaction
 from scoring.worker import scorer, storage
 from scoring.worker.known import known_outcomes
 from scoring.worker.predictor import Predictor
-from scoring.worker.storage import Circumstances
+from scoring.worker.storage import BatchContext
 from training.core.schema import load_schema
 
 FAULT_LENGTH = 200
@@ -199,10 +199,8 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
         labels = _latest_labels(rows)
         for label in labels:
             label.sequence = locked.label_arrives(label.transaction, is_fraud=label.is_fraud)
-    circumstances = Circumstances.of(predictor, stages, started_at)
-    done = storage.store_waiting(
-        list(zip(rows, scored, strict=True)), circumstances, locked.changed() if locked else None
-    )
+    context = BatchContext.of(predictor, stages, started_at)
+    done = storage.store_waiting(list(zip(rows, scored, strict=True)), context, locked.changed() if locked else None)
     Label.objects.bulk_update(labels, ["sequence"])
     return done
 

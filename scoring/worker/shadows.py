@@ -31,7 +31,7 @@ SHARES = 10_000
 _loaded: dict[str, Predictor] = {}
 
 
-def score_along(*, now: datetime | None = None) -> int:
+def score_new_predictions(*, now: datetime | None = None) -> int:
     """Have every shadow score the predictions since its last run. Returns how many scores were written.
 
     It stops after `SHADOW_INTERVAL_S`, when the next run begins and goes on.
@@ -46,7 +46,7 @@ def score_along(*, now: datetime | None = None) -> int:
         try:
             predictor = _loaded.get(version.pk) or _loaded.setdefault(version.pk, Predictor(version))
         except BundleRefused as error:
-            logger.warning("Shadow %s does not score along: %s", version, error)
+            logger.warning("Shadow %s does not score: %s", version, error)
             continue
         while (scored := _score_some(predictor, now)) is not None:
             written += scored

@@ -36,7 +36,7 @@ WITH sent AS (
         fraud_score, decision, reasons, latency_ms, queue_ms
 +       , tokens, sequence, derived
     )
-), landed AS (
+), inserted AS (
     INSERT INTO scoring_transaction
         (id, client_id, transaction_id, schema, amount, fields, body_sha256, event_time, received_at
 +       , tokens, sequence
@@ -53,9 +53,9 @@ WITH sent AS (
          features_ms, model_ms, created_at
 +        , derived
         )
-    SELECT landed.id, %b, fraud_score, decision, %b, reasons::jsonb, latency_ms, queue_ms, %b, %b, %b
+    SELECT inserted.id, %b, fraud_score, decision, %b, reasons::jsonb, latency_ms, queue_ms, %b, %b, %b
 +       , derived::jsonb
-    FROM landed JOIN sent ON landed.id = sent.id::uuid
+    FROM inserted JOIN sent ON inserted.id = sent.id::uuid
     RETURNING transaction_id, fraud_score, decision, created_at
 ), reviews AS (
     INSERT INTO scoring_review (prediction_id, state, fraud_score, opened_at)
@@ -65,7 +65,7 @@ WITH sent AS (
 +   FROM unnest(%b::text[], %b::bytea[], %b::bigint[]) AS seen(token, events, last_sequence)
 +   WHERE scoring_history.token = seen.token
 )
-SELECT id::text FROM landed
+SELECT id::text FROM inserted
 """
 STORE_PLAIN = "".join(line for line in STATEMENT.splitlines(keepends=True) if not line.startswith("+"))
 STORE_COMPUTED = "".join(line.removeprefix("+") for line in STATEMENT.splitlines(keepends=True))
@@ -80,7 +80,7 @@ class HistoryUpdate(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
+class BatchContext:
     """What the predictions of a batch have in common. A worker took the batch at `started_at` and stores it at
     `created_at`."""
 
@@ -94,7 +94,7 @@ class Circumstances:
 
     @classmethod
     def of(cls, predictor: Predictor, stages: Stages, started_at: float) -> Self:
-        """The circumstances of a batch that is scored and about to be stored."""
+        """The context of a batch that is scored and about to be stored."""
         return cls(
             schema=predictor.schema,
             model_version=predictor.version.pk,
@@ -117,7 +117,7 @@ Batch = Sequence[tuple[Submission, Scored]]
 
 def store(
     batch: Batch,
-    circumstances: Circumstances,
+    context: BatchContext,
     sequences: Sequence[int | None] = (),
     histories: Sequence[HistoryUpdate] = (),
 ) -> set[str]:
@@ -130,14 +130,14 @@ def store(
         django.db.DatabaseError: nothing was stored.
     """
     if connection.vendor == "postgresql":
-        return _store_on_postgresql(batch, circumstances, sequences, histories)
-    return _store_elsewhere(batch, circumstances, sequences or [None] * len(batch), histories)
+        return _store_on_postgresql(batch, context, sequences, histories)
+    return _store_elsewhere(batch, context, sequences or [None] * len(batch), histories)
 
 
 def _store_on_postgresql(
-    batch: Batch, common: Circumstances, sequences: Sequence[int | None], histories: Sequence[HistoryUpdate]
+    batch: Batch, context: BatchContext, sequences: Sequence[int | None], histories: Sequence[HistoryUpdate]
 ) -> set[str]:
-    schema = common.schema
+    schema = context.schema
     sent = [submission for submission, _ in batch]
     scores = [scored for _, scored in batch]
     values: list[Any] = [
@@ -155,21 +155,21 @@ def _store_on_postgresql(
         [scored.fraud_score for scored in scores],
         [str(scored.decision) for scored in scores],
         [msgspec.json.encode(scored.reasons).decode() for scored in scores],
-        [common.latency_ms(submission.received_at) for submission in sent],
-        [common.queue_ms(submission.received_at) for submission in sent],
+        [context.latency_ms(submission.received_at) for submission in sent],
+        [context.queue_ms(submission.received_at) for submission in sent],
         *([] if schema.is_plain else _computed_columns(batch, schema, sequences)),
         schema.name,
-        common.model_version,
-        common.threshold,
-        common.features_ms,
-        common.model_ms,
-        common.created_at,
+        context.model_version,
+        context.threshold,
+        context.features_ms,
+        context.model_ms,
+        context.created_at,
         str(Review.State.OPEN),
         str(Decision.APPROVE),
     ]
     if not schema.is_plain:
         values += [
-            common.created_at,
+            context.created_at,
             [history.token for history in histories],
             [history.events for history in histories],
             [history.last_sequence for history in histories],
@@ -193,32 +193,32 @@ def _computed_columns(batch: Batch, schema: Schema, sequences: Sequence[int | No
 
 @transaction.atomic
 def _store_elsewhere(
-    batch: Batch, common: Circumstances, sequences: Sequence[int | None], histories: Sequence[HistoryUpdate]
+    batch: Batch, context: BatchContext, sequences: Sequence[int | None], histories: Sequence[HistoryUpdate]
 ) -> set[str]:
-    landed = insert_new(
+    inserted = insert_new(
         [
-            transaction_of(submission, common.schema, sequence)
+            transaction_of(submission, context.schema, sequence)
             for (submission, _), sequence in zip(batch, sequences, strict=True)
         ]
     )
     predictions = [
-        _prediction_of(submission.id, submission.received_at, scored, common)
+        _prediction_of(submission.id, submission.received_at, scored, context)
         for submission, scored in batch
-        if submission.id in landed
+        if submission.id in inserted
     ]
     Prediction.objects.bulk_create(predictions)
     Review.objects.bulk_create(_review_of(prediction) for prediction in predictions if prediction.is_alert)
     save_histories(histories)
-    return landed
+    return inserted
 
 
 @transaction.atomic
 def store_waiting(
-    batch: Sequence[tuple[Transaction, Scored]], common: Circumstances, histories: Sequence[HistoryUpdate] | None
+    batch: Sequence[tuple[Transaction, Scored]], context: BatchContext, histories: Sequence[HistoryUpdate] | None
 ) -> int:
     """Store the predictions of pending transactions, which come with their fallbacks. With `histories`, which the
     caller has locked, the transactions' sequences are stored, too. Returns how many were still pending."""
-    predictions = [_prediction_of(row.pk, row.received_at.timestamp(), scored, common) for row, scored in batch]
+    predictions = [_prediction_of(row.pk, row.received_at.timestamp(), scored, context) for row, scored in batch]
     # A fallback that decided on a review gets it now, whatever the score.
     asked_for = {row.pk for row, _ in batch if hasattr(row, "fallback") and row.fallback.is_alert}
     reviews = [
@@ -233,20 +233,20 @@ def store_waiting(
     return done
 
 
-def _prediction_of(key: UUID | str, received_at: float, scored: Scored, common: Circumstances) -> Prediction:
+def _prediction_of(key: UUID | str, received_at: float, scored: Scored, context: BatchContext) -> Prediction:
     return Prediction(
         transaction_id=key,
-        model_version_id=common.model_version,
+        model_version_id=context.model_version,
         fraud_score=scored.fraud_score,
         decision=scored.decision,
-        threshold=common.threshold,
+        threshold=context.threshold,
         reasons=scored.reasons,
-        derived=derived_by_name(common.schema, scored.derived),
-        latency_ms=common.latency_ms(received_at),
-        queue_ms=common.queue_ms(received_at),
-        features_ms=common.features_ms,
-        model_ms=common.model_ms,
-        created_at=common.created_at,
+        derived=derived_by_name(context.schema, scored.derived),
+        latency_ms=context.latency_ms(received_at),
+        queue_ms=context.queue_ms(received_at),
+        features_ms=context.features_ms,
+        model_ms=context.model_ms,
+        created_at=context.created_at,
     )
 
 

@@ -39,7 +39,7 @@ def of(name, **budget):
 
 def made(directory, contender, case=STRATIFIED, **dataset):
     run = comparison(directory, **dataset)
-    run.make(case, contender, 0, say=quiet)
+    run.make(case, contender, 0, on_step=quiet)
     (result,) = run.finished([(case, contender, 0)])
     return result
 
@@ -85,10 +85,10 @@ def test_an_interrupted_search_goes_on_with_the_trials_that_are_left(tmp_path):
 
     contender = of("logistic", trials=4)
     with pytest.raises(KeyboardInterrupt):
-        comparison(tmp_path).make(STRATIFIED, contender, 0, say=interrupt)
+        comparison(tmp_path).make(STRATIFIED, contender, 0, on_step=interrupt)
     assert not comparison(tmp_path).is_finished(STRATIFIED, contender, 0)
     reported.clear()
-    comparison(tmp_path).make(STRATIFIED, contender, 0, say=reported.append)
+    comparison(tmp_path).make(STRATIFIED, contender, 0, on_step=reported.append)
     assert [re.search(r"trial (\d)", what) is not None for what in reported].count(True) <= 2
     assert comparison(tmp_path).is_finished(STRATIFIED, contender, 0)
 
@@ -110,7 +110,7 @@ def test_a_model_that_collapses_gives_way_to_the_next_best_parameters(tmp_path):
     )
     run = comparison(tmp_path)
     for seed, collapsed in ((0, 0), (1, 1)):
-        run.make(STRATIFIED, contender, seed, say=quiet)
+        run.make(STRATIFIED, contender, seed, on_step=quiet)
         (result,) = run.finished([(STRATIFIED, contender, seed)])
         assert result.record.parameters["fragile"] is (collapsed == 0)
 
@@ -127,8 +127,8 @@ def test_a_difference_of_two_models_is_paired_and_adds_up(tmp_path):
     chosen = [of("logistic"), of("lightgbm")]
     plan = run.plan([STRATIFIED, TIME], chosen)
     for step in plan:
-        run.make(*step, say=quiet)
-    found = standings(list(run.finished(plan)), CONFIG, say=quiet)
+        run.make(*step, on_step=quiet)
+    found = standings(list(run.finished(plan)), CONFIG, on_step=quiet)
     assert found.keys() == {"stratified", "time"}
     for first, second in found.values():
         assert first.values["auprc"] >= second.values["auprc"]
@@ -161,7 +161,7 @@ def test_it_writes_a_page_that_needs_nothing_from_elsewhere_and_markdown(house, 
 
 def test_what_a_page_tells_of_is_text_and_never_markup(tmp_path):
     result = made(tmp_path, replace(of("logistic"), title="<b>logistic</b>"))
-    page = report.as_page(standings([result], CONFIG, say=quiet), CONFIG, {"schema": "<script>"})
+    page = report.as_page(standings([result], CONFIG, on_step=quiet), CONFIG, {"schema": "<script>"})
     assert "&lt;b&gt;logistic&lt;/b&gt;" in page
     assert "&lt;script&gt;" in page
     assert not re.search("<script|<b>logistic", page)

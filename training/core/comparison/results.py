@@ -172,14 +172,14 @@ class Comparison:
                 record = msgspec.json.decode(path.read_bytes(), type=Record)
                 yield Result(record, unpack(path.with_suffix(".safetensors").read_bytes()))
 
-    def make(self, case: Case, contender: Contender, seed: int, *, say: Callable[[str], None]) -> None:
-        """Make a result and keep it. `say` is called with a text about each step."""
+    def make(self, case: Case, contender: Contender, seed: int, *, on_step: Callable[[str], None]) -> None:
+        """Make a result and keep it. `on_step` is called with a text at each step."""
         data, split = self._dataset, self._split(case)
         train, validation = data.rows(split.train), data.rows(split.validation)
         candidates = [Candidate(parameters=contender.parameters)]
         if contender.space:
-            candidates = self._searched(case, contender, contender.space, say=say)
-        say(f"{contender.title}, {case}, seed {seed}")
+            candidates = self._searched(case, contender, contender.space, on_step=on_step)
+        on_step(f"{contender.title}, {case}, seed {seed}")
         started = time.monotonic()
         for attempt, candidate in enumerate(candidates):  # noqa: B007
             score = contender.fit(candidate.parameters, train, validation, seed)
@@ -216,7 +216,7 @@ class Comparison:
         contender: Contender,
         space: Callable[[optuna.Trial], Parameters],
         *,
-        say: Callable[[str], None],
+        on_step: Callable[[str], None],
     ) -> list[Candidate]:
         """The trials of a search, best first.
 
@@ -239,7 +239,7 @@ class Comparison:
         )
 
         def objective(trial: optuna.Trial) -> float:
-            say(f"{contender.title}, {case}: trial {trial.number + 1} of {contender.trials}")
+            on_step(f"{contender.title}, {case}: trial {trial.number + 1} of {contender.trials}")
             score = contender.fit(space(trial), train, validation, 0)
             return float(average_precision_score(validation[1], score(validation[0])))
 

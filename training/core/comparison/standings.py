@@ -83,7 +83,7 @@ def evaluate_result(result: Result, config: Configuration) -> Evaluated:
 
 
 def standings(
-    results: Sequence[Result], config: Configuration, *, say: Callable[[str], None]
+    results: Sequence[Result], config: Configuration, *, on_step: Callable[[str], None]
 ) -> dict[str, list[Standing]]:
     """The contenders by protocol, ranked by AUPRC. Only splits on which all of them have results count."""
     groups: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
@@ -97,7 +97,7 @@ def standings(
             models = []
             for result in made:
                 if result.case in shared:
-                    say(f"Evaluating {result.record.title}, {result.case}, seed {result.record.seed}")
+                    on_step(f"Evaluating {result.record.title}, {result.case}, seed {result.record.seed}")
                     models.append(evaluate_result(result, config))
             if models:
                 of_protocol.append(_standing(protocol, name, models))

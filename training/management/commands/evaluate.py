@@ -58,7 +58,7 @@ class Command(StagedCommand):
                 status.update(what)
                 stages.enter(what)
 
-            found = standings(results, config, say=show)
+            found = standings(results, config, on_step=show)
         facts = {
             "schema": schema.name,
             "rows": f"{dataset.report.rows:,}, of which {dataset.report.frauds:,} fraud",
@@ -81,12 +81,12 @@ class Command(StagedCommand):
         columns = (TextColumn("Models"), BarColumn(12), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TextColumn("{task.description}"), console=console) as progress:
 
-            def say(what: str) -> None:
+            def show(what: str) -> None:
                 progress.update(task, description=what)
                 stages.enter(what)
 
             missing = [step for step in plan if not comparison.is_finished(*step)]
             task = progress.add_task("", total=len(plan), completed=len(plan) - len(missing))
             for step in missing:
-                comparison.make(*step, say=say)
+                comparison.make(*step, on_step=show)
                 progress.advance(task)
