@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from scoring.messages.submission import Submission
     from scoring.models import Client
     from training.core.bundle import Bundle
+    from training.core.schema import Schema
     from training.models import ModelVersion
 
 # The tests' models are tiny: with more threads, boosted trees would mostly wait for each other.
@@ -114,6 +115,21 @@ def handbook_bundle() -> "Bundle":
 @pytest.fixture
 def handbook_champion(db: None, handbook_bundle: "Bundle") -> "ModelVersion":
     return _register(handbook_bundle)
+
+
+@pytest.fixture
+def shop(own_schemas: Path) -> "Iterator[Schema]":
+    """A schema with a field of every kind."""
+    from scoring.api import validation
+    from training.core import schema
+
+    shutil.copy(Path(schema.__file__).parents[2] / "tests" / "fixtures" / "shop.toml", own_schemas)
+    caches = (validation._schemas, validation._known_names, validation._all_names)
+    for cached in caches:
+        cached.cache_clear()
+    yield schema.load_schema("shop")
+    for cached in caches:
+        cached.cache_clear()
 
 
 def _register(bundle: "Bundle") -> "ModelVersion":

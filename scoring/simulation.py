@@ -3,7 +3,7 @@
 import heapq
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -36,8 +36,7 @@ class Call:
 
 def drawn(
     schema: Schema,
-    features: np.ndarray,
-    labels: np.ndarray,
+    rows: pd.DataFrame,
     *,
     rate_per_s: float,
     fraud_rate: float | None,
@@ -45,9 +44,9 @@ def drawn(
 ) -> Iterator[Call]:
     """Draw rows at random, without end, at `rate_per_s` on average (a Poisson process).
 
-    `features` are [n, f] in the order of `schema.feature_names`, `labels` [n] of 0 and 1. A share `fraud_rate` of the
-    traffic is fraud; None keeps the share of the rows.
+    `rows` are stored rows of a dataset. A share `fraud_rate` of the traffic is fraud; None keeps the share of the rows.
     """
+    labels = rows[schema.label].to_numpy()
     fraud_rows, legitimate_rows = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
     fraud_rate = len(fraud_rows) / len(labels) if fraud_rate is None else fraud_rate
     random = np.random.default_rng(seed)
@@ -55,8 +54,7 @@ def drawn(
     while True:
         due_s += random.exponential(1 / rate_per_s)
         row = int(random.choice(fraud_rows if random.random() < fraud_rate else legitimate_rows))
-        payload = dict(zip(schema.feature_names, features[row].tolist(), strict=True))
-        yield Call(due_s, {"schema": schema.name} | payload, bool(labels[row]))
+        yield Call(due_s, _payload(schema, rows.iloc[row]), bool(labels[row]))
 
 
 def paced(
@@ -76,12 +74,25 @@ def paced(
         return max((moment - first).total_seconds() / speed, (moment - now).total_seconds())
 
     delay = pd.Timedelta(days=label_delay_days)
-    names = [*schema.feature_names, *schema.entity_names]
     chosen = rows[moments >= first]
-    columns = zip(*(chosen[name] for name in names), strict=True)
-    for moment, values, label in zip(moments[moments >= first], columns, chosen[schema.label], strict=True):
-        payload = {"schema": schema.name, EVENT_TIME: moment.isoformat()} | dict(zip(names, values, strict=True))
+    columns = list(chosen.columns)
+    for moment, label, row in zip(
+        moments[moments >= first], chosen[schema.label], chosen.itertuples(index=False), strict=True
+    ):
+        payload = _payload(schema, dict(zip(columns, row, strict=True))) | {EVENT_TIME: moment.isoformat()}
         yield Call(due_s(moment), payload, bool(label), due_s(moment + delay))
+
+
+def _payload(schema: Schema, row: Mapping[Any, Any]) -> dict[str, Any]:
+    """The body of a stored row, without what is missing."""
+    body: dict[str, Any] = {"schema": schema.name}
+    for declared in schema.features:
+        value = row[declared.name]
+        if pd.isna(value):
+            continue
+        convert = bool if declared.kind == "boolean" else float if declared.is_number else str
+        body[declared.name] = convert(value)
+    return body | {name: row[name] for name in schema.identifier_names if not pd.isna(row[name])}
 
 
 @dataclass

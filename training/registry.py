@@ -87,29 +87,33 @@ def outdated(schema: str) -> list[ModelVersion]:
     return found
 
 
-def test_rows(version: ModelVersion) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that this version was never trained on: features [n, f] float64 and labels [n] int8.
+def test_rows(version: ModelVersion) -> pd.DataFrame:
+    """The stored rows that this version was never trained on.
 
     Raises:
         BundleRefused: see `load_bundle`.
         DatasetError: the dataset is not here, or not the one that the version was trained on.
     """
-    bundle, schema = load(version), load_schema(version.schema)
-    dataset = storage.read(parquet_path(settings.DATASETS_DIR, schema.name), schema)
-    _check_origin(bundle, dataset.report)
-    return dataset.rows(bundle.test_rows)
+    rows, tests = _rows_and_tests(version)
+    return rows.iloc[tests]
 
 
 def later_traffic(version: ModelVersion) -> pd.DataFrame:
-    """All rows from this version's first test row on, with the fields of requests, in the order of event times.
+    """All rows from this version's first test row on, with the values of requests, in the order of event times.
 
     Raises:
         BundleRefused, DatasetError: as above.
     """
+    rows, tests = _rows_and_tests(version)
+    return rows.iloc[tests.min() :]
+
+
+def _rows_and_tests(version: ModelVersion) -> tuple[pd.DataFrame, np.ndarray]:
+    """The stored rows of the dataset that a version was trained on, and the numbers of its test rows."""
     bundle, schema = load(version), load_schema(version.schema)
     rows, report = storage.read_rows(parquet_path(settings.DATASETS_DIR, schema.name), schema)
     _check_origin(bundle, report)
-    return rows.iloc[bundle.test_rows.min() :]
+    return rows, bundle.test_rows
 
 
 def _check_origin(bundle: Bundle, report: storage.Report) -> None:

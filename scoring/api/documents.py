@@ -7,7 +7,8 @@ from django.conf import settings
 
 from scoring.api.decoding import Body
 from scoring.api.validation import ENTITY_LIMIT, TRANSACTION_ID_LIMIT
-from training.core.schema import Schema
+from training.core.features.declaration import Entity
+from training.core.schema import Field, Schema
 
 # A JSON Schema or another part of the OpenAPI document.
 Document = dict[str, Any]
@@ -31,15 +32,7 @@ def request_document(schemas: Sequence[Schema]) -> Document:
 
 def transaction_document(schema: Schema) -> Document:
     """The JSON Schema of a transaction of one schema."""
-    numbers = {
-        field.name: {
-            "type": "number",
-            "minimum": field.lowest,
-            "maximum": field.highest,
-            "description": f"{field.description} Unit: {field.unit}.",
-        }
-        for field in schema.features
-    }
+    values = {field.name: _value_document(field) for field in schema.features}
     entities = {
         entity.name: {
             "type": "string",
@@ -47,16 +40,19 @@ def transaction_document(schema: Schema) -> Document:
             "maxLength": ENTITY_LIMIT,
             "description": f"{entity.description} Only a keyed hash of it is kept.",
         }
+        | _optional(entity)
         for entity in schema.entities
+        if not entity.of
     }
+    properties = values | entities
+    required = [name for name, document in properties.items() if not document.get("nullable")]
     is_default = schema.name == settings.DEFAULT_SCHEMA
     return {
         "type": "object",
         "title": f"Transaction of schema {schema.name}",
-        "required": [*([] if is_default else ["schema"]), *schema.feature_names, *schema.entity_names],
+        "required": [*([] if is_default else ["schema"]), *required],
         "additionalProperties": False,
-        "properties": numbers
-        | entities
+        "properties": properties
         | {
             "schema": {
                 "type": "string",
@@ -84,8 +80,24 @@ def transaction_document(schema: Schema) -> Document:
     }
 
 
+def _value_document(field: Field) -> Document:
+    bounds = {"minimum": field.lowest, "maximum": field.highest} if field.is_number and field.kind != "boolean" else {}
+    unit = f" Unit: {field.unit}." if field.unit else ""
+    return field.of_kind.document | bounds | {"description": f"{field.description}{unit}"} | _optional(field)
+
+
+def _optional(part: Field | Entity) -> Document:
+    return {"nullable": True} if part.optional else {}
+
+
 def example(schema: Schema) -> Body:
     """A body to try."""
     named = {} if schema.name == settings.DEFAULT_SCHEMA else {"schema": schema.name}
-    entities = {name: f"{name}-7f3a" for name in schema.entity_names}
-    return named | dict.fromkeys(schema.feature_names, 0.0) | entities | {"transaction_id": f"{schema.name}-1001"}
+    entities = {name: f"{name}-7f3a" for name in schema.identifier_names}
+    values = {
+        field.name: min(max(float(field.of_kind.example), field.lowest), field.highest)
+        if field.of_kind.declares_bounds
+        else field.of_kind.example
+        for field in schema.features
+    }
+    return named | values | entities | {"transaction_id": f"{schema.name}-1001"}

@@ -1,7 +1,6 @@
 """Validates a JSON object as a transaction. One refusal names every faulty field."""
 
 import hashlib
-import math
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +17,11 @@ from scoring.api.decoding import texts
 from scoring.card_numbers import holds_card_number
 from scoring.exceptions import FieldError, InvalidFields, UnacceptableValues
 from scoring.messages.submission import Submission
-from training.core.schema import Field, Schema, load_schema, schema_names
-from training.core.tokens import token_of
+from training.core.schema import Schema, load_schema, schema_names
+from training.core.schema.kinds import dates
+from training.core.schema.kinds.kind import ValueRefused
+from training.core.schema.tokens import concealed, entity_token
+from training.core.schema.values import Value
 
 TRANSACTION_ID_LIMIT = 64
 USABLE_ID = f"Send a string of 1 to {TRANSACTION_ID_LIMIT} printable characters."
@@ -71,10 +73,10 @@ def validate(
     names = _known_names(schema.name)
     malformed: list[FieldError] = []
     unacceptable: list[FieldError] = []
-    features = _ordinary(body, schema.name)
+    features = None if schema.has_texts else _ordinary(body, schema.name)
     if features is None:
         features = _checked(body, schema, malformed, unacceptable)
-    tokens = _tokens(body, schema, malformed) if schema.entities else ()
+    tokens = _tokens(body, features, schema, malformed) if schema.entities else ()
     for name in body.keys() - names:
         pointer = "/" + name[:TRANSACTION_ID_LIMIT].replace("~", "~0").replace("/", "~1")
         malformed.append(FieldError(pointer, "unknown_field", f"The schema {schema.name} has no such field."))
@@ -83,6 +85,9 @@ def validate(
     event_time = received_at
     if "event_time" in body:
         event_time = _event_time(body["event_time"], received_at, clock_skew_s, schema, malformed, unacceptable)
+    if schema.has_texts:
+        unacceptable += _dates_after(event_time, features, schema)
+        features = _concealed(features, schema)
     if "deadline_ms" in body:
         deadline_ms = min(deadline_ms, _wanted_ms(body["deadline_ms"], malformed))
     if malformed:
@@ -90,8 +95,7 @@ def validate(
     if unacceptable:
         raise UnacceptableValues(errors=unacceptable)
     identity = (schema.name, transaction_id, event_time.isoformat() if "event_time" in body else None, *tokens)
-    # Adding 0.0 turns -0.0 into 0.0, so that equal values have equal bytes.
-    content = struct.pack(f"<{len(features)}d", *(number + 0.0 for number in features)) + repr(identity).encode()
+    content = _bytes_of(features, schema) + repr(identity).encode()
     return Submission(
         id=str(uuid_utils.uuid7()),
         client_id=client_id,
@@ -107,7 +111,14 @@ def validate(
     )
 
 
-def _ordinary(body: dict[str, Any], schema_name: str) -> list[float] | None:
+def _bytes_of(features: list[Value], schema: Schema) -> bytes:
+    """The same bytes for equal values."""
+    # Adding 0.0 turns -0.0 into 0.0.
+    values = [value + 0.0 if isinstance(value, float) else value for value in features]
+    return repr(values).encode() if schema.has_texts else struct.pack(f"<{len(values)}d", *values)
+
+
+def _ordinary(body: dict[str, Any], schema_name: str) -> list[Value] | None:
     """The features of a body whose numbers are all floats inside their range, else None. A fast path."""
     take, minima, maxima = _columns(schema_name)
     try:
@@ -134,38 +145,62 @@ def _columns(
 
 def _checked(
     body: dict[str, Any], schema: Schema, malformed: list[FieldError], unacceptable: list[FieldError]
-) -> list[float]:
-    """The features of a body; adds their errors to the two lists."""
-    features = []
+) -> list[Value]:
+    """The values of a body, with None for each that is missing or refused; adds the errors to the two lists."""
+    values: list[Value] = []
     for field in schema.features:
-        value = body.get(field.name)
-        if type(value) is not float and type(value) is not int:
-            malformed.append(_wrong_type(field, present=field.name in body))
-            continue
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not field.lowest <= number <= field.highest:
-            if math.isfinite(number):
-                allowed = f"Send a number from {field.lowest:g} to {field.highest:g} ({field.unit})."
-                unacceptable.append(FieldError(f"/{field.name}", "out_of_range", allowed))
-            else:
-                malformed.append(FieldError(f"/{field.name}", "not_finite", "Send a finite number."))
-        features.append(number)
-    return features
-
-
-def _tokens(body: dict[str, Any], schema: Schema, malformed: list[FieldError]) -> tuple[str, ...]:
-    tokens = []
-    for name in schema.entity_names:
-        value = body.get(name)
-        if isinstance(value, str) and 1 <= len(value) <= ENTITY_LIMIT and value.isprintable():
-            tokens.append(token_of(settings.ENTITY_HASH_KEY, schema.name, name, value))
-        elif name in body:
-            malformed.append(FieldError(f"/{name}", "invalid_entity", USABLE_ENTITY))
+        value, sent = body.get(field.name), None
+        if value is None and field.optional:
+            pass
+        elif field.name not in body:
+            malformed.append(FieldError(f"/{field.name}", "missing", "This field is required."))
         else:
-            malformed.append(FieldError(f"/{name}", "missing", "This field is required."))
+            try:
+                sent = field.of_kind.read(field, value)
+            except ValueRefused as error:
+                errors = malformed if error.malformed else unacceptable
+                errors.append(FieldError(f"/{field.name}", error.code, error.remedy))
+        values.append(sent)
+    return values
+
+
+def _dates_after(event_time: datetime, values: list[Value], schema: Schema) -> list[FieldError]:
+    latest = (event_time + dates.ZONES).date().isoformat()
+    return [
+        FieldError(f"/{field.name}", "after_the_event", "Send a date that is not after the transaction.")
+        for field, value in zip(schema.features, values, strict=True)
+        if field.kind == "date" and not field.future and isinstance(value, str) and value > latest
+    ]
+
+
+def _concealed(values: list[Value], schema: Schema) -> list[Value]:
+    return [
+        concealed(schema, field, value, key=settings.ENTITY_HASH_KEY) if isinstance(value, str) else value
+        for field, value in zip(schema.features, values, strict=True)
+    ]
+
+
+def _tokens(body: dict[str, Any], values: list[Value], schema: Schema, malformed: list[FieldError]) -> tuple[str, ...]:
+    """The token of each entity, empty for a missing one. `values` are those of the body before any is concealed."""
+    known = dict(zip(schema.feature_names, values, strict=True))
+    for entity in schema.entities:
+        if entity.of:
+            continue
+        value = body.get(entity.name)
+        if isinstance(value, str) and 1 <= len(value) <= ENTITY_LIMIT and value.isprintable():
+            known[entity.name] = value
+        elif value is None and entity.optional:
+            known[entity.name] = None
+        elif entity.name in body:
+            malformed.append(FieldError(f"/{entity.name}", "invalid_entity", USABLE_ENTITY))
+        else:
+            malformed.append(FieldError(f"/{entity.name}", "missing", "This field is required."))
+    tokens = []
+    for entity in schema.entities:
+        parts = [known.get(name) for name in entity.of or (entity.name,)]
+        texts = [part for part in parts if isinstance(part, str)]
+        is_whole = len(texts) == len(parts)
+        tokens.append(entity_token(schema, entity, texts, settings.ENTITY_HASH_KEY) if is_whole else "")
     return tuple(tokens)
 
 
@@ -220,7 +255,7 @@ def _wanted_ms(value: Any, malformed: list[FieldError]) -> int:
 @cache
 def _known_names(schema_name: str) -> frozenset[str]:
     schema = load_schema(schema_name)
-    return frozenset((*schema.feature_names, *schema.entity_names, *OPTIONAL_FIELDS))
+    return frozenset((*schema.feature_names, *schema.identifier_names, *OPTIONAL_FIELDS))
 
 
 def refuse_card_data(body: dict[str, Any], headers: Mapping[str, str | None]) -> None:
@@ -258,12 +293,6 @@ def _readings(header: str) -> Iterator[str]:
 @cache
 def _all_names() -> frozenset[str]:
     return frozenset().union(*map(_known_names, _schemas()))
-
-
-def _wrong_type(field: Field, *, present: bool) -> FieldError:
-    if present:
-        return FieldError(f"/{field.name}", "not_a_number", "Send a JSON number.")
-    return FieldError(f"/{field.name}", "missing", "This field is required.")
 
 
 def _is_transaction_id(value: Any) -> bool:

@@ -3,6 +3,7 @@
 The tokens of an entity are read and replayed in partitions, so that memory holds only one of them at a time.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -61,10 +62,12 @@ def differences(schema: Schema, sample: int, on_progress: Callable[[str, float],
     """
     computed = _computed(schema).exclude(model_version__in=registry.outdated(schema.name))
     sampled = set(computed.order_by("?").values_list("pk", flat=True)[:sample]) if sample else None
-    calendar = {flag.name for flag in schema.calendar}
+    without_history = {feature.name for feature in schema.derived} - {feature.name for feature in schema.velocity}
     for place, entity in enumerate(_kept(schema)):
         part = _only(schema, entity)
-        columns = [(i, each.name) for i, each in enumerate(part.derived) if place == 0 or each.name not in calendar]
+        columns = [
+            (i, each.name) for i, each in enumerate(part.derived) if place == 0 or each.name not in without_history
+        ]
         for chosen, share in _sampled(schema, entity, sampled) if sampled else _partitions(schema):
             rows, events, labels = _read(schema, entity, chosen)
             features = replay(part, events, labels, keep_histories=False).features
@@ -72,10 +75,18 @@ def differences(schema: Schema, sample: int, on_progress: Callable[[str, float],
             for key, derived in predictions.values_list("pk", "derived").iterator():
                 if (sampled is None or key in sampled) and key in rows:
                     for column, name in columns:
-                        stored, anew = (derived or {}).get(name), float(features[rows[key], column])
+                        stored, anew = _stored(derived, name), float(features[rows[key], column])
                         if stored is None or np.float64(stored).tobytes() != np.float64(anew).tobytes():
                             yield Difference(key, name, stored, anew)
             on_progress(entity, share)
+
+
+def _stored(derived: dict[str, float | None] | None, name: str) -> float | None:
+    """The stored feature: NaN if its value is missing, None if the prediction does not have it."""
+    if derived is None or name not in derived:
+        return None
+    value = derived[name]
+    return math.nan if value is None else value
 
 
 def of_another_declaration(schema: Schema) -> int:
@@ -107,7 +118,7 @@ def _arrived(schema: Schema) -> QuerySet[Transaction]:
 
 def _with_token(rows: QuerySet[Any], tokens: str, entity: str) -> QuerySet[Any]:
     # Without the cast, Django decodes the value as JSON on SQLite.
-    return rows.annotate(token=Cast(KeyTextTransform(entity, tokens), TextField()))
+    return rows.annotate(token=Cast(KeyTextTransform(entity, tokens), TextField())).filter(token__isnull=False)
 
 
 def _partitions(schema: Schema) -> Iterator[tuple[Q, float]]:
@@ -126,7 +137,7 @@ def _sampled(schema: Schema, entity: str, sampled: set[UUID]) -> Iterator[tuple[
 def _read(schema: Schema, entity: str, chosen: Q) -> tuple[dict[UUID, int], Events, Labels]:
     """The arrivals of the chosen tokens: the row number of each transaction by its id, the events and the labels."""
     rows = _with_token(_arrived(schema), "tokens", entity).filter(chosen)
-    taken = list(rows.values_list("pk", "sequence", "event_time", "amount", "token").iterator())
+    taken = list(rows.values_list("pk", "sequence", "event_time", "amount", "token", "fields").iterator())
     sequence = np.array([row[1] for row in taken], np.int64)
     events = Events(
         key=sequence,
@@ -134,6 +145,7 @@ def _read(schema: Schema, entity: str, chosen: Q) -> tuple[dict[UUID, int], Even
         amount_minor=schema.amount_minor(np.array([row[3] for row in taken], np.float64)),
         sequence=sequence,
         tokens={entity: [row[4] for row in taken]},
+        given=schema.encode([[row[5].get(name) for name in schema.feature_names] for row in taken]),
     )
     numbered = Label.objects.filter(transaction__schema=schema.name, sequence__isnull=False)
     of_tokens = _with_token(numbered, "transaction__tokens", entity).filter(chosen)

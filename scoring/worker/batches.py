@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 from django.db import transaction
 
 from scoring.messages.answers import Answer
@@ -54,7 +53,7 @@ def score_batch(
 def _score_plain(
     live: Sequence[Submission], predictor: Predictor, started_at: float, stages: Stages
 ) -> dict[str, Outcome]:
-    given = np.array([submission.features for submission in live], np.float64)
+    given = predictor.schema.encode([submission.features for submission in live])
     scored = scorer.score(predictor, given, scorer.nothing_derived(len(live)), stages, _requests(live))
     outcomes = {submission.id: Outcome(Kind.UNSCORABLE) for submission in _unscorable(live, scored)}
     batch = [
@@ -96,11 +95,12 @@ def _score_under_lock(
     new = _first_copies(submission for submission in live if submission.id not in outcomes)
     if new:
         began = time.perf_counter()
-        given = np.array([submission.features for submission in new], np.float64)
+        given = schema.encode([submission.features for submission in new])
         sequences, derived = locked.transactions_arrive(
             [submission.event_time for submission in new],
             given[:, schema.amount_index].tolist(),
             [submission.tokens for submission in new],
+            given,
         )
         stages.features_s += time.perf_counter() - began
         scored = scorer.score(predictor, given, derived, stages, _requests(new))

@@ -40,9 +40,14 @@ class Locked:
     _drawn: set[str] = field(default_factory=set)
 
     def transactions_arrive(
-        self, event_times: Sequence[float], amounts: Sequence[float], tokens: Sequence[Sequence[str]]
+        self,
+        event_times: Sequence[float],
+        amounts: Sequence[float],
+        tokens: Sequence[Sequence[str]],
+        given: np.ndarray,
     ) -> tuple[list[int], np.ndarray]:
-        """Add `n` new transactions, in this order. `event_times` are seconds since the epoch, UTC.
+        """Add `n` new transactions, in this order. `event_times` are seconds since the epoch, UTC; `given` are the
+        encoded values [n, len(schema.features)] float64.
 
         Returns the sequence of each, and the derived features [n, len(schema.derived)] float64.
 
@@ -57,6 +62,7 @@ class Locked:
             amount_minor=self.schema.amount_minor(np.array(amounts, np.float64)),
             sequence=sequence,
             tokens=by_entity(self.schema, tokens),
+            given=given,
         )
         return sequences, self._replay(events=arrived)
 
@@ -122,7 +128,7 @@ def lock(schema: Schema, tokens: Iterable[Sequence[str]]) -> Locked:
         StaleHistory: the schema has transactions, but all of its histories are lost.
     """
     kept = {place: name for place, name in enumerate(schema.entity_names) if version(schema, name)}
-    entity_of = {row[place]: name for row in tokens for place, name in kept.items()}
+    entity_of = {row[place]: name for row in tokens for place, name in kept.items() if row[place]}
     held = _lock_all(list(entity_of))
     if len(held) < len(entity_of):
         _make_missing(schema, entity_of)
@@ -197,9 +203,9 @@ def remedy(schema: Schema) -> str:
 
 
 def tokens_of(schema: Schema, row: Transaction) -> tuple[str, ...]:
-    """The tokens of a stored transaction, in the schema's order."""
+    """The tokens of a stored transaction, in the schema's order; empty for a missing entity."""
     tokens = row.tokens or {}
-    return tuple(tokens[name] for name in schema.entity_names)
+    return tuple(tokens.get(name, "") for name in schema.entity_names)
 
 
 def by_entity(schema: Schema, tokens: Sequence[Sequence[str]]) -> dict[str, Tokens]:

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from datetime import timedelta
 from uuid import UUID
 
-import numpy as np
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, QuerySet
@@ -52,7 +51,7 @@ def fall_back(*, submission: Submission, reason: str) -> Outcome:
             return known_outcomes([submission])[submission.id]
         fallback = Fallback.objects.create(
             transaction_id=UUID(submission.id),
-            decision=FallbackRules(settings.FALLBACK_REVIEW_AMOUNT).decide(submission.features[schema.amount_index]),
+            decision=FallbackRules(settings.FALLBACK_REVIEW_AMOUNT).decide(schema.amount_of(submission.features)),
             reason=reason,
             latency_ms=round(max(0.0, (now.timestamp() - submission.received_at) * 1000), 3),
             created_at=now,
@@ -178,13 +177,14 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
     if not rows:
         return 0
     began = time.perf_counter()
-    given = np.array([[row.fields[name] for name in schema.feature_names] for row in rows], np.float64)
+    given = schema.encode([[row.fields[name] for name in schema.feature_names] for row in rows])
     derived = scorer.nothing_derived(len(rows))
     if locked:
         sequences, derived = locked.transactions_arrive(
             [row.event_time.timestamp() for row in rows],
             [row.amount for row in rows],
             [histories.tokens_of(schema, row) for row in rows],
+            given,
         )
         for row, sequence in zip(rows, sequences, strict=True):
             row.sequence = sequence

@@ -102,7 +102,8 @@ def _is_whole(predictor: Predictor, row: Prediction) -> bool:
 
 def _inputs(schema: Schema, rows: list[Prediction]) -> np.ndarray:
     """The inputs of these predictions, [n, f] float32."""
-    given = np.array([[row.transaction.fields[name] for name in schema.feature_names] for row in rows], np.float64)
+    given = schema.encode([[row.transaction.fields[name] for name in schema.feature_names] for row in rows])
     computed = [row.derived or {} for row in rows]
+    # A missing value, None, becomes NaN.
     derived = np.array([[values[feature.name] for feature in schema.derived] for values in computed], np.float64)
     return scorer.inputs_of(schema, given, derived)

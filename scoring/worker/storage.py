@@ -4,6 +4,7 @@ A database constraint decides which of two equal transaction ids is first, so co
 redelivered messages all end in one row.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -144,7 +145,7 @@ def _store_on_postgresql(
         [submission.id for submission in sent],
         [submission.client_id for submission in sent],
         [submission.transaction_id for submission in sent],
-        [submission.features[schema.amount_index] for submission in sent],
+        [schema.amount_of(submission.features) for submission in sent],
         [
             msgspec.json.encode(dict(zip(schema.feature_names, submission.features, strict=True))).decode()
             for submission in sent
@@ -265,12 +266,16 @@ def save_histories(histories: Sequence[HistoryUpdate]) -> None:
 
 
 def tokens_by_name(schema: Schema, tokens: Sequence[str]) -> dict[str, str] | None:
-    return dict(zip(schema.entity_names, tokens, strict=True)) or None
+    """Tokens, in the order of `schema.entities`, by their names, without those of missing entities."""
+    return {name: token for name, token in zip(schema.entity_names, tokens, strict=True) if token} or None
 
 
-def derived_by_name(schema: Schema, derived: Sequence[float]) -> dict[str, float] | None:
-    """Computed features, in the order of `schema.derived`, by their names."""
-    return {feature.name: value for feature, value in zip(schema.derived, derived, strict=True)} or None
+def derived_by_name(schema: Schema, derived: Sequence[float]) -> dict[str, float | None] | None:
+    """Computed features, in the order of `schema.derived`, by their names. JSON has no NaN: a missing one is None."""
+    return {
+        feature.name: None if math.isnan(value) else value
+        for feature, value in zip(schema.derived, derived, strict=True)
+    } or None
 
 
 def transaction_of(submission: Submission, schema: Schema, sequence: int | None = None) -> Transaction:
@@ -279,7 +284,7 @@ def transaction_of(submission: Submission, schema: Schema, sequence: int | None 
         client_id=submission.client_id,
         transaction_id=submission.transaction_id,
         schema=schema.name,
-        amount=submission.features[schema.amount_index],
+        amount=schema.amount_of(submission.features),
         fields=dict(zip(schema.feature_names, submission.features, strict=True)),
         tokens=tokens_by_name(schema, submission.tokens),
         sequence=sequence,

@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from benchmarks.peers import handbook_recipe
 from training.core.datasets import parquet_path, storage
 from training.core.schema import load_schema
-from training.core.tokens import token_of
+from training.core.schema.tokens import token_of
 
 SCHEMA = load_schema("handbook")
 

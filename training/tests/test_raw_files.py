@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 
 from training.core.datasets import parquet_path, storage
 from training.core.schema import load_schema, parse_schema
+from training.core.schema.tokens import token_of
 
 DECLARATION = """
 title = "Payments of a toll road"
@@ -205,7 +206,7 @@ def test_what_is_said_of_the_raw_file_changes_no_model():
 def test_every_text_of_an_id_or_an_entity_is_that_text(toll, settings, text):
     stored = toll(toll_rows(["2026-11-01", "2026-11-02"], id=[text, "t1"], plate=[text, "p1"]))
     assert set(stored["transaction_id"]) == {text, "t1"}
-    token = storage.token_of(settings.ENTITY_HASH_KEY, "toll", "plate", text)
+    token = token_of(settings.ENTITY_HASH_KEY, "toll", "plate", text)
     assert token in set(stored["plate"])
 
 

@@ -285,13 +285,11 @@ def test_a_version_whose_bundle_is_gone_cannot_be_loaded():
 
 
 def test_test_rows_are_those_that_the_model_never_saw(champion, bundle):
-    features, labels = registry.test_rows(champion)
+    rows = registry.test_rows(champion)
     made_up, made_up_labels = made_up_rows()
-    names = load_schema("ulb").feature_names
-    np.testing.assert_array_equal(labels, made_up_labels[bundle.test_rows])
-    np.testing.assert_array_equal(
-        features[:, names.index("Amount")], made_up[bundle.test_rows][:, names.index("Amount")]
-    )
+    amounts = made_up[:, load_schema("ulb").amount_index]
+    np.testing.assert_array_equal(rows["Class"], made_up_labels[bundle.test_rows])
+    np.testing.assert_array_equal(rows["Amount"], amounts[bundle.test_rows])
 
 
 def test_test_rows_of_another_dataset_are_refused(champion, settings, tmp_path):

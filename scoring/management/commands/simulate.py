@@ -111,7 +111,7 @@ class Command(BaseCommand):
         if options["fraud_rate"] is not None and not 0 <= options["fraud_rate"] <= 1:
             raise CommandError("--fraud-rate must lie between 0 and 1.")
         rows = registry.test_rows(registry.champion(schema.name))
-        return drawn(schema, *rows, rate_per_s=rate, fraud_rate=options["fraud_rate"], seed=options["seed"])
+        return drawn(schema, rows, rate_per_s=rate, fraud_rate=options["fraud_rate"], seed=options["seed"])
 
     def _pace(self, schema: Schema, options: dict[str, Any]) -> Iterator[Call]:
         _refuse(options, OF_DRAWN_ROWS, f"{schema.name} has event times, so its rows are sent at these times")

@@ -1,9 +1,9 @@
-"""Reads and validates raw files, and stores datasets as typed, compact Parquet."""
+"""Stores datasets as typed, compact Parquet, and reads them."""
 
 import json
 import os
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +14,16 @@ import pyarrow.parquet as pq
 
 from training.core import stages
 from training.core.configuration import Configuration
-from training.core.datasets.event_times import read_event_times
+from training.core.datasets import columns
 from training.core.exceptions import ConfigurationError, DatasetError
-from training.core.schema import EVENT_TIME, TRANSACTION_ID, Schema, load_schema
+from training.core.schema import EVENT_TIME, TRANSACTION_ID, Field, Schema, load_schema
 from training.core.scored import ScoredRows
-from training.core.tokens import token_of
 
 if TYPE_CHECKING:
     from training.core.features.replay import Events, Labels
 
 REPORT_KEY = b"fraudsite"
 DAY_S = 86_400
-SHOWN = 5  # how many ids, and rows of each, an error names
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,8 @@ class Dataset:
     """A stored dataset in memory.
 
     `features` are the model's inputs [n, f] float64 in the order of `schema.input_names`, `labels` [n] int8 of 0 and 1.
-    `timeline` has the day and the card of each row; None if the schema has no event time or no card.
+    `timeline` has the day and the card of each row; None if the schema has no event time or no card. `texts` has the
+    texts of each category by their codes, as `training.core.schema.values.encode` makes them.
     """
 
     schema: Schema
@@ -73,6 +72,7 @@ class Dataset:
     labels: np.ndarray
     timeline: Timeline | None
     report: Report
+    texts: Mapping[str, Mapping[float, str]] = field(default_factory=dict)
 
     def rows(self, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features and labels of the rows with these numbers."""
@@ -96,139 +96,13 @@ class Dataset:
         return float(span_s / DAY_S * len(part) / len(self.features))
 
 
-def read_csv(path: Path, schema: Schema) -> pd.DataFrame:
-    """Read a CSV with the schema's features and its label, all numbers.
-
-    Raises:
-        DatasetError: there are other columns, or values that are not numbers; names them.
-    """
-    try:
-        frame = pd.read_csv(path, engine="pyarrow")
-    except (ValueError, pa.ArrowInvalid) as error:
-        raise DatasetError(f"{path.name} is not a readable CSV: {error}") from error
-    expected = [*schema.feature_names, schema.label]
-    if list(frame.columns) != expected:
-        missing, surplus = set(expected) - set(frame.columns), set(frame.columns) - set(expected)
-        raise DatasetError(f"Expected the columns {expected}; missing {sorted(missing)}, surplus {sorted(surplus)}.")
-    texts = [name for name in expected if not pd.api.types.is_numeric_dtype(frame[name])]
-    for name in texts:
-        try:
-            frame[name] = pd.to_numeric(frame[name])
-        except ValueError as error:
-            raise DatasetError(f"Column {name}: {error}") from error
-    return frame
-
-
-def read_raw(path: Path, schema: Schema, *, earliest: datetime) -> tuple[pd.DataFrame, int]:
-    """Read the raw Parquet or CSV file of a schema with `time = "event_time"`. Returns the rows, sorted by time, and
-    how many copies of an earlier row, id included, were left out.
-
-    Columns are renamed as `schema.source` says; others are left out. Entities and ids become strings. In a CSV any text
-    of theirs is a value, also `NA` and `null`; only an empty one is missing. For event times see `read_event_times`.
-
-    Raises:
-        DatasetError: the file cannot be read, a column is missing or of another type, or different rows have the same
-            id; names them.
-    """
-    ours = [TRANSACTION_ID, EVENT_TIME, *schema.entity_names, *schema.feature_names, schema.label]
-    theirs = [schema.source.get(name, name) for name in ours]
-    texts = theirs[: 2 + len(schema.entities)]
-    try:
-        if path.suffix == ".parquet":
-            frame = pd.read_parquet(path, columns=theirs, engine="pyarrow")
-        else:
-            frame = pd.read_csv(
-                path, usecols=theirs, dtype=dict.fromkeys(texts, "str"), keep_default_na=False, na_values=[""]
-            )
-    except (OSError, ValueError, pa.ArrowInvalid) as error:
-        raise DatasetError(f"{path} is no Parquet or CSV file with the columns {theirs}: {error}") from error
-    frame = frame[theirs].set_axis(ours, axis=1)
-    for name in ours:
-        try:
-            if name == EVENT_TIME:
-                theirs_named = frame[name].rename(schema.source.get(name, name))
-                frame[name] = read_event_times(theirs_named, schema, earliest=earliest)
-            elif name in (TRANSACTION_ID, *schema.entity_names):
-                frame[name] = frame[name].astype("str")
-            else:
-                frame[name] = pd.to_numeric(frame[name])
-        except (ValueError, TypeError) as error:
-            raise DatasetError(f"Column {name}: {error}") from error
-    different = frame[~frame.duplicated()]
-    _refuse_ids_on_several(different)
-    rows = different.sort_values(EVENT_TIME, kind="stable", ignore_index=True)
-    return rows, len(frame) - len(different)
-
-
-def _refuse_ids_on_several(rows: pd.DataFrame) -> None:
-    known = rows[rows[TRANSACTION_ID].notna()]
-    by_id = known[known[TRANSACTION_ID].duplicated(keep=False)].groupby(TRANSACTION_ID, sort=False).groups
-    if by_id:
-        shown = "; ".join(
-            "rows " + ", ".join(f"{row + 1}" for row in found[:SHOWN]) for found in list(by_id.values())[:SHOWN]
-        )
-        more = "; …" if len(by_id) > SHOWN else ""
-        raise DatasetError(
-            f"Column {TRANSACTION_ID}: several different rows have the same id, {len(by_id):,} times "
-            f"({shown}{more}; the first row of data is row 1). Give each transaction an id of its own, or keep one row."
-        )
-
-
-def validate(frame: pd.DataFrame, schema: Schema, *, source_sha256: str, left_out: int = 0) -> Report:
-    """Check a frame against its schema. `left_out` is the number of copies that were left out, for the report.
-
-    Raises:
-        DatasetError: there are no rows, values are missing or out of range, or labels are not 0 and 1 or all the same;
-            names the columns.
-    """
-    if frame.empty:
-        raise DatasetError("There are no rows, only column names.")
-    nulls = frame.isna().sum()
-    out_of_range = {
-        field.name: int((~frame[field.name].between(field.lowest, field.highest)).sum() - nulls[field.name])
-        for field in schema.features
-    }
-    labels_wrong = int((~frame[schema.label].isin([0, 1])).sum())
-    faults = [f"{name}: {count} missing" for name, count in nulls.items() if count]
-    faults += [f"{name}: {count} out of range" for name, count in out_of_range.items() if count]
-    faults += [f"{schema.label}: {labels_wrong} neither 0 nor 1"] if labels_wrong else []
-    if faults:
-        raise DatasetError("The data do not fit the schema: " + "; ".join(faults) + ".")
-    if frame[schema.label].nunique() == 1:
-        raise DatasetError(
-            f"The column {schema.label} has nothing but {int(frame[schema.label].iloc[0])}: training needs frauds (1) "
-            "and legitimate transactions (0)."
-        )
-    return Report(
-        schema=schema.name,
-        source_sha256=source_sha256,
-        rows=len(frame),
-        frauds=int(frame[schema.label].sum()),
-        duplicates=int(frame.duplicated().sum()),
-        nulls=int(nulls.sum()),
-        out_of_range=sum(out_of_range.values()),
-        left_out=left_out,
-    )
-
-
-def with_tokens(frame: pd.DataFrame, schema: Schema, key: str) -> pd.DataFrame:
-    """The frame with tokens instead of its entities' identifiers, made as in a web process with this `key`."""
-    tokens = {}
-    for name in schema.entity_names:
-        stages.enter(f"Making the tokens of {name}")
-        token = {value: token_of(key, schema.name, name, value) for value in frame[name].unique()}
-        tokens[name] = frame[name].map(token)
-    return frame.assign(**tokens)
-
-
 def write(frame: pd.DataFrame, schema: Schema, report: Report, path: Path) -> None:
     """Write the whole Parquet file or nothing.
 
-    Features are stored as float32, the type of the model's inputs; the amount and the time as float64, so that they are
-    shown unchanged.
+    Numbers are stored as float32, the type of the model's inputs; the amount, the time and coordinates as float64, so
+    that they are shown unchanged and features of them are the same online and offline. Texts are dictionary columns.
     """
-    exact = {schema.amount, schema.time}
-    types: dict[str, Any] = {name: np.float64 if name in exact else np.float32 for name in schema.feature_names}
+    types: dict[str, Any] = {field.name: _stored_type(field, schema) for field in schema.features}
     types |= {schema.label: np.int8} | dict.fromkeys(schema.entity_names, "category")
     table = pa.Table.from_pandas(frame.astype(types), preserve_index=False)
     table = table.replace_schema_metadata({REPORT_KEY: json.dumps(asdict(report)).encode()})
@@ -238,6 +112,13 @@ def write(frame: pd.DataFrame, schema: Schema, report: Report, path: Path) -> No
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _stored_type(field: Field, schema: Schema) -> Any:
+    if not field.is_number:
+        return "category"
+    is_exact = field.name in {schema.amount, schema.time} or field.kind in ("latitude", "longitude")
+    return np.float64 if is_exact else np.float32
 
 
 def read_report(path: Path) -> Report | None:
@@ -272,21 +153,20 @@ def read(path: Path, schema: Schema) -> Dataset:
     stages.enter(f"Reading the dataset of {schema.name}")
     report = _report_of(path, schema)
     table = pq.read_table(path)
-    features = np.column_stack([table[name].to_numpy().astype(np.float64) for name in schema.feature_names])
-    if not schema.derived:
-        features = features[:, [index for index, feature in enumerate(schema.features) if feature.is_input]]
-    else:
-        # Imported late, as it compiles.
-        from training.core.features.replay import model_inputs, replay
+    given, texts = columns.encoded(table, schema)
+    derived = np.empty((table.num_rows, 0))
+    # Imported late, as it compiles.
+    from training.core.features.replay import model_inputs, replay
 
+    if schema.derived:
         stages.enter(f"Computing the features of {table.num_rows:,} rows")
-        derived = replay(schema, *_arrivals(table, schema), keep_histories=False).features
-        features = model_inputs(schema, features, derived)
-    return Dataset(schema, features, table[schema.label].to_numpy(), _timeline(table, schema), report)
+        derived = replay(schema, *_arrivals(table, schema, given), keep_histories=False).features
+    features = model_inputs(schema, given, derived)
+    return Dataset(schema, features, table[schema.label].to_numpy(), _timeline(table, schema), report, texts)
 
 
 def read_rows(path: Path, schema: Schema) -> tuple[pd.DataFrame, Report]:
-    """Read the stored columns of a dataset: numbers, entities, event time and label; and its report.
+    """Read the stored columns of a dataset: values, entities, event time and label; and its report.
 
     Raises:
         DatasetError: it has not been ingested.
@@ -309,8 +189,8 @@ def _timeline(table: pa.Table, schema: Schema) -> Timeline | None:
     return Timeline(days, pd.factorize(table[schema.card].to_pandas())[0].astype(np.int64))
 
 
-def _arrivals(table: pa.Table, schema: Schema) -> "tuple[Events, Labels]":
-    """The events and labels of a stored dataset, with their order of arrival."""
+def _arrivals(table: pa.Table, schema: Schema, given: np.ndarray) -> "tuple[Events, Labels]":
+    """The events and labels of a stored dataset, with their order of arrival. Missing entities have the token -1."""
     from training.core.features.replay import Events, Labels, arrivals_by_time
 
     def numbered(name: str) -> np.ndarray:
@@ -322,4 +202,4 @@ def _arrivals(table: pa.Table, schema: Schema) -> "tuple[Events, Labels]":
     sequence, label_sequence = arrivals_by_time(event_time, schema.label_delay_days)
     tokens = {name: numbered(name) for name in schema.entity_names}
     labels = table[schema.label].to_numpy()
-    return Events(key, event_time, amount_minor, sequence, tokens), Labels(key, labels, label_sequence, tokens)
+    return Events(key, event_time, amount_minor, sequence, tokens, given), Labels(key, labels, label_sequence, tokens)

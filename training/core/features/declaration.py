@@ -133,7 +133,7 @@ def check(schema: "Schema") -> None:
         SchemaInvalid: a feature cannot; names it and the reason.
     """
     kinds = {field.name: field.kind for field in schema.features}
-    _check_entities(schema.entities, kinds)
+    _check_entities(schema.entities, {field.name for field in schema.features if not field.is_number})
     for point in schema.points:
         for kind, name in (("latitude", point.latitude), ("longitude", point.longitude)):
             if kinds.get(name) != kind:
@@ -155,15 +155,15 @@ def check(schema: "Schema") -> None:
             raise SchemaInvalid(f"{feature.name}: {fault}.")
 
 
-def _check_entities(entities: Iterable[Entity], kinds: dict[str, str]) -> None:
+def _check_entities(entities: Iterable[Entity], texts: set[str]) -> None:
     sent = {entity.name for entity in entities if not entity.of}
     for entity in entities:
         if entity.history_limit < 1 or entity.late_days < 0:
             raise SchemaInvalid(f"Entity {entity.name}: history_limit is at least 1, late_days at least 0.")
         for part in entity.of:
-            if part not in sent and part not in kinds:
-                hint = did_you_mean(part, {*sent, *kinds})
-                raise SchemaInvalid(f"Entity {entity.name}: of names entities and features, not {part!r}.{hint}")
+            if part not in sent and part not in texts:
+                hint = did_you_mean(part, {*sent, *texts})
+                raise SchemaInvalid(f"Entity {entity.name}: of names entities and texts, not {part!r}.{hint}")
 
 
 def _check_calendar(moment: Calendar) -> None:

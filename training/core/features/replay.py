@@ -47,7 +47,8 @@ class Events(_Arrived):
 
     `key` [n] int64 is the identity of a transaction: a key that comes again is the same transaction, and counts once.
     `event_time` [n] int64 is in microseconds since 1970 UTC, `amount_minor` [n] int64 in minor units. `sequence` [n]
-    int64 is the order of arrival, shared with labels. `tokens` has the `n` tokens of each entity, by its name.
+    int64 is the order of arrival, shared with labels. `tokens` has the `n` tokens of each entity, by its name. `given`
+    [n, len(schema.features)] float64 are the values as `Schema.encode` encodes them.
     """
 
     key: np.ndarray
@@ -55,6 +56,7 @@ class Events(_Arrived):
     amount_minor: np.ndarray
     sequence: np.ndarray
     tokens: Mapping[str, Tokens]
+    given: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -78,6 +78,11 @@ class Schema:
         return tuple(entity.name for entity in self.entities)
 
     @cached_property
+    def has_texts(self) -> bool:
+        """Whether some values of a request are no numbers, or may be missing."""
+        return any(not feature.is_number or feature.optional for feature in self.features)
+
+    @cached_property
     def identifier_names(self) -> tuple[str, ...]:
         """The entities whose identifiers are in a request, in order; others are made of these and of values."""
         return tuple(entity.name for entity in self.entities if not entity.of)
@@ -129,6 +134,10 @@ class Schema:
         """Encode stored values of `n` requests, in the order of `features`: [n, len(features)] float64. See
         `training.core.schema.values.encode`."""
         return values.encode(self.features, rows)
+
+    def amount_of(self, values: Sequence[Value]) -> float:
+        """The amount among the stored values of a request."""
+        return cast(float, values[self.amount_index])
 
     def amount_minor(self, amounts: np.ndarray) -> np.ndarray:
         """Amounts [n] float64 as whole minor units, [n] int64.

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
 from training.core import stages
-from training.core.datasets import parquet_path, storage, ulb
+from training.core.datasets import parquet_path, raw, storage, ulb
 from training.core.datasets.download import Progress, copy, verify
 from training.core.exceptions import DatasetError, FraudsiteError, did_you_mean
 from training.core.schema import EVENT_TIME, Schema, load_schema
@@ -56,8 +56,8 @@ class Command(BaseCommand):
             target.parent.mkdir(parents=True, exist_ok=True)
             csv = self._fetch(target.with_name(ulb.FILE_NAME), options["file"], options["source"])
             self._say("Validating and storing …")
-            frame = storage.read_csv(csv, schema)
-            report = storage.validate(frame, schema, source_sha256=ulb.SHA256)
+            frame = raw.read_csv(csv, schema)
+            report = raw.validate(frame, schema, source_sha256=ulb.SHA256)
             storage.write(frame, schema, report, target)
             csv.unlink()
         else:
@@ -76,10 +76,10 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"{source} cannot be read: {error}") from error
         self._say("Validating and storing …")
-        frame, left_out = storage.read_raw(source, schema, earliest=settings.EVENT_TIME_EARLIEST)
-        report = storage.validate(frame, schema, source_sha256=sha256, left_out=left_out)
+        frame, left_out = raw.read_raw(source, schema, earliest=settings.EVENT_TIME_EARLIEST)
+        report = raw.validate(frame, schema, source_sha256=sha256, left_out=left_out)
         target.parent.mkdir(parents=True, exist_ok=True)
-        storage.write(storage.with_tokens(frame, schema, settings.ENTITY_HASH_KEY), schema, report, target)
+        storage.write(raw.with_tokens(frame, schema, settings.ENTITY_HASH_KEY), schema, report, target)
         return report
 
     def _fetch(self, csv: Path, file: Path | None, only: str | None) -> Path:

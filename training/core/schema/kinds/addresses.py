@@ -56,6 +56,8 @@ def network_of(address: str) -> str:
     return str(ipaddress.ip_network(f"{address}/{bits}", strict=False))
 
 
+# A model learns the domains of e-mail addresses and the networks of IP addresses. The entity of an e-mail address is
+# the whole address, that of an IP address its network.
 EMAIL = Kind(
     _read_email,
     {"type": "string", "format": "email", "maxLength": EMAIL_LIMIT},
@@ -69,5 +71,6 @@ IP = Kind(
     {"type": "string", "maxLength": 45},
     "192.0.2.7",
     encode=lambda address: code_of(network_of(address)),
+    entity=network_of,
     is_category=True,
 )

@@ -1,6 +1,6 @@
 """Dates: of birth, of the opening of an account, of expiry. A model gets the age of one, see `features.declaration`."""
 
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from training.core.schema.kinds.kind import Kind, ValueRefused, read_text
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 EARLIEST, LATEST = date(1850, 1, 1), date(2200, 1, 1)
 EPOCH = date(1970, 1, 1)
+# A date is of some time zone, up to this far ahead of UTC.
+ZONES = timedelta(hours=14)
 
 
 def _read_date(field: "Field", value: Any) -> str:

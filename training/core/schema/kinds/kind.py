@@ -29,7 +29,8 @@ class Kind:
     for a value that was read before. Numbers become floats, all others texts. It raises `ValueRefused`.
 
     `encode` makes a float of a text that was read. `conceal`, if any, is what is stored in place of such a text: it
-    gets the text and a function that makes a token of any text. `bounds` are the least and the largest number;
+    gets the text and a function that makes a token of any text. `entity` is the part of a text that an entity is made
+    of. `bounds` are the least and the largest number;
     `declares_bounds` says that fields of this kind declare their own. `document` is its JSON Schema, apart from bounds,
     and `example` a value.
     """
@@ -39,6 +40,7 @@ class Kind:
     example: float | str | bool
     encode: Callable[[str], float] = lambda text: math.nan
     conceal: Callable[[str, Callable[[str], str]], str] | None = None
+    entity: Callable[[str], str] = str
     is_number: bool = False
     is_category: bool = False
     declares_bounds: bool = False

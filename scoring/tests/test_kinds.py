@@ -1,0 +1,170 @@
+"""Kinds of values: what the predict endpoint refuses of each, and what it makes of equal ones."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from scoring.api import validation
+from scoring.models import Transaction
+
+PURCHASE = {"schema": "shop", "amount": 12.5, "card": "c-1"}
+
+
+def validated(shop, **values):
+    """What a body with these values is for a worker: its values, and its tokens, by their names."""
+    submission = validation.validate(
+        PURCHASE | values,
+        schema=shop,
+        client_id=1,
+        received_at=datetime(2026, 11, 28, 12, tzinfo=UTC),
+        deadline_ms=1000,
+        clock_skew_s=60,
+    )
+    named = dict(zip(shop.feature_names, submission.features, strict=True))
+    return named | dict(zip(shop.entity_names, submission.tokens, strict=True)), submission.body_sha256
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("values", "status", "code"),
+    [
+        ({"category": 7}, 400, "not_a_text"),
+        ({"category": "  "}, 400, "invalid_text"),
+        ({"category": "a\x07b"}, 400, "invalid_text"),
+        ({"category": "x" * 65}, 422, "too_long"),
+        ({"category": "\ufdfa" * 10}, 422, "too_long"),  # one character of 18 in the normal form
+        ({"country": "Germany"}, 422, "unknown_country"),
+        ({"country": "XX"}, 422, "unknown_country"),
+        ({"country": 276}, 400, "not_a_text"),
+        ({"currency": "EURO"}, 422, "unknown_currency"),
+        ({"lat": 91.0}, 422, "out_of_range"),
+        ({"lat": "52.5"}, 400, "not_a_number"),
+        ({"long": -180.5}, 422, "out_of_range"),
+        ({"items": 1.5}, 400, "not_whole"),
+        ({"items": 0}, 422, "out_of_range"),
+        ({"is_gift": 1}, 400, "not_a_boolean"),
+        ({"is_gift": "true"}, 400, "not_a_boolean"),
+        ({"birth": "31.01.1980"}, 400, "invalid_date"),
+        ({"birth": "1980-02-30"}, 400, "invalid_date"),
+        ({"birth": "19800131"}, 400, "invalid_date"),
+        ({"birth": "0980-01-31"}, 422, "out_of_range"),
+        ({"birth": "2199-01-01"}, 422, "after_the_event"),
+        ({"email": "ann"}, 422, "invalid_email"),
+        ({"email": "ann@"}, 422, "invalid_email"),
+        ({"email": "@example.com"}, 422, "invalid_email"),
+        ({"ip": "192.0.2.256"}, 422, "invalid_ip"),
+        ({"ip": "192.0.2.0/24"}, 422, "invalid_ip"),
+        ({"note": "x" * 501}, 422, "too_long"),
+        ({"device": 5}, 400, "invalid_entity"),
+        ({"mailbox": "ann@example.com"}, 400, "unknown_field"),
+    ],
+)
+def test_each_kind_has_its_refusals_which_name_the_field(shop, post, values, status, code):
+    response = post(PURCHASE | values)
+    assert response.status_code == status, response.content
+    [error] = response.json()["errors"]
+    assert (error["pointer"], error["code"]) == (f"/{next(iter(values))}", code)
+    assert not Transaction.objects.exists()
+
+
+@pytest.mark.django_db
+def test_one_refusal_names_all_faulty_fields(shop, post):
+    response = post(PURCHASE | {"amount": "12", "country": "XX", "birth": "yesterday"})
+    assert {error["pointer"] for error in response.json()["errors"]} == {"/amount", "/country", "/birth"}
+
+
+@pytest.mark.django_db
+def test_a_card_number_in_a_text_is_refused(shop, post):
+    for name in ("category", "note", "device"):
+        response = post(PURCHASE | {name: "4111 1111 1111 1111"})
+        assert (response.status_code, response.json()["errors"][0]["code"]) == (422, "card_number"), name
+
+
+@pytest.mark.parametrize(
+    ("name", "forms"),
+    [
+        ("category", ["Caf\u00e9", "cafe\u0301", " CAF\u00c9 ", "\uff23\uff41\uff46\u00e9"]),
+        ("country", ["DE", "de", "DEU", "276"]),
+        ("currency", ["EUR", "eur"]),
+        ("ip", ["2001:DB8:0:0::7", "2001:db8::7"]),
+        ("ip", ["192.0.2.7", "::ffff:192.0.2.7"]),
+        ("email", ["Ann@Example.com", "ann@example.com"]),
+        ("email", ["ann@b\u00fccher.example", "ann@xn--bcher-kva.example"]),
+        ("birth", ["1980-01-31", " 1980-01-31"]),
+        ("items", [3, 3.0]),
+    ],
+)
+def test_equal_values_are_one_value_however_they_are_written(shop, name, forms):
+    assert len({str(validated(shop, **{name: form})) for form in forms}) == 1
+
+
+def test_missing_is_not_zero_and_null_is_missing(shop):
+    left_out, zero, null = validated(shop), validated(shop, is_gift=False), validated(shop, is_gift=None)
+    assert left_out == null
+    assert left_out[0]["is_gift"] is None
+    assert zero[0]["is_gift"] == 0.0
+    assert zero[1] != left_out[1]
+
+
+def test_a_required_field_may_not_be_null(shop):
+    with pytest.raises(validation.InvalidFields) as refused:
+        validated(shop, amount=None, card=None)
+    assert {error.pointer for error in refused.value.errors} == {"/amount", "/card"}
+
+
+def test_an_e_mail_address_is_stored_as_a_token_and_its_domain(shop):
+    values, _ = validated(shop, email="ann@example.com")
+    token, at, domain = values["email"].partition("@")
+    assert (at, domain) == ("@", "example.com")
+    assert len(token) == 32
+    assert "ann" not in str(values)
+
+
+def test_entities_are_made_of_values_and_missing_without_them(shop):
+    nobody, _ = validated(shop)
+    ann, _ = validated(shop, email="ann@example.com", ip="192.0.2.7", category="Food", device="d-1")
+    again, _ = validated(shop, email="ANN@example.com", ip="192.0.2.8", category="food", device="d-2")
+    other, _ = validated(shop, email="bob@example.com", ip="192.0.3.7", category="toys", device="d-1")
+    assert [nobody[name] for name in ("device", "mailbox", "network", "card_and_category")] == [""] * 4
+    for name in ("mailbox", "network", "card_and_category"):
+        assert ann[name] == again[name] != other[name], name
+    assert ann["device"] == other["device"] != again["device"]
+    assert ann["card"] == nobody["card"]
+
+
+def test_a_date_may_be_of_the_latest_time_zone_and_of_the_future_if_so_declared(shop):
+    tomorrow_somewhere = validated(shop, birth="2026-11-29", expiry="2031-01-01")[0]
+    assert (tomorrow_somewhere["birth"], tomorrow_somewhere["expiry"]) == ("2026-11-29", "2031-01-01")
+    with pytest.raises(validation.UnacceptableValues):
+        validated(shop, birth="2026-11-28", event_time="2026-11-26T00:00:00Z")
+
+
+@pytest.mark.django_db
+def test_openapi_declares_each_kind(shop, client):
+    document = client.get("/api/v1/schema", headers={"Accept": "application/json"}).json()
+    body = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    [declared] = [one for one in body["oneOf"] if one["properties"]["schema"]["enum"] == ["shop"]]
+    assert declared["required"] == ["schema", "amount", "card"]
+    properties = declared["properties"]
+    types = {name: (one["type"], one.get("format"), one.get("nullable")) for name, one in properties.items()}
+    assert types["category"] == ("string", None, True)
+    assert types["birth"] == ("string", "date", True)
+    assert types["is_gift"] == ("boolean", None, True)
+    assert types["amount"] == ("number", None, None)
+    assert properties["lat"]["maximum"] == 90.0
+    assert "mailbox" not in types
+
+
+@pytest.mark.django_db
+def test_a_purchase_is_accepted_for_later_with_its_values(shop, post, redis_server):
+    body = PURCHASE | {"category": "FOOD", "country": "DEU", "is_gift": True, "email": "ann@example.com"}
+    response = post(body, "/api/v1/predict", Prefer="respond-async")
+    assert response.status_code == 202, response.content
+    row = Transaction.objects.get()
+    assert {name: row.fields[name] for name in ("category", "country", "is_gift", "note")} == {
+        "category": "food",
+        "country": "DE",
+        "is_gift": 1.0,
+        "note": None,
+    }
+    assert row.tokens.keys() == {"card", "mailbox", "card_and_category"}

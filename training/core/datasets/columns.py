@@ -1,0 +1,82 @@
+"""Whole columns of values: reads them as `Kind.read` reads one value, and encodes them as `Schema.encode` does."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from training.core.schema import Field, Schema
+from training.core.schema.kinds import dates
+from training.core.schema.kinds.kind import ValueRefused
+
+SHOWN = 3  # refused values that an error names
+BOOLEANS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
+
+
+def read(column: pd.Series, field: Field, event_times: pd.Series) -> pd.Series:
+    """Read a column of a raw file: numbers as float64, others as texts that were read; missing values are null.
+
+    Numbers are not compared with their bounds here: `raw.validate` counts those outside.
+
+    Raises:
+        ValueError: values are refused; names some, their rows and the remedy.
+    """
+    if field.kind == "boolean":
+        return _read_booleans(column)
+    if field.is_number:
+        numbers = pd.to_numeric(column)
+        if field.kind == "integer" and not (whole := numbers.isna() | (numbers % 1 == 0)).all():
+            raise _refusal(column, ~whole, "Give whole numbers.")
+        return numbers
+    if pd.api.types.is_datetime64_any_dtype(column):
+        column = column.dt.strftime("%Y-%m-%d")
+    # A number, such as a merchant's category code, is the text that one would write.
+    texts = column.astype("str")
+    known, refused = {}, {}
+    for text in texts.dropna().unique():
+        try:
+            known[text] = field.of_kind.read(field, text)
+        except ValueRefused as error:
+            refused[text] = error.remedy
+    if refused:
+        raise _refusal(column, texts.isin(list(refused)), next(iter(refused.values())))
+    made = texts.map(known)
+    if field.kind == "date" and not field.future:
+        late = made > (event_times + dates.ZONES).dt.strftime("%Y-%m-%d")
+        if late.any():
+            raise _refusal(column, late, "The date lies after the event. Declare future = true if it may.")
+    return made
+
+
+def _read_booleans(column: pd.Series) -> pd.Series:
+    known = column.map(lambda value: BOOLEANS.get(str(value).lower(), math.nan), na_action="ignore").astype(float)
+    if (wrong := known.isna() & column.notna()).any():
+        raise _refusal(column, wrong, "Give true and false, or 1 and 0.")
+    return known
+
+
+def _refusal(column: pd.Series, refused: pd.Series, remedy: str) -> ValueError:
+    places = np.flatnonzero(refused)
+    shown = ", ".join(f"{str(column.iloc[place])[:40]!r} in row {place + 1}" for place in places[:SHOWN])
+    more = "; …" if len(places) > SHOWN else ""
+    return ValueError(f"{len(places):,} values are refused ({shown}{more}). {remedy}")
+
+
+def encoded(table: pa.Table, schema: Schema) -> tuple[np.ndarray, dict[str, Mapping[float, str]]]:
+    """The values of a stored dataset as `Schema.encode` encodes them, [n, len(schema.features)] float64, and the texts
+    of each category by their codes."""
+    given = np.empty((table.num_rows, len(schema.features)))
+    texts: dict[str, Mapping[float, str]] = {}
+    for index, field in enumerate(schema.features):
+        column = table[field.name]
+        if field.is_number:
+            given[:, index] = column.to_numpy()
+            continue
+        numbers, distinct = pd.factorize(column.to_pandas())
+        codes = [field.of_kind.encode(text) for text in distinct]
+        given[:, index] = np.array([*codes, math.nan])[numbers]  # missing ones have the number -1
+        if field.is_category:
+            texts[field.name] = dict(zip(codes, distinct, strict=True))
+    return given, texts

@@ -1,0 +1,120 @@
+"""Columns of raw files: the same values as a web process stores, and the same codes as a worker computes."""
+
+import math
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+from django.core.management import CommandError, call_command
+
+from scoring.api import validation
+from training.core.datasets import parquet_path, storage
+from training.core.features.replay import model_inputs
+
+ROWS = 40
+START = datetime(2026, 11, 1, 9, 30, tzinfo=UTC)
+
+
+def purchases():
+    """Rows with values in many forms, some missing."""
+    random = np.random.default_rng(0)
+
+    def some(*values):
+        return [values[index] for index in random.integers(0, len(values), ROWS)]
+
+    return pd.DataFrame(
+        {
+            "transaction_id": [f"p-{number}" for number in range(ROWS)],
+            "event_time": pd.date_range(START, periods=ROWS, freq="h"),
+            "card": some("c-1", "c-2", "c-3"),
+            "device": some("d-1", "d-2", None),
+            "amount": random.uniform(1, 100, ROWS).round(2),
+            "items": some(1.0, 2.0, None),
+            "is_gift": some(True, False, None),
+            "category": some("Food", "FOOD", "toys", " Caf\u00e9", "cafe\u0301", None),
+            "country": some("DE", "DEU", "fr", None),
+            "currency": some("EUR", "usd", None),
+            "lat": some(52.520008, -33.856784, None),
+            "long": some(13.404954, 151.215297, None),
+            "birth": some("1980-01-31", "2001-12-24", None),
+            "expiry": some("2031-01-31", None),
+            "email": some("Ann@Example.com", "bob@example.org", None),
+            "ip": some("192.0.2.7", "2001:DB8::7", None),
+            "note": some("a note", None),
+            "fraud": [1, 0] * (ROWS // 2),
+        }
+    )
+
+
+@pytest.fixture
+def ingest(shop, settings, tmp_path):
+    settings.DATASETS_DIR = tmp_path / "datasets"
+
+    def run(frame, suffix=".parquet"):
+        path = tmp_path / f"raw{suffix}"
+        frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
+        call_command("ingest", schema="shop", source=str(path))
+        return storage.read(parquet_path(settings.DATASETS_DIR, "shop"), shop)
+
+    return run
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_a_file_becomes_what_posting_its_rows_would_store(ingest, shop, settings, suffix):
+    frame = purchases()
+    dataset = ingest(frame, suffix)
+    stored = pd.read_parquet(parquet_path(settings.DATASETS_DIR, "shop"))
+    posted = []
+    for row in frame.to_dict("records"):
+        body = {name: value for name, value in row.items() if not pd.isna(value) and name != "fraud"}
+        body |= {"event_time": row["event_time"].isoformat(), "schema": "shop"}
+        moment = datetime(2026, 11, 28, tzinfo=UTC)
+        posted.append(
+            validation.validate(body, schema=shop, client_id=1, received_at=moment, deadline_ms=1000, clock_skew_s=1)
+        )
+    given = shop.encode([submission.features for submission in posted])
+    inputs = model_inputs(shop, given, np.empty((ROWS, 0)))
+    np.testing.assert_array_equal(dataset.features.astype(np.float32), inputs.astype(np.float32))
+    for place, name in enumerate(shop.feature_names):
+        values = [None if pd.isna(value) else value for value in stored[name]]
+        expected = [submission.features[place] for submission in posted]
+        if shop.features[place].is_number:
+            expected = [None if value is None else stored[name].dtype.type(value) for value in expected]
+        assert values == expected, name
+    for place, name in enumerate(shop.entity_names):
+        assert stored[name].astype(object).where(stored[name].notna(), "").tolist() == [
+            submission.tokens[place] for submission in posted
+        ], name
+
+
+def test_the_texts_of_a_category_are_known_by_their_codes(ingest, shop):
+    dataset = ingest(purchases())
+    assert set(dataset.texts) == {"category", "country", "currency", "email", "ip"}
+    assert set(dataset.texts["category"].values()) == {"food", "toys", "caf\u00e9"}
+    codes = dataset.features[:, shop.input_names.index("category")]
+    assert {dataset.texts["category"][code] for code in codes if not math.isnan(code)} == {"food", "toys", "caf\u00e9"}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("country", "Germany", r"Column country: 1 values are refused \('Germany' in row 4\). Send a country code"),
+        ("items", 1.5, r"Column items: 1 values are refused \('1.5' in row 4\). Give whole numbers"),
+        ("birth", "2026-12-24", r"Column birth: .* in row 4\). The date lies after the event"),
+        ("category", "x" * 65, r"Column category: .* Send at most 64 characters"),
+        ("email", "ann", r"Column email: .*in row 4"),
+        ("lat", 91.0, r"lat: 1 out of range"),
+        ("amount", None, r"amount: 1 missing"),
+        ("card", None, r"card: 1 missing"),
+    ],
+)
+def test_a_file_with_a_value_that_would_be_refused_is_refused_with_the_row(ingest, settings, column, value, message):
+    frame = purchases()
+    frame[column] = frame[column].astype(object)
+    frame.loc[3, column] = value
+    if column == "items":
+        frame[column] = frame[column].astype(float)
+    with pytest.raises(CommandError, match=message):
+        ingest(frame)
+    assert not parquet_path(settings.DATASETS_DIR, "shop").exists()
