@@ -9,9 +9,10 @@ from django.utils import timezone
 from monitoring.drift.psi import PopulationStabilityIndex
 from monitoring.models import DriftReport
 from scoring.models import Prediction
+from scoring.worker.scorer import stored_inputs
 from training import registry
 from training.core.bundle import Bundle
-from training.core.schema import load_schema
+from training.core.families import encoding
 from training.models import ModelVersion
 
 
@@ -41,12 +42,10 @@ def measure_drift(*, schema: str) -> DriftReport | TooFewSamples:
     )
     if len(recent) < settings.DRIFT_MIN_SAMPLES:
         return TooFewSamples(len(recent), settings.DRIFT_MIN_SAMPLES)
-    names = load_schema(schema).input_names
-    inputs = [fields | (derived or {}) for _, _, fields, derived in recent]
-    features = np.array([[row[name] for name in names] for row in inputs], np.float32)  # as the reference
+    features = stored_inputs(encoding.of_bundle(bundle), [row[2] for row in recent], [row[3] or {} for row in recent])
     by_feature = {
         name: PopulationStabilityIndex(**bundle.reference["features"][name]).measure(features[:, i])
-        for i, name in enumerate(names)
+        for i, name in enumerate(bundle.feature_names)
     }
     score = PopulationStabilityIndex(**bundle.reference["score"]).measure(np.array([row[1] for row in recent]))
     return DriftReport.objects.create(

@@ -24,14 +24,16 @@ def made_up_fields(count: int, *, seed: int = 7, **shifts: float) -> list[dict[s
     return [dict(zip(names, row, strict=True)) for row in features.tolist()]
 
 
-def transactions(client: Client, times: Iterable[datetime], fields: list[dict[str, float]] | None = None) -> Any:
+def transactions(
+    client: Client, times: Iterable[datetime], fields: list[dict[str, Any]] | None = None, schema: str = "ulb"
+) -> Any:
     times = list(times)
     fields = fields or [{"Amount": 12.5}] * len(times)
     rows = [
         Transaction(
             client=client,
-            schema="ulb",
-            amount=row["Amount"],
+            schema=schema,
+            amount=row["Amount" if schema == "ulb" else "amount"],
             fields=row,
             body_sha256="0" * 64,
             event_time=time,
@@ -48,12 +50,13 @@ def predict(
     times: Iterable[datetime],
     *,
     decision: Decision = Decision.APPROVE,
-    fields: list[dict[str, float]] | None = None,
+    fields: list[dict[str, Any]] | None = None,
+    schema: str = "ulb",
     fraud_scores: Iterable[float] | None = None,
     latencies_ms: Iterable[float] | None = None,
 ) -> list[Prediction]:
     """A prediction at each of the times, and a review where the decision is an alert."""
-    rows = transactions(client, times, fields)
+    rows = transactions(client, times, fields, schema)
     fraud_scores = [0.01] * len(rows) if fraud_scores is None else fraud_scores
     latencies_ms = [4.0] * len(rows) if latencies_ms is None else latencies_ms
     predictions = Prediction.objects.bulk_create(

@@ -17,7 +17,13 @@ from training import registry
 from training.core.exceptions import BundleRefused, NoChampion
 from training.core.families.preprocessing import reference_histogram
 from training.core.schema import load_schema
-from training.tests.support import made_up_rows, tiny_bundle
+from training.tests.support import (
+    bundle_of_purchases,
+    made_up_purchases,
+    made_up_rows,
+    tiny_bundle,
+    with_purchases,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -197,3 +203,30 @@ def test_values_that_are_frequent_drift_when_they_move_and_not_when_they_stay(tr
     psi = PopulationStabilityIndex(**reference_histogram(drawn(trained, 5_000, seed=0)))
     assert psi.measure(drawn(trained, 2_000, seed=1)) < PopulationStabilityIndex.MODERATE
     assert psi.measure(drawn(live, 2_000, seed=2)) > PopulationStabilityIndex.MODERATE
+
+
+@pytest.fixture(scope="module")
+def purchases_bundle(tmp_path_factory):
+    trees = {"model.architecture": "xgboost", "xgboost.epochs": 20}
+    with with_purchases(tmp_path_factory.mktemp("declared")):
+        yield bundle_of_purchases(django_settings.BUNDLES_DIR, django_settings.BUNDLE_SIGNING_KEY, **trees)
+
+
+@pytest.mark.parametrize("moved", [None, "category", "device_days", "country"])
+def test_categories_that_nobody_knew_and_values_that_are_missing_are_drift(purchases_bundle, acme, moved):
+    champion = registry.register(purchases_bundle, promote=True)
+    dataset = made_up_purchases(SAMPLES, seed=1)
+    texts = {name: {**texts, np.nan: None} for name, texts in dataset.texts.items()}
+    changes = {moved: {"category": "a new one", "device_days": None, "country": None}[moved]} if moved else {}
+    fields = [
+        {
+            name: None if np.isnan(value) else texts[name][value] if name in texts else value
+            for name, value in zip(dataset.schema.feature_names, row, strict=True)
+        }
+        | changes
+        for row in dataset.features.tolist()
+    ]
+    scores = usual_scores(champion, SAMPLES)
+    predict(champion, acme, [NOON] * SAMPLES, fields=fields, fraud_scores=scores, schema="purchases")
+    report = measure_drift(schema="purchases")
+    assert [name for name, value in report.features.items() if value > 0.25] == ([moved] if moved else [])

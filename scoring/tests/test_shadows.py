@@ -11,11 +11,13 @@ from django.utils import timezone
 from fraudsite.celery import app
 from monitoring.tests.support import made_up_fields, predict
 from scoring import tasks
-from scoring.models import Prediction, Review, ShadowScore, Transaction
+from scoring.models import Prediction, Review, ShadowScore
 from scoring.worker import shadows
+from scoring.worker.scorer import stored_inputs
 from training import registry
 from training.core.bundle import load_bundle
 from training.core.families import scorer_of
+from training.core.families.encoding import Encoding
 from training.core.schema import load_schema
 from training.tests.support import tiny_bundle
 
@@ -61,8 +63,7 @@ def test_of_a_schema_with_computed_features_it_is_given_what_the_champion_was_gi
     schema = load_schema("handbook")
     derived = {feature.name: float(number) for number, feature in enumerate(schema.derived, start=1)}
     fields = dict.fromkeys(schema.feature_names, 12.5)
-    row = Prediction(transaction=Transaction(fields=fields), derived=dict(reversed(derived.items())))
-    [inputs] = shadows._inputs(schema, [row])
+    [inputs] = stored_inputs(Encoding(schema, {}), [fields], [dict(reversed(derived.items()))])
     assert dict(zip(schema.input_names, inputs.tolist(), strict=True)) == {"amount": 12.5} | derived
 
 

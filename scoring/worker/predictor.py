@@ -25,6 +25,7 @@ from scoring.worker import workers
 from training import registry
 from training.core import families
 from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion
+from training.core.families import encoding
 from training.core.schema import Schema, load_schema
 from training.models import ModelVersion
 
@@ -44,8 +45,10 @@ class Predictor:
         # Imported late, as it takes seconds.
         from training.core.features.replay import warm
 
-        self.scorer = families.scorer_of(registry.load(version))
+        bundle = registry.load(version)
+        self.scorer = families.scorer_of(bundle)
         self.scorer.warm()
+        self.encode = encoding.of_bundle(bundle)
         self.schema: Schema = load_schema(version.schema)
         warm(self.schema)
         self._set(version)
@@ -61,7 +64,7 @@ class Predictor:
         return other
 
     def score(self, features: np.ndarray, requests: Sequence[str] = ()) -> np.ndarray:
-        """Score rows of the schema's inputs, [n, f] float32. Returns [n] float64 in [0, 1]; NaN if the model fails.
+        """Score rows of encoded inputs, [n, f] float32. Returns [n] float64 in [0, 1]; NaN if the model fails.
 
         `requests` are the ids of the rows' requests, for the log.
         """

@@ -5,7 +5,7 @@ Realtime and bulk batches, pending transactions and shadows use it. It stores no
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,8 @@ from scoring.decisions import Decision
 from scoring.messages.answers import Reason
 from scoring.messages.replies import Stages
 from scoring.worker.predictor import Predictor
-from training.core.schema import Schema
+from training.core.families.encoding import Encoding
+from training.core.schema.values import Value
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ def score(
     the transactions came with, for the log.
     """
     began = time.perf_counter()
-    inputs = inputs_of(predictor.schema, given, derived)
+    inputs = inputs_of(predictor.encode, given, derived)
     prepared = time.perf_counter()
     scores = predictor.score(inputs, requests).tolist()
     decisions = [predictor.policy.decide(fraud_score) for fraud_score in scores]
@@ -56,11 +57,22 @@ def score(
     ]
 
 
-def inputs_of(schema: Schema, given: np.ndarray, derived: np.ndarray) -> np.ndarray:
-    """The inputs of a model, [n, len(schema.input_names)] float32; shapes as in `score`."""
+def inputs_of(encode: Encoding, given: np.ndarray, derived: np.ndarray) -> np.ndarray:
+    """The encoded inputs of a model, [n, len(schema.input_names)] float32; shapes as in `score`."""
     from training.core.features.replay import model_inputs  # numba takes a second to import, and only workers need it
 
-    return model_inputs(schema, given, derived).astype(np.float32)
+    return encode(model_inputs(encode.schema, given, derived)).astype(np.float32)
+
+
+def stored_inputs(
+    encode: Encoding, fields: Sequence[Mapping[str, Value]], derived: Sequence[Mapping[str, float | None]]
+) -> np.ndarray:
+    """The encoded inputs of `n` stored transactions, [n, len(schema.input_names)] float32, from their values and their
+    computed features by name. What is None is missing."""
+    schema = encode.schema
+    given = schema.encode([[values.get(name) for name in schema.feature_names] for values in fields])
+    computed = np.array([[values[feature.name] for feature in schema.derived] for values in derived], np.float64)
+    return inputs_of(encode, given, computed)
 
 
 def nothing_derived(rows: int) -> np.ndarray:

@@ -17,7 +17,6 @@ from scoring.models import Prediction, ShadowProgress, ShadowScore
 from scoring.worker import scorer
 from scoring.worker.predictor import Predictor
 from training.core.exceptions import BundleRefused
-from training.core.schema import Schema
 from training.models import ModelVersion, Stage
 
 logger = logging.getLogger(__name__)
@@ -70,7 +69,8 @@ def _score_some(predictor: Predictor, now: datetime) -> int | None:
     if not rows:
         return None
     drawn = [row for row in rows if row.pk.int % SHARES < settings.SHADOW_SHARE * SHARES and _is_whole(predictor, row)]
-    scores = predictor.score(_inputs(predictor.schema, drawn)) if drawn else np.empty(0)
+    fields, derived = [row.transaction.fields for row in drawn], [row.derived or {} for row in drawn]
+    scores = predictor.score(scorer.stored_inputs(predictor.encode, fields, derived)) if drawn else np.empty(0)
     with transaction.atomic():
         ShadowScore.objects.bulk_create(
             [
@@ -98,12 +98,3 @@ def _is_whole(predictor: Predictor, row: Prediction) -> bool:
     fields, derived = row.transaction.fields.keys(), (row.derived or {}).keys()
     schema = predictor.schema
     return fields >= set(schema.feature_names) and derived >= {feature.name for feature in schema.derived}
-
-
-def _inputs(schema: Schema, rows: list[Prediction]) -> np.ndarray:
-    """The inputs of these predictions, [n, f] float32."""
-    given = schema.encode([[row.transaction.fields[name] for name in schema.feature_names] for row in rows])
-    computed = [row.derived or {} for row in rows]
-    # A missing value, None, becomes NaN.
-    derived = np.array([[values[feature.name] for feature in schema.derived] for values in computed], np.float64)
-    return scorer.inputs_of(schema, given, derived)

@@ -48,6 +48,7 @@ class SplitMade(Struct, frozen=True, kw_only=True):
     validation_days: int = 7
     train_days: int = 77
     known_card_days: int = 7
+    keep_known_cards: bool = False
 
 
 class Origin(Struct, frozen=True, kw_only=True):
@@ -131,7 +132,8 @@ class Description(Struct, frozen=True, kw_only=True):
     `metrics` are those of "validation" and "test". `calibration` is for
     `Calibration.from_json`, and `calibration_losses` the log loss of each method. `days` is how many days of traffic
     the validation and the test rows are, None where nobody knows. `history` has a number per epoch, and `kept_epoch`,
-    from 1, is the one that the model is of. `parent` is the champion at the time.
+    from 1, is the one that the model is of. `parent` is the champion at the time. `vocabularies` are the values of each
+    category input that the model knows, see `families.encoding`.
     """
 
     created_at: str
@@ -151,3 +153,4 @@ class Description(Struct, frozen=True, kw_only=True):
     kept_epoch: int | None = None
     importance: Importance | None = None
     parent: str | None = None
+    vocabularies: dict[str, list[str]] = field(default_factory=dict)

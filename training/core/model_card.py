@@ -32,6 +32,7 @@ def lineage(bundle: Bundle) -> list[tuple[str, str]]:
     kept = description.kept_epoch or losses.index(min(losses)) + 1
     parameters = effective_hyperparameters(bundle)
     drawn = f", seed {split.seed}" if split.protocol == "stratified" else ""
+    vocabularies = ", ".join(f"{len(texts):,} of {name}" for name, texts in description.vocabularies.items())
     return [
         ("Trained", f"{description.created_at[:19].replace('T', ' ')} UTC, on {description.device}"),
         ("Data", f"{data.rows:,} rows, {data.frauds:,} frauds ({data.frauds / data.rows:.3%})"),
@@ -40,6 +41,7 @@ def lineage(bundle: Bundle) -> list[tuple[str, str]]:
         ("Split", f"{split.protocol}{drawn}: {sizes} rows"),
         ("Architecture", bundle.architecture),
         ("Hyperparameters", _listed(parameters)),
+        *([("Known values", vocabularies)] if vocabularies else []),
         ("Epochs", f"{len(losses)}, of which number {kept} was kept"),
         ("Calibration", (description.calibration or {}).get("method", "none")),
         ("Code", description.git_commit or "outside of a repository"),

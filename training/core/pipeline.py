@@ -19,7 +19,7 @@ from training.core.description import ChosenPolicy, Description, Metrics, Model,
 from training.core.evaluation import calibration, plots, policy
 from training.core.evaluation.calibration import Calibration
 from training.core.evaluation.importance import permutation_importance
-from training.core.families import preprocessing
+from training.core.families import encoding, preprocessing
 from training.core.scored import ScoredRows
 
 PACKAGES = (
@@ -56,6 +56,8 @@ def train(
     hyperparameters = families.hyperparameters(config)
     architecture, seed = config.model.architecture, config.model.seed
     split = splits.split_rows(config.split, dataset)
+    encode = encoding.learn(dataset, split.train)
+    dataset, hyperparameters = encode.applied_to(dataset), replace(hyperparameters, columns=encode.columns)
     parts = {"validation": split.validation, "test": split.test}
     training_rows, validation_rows = dataset.rows(split.train), dataset.rows(split.validation)
     stages.enter(f"Training the model ({architecture})")
@@ -83,13 +85,14 @@ def train(
         history=model.fitted.history,
         kept_epoch=model.fitted.kept_epoch,
         importance=permutation_importance(model.score, *validation_rows, scores, names=names, seed=seed),
+        vocabularies={name: list(texts) for name, texts in encode.vocabularies.items()},
     )
     stages.enter("Drawing the plots and writing the bundle")
     return write_bundle(
         bundles_dir / f"{now:%Y%m%d-%H%M%S}-{dataset.schema.name}-{config.split.protocol}-{seed}",
         description=description,
         model_files=model.fitted.files,
-        reference=preprocessing.reference(names, training_rows[0], scores),
+        reference=preprocessing.reference(names, training_rows[0], scores, dataset.schema.optional_inputs),
         test_rows=split.test,
         scored=scored,
         plots=plots.draw(scored, raw, model.fitted.history, kept_epoch=model.fitted.kept_epoch, threshold=review),

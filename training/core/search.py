@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import optuna
+from msgspec.structs import replace
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -21,6 +22,7 @@ from training.core.configuration.sections import SETTINGS, Between, Tried
 from training.core.datasets import splits
 from training.core.datasets.storage import Dataset
 from training.core.exceptions import ConfigurationError
+from training.core.families import encoding
 
 # How often a trial reports its AUPRC, at most; each report is a line in the study.
 REPORTS = 20
@@ -88,12 +90,13 @@ def run_trial(
     """
     config = begun_with(study)
     split = splits.split_rows(config.split, dataset)
-    train, validation = dataset.rows(split.train), dataset.rows(split.validation)
+    encode = encoding.learn(dataset, split.train)
+    train, validation = (encode.applied_to(dataset).rows(part) for part in (split.train, split.validation))
     trial = study.ask()
     stages.enter(f"Trial {trial.number}: loading the model's library")
     try:
         chosen = configuration.with_overrides(config, draw(trial, config.model.architecture))
-        hyperparameters = families.hyperparameters(chosen)
+        hyperparameters = replace(families.hyperparameters(chosen), columns=encode.columns)
         every = max(1, hyperparameters.epochs // REPORTS)
 
         def report(epoch: int, logs: dict[str, float]) -> None:

@@ -1,18 +1,21 @@
 """Small, made-up transactions with the ULB columns, and a real model of them."""
 
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from training.core import configuration, families
+from training.core import configuration, families, places, schema
 from training.core.bundle import Bundle
 from training.core.configuration.sections import Configuration, NetworkHyperparameters
 from training.core.datasets import parquet_path, storage
 from training.core.datasets.storage import Dataset, Report, Timeline
 from training.core.pipeline import train
-from training.core.schema import load_schema
+from training.core.schema import Schema, load_schema
 
 # Of fraud, these components lie far to one side, as in the real data.
 FRAUD_SHIFTS = {"V3": -6.0, "V4": 4.0, "V10": -6.0, "V12": -7.0, "V14": -8.0, "V17": -6.0}
@@ -71,6 +74,66 @@ def store_made_up_payments(datasets_dir: Path) -> None:
     path = parquet_path(datasets_dir, schema.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     storage.write(frame, schema, made_up_report(frame[schema.label].to_numpy()), path)
+
+
+@contextmanager
+def with_purchases(directory: Path) -> Iterator[Schema]:
+    """Gives the schema `purchases` of the tests, which has categories and values that may be missing. It is one of
+    `directory` as long as this lasts."""
+    shutil.copy(Path(__file__).parent / "fixtures" / "purchases.toml", directory)
+    before = places.own
+    schema.look_in(directory)
+    try:
+        yield load_schema("purchases")
+    finally:
+        schema.look_in(before)
+
+
+CATEGORIES = ("grocery", "fuel", "travel", "jewels", "books", "toys")
+
+
+def made_up_purchases(rows: int = 4000, seed: int = 0) -> Dataset:
+    """Rows of the schema `purchases`. Fraud are jewels and travels from devices that nobody knows."""
+    random = np.random.default_rng(seed)
+    category = random.choice(CATEGORIES, rows, p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.1])
+    unknown = random.random(rows) < 0.25
+    device_days = np.where(unknown, np.nan, np.where(random.random(rows) < 0.3, 0.0, random.uniform(0, 900, rows)))
+    country = random.choice(["DE", "FR", "IT", ""], rows)
+    labels = (np.isin(category, ["jewels", "travel"]) & unknown).astype(np.int8)
+    values = [
+        [amount, None if np.isnan(days) else days, kind, place or None]
+        for amount, days, kind, place in zip(
+            random.lognormal(3, 1, rows).round(2).tolist(),
+            device_days.tolist(),
+            category.tolist(),
+            country.tolist(),
+            strict=True,
+        )
+    ]
+    return purchases(values, labels)
+
+
+def purchases(values: Sequence[Sequence[float | str | None]], labels: np.ndarray) -> Dataset:
+    """A dataset of values of the schema `purchases`."""
+    declared = load_schema("purchases")
+    columns = zip(declared.features, zip(*values, strict=True), strict=True)
+    texts = {
+        field.name: {field.of_kind.encode(text): text for text in set(column) if isinstance(text, str)}
+        for field, column in columns
+        if field.is_category
+    }
+    return Dataset(declared, declared.encode(values), labels, None, made_up_report(labels), texts)
+
+
+def bundle_of_purchases(directory: Path, signing_key: str, /, **overrides: Any) -> Bundle:
+    """The same for `made_up_purchases()`."""
+    return train(
+        config=small_config(**{"data.schema": "purchases"} | overrides),
+        dataset=made_up_purchases(),
+        bundles_dir=directory,
+        signing_key=signing_key,
+        on_epoch=lambda epoch, logs: None,
+    )
 
 
 def small_config(**overrides: Any) -> Configuration:

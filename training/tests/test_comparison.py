@@ -11,11 +11,18 @@ from scipy.special import expit
 
 from training.core import configuration
 from training.core.comparison import report
+from training.core.comparison.baselines import BASELINES
 from training.core.comparison.results import Case, Comparison, Contender, contenders
 from training.core.comparison.standings import standings
 from training.core.datasets.storage import Dataset
 from training.core.schema import load_schema
-from training.tests.support import made_up_report, made_up_rows, store_made_up_dataset
+from training.tests.support import (
+    made_up_purchases,
+    made_up_report,
+    made_up_rows,
+    store_made_up_dataset,
+    with_purchases,
+)
 
 CONFIG = configuration.read(overrides={"evaluation.bootstrap_resamples": 20})
 STRATIFIED, TIME = Case("stratified", 0), Case("time", 0)
@@ -93,8 +100,19 @@ def test_an_interrupted_search_goes_on_with_the_trials_that_are_left(tmp_path):
     assert comparison(tmp_path).is_finished(STRATIFIED, contender, 0)
 
 
+@pytest.mark.parametrize("name", [*BASELINES, "seed-mlp"])
+def test_every_contender_takes_categories_and_missing_values(tmp_path, name):
+    with with_purchases(tmp_path):
+        run = Comparison(made_up_purchases(1500), CONFIG, tmp_path / "comparison")
+        contender = contenders("purchases", trials=1, seeds=1)[name]
+        run.make(STRATIFIED, contender, 0, on_step=quiet)
+        (result,) = run.finished([(STRATIFIED, contender, 0)])
+    test = result.scored["test"]
+    assert test.scores[test.labels == 1].mean() > 2 * test.scores[test.labels == 0].mean()
+
+
 def test_a_model_that_collapses_gives_way_to_the_next_best_parameters(tmp_path):
-    def fit(parameters, train, validation, seed):
+    def fit(parameters, train, validation, columns, seed):
         if parameters["fragile"] and seed == 1:
             return lambda rows: np.zeros(len(rows))
         columns = [3, 10, 12, 14, 17] if parameters["fragile"] else [3]  # better, and worse

@@ -13,8 +13,14 @@ from training.core import configuration, families
 from training.core.bundle import load_bundle
 from training.core.evaluation.calibration import Calibration
 from training.core.exceptions import BundleRefused, ConfigurationError
-from training.core.families import FAMILIES, Calibrated, scorer_of
-from training.tests.support import made_up_rows, tiny_bundle
+from training.core.families import FAMILIES, Calibrated, encoding, scorer_of
+from training.tests.support import (
+    bundle_of_purchases,
+    made_up_purchases,
+    made_up_rows,
+    tiny_bundle,
+    with_purchases,
+)
 
 KEY = django_settings.BUNDLE_SIGNING_KEY
 SMALL = {
@@ -24,13 +30,38 @@ SMALL = {
     "xgboost.epochs": 60,
     "xgboost.learning_rate": 0.3,
 }
-# As large and as small as a schema lets in.
-STRANGE = np.array([[-200] * 30, [200] * 30, [0] * 30], np.float32)
+# As large and as small as a schema lets in; of purchases also what is missing and what nobody has seen.
+STRANGE = {
+    "ulb": np.array([[-200] * 30, [200] * 30, [0] * 30], np.float32),
+    "purchases": np.array([[0, np.nan, 0, 0], [1e5, 0, 0, np.nan], [0, 1e4, 6, 3]], np.float32),
+}
+REASONS = {"ulb": {"V3", "V4", "V10", "V12", "V14", "V17"}, "purchases": {"device_days", "category"}}
+
+
+@pytest.fixture(scope="module", params=["ulb", "purchases"])
+def schema(request, tmp_path_factory):
+    """A schema of numbers, and one that also has categories and values that may be missing."""
+    with with_purchases(tmp_path_factory.mktemp("declared")):
+        yield request.param
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def bundle(request, tmp_path_factory):
-    return tiny_bundle(tmp_path_factory.mktemp("bundles"), KEY, **SMALL | {"model.architecture": request.param})
+def bundle(request, schema, tmp_path_factory):
+    return trained(schema, tmp_path_factory.mktemp("bundles"), request.param)
+
+
+def trained(schema, directory, architecture):
+    make = {"ulb": tiny_bundle, "purchases": bundle_of_purchases}[schema]
+    return make(directory, KEY, **SMALL | {"model.architecture": architecture})
+
+
+def made_up(bundle, seed=0):
+    """Rows as the family takes them, and labels."""
+    if bundle.schema == "ulb":
+        features, labels = made_up_rows(seed=seed)
+        return features.astype(np.float32), labels
+    dataset = made_up_purchases(seed=seed)
+    return encoding.of_bundle(bundle)(dataset.features).astype(np.float32), dataset.labels
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +70,8 @@ def scorer(bundle):
 
 
 @pytest.fixture(scope="module")
-def rows():
-    return made_up_rows(seed=1)[0][:600].astype(np.float32)
+def rows(bundle):
+    return made_up(bundle, seed=1)[0][:600]
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +84,15 @@ def test_it_finds_what_there_is_to_find(bundle):
     assert bundle.metrics["test"].auprc.value > 0.9
 
 
-def test_scores_are_finite_and_lie_between_0_and_1_however_strange_the_row(scorer, rows):
-    scores = scorer.score(np.concatenate([rows, STRANGE]))
+def test_scores_are_finite_and_lie_between_0_and_1_however_strange_the_row(bundle, scorer, rows):
+    scores = scorer.score(np.concatenate([rows, STRANGE[bundle.schema]]))
     assert np.isfinite(scores).all()
     assert ((scores >= 0) & (scores <= 1)).all()
 
 
 def test_a_row_that_misses_a_number_has_no_score_and_the_others_have_theirs(scorer, rows, alone):
     broken = rows[:3].copy()
-    broken[1, 4] = np.nan
+    broken[1, 0] = np.nan
     np.testing.assert_array_equal(scorer.score(broken), [alone[0], np.nan, alone[2]])
 
 
@@ -78,20 +109,21 @@ def test_a_warm_scorer_read_from_disk_scores_as_a_cold_one(bundle, rows, alone):
 
 
 def test_the_bundle_keeps_what_was_said_of_validation_and_test_rows(bundle, scorer):
-    features, labels = made_up_rows()
+    features, labels = made_up(bundle)
     test = bundle.scored["test"]
     np.testing.assert_array_equal(test.labels, labels[bundle.test_rows])
-    np.testing.assert_array_equal(test.scores, scorer.score(features[bundle.test_rows].astype(np.float32)))
-    np.testing.assert_array_equal(test.amounts, features[bundle.test_rows, 29].astype(np.float32))
+    np.testing.assert_array_equal(test.scores, scorer.score(features[bundle.test_rows]))
+    amounts = features[bundle.test_rows, {"ulb": 29, "purchases": 0}[bundle.schema]]
+    np.testing.assert_array_equal(test.amounts, amounts)
     assert len(bundle.scored["validation"].labels) == bundle.metrics["validation"].rows
 
 
 def test_the_reasons_of_a_fraud_are_the_features_that_make_frauds(bundle, scorer):
-    features, labels = made_up_rows(seed=2)
-    contributions = scorer.explain(features[labels == 1].astype(np.float32))
+    features, labels = made_up(bundle, seed=2)
+    contributions = scorer.explain(features[labels == 1])
     assert contributions.shape == (labels.sum(), len(bundle.feature_names))
-    strongest = contributions.mean(axis=0).argsort()[::-1][:3]
-    assert {bundle.feature_names[i] for i in strongest} <= {"V3", "V4", "V10", "V12", "V14", "V17"}
+    strongest = contributions.mean(axis=0).argsort()[::-1][: 3 if bundle.schema == "ulb" else 2]
+    assert {bundle.feature_names[i] for i in strongest} <= REASONS[bundle.schema]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +161,7 @@ def test_nothing_has_no_reasons(scorer, rows):
 
 
 def test_a_seed_repeats_a_run_to_the_last_bit(bundle, tmp_path):
-    again = tiny_bundle(tmp_path, KEY, **SMALL | {"model.architecture": bundle.architecture})
+    again = trained(bundle.schema, tmp_path, bundle.architecture)
     assert again.files == bundle.files
     assert again.metrics == bundle.metrics
 
@@ -142,7 +174,8 @@ def test_it_says_what_each_epoch_brought_and_which_one_is_kept(bundle):
 
 def test_it_knows_the_hyperparameters_that_it_was_given_and_no_others(bundle):
     section = configuration.as_json(configuration.read())[FAMILIES[bundle.architecture].section]
-    assert bundle.hyperparameters.keys() == section.keys() | {"architecture", "seed"}
+    told = {"columns"} if bundle.schema == "purchases" else set()
+    assert bundle.hyperparameters.keys() == section.keys() | {"architecture", "seed"} | told
     assert bundle.hyperparameters["epochs"] in (12, 60)
 
 

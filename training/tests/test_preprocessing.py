@@ -67,3 +67,29 @@ def test_the_reference_has_every_feature_and_the_score():
     assert list(made["features"]) == ["Time", "Amount"]
     assert made["samples"] == 50
     assert len(made["score"]["edges"]) == 9
+
+
+def test_missing_values_have_a_bin_of_their_own_and_do_not_move_the_others():
+    known = np.arange(100, dtype=np.float32)
+    some_missing = np.concatenate([known, np.full(25, np.nan, np.float32)])
+    histogram = reference_histogram(some_missing, optional=True)
+    assert histogram["edges"][:-1] == reference_histogram(known)["edges"]
+    np.testing.assert_allclose(histogram["proportions"], [0.08] * 10 + [0.2])
+    bins = np.searchsorted(histogram["edges"], some_missing, side="right")
+    assert (np.bincount(bins)[-1], bins[100]) == (25, 10)
+
+
+def test_a_feature_that_every_row_misses_has_one_bin_and_statistics_all_the_same():
+    nothing = np.full((10, 1), np.nan, np.float32)
+    assert reference_histogram(nothing[:, 0], optional=True)["proportions"] == [0.0, 1.0]
+    found = statistics(nothing, np.arange(10) == 0, bins=2)
+    assert all(np.isfinite(values).all() for values in found.values())
+
+
+def test_missing_values_change_neither_mean_nor_scale_and_are_no_edges():
+    rows, labels = np.random.default_rng(0).normal(7, 3, size=(500, 1)), np.arange(500) % 10 == 0
+    with_missing = np.concatenate([rows, np.full((50, 1), np.nan)])
+    found, expected = (statistics(some, np.resize(labels, len(some)), bins=4) for some in (with_missing, rows))
+    for name in ("mean", "scale"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-6)
+    assert set(found["edges"][0]) <= set(rows[:, 0].astype(np.float32))

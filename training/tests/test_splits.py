@@ -224,3 +224,19 @@ def test_one_row_of_a_kind_in_each_part_is_enough(rare):
     labels = np.full(400, 1 - rare, np.int8)
     labels[[part[0] for part in vars(split).values()]] = rare
     assert same(split_of("time", ulb(labels)), split)
+
+
+def test_a_test_without_a_length_goes_on_to_the_last_day_and_known_cards_may_stay():
+    when, labels = timeline(*[(day, 1, day % 2) for day in range(-60, 20)])
+    split = by_time(
+        when,
+        labels,
+        test_start=date(2018, 8, 8),
+        test_days=0,
+        validation_days=5,
+        train_days=10,
+        delay_days=7,
+        known_card_days=None,
+    )
+    assert (when.day[split.test] - TEST_DAY).tolist() == list(range(20))
+    assert len(split.validation) == 5

@@ -4,34 +4,42 @@ They are never deployed: a model that should score transactions is a family (tra
 because each takes a second.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
+from sklearn.base import TransformerMixin
+from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from training.core import families
-from training.core.configuration.sections import TreeHyperparameters
+from training.core.configuration.sections import Columns, TreeHyperparameters
 from training.core.exceptions import ConfigurationError
 from training.core.families import Rows
 
 # From rows [n, f] to scores [n] in [0, 1].
 Score = Callable[[np.ndarray], np.ndarray]
 Parameters = dict[str, Any]
+# Trains with parameters on training and validation rows, whose columns are as said, and with a seed.
+Fit = Callable[[Parameters, Rows, Rows, Columns | None, int], Score]
 ROUNDS, PATIENCE = 1000, 50
+# HistGradientBoosting has at most 255 values of a category. It takes more for numbers, the most frequent first.
+MOST_VALUES_OF_HISTOGRAMS = 254
 
 
 class Baseline(NamedTuple):
-    """`space` draws parameters; `fit` trains with them and a seed, on training rows alone. Only boosted trees also use
-    validation rows, for the number of trees with the lowest loss. `trials` is the budget of the search."""
+    """`space` draws parameters; `fit` trains with them on training rows alone. Only boosted trees also use validation
+    rows, for the number of trees with the lowest loss. `trials` is the budget of the search."""
 
     title: str
     space: Callable[[optuna.Trial], Parameters]
-    fit: Callable[[Parameters, Rows, Rows, int], Score]
+    fit: Fit
     trials: int
 
 
@@ -39,8 +47,8 @@ def _logistic_space(trial: optuna.Trial) -> Parameters:
     return {"C": trial.suggest_float("C", 1e-4, 1e2, log=True)}
 
 
-def _logistic(parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, **parameters))
+def _logistic(parameters: Parameters, train: Rows, validation: Rows, columns: Columns | None, seed: int) -> Score:
+    model = make_pipeline(*_as_numbers(columns), StandardScaler(), LogisticRegression(max_iter=1000, **parameters))
     return _probability(model.fit(*train))
 
 
@@ -52,8 +60,9 @@ def _forest_space(trial: optuna.Trial) -> Parameters:
     }
 
 
-def _forest(parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
-    return _probability(RandomForestClassifier(100, n_jobs=-1, random_state=seed, **parameters).fit(*train))
+def _forest(parameters: Parameters, train: Rows, validation: Rows, columns: Columns | None, seed: int) -> Score:
+    forest = RandomForestClassifier(100, n_jobs=-1, random_state=seed, **parameters)
+    return _probability(make_pipeline(*_as_numbers(columns), forest).fit(*train))
 
 
 def _histogram_space(trial: optuna.Trial) -> Parameters:
@@ -66,9 +75,14 @@ def _histogram_space(trial: optuna.Trial) -> Parameters:
     }
 
 
-def _histogram(parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
+def _histogram(parameters: Parameters, train: Rows, validation: Rows, columns: Columns | None, seed: int) -> Score:
     model = HistGradientBoostingClassifier(
-        max_iter=ROUNDS, early_stopping=True, n_iter_no_change=PATIENCE, random_state=seed, **parameters
+        max_iter=ROUNDS,
+        early_stopping=True,
+        n_iter_no_change=PATIENCE,
+        random_state=seed,
+        categorical_features=_categories(columns, at_most=MOST_VALUES_OF_HISTOGRAMS) or None,
+        **parameters,
     )
     return _probability(model.fit(*train, X_val=validation[0], y_val=validation[1]))
 
@@ -85,7 +99,7 @@ def _lightgbm_space(trial: optuna.Trial) -> Parameters:
     }
 
 
-def _lightgbm(parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
+def _lightgbm(parameters: Parameters, train: Rows, validation: Rows, columns: Columns | None, seed: int) -> Score:
     try:
         import lightgbm
     except OSError as error:
@@ -93,7 +107,7 @@ def _lightgbm(parameters: Parameters, train: Rows, validation: Rows, seed: int) 
             f"LightGBM cannot be loaded: {error}. Install OpenMP (libgomp1 on Debian, libomp on macOS), or choose "
             "others with --models."
         ) from error
-    rows = lightgbm.Dataset(*train)
+    rows = lightgbm.Dataset(*train, categorical_feature=_categories(columns))
     settings = {
         "objective": "binary",
         "metric": "binary_logloss",
@@ -108,7 +122,7 @@ def _lightgbm(parameters: Parameters, train: Rows, validation: Rows, seed: int) 
         settings | parameters,
         rows,
         ROUNDS,
-        valid_sets=[lightgbm.Dataset(*validation, reference=rows)],
+        valid_sets=[lightgbm.Dataset(*validation, reference=rows, categorical_feature=_categories(columns))],
         callbacks=[stop],
     )
     return lambda rows: np.asarray(model.predict(rows))
@@ -125,11 +139,25 @@ def _xgboost_space(trial: optuna.Trial) -> Parameters:
     }
 
 
-def _xgboost(parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
+def _xgboost(parameters: Parameters, train: Rows, validation: Rows, columns: Columns | None, seed: int) -> Score:
     """Our own family of boosted trees."""
-    settings = TreeHyperparameters(epochs=ROUNDS, patience=PATIENCE, seed=seed, **parameters)
+    settings = TreeHyperparameters(epochs=ROUNDS, patience=PATIENCE, seed=seed, columns=columns, **parameters)
     # Epochs are not reported as stages: the stage is the trial of the search.
     return families.train(settings, train, validation, on_epoch=lambda epoch, logs: None).score
+
+
+def _categories(columns: Columns | None, *, at_most: float = math.inf) -> list[int]:
+    """The columns of categories with at most so many values."""
+    return [column for column, values in enumerate(columns.values if columns else []) if 0 < values <= at_most]
+
+
+def _as_numbers(columns: Columns | None) -> list[TransformerMixin]:
+    """The steps that turn categories into a flag for each value, and missing numbers into their mean and a flag."""
+    if columns is None:
+        return []
+    flags = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    numbers = SimpleImputer(add_indicator=True, keep_empty_features=True)
+    return [make_column_transformer((flags, _categories(columns)), remainder=numbers)]
 
 
 def _probability(model: Any) -> Score:

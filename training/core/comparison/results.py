@@ -24,11 +24,11 @@ from optuna.storages.journal import JournalFileBackend
 from sklearn.metrics import average_precision_score
 
 from training.core import configuration, families
-from training.core.comparison.baselines import BASELINES, Parameters, Score
-from training.core.configuration.sections import Configuration, Hyperparameters
+from training.core.comparison.baselines import BASELINES, Fit, Parameters, Score
+from training.core.configuration.sections import Columns, Configuration, Hyperparameters
 from training.core.datasets.splits import Split, split_rows
 from training.core.datasets.storage import Dataset
-from training.core.families import Rows
+from training.core.families import Rows, encoding
 from training.core.scored import ScoredRows, pack, unpack
 
 SEED_MLP = "seed-mlp"
@@ -66,7 +66,7 @@ class Contender:
 
     name: str
     title: str
-    fit: Callable[[Parameters, Rows, Rows, int], Score]
+    fit: Fit
     parameters: Parameters
     space: Callable[[optuna.Trial], Parameters] | None = None
     trials: int = 0
@@ -145,8 +145,15 @@ def _ours(
     return Contender(name, title, fit, read, seeds=seeds, seeds_per_split=seeds_per_split)
 
 
-def _fit_ours(shipped: Hyperparameters, parameters: Parameters, train: Rows, validation: Rows, seed: int) -> Score:
-    return families.train(msgspec.structs.replace(shipped, seed=seed), train, validation).score
+def _fit_ours(
+    shipped: Hyperparameters,
+    parameters: Parameters,
+    train: Rows,
+    validation: Rows,
+    columns: Columns | None,
+    seed: int,
+) -> Score:
+    return families.train(msgspec.structs.replace(shipped, seed=seed, columns=columns), train, validation).score
 
 
 class Comparison:
@@ -174,7 +181,8 @@ class Comparison:
 
     def make(self, case: Case, contender: Contender, seed: int, *, on_step: Callable[[str], None]) -> None:
         """Make a result and keep it. `on_step` is called with a text at each step."""
-        data, split = self._dataset, self._split(case)
+        split = self._split(case)
+        data, columns = self._encoded(split)
         train, validation = data.rows(split.train), data.rows(split.validation)
         candidates = [Candidate(parameters=contender.parameters)]
         if contender.space:
@@ -182,7 +190,7 @@ class Comparison:
         on_step(f"{contender.title}, {case}, seed {seed}")
         started = time.monotonic()
         for attempt, candidate in enumerate(candidates):  # noqa: B007
-            score = contender.fit(candidate.parameters, train, validation, seed)
+            score = contender.fit(candidate.parameters, train, validation, columns, seed)
             scores = score(validation[0])
             if average_precision_score(validation[1], scores) >= candidates[0].value - COLLAPSE:
                 break
@@ -227,7 +235,8 @@ class Comparison:
         if path.exists():
             return msgspec.json.decode(path.read_bytes(), type=list[Candidate])
         split = self._split(case)
-        train, validation = self._dataset.rows(split.train), self._dataset.rows(split.validation)
+        data, columns = self._encoded(split)
+        train, validation = data.rows(split.train), data.rows(split.validation)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         journal = path.with_suffix(".journal")
         study = optuna.create_study(
@@ -240,7 +249,7 @@ class Comparison:
 
         def objective(trial: optuna.Trial) -> float:
             on_step(f"{contender.title}, {case}: trial {trial.number + 1} of {contender.trials}")
-            score = contender.fit(space(trial), train, validation, 0)
+            score = contender.fit(space(trial), train, validation, columns, 0)
             return float(average_precision_score(validation[1], score(validation[0])))
 
         done = sum(trial.state.is_finished() for trial in study.trials)
@@ -251,6 +260,11 @@ class Comparison:
         _write(path, found)
         journal.unlink()
         return found
+
+    def _encoded(self, split: Split) -> tuple[Dataset, Columns | None]:
+        """The dataset with its categories numbered as in the split's training rows, and what is to know of columns."""
+        encode = encoding.learn(self._dataset, split.train)
+        return encode.applied_to(self._dataset), encode.columns
 
     def _split(self, case: Case) -> Split:
         if case not in self._splits:

@@ -66,7 +66,9 @@ class SplitSettings(Struct, frozen=True, kw_only=True):
     ] = 0.2
     seed: Annotated[int, _setting("Draws the split.", 0, SEEDS, only="stratified")] = 42
     test_start: Annotated[str, _setting("The first day of the test, as 2018-08-08.", only="time")] = ""
-    test_days: Annotated[int, _setting("Length of the test.", 1, 3650, unit="days", only="time")] = 7
+    test_days: Annotated[
+        int, _setting("Length of the test; 0: to the last day of the rows.", 0, 3650, unit="days", only="time")
+    ] = 7
     validation_days: Annotated[
         int,
         _setting(
@@ -93,6 +95,9 @@ class SplitSettings(Struct, frozen=True, kw_only=True):
             only="time",
         ),
     ] = 7
+    keep_known_cards: Annotated[
+        bool, _setting("Leave no cards out of validation and test, also not those with a known fraud.", only="time")
+    ] = False
 
 
 class Networks(Struct, frozen=True, kw_only=True):
@@ -244,20 +249,32 @@ class Configuration(Struct, frozen=True, kw_only=True):
     evaluation: Evaluation = Evaluation()
 
 
+class Columns(Struct, frozen=True, kw_only=True):
+    """What a family must know of its inputs: `values` are how many values of each are known, 0 for a number; `optional`
+    are the indices of those that may be missing."""
+
+    values: list[int]
+    optional: list[int]
+
+
 class NetworkHyperparameters(Networks, frozen=True, kw_only=True):
     """The hyperparameters of networks: their section; the indices of the amount and the time, if these are encoded
-    differently; and the hyperparameters of the students' teacher."""
+    differently; the hyperparameters of the students' teacher; and `columns`, if some inputs are categories or may be
+    missing."""
 
     amount_feature: int | None = None
     time_feature: int | None = None
     teacher: "TreeHyperparameters | None" = None
+    columns: Columns | None = None
 
 
 class TreeHyperparameters(Trees, frozen=True, kw_only=True):
-    """The hyperparameters of boosted trees: their section, and the seed. A teacher has the seed of its students."""
+    """The hyperparameters of boosted trees: their section, the seed, and `columns` as for networks. A teacher has the
+    seed and the columns of its students."""
 
     architecture: str = "xgboost"
     seed: int | None = None
+    columns: Columns | None = None
 
 
 Hyperparameters = NetworkHyperparameters | TreeHyperparameters

@@ -65,8 +65,8 @@ def _refusal(column: pd.Series, refused: pd.Series, remedy: str) -> ValueError:
 
 
 def encoded(table: pa.Table, schema: Schema) -> tuple[np.ndarray, dict[str, Mapping[float, str]]]:
-    """The values of a stored dataset as `Schema.encode` encodes them, [n, len(schema.features)] float64, and the texts
-    of each category by their codes."""
+    """The values of a stored dataset as `Schema.encode` encodes them, [n, len(schema.features)] float64, and what
+    models learn of the texts of each category by its codes."""
     given = np.empty((table.num_rows, len(schema.features)))
     texts: dict[str, Mapping[float, str]] = {}
     for index, field in enumerate(schema.features):
@@ -78,5 +78,5 @@ def encoded(table: pa.Table, schema: Schema) -> tuple[np.ndarray, dict[str, Mapp
         codes = [field.of_kind.encode(text) for text in distinct]
         given[:, index] = np.array([*codes, math.nan])[numbers]  # missing ones have the number -1
         if field.is_category:
-            texts[field.name] = dict(zip(codes, distinct, strict=True))
+            texts[field.name] = dict(zip(codes, map(field.of_kind.learned, distinct), strict=True))
     return given, texts

@@ -78,7 +78,7 @@ def _split_by_time(config: SplitSettings, dataset: Dataset) -> Split:
         test_days=config.test_days,
         validation_days=config.validation_days,
         train_days=config.train_days,
-        known_card_days=config.known_card_days,
+        known_card_days=None if config.keep_known_cards else config.known_card_days,
     )
 
 
@@ -124,19 +124,24 @@ def by_time(
     validation_days: int,
     train_days: int,
     delay_days: int,
-    known_card_days: int,
+    known_card_days: int | None,
 ) -> Split:
     """Train on the past and test on the future: training, validation and test days in this order, separated by the days
-    in which labels are not known yet. Validation and test leave known cards out, see `rows_of_unknown_cards`."""
+    in which labels are not known yet. With 0 `test_days`, the test goes on to the last day. Validation and test leave
+    known cards out, see `rows_of_unknown_cards`, unless `known_card_days` is None."""
     test = (test_start - date(1970, 1, 1)).days
+    test_days = test_days or max(1, int(timeline.day.max()) + 1 - test)
     validation = test - delay_days - validation_days
     train = validation - delay_days - train_days
-    known = {"delay_days": delay_days, "known_card_days": known_card_days}
-    return Split(
-        rows_of_days(timeline, train, train_days),
-        rows_of_unknown_cards(timeline, labels, validation, validation_days, **known),
-        rows_of_unknown_cards(timeline, labels, test, test_days, **known),
-    )
+
+    def later(first: int, days: int) -> np.ndarray:
+        if known_card_days is None:
+            return rows_of_days(timeline, first, days)
+        return rows_of_unknown_cards(
+            timeline, labels, first, days, delay_days=delay_days, known_card_days=known_card_days
+        )
+
+    return Split(rows_of_days(timeline, train, train_days), later(validation, validation_days), later(test, test_days))
 
 
 def rows_of_days(timeline: Timeline, first: int, days: int) -> np.ndarray:

@@ -63,8 +63,8 @@ class Dataset:
     """A stored dataset in memory.
 
     `features` are the model's inputs [n, f] float64 in the order of `schema.input_names`, `labels` [n] int8 of 0 and 1.
-    `timeline` has the day and the card of each row; None if the schema has no event time or no card. `texts` has the
-    texts of each category by their codes, as `training.core.schema.values.encode` makes them.
+    `timeline` has the day and the card of each row; None if the schema has no event time or no card. `texts` has what
+    models learn of each category's texts, by the codes that `training.core.schema.values.encode` makes of them.
     """
 
     schema: Schema

@@ -27,7 +27,7 @@ def permutation_importance(
 
     Args:
         score: [n, f] float32 to [n] scores; higher is riskier.
-        features: rows [n, f] that the model was not trained on, in the order of `names`.
+        features: encoded rows [n, f] that the model was not trained on, in the order of `names`.
         labels: [n] of 0 and 1, both among them.
         scores: [n], the model's scores of these rows.
         seed: draws the rows and shuffles the values.

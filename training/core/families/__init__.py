@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import asdict
 from scipy.special import expit
 
@@ -47,7 +48,10 @@ class Fitted:
 
 
 class Scorer(Protocol):
-    """A trained model in memory. `baseline` is the logit of an ordinary transaction, as the family defines it."""
+    """A trained model in memory. `baseline` is the logit of an ordinary transaction, as the family defines it.
+
+    Its rows are encoded by `families.encoding`: categories are 0 for unseen values and from 1 for the others, and NaN
+    is a missing value. A row with NaN in a column that may not be missing has the score NaN."""
 
     @property
     def baseline(self) -> float: ...
@@ -71,7 +75,7 @@ class Trained:
     scorer: Scorer
 
     def score(self, features: np.ndarray) -> np.ndarray:
-        """Score rows of a dataset, [n, f] float64; see `Scorer.score`."""
+        """Score rows of an encoded dataset, [n, f] float64; see `Scorer.score`."""
         return self.scorer.score(features.astype(np.float32))
 
 
@@ -82,7 +86,8 @@ class Family(Protocol):
         """Train a model. Only `families.train` calls it.
 
         Args:
-            hyperparameters: of the type that `FAMILIES` names, with an `architecture` that leads to this family.
+            hyperparameters: of the type that `FAMILIES` names, with an `architecture` that leads to this family. If
+                some inputs are categories or may be missing, `columns` says which.
             train: rows [n, f] float64 and labels [n] of 0 and 1. Everything is fitted on these.
             validation: likewise; only for deciding when to stop.
             on_epoch: called with the epoch's number, from 1, and its losses and metrics.
@@ -205,10 +210,10 @@ def _input_number(config: Configuration, wish: str, role: str) -> int:
     return schema.input_names.index(name)
 
 
-def as_recorded(hyperparameters: Hyperparameters) -> Recorded:
+def as_recorded(hyperparameters: Struct) -> Recorded:
     """Hyperparameters as a bundle and a comparison keep them, without those that are None."""
     return {
-        name: as_recorded(value) if isinstance(value, TreeHyperparameters) else value
+        name: as_recorded(value) if isinstance(value, Struct) else value
         for name, value in asdict(hyperparameters).items()
         if value is not None
     }
@@ -229,8 +234,8 @@ def hyperparameters_of(bundle: Bundle) -> Hyperparameters:
 
 
 def effective_hyperparameters(bundle: Bundle) -> Recorded:
-    """The hyperparameters of a bundle that its architecture uses."""
-    left_out = ignored(bundle.architecture) | {"architecture"}
+    """The hyperparameters of a bundle that its architecture uses, without what it was told of its inputs."""
+    left_out = ignored(bundle.architecture) | {"architecture", "columns"}
     return {name: value for name, value in bundle.hyperparameters.items() if name not in left_out}
 
 

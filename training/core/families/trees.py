@@ -1,6 +1,7 @@
 """The family of boosted trees: XGBoost (Chen and Guestrin, XGBoost: A Scalable Tree Boosting System, KDD 2016).
 
-Trees need no scaling or encoding of rows. The one file is in XGBoost's own UBJSON, with numbers and names only.
+Trees need no scaling or encoding of rows, and know categories and missing values. The one file is in XGBoost's own
+UBJSON, with numbers and names only.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ import numpy as np
 import xgboost
 from scipy.special import expit
 
-from training.core.configuration.sections import TreeHyperparameters
+from training.core.configuration.sections import Columns, TreeHyperparameters
 from training.core.exceptions import BundleRefused
 from training.core.families import Fitted, OnEpoch, Rows
 
@@ -29,7 +30,7 @@ THEIR_NAMES = {
 def fit(hyperparameters: TreeHyperparameters, train: Rows, validation: Rows, on_epoch: OnEpoch) -> Fitted:
     """See `families.Family`. An epoch is a tree; those after the lowest validation loss are cut off."""
     parts = [
-        (xgboost.DMatrix(rows.astype(np.float32), labels), name)
+        (_matrix(rows.astype(np.float32), hyperparameters.columns, labels), name)
         for (rows, labels), name in ((train, "train"), (validation, "validation"))
     ]
     parameters = {
@@ -59,7 +60,14 @@ def fit(hyperparameters: TreeHyperparameters, train: Rows, validation: Rows, on_
 
 def restore(hyperparameters: TreeHyperparameters, files: Mapping[str, bytes]) -> "Scorer":
     """See `families.Family`."""
-    return Scorer.read(files)
+    return Scorer.read(files, hyperparameters.columns)
+
+
+def _matrix(
+    rows: np.ndarray, columns: Columns | None, labels: np.ndarray | None = None, threads: int | None = None
+) -> xgboost.DMatrix:
+    types = ["c" if values else "q" for values in columns.values] if columns else None
+    return xgboost.DMatrix(rows, labels, feature_types=types, enable_categorical=columns is not None, nthread=threads)
 
 
 def device() -> str:
@@ -87,19 +95,20 @@ class _ReportEpochs(xgboost.callback.TrainingCallback):
 class Scorer:
     """Trained trees. See `families.Scorer`."""
 
-    def __init__(self, booster: xgboost.Booster) -> None:
-        self._booster = booster
+    def __init__(self, booster: xgboost.Booster, columns: Columns | None) -> None:
+        self._booster, self._columns = booster, columns
+        self._required = np.setdiff1d(np.arange(booster.num_features()), columns.optional if columns else [])
         # A batch is small, and threads would only wait for each other.
         self._booster.set_param({"nthread": 1})
         self.baseline = float(self._contributions(np.zeros((1, booster.num_features()), np.float32))[0, -1])
 
     @classmethod
-    def read(cls, files: Mapping[str, bytes]) -> Self:
+    def read(cls, files: Mapping[str, bytes], columns: Columns | None = None) -> Self:
         content = files.get(FILE, b"")
         if not content:  # XGBoost aborts the process for an empty file
             raise BundleRefused(f"{FILE} is missing or empty.")
         try:
-            return cls(xgboost.Booster(model_file=bytearray(content)))
+            return cls(xgboost.Booster(model_file=bytearray(content)), columns)
         except xgboost.core.XGBoostError as error:
             raise BundleRefused(f"{FILE} is no model of boosted trees.") from error
 
@@ -109,12 +118,12 @@ class Scorer:
         self.explain(row)
 
     def score(self, features: np.ndarray) -> np.ndarray:
-        """See `families.Scorer`. A row with NaN gets NaN, as from a network."""
+        """See `families.Scorer`."""
         if not len(features):
             return np.empty(0, np.float32)
         logits = self._booster.inplace_predict(features, predict_type="margin", validate_features=False)
-        # XGBoost would treat NaN as a missing value.
-        return np.where(np.isnan(features).any(axis=1), np.nan, expit(logits))
+        # XGBoost takes every NaN for a missing value, also where none may be missing.
+        return np.where(np.isnan(features[:, self._required]).any(axis=1), np.nan, expit(logits))
 
     def explain(self, features: np.ndarray) -> np.ndarray:
         """See `families.Scorer`. Exact Shapley values of the trees (Lundberg et al., From local explanations to global
@@ -126,4 +135,4 @@ class Scorer:
 
     def _contributions(self, features: np.ndarray) -> np.ndarray:
         """The contributions of the features, and in the last column the baseline, [n, f + 1] float32."""
-        return self._booster.predict(xgboost.DMatrix(features, nthread=1), pred_contribs=True)
+        return self._booster.predict(_matrix(features, self._columns, threads=1), pred_contribs=True)

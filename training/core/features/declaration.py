@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from training.core.exceptions import SchemaInvalid, did_you_mean
 
 if TYPE_CHECKING:
-    from training.core.schema import Schema
+    from training.core.schema import Field, Schema
 
 DAY_US = 86_400_000_000
 # Each aggregate, and what it can be computed of.
@@ -124,6 +124,25 @@ class Velocity:
 
 
 Computed = Calendar | Age | Distance | Velocity
+
+
+def may_be_missing(feature: "Field | Computed", schema: "Schema") -> bool:
+    """Whether a value may be missing: one of the request, or a computed one without what it is computed of."""
+    optional = {each.name for each in schema.features if each.optional}
+    optional |= {each.name for each in schema.entities if each.optional}
+    match feature:
+        case Calendar():
+            return False
+        case Age():
+            return feature.of in optional
+        case Distance():
+            points = {point.name: {point.latitude, point.longitude} for point in schema.points}
+            return any(points[name] & optional for name in feature.between)
+        case Velocity():
+            [entity] = [entity for entity in schema.entities if entity.name == feature.entity]
+            return bool(optional.intersection((entity.name, *entity.of)))
+        case _:
+            return feature.optional
 
 
 def check(schema: "Schema") -> None:

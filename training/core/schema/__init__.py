@@ -103,6 +103,11 @@ class Schema:
         return tuple(feature.name for feature in self.inputs)
 
     @cached_property
+    def optional_inputs(self) -> frozenset[str]:
+        """The names of the inputs whose value may be missing."""
+        return frozenset(each.name for each in self.inputs if declaration.may_be_missing(each, self))
+
+    @cached_property
     def is_plain(self) -> bool:
         """Whether the model's inputs are the values of a request, without computed features and histories."""
         return not self.derived and not self.entities

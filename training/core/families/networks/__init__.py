@@ -48,10 +48,15 @@ def fit(hyperparameters: NetworkHyperparameters, train: Rows, validation: Rows, 
     tf.config.experimental.enable_op_determinism()
     architecture = hyperparameters.architecture
     network = BUILD[architecture](train[0].shape[1], hyperparameters)
-    frozen = {variable.name: variable for variable in network.encoder.variables}
-    statistics = preprocessing.statistics(*train, bins=hyperparameters.bins if "edges" in frozen else 0)
-    for name, variable in frozen.items():
-        variable.assign(statistics[name])
+    layout = network.layout
+    frozen = {variable.name: variable for variable in network.encoder.non_trainable_weights}
+    rows, labels = train
+    numbers = rows[:, layout.numbers] if layout.categories else rows
+    statistics = preprocessing.statistics(numbers, labels, bins=hyperparameters.bins if "edges" in frozen else 0)
+    if layout.categories:
+        statistics["frequencies"] = preprocessing.frequencies(rows[:, layout.categories], layout.places)
+    for name, values in statistics.items():
+        frozen[name].assign(values)
     train, validation = ((rows.astype(np.float32), labels) for rows, labels in (train, validation))
     history, kept_epoch = FIT[architecture](network, hyperparameters, train, validation, on_epoch)
     weights = {variable.path: variable.numpy() for variable in network.variables}

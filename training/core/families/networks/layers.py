@@ -1,8 +1,10 @@
 """Layers that Keras does not have."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -63,3 +65,40 @@ class Dropout(keras.layers.Layer):
         )
         kept = tf.reshape(tf.reshape(tf.bitcast(drawn, tf.uint8), [-1])[:units] >= self.dropped, tf.shape(inputs))
         return inputs * (tf.cast(kept, tf.float32) * (256 / (256 - self.dropped)))
+
+
+@keras.saving.register_keras_serializable("fraudsite")
+class OneHot(keras.layers.Layer):
+    """Encodes categories [n, c], numbered from 0, as [n, sum of places], with a 1 at the place of each.
+
+    Missing values, NaN, have the last place of a category that `may_miss` them; otherwise all of its places are NaN. In
+    training a share of the values is dropped to place 0, so that it is learned how to do with unseen ones.
+    `frequencies` are fitted elsewhere: the mean of each place over training rows.
+    """
+
+    DROPPED = 0.03
+
+    def __init__(self, places: Sequence[int], may_miss: Sequence[bool], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.places, self.may_miss = places, may_miss
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def build(self, input_shape: tuple[int | None, int]) -> None:
+        width = (sum(self.places),)
+        self.frequencies = self.add_weight(name="frequencies", shape=width, initializer="zeros", trainable=False)
+
+    def call(self, rows: Any, training: bool = False) -> Any:
+        missing = tf.math.is_nan(rows)
+        known = tf.where(missing, 0.0, rows)
+        if training:
+            drawn = keras.random.uniform(tf.shape(rows), seed=self.seed_generator)
+            known = tf.where(drawn < self.DROPPED, 0.0, known)
+        encoded = []
+        for number, (places, may_miss) in enumerate(zip(self.places, self.may_miss, strict=True)):
+            misses = missing[:, number]
+            place = tf.cast(known[:, number], tf.int32)
+            if may_miss:
+                encoded.append(tf.one_hot(tf.where(misses, places - 1, place), places))
+            else:
+                encoded.append(tf.where(misses[:, None], np.nan, tf.one_hot(place, places)))
+        return tf.concat(encoded, axis=1)

@@ -175,7 +175,9 @@ def _lessons(hyperparameters: NetworkHyperparameters, train: Rows, validation: R
         for rows, _ in (train, validation):
             rows[:, time] %= DAY_S
     taught = hyperparameters.teacher or TreeHyperparameters()
-    teacher = families.train(replace(taught, seed=seed), train, validation, role="teacher")
+    teacher = families.train(
+        replace(taught, seed=seed, columns=hyperparameters.columns), train, validation, role="teacher"
+    )
     stages.enter("Making the lessons of the students")
     return Lessons(*train, teacher.scorer, np.random.default_rng(seed))
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from training.core.configuration.sections import NetworkHyperparameters
 from training.core.exceptions import BundleRefused
-from training.core.families.networks.architectures import BUILD
+from training.core.families.networks.architectures import BUILD, Network
 
 EXPLAIN_STEPS = 32
 
@@ -27,14 +27,15 @@ class Scorer:
     def __init__(self, hyperparameters: NetworkHyperparameters, weights: Mapping[str, np.ndarray]) -> None:
         architecture = hyperparameters.architecture
         try:
-            self._width = len(weights["standardise/mean"])
+            columns, mean = hyperparameters.columns, weights["standardise/mean"]
+            self._width = len(columns.values) if columns else len(mean)
             network = BUILD[architecture](self._width, hyperparameters)
             encoder, head = network.encoder, network.head
             for variable in network.variables:
                 variable.assign(weights[variable.path])
         except (KeyError, ValueError) as error:
             raise BundleRefused(f"The weights do not fit the architecture {architecture}: {error}.") from error
-        average = encoder(weights["standardise/mean"][None], training=False)
+        average = _average(network, mean, weights.get("categories/frequencies", np.empty(0, np.float32)))
         self.baseline = float(tf.reduce_mean(head(average, training=False)))
 
         def score(rows: tf.Tensor) -> tf.Tensor:
@@ -50,7 +51,7 @@ class Scorer:
                 tape.watch(path)
                 logits = tf.reduce_mean(head(path, training=False), axis=1)
             contributions = difference[0] * tf.reduce_mean(tape.gradient(logits, path), axis=0)
-            return tf.reduce_sum(tf.reshape(contributions, (self._width, -1)), axis=1)
+            return tf.math.unsorted_segment_sum(contributions, network.layout.column_of, self._width)
 
         self._score = {size: _compiled(score, (size, self._width)) for size in self.BATCH_SIZES}
         self._explain = _compiled(explain, (self._width,))
@@ -74,12 +75,21 @@ class Scorer:
         return self._score[size](tf.constant(padded)).numpy()[: len(features)]
 
     def explain(self, features: np.ndarray) -> np.ndarray:
-        """The contribution of each feature to the logit, against the average training row; [n, f] float32.
+        """The contribution of each feature to the logit, against the average training row; [n, f] float32. That row
+        has the mean of each number, and of each category all values at once, each with its share.
 
         Integrated gradients (Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, ICML 2017): a row's
         contributions add up to its logit minus that of the average row, up to the error of 32 steps.
         """
         return np.array([self._explain(tf.constant(row, tf.float32)).numpy() for row in features])
+
+
+def _average(network: Network, mean: np.ndarray, frequencies: np.ndarray) -> tf.Tensor:
+    """The encoding of the average training row, [1, e]."""
+    row = np.zeros((1, network.layout.width), np.float32)
+    row[0, network.layout.numbers] = mean
+    encoded = network.encoder(row, training=False)
+    return tf.concat([encoded[:, : encoded.shape[1] - len(frequencies)], frequencies[None]], axis=1)
 
 
 def _compiled(function: Callable[[tf.Tensor], tf.Tensor], shape: tuple[int, ...]) -> Callable[[tf.Tensor], tf.Tensor]:

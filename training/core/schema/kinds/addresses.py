@@ -64,6 +64,7 @@ EMAIL = Kind(
     "ann@example.com",
     encode=lambda address: code_of(_domain(address)),
     conceal=_conceal_email,
+    learned=_domain,
     is_category=True,
 )
 IP = Kind(
@@ -72,5 +73,6 @@ IP = Kind(
     "192.0.2.7",
     encode=lambda address: code_of(network_of(address)),
     entity=network_of,
+    learned=network_of,
     is_category=True,
 )

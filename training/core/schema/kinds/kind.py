@@ -30,9 +30,9 @@ class Kind:
 
     `encode` makes a float of a text that was read. `conceal`, if any, is what is stored in place of such a text: it
     gets the text and a function that makes a token of any text. `entity` is the part of a text that an entity is made
-    of. `bounds` are the least and the largest number;
-    `declares_bounds` says that fields of this kind declare their own. `document` is its JSON Schema, apart from bounds,
-    and `example` a value.
+    of, and `learned` the part that a model learns, which has the same code as the text. `bounds` are the least and the
+    largest number; `declares_bounds` says that fields of this kind declare their own. `document` is its JSON Schema,
+    apart from bounds, and `example` a value.
     """
 
     read: Callable[["Field", Any], float | str]
@@ -41,6 +41,7 @@ class Kind:
     encode: Callable[[str], float] = lambda text: math.nan
     conceal: Callable[[str, Callable[[str], str]], str] | None = None
     entity: Callable[[str], str] = str
+    learned: Callable[[str], str] = str
     is_number: bool = False
     is_category: bool = False
     declares_bounds: bool = False
