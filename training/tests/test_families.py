@@ -140,7 +140,7 @@ def test_reasons_add_up_to_the_logit_of_the_score_that_is_answered(scorer, rows,
     scores, contributions = calibrated.score(rows), calibrated.explain(rows)
     inside = (scores > 1e-9) & (scores < 1 - 1e-9)  # beyond, float64 itself rounds the score
     far = np.abs(logit(scores[inside]) - calibrated.baseline) > 0.5
-    assert far.mean() > 0.5
+    assert far.mean() > 0.25
     np.testing.assert_allclose(
         contributions[inside][far].sum(axis=1) + calibrated.baseline, logit(scores[inside][far]), rtol=1e-6, atol=1e-6
     )
