@@ -70,7 +70,9 @@ AREAS = {
     },
     "Features": {
         "training/core/features/declaration.py": ["training/tests/test_schema.py", "training/tests/test_features.py"],
+        "training/core/features/aggregates.py": ["training/tests/test_features.py"],
         "training/core/features/kernel.py": ["training/tests/test_features.py"],
+        "training/core/features/present.py": ["training/tests/test_features.py"],
         "training/core/features/replay.py": ["training/tests/test_features.py"],
     },
     "Splits": {"training/core/datasets/splits.py": ["training/tests/test_splits.py"]},
@@ -80,7 +82,7 @@ AREAS = {
     },
 }
 # Compiled code would come from numba's cache, which knows nothing of the faults.
-INTERPRETED = {"training/core/features/kernel.py", "training/core/features/replay.py"}
+INTERPRETED = {f"training/core/features/{name}.py" for name in ("aggregates", "kernel", "present", "replay")}
 
 # Cosmic Ray's operators. Of the many that it has for one sign, those whose fault a person could make.
 OPERATORS = [

@@ -1,5 +1,6 @@
 """Computed features: online equals offline equals the definitions of docs/features.md, bit for bit."""
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.core.exceptions import StaleHistory
-from training.core.features.declaration import COMBINATIONS, DAY_US, OF_MONEY, Calendar
+from training.core.features.declaration import COMBINATIONS, DAY_US, FIELD, OF_MONEY, Calendar
 from training.core.features.replay import EVENT, VERSION_BYTES, Events, Labels, model_inputs, replay, version
 from training.core.schema import Schema, load_schema, parse_schema
 
@@ -19,31 +20,45 @@ HOUR_US, SECOND_US = DAY_US // 24, 1_000_000
 MONDAY = 1_522_627_200 * SECOND_US  # 2 April 2018
 
 
+COMBINED_PER_KIND = 3
+
+
 def everything():
-    """A schema with features of all kinds, and histories so short that events fall out of them."""
+    """A schema with features of all kinds, and histories so short that events fall out of them. Of the ways to combine
+    options it has some for each entity, aggregate, `of` and `same`."""
     head = (
         'title = "Everything"\ntime = "event_time"\namount = "amount"\nlabel = "fraud"\npast_days = 30\n'
         '[[feature]]\nname = "amount"\nunit = "EUR"\nminimum = 0\nmaximum = 1e6\ndescription = ""\n'
+        '[[feature]]\nname = "category"\nkind = "category"\noptional = true\ndescription = ""\n'
+        '[[feature]]\nname = "terminals"\nkind = "integer"\nunit = "1"\nminimum = -16777216\n'
+        'maximum = 16777216\noptional = true\ndescription = ""\n'
         '[[entity]]\nname = "card"\ndescription = ""\nhistory_limit = 4\nlate_days = 0.5\n'
         '[[entity]]\nname = "shop"\ndescription = ""\nhistory_limit = 100\nlate_days = 0\n'
         '[[calendar]]\nname = "is_night"\nof = "hour"\nstart = 0\nend = 6\ndescription = ""\n'
     )
+    values = ("category", "terminals")
+    words = {FIELD: values}
+    pairs = [(kind, of) for kind, ofs in COMBINATIONS.items() for word in ofs for of in words.get(word, (word,))]
+    random = np.random.default_rng(0)
     features: list[str] = []
-    pairs = [(aggregate, of) for aggregate, ofs in COMBINATIONS.items() for of in ofs]
-    for entity, (aggregate, of), delay, last, labelled, current, relative in product(
-        ("card", "shop"), pairs, (0, 1), (0, 2), (False, True), (False, True), (False, True)
-    ):
-        reads_labels = labelled or of in ("frauds", "streak")
-        if (current and (delay or reads_labels or aggregate == "since_last")) or (
-            relative and aggregate not in OF_MONEY
-        ):
-            continue
-        features.append(
-            f'[[velocity]]\nname = "f{len(features)}"\nentity = "{entity}"\naggregate = "{aggregate}"\nof = "{of}"\n'
-            f"window_days = 2.5\ndelay_days = {delay}\nlast = {last}\nlabelled = {str(labelled).lower()}\n"
-            f'current = {str(current).lower()}\nrelative = {str(relative).lower()}\nempty = -1.5\nunit = "1"\n'
-            'description = ""\n'
-        )
+    for entity, (aggregate, of), same in product(("card", "shop"), pairs, ("", *values)):
+        options = [
+            f"delay_days = {delay}\nlast = {last}\nlabelled = {str(labelled).lower()}\n"
+            f"current = {str(current).lower()}\nrelative = {str(relative).lower()}\nsmoothing = {smoothing}\n"
+            for delay, last, labelled, current, relative, smoothing in product(
+                (0, 1), (0, 2), (False, True), (False, True), (False, True), (0.0, 2.5)
+            )
+            if of != same
+            and not (current and (delay or labelled or of in ("frauds", "streak") or aggregate == "since_last"))
+            and not (relative and aggregate not in OF_MONEY)
+            and not (smoothing and (aggregate, of) != ("share", "frauds"))
+        ]
+        for option in random.permutation(options)[:COMBINED_PER_KIND]:
+            features.append(
+                f'[[velocity]]\nname = "f{len(features)}"\nentity = "{entity}"\naggregate = "{aggregate}"\n'
+                f'of = "{of}"\nsame = "{same}"\nwindow_days = 2.5\n{option}empty = -1.5\nunit = "1"\n'
+                'description = ""\n'
+            )
     return parse_schema("everything", head + "".join(features))
 
 
@@ -59,6 +74,8 @@ class Arrival:
     amount: int
     card: str
     shop: str
+    category: str | None = None
+    terminals: float | None = None
     label: int | None = None
 
 
@@ -79,6 +96,8 @@ def arrivals(draw):
             draw(st.sampled_from([0, 1, 99, 1000, 5716, 100_000])),
             draw(st.sampled_from("ab")),
             draw(st.sampled_from("xy")),
+            draw(st.sampled_from([None, "food", "fuel"])),
+            draw(st.sampled_from([None, 0.0, -16777216.0])),
         )
         made.append(event)
         known = [arrival for arrival in made if arrival.label is None]
@@ -108,6 +127,7 @@ def columns(arrivals, sequence) -> tuple[Events, Labels]:
             int64([arrival.amount for arrival, _ in events]),
             int64([at for _, at in events]),
             tokens(events),
+            EVERYTHING.encode([[arrival.amount / 100, arrival.category, arrival.terminals] for arrival, _ in events]),
         ),
         Labels(
             int64([arrival.key for arrival, _ in labels]),
@@ -140,7 +160,8 @@ class Reading:
                     event["label"] = arrival.label
                 continue
             if not same:
-                same = [{"key": arrival.key, "time": arrival.time, "amount": arrival.amount, "label": -1}]
+                taken = {name: getattr(arrival, name) for name in ("key", "time", "amount", "category", "terminals")}
+                same = [taken | {"label": -1}]
                 events.append(same[0])
                 events.sort(key=lambda event: event["time"])  # stable: at the same time in the order of arrival
             declared = [feature for feature in self.schema.velocity if feature.entity == entity.name]
@@ -161,6 +182,8 @@ class Reading:
             if until - feature.window_us < event["time"] <= until
             and (feature.current or event is not current)
             and not ((feature.labelled or feature.of == "streak") and event["label"] == -1)
+            and not (feature.same and (event[feature.same] is None or event[feature.same] != current[feature.same]))
+            and not (feature.of in current and event[feature.of] is None)
         ]
         if feature.of == "streak":
             legitimate = [index for index, event in enumerate(counted) if event["label"] == 0]
@@ -171,12 +194,24 @@ class Reading:
             counted = [event for event in counted if event["label"] == 1]
         if feature.aggregate == "count":
             return float(len(counted))
+        if feature.aggregate == "distinct":
+            return float(len({event[feature.of] for event in counted}))
         if not counted:
             return feature.empty
         amounts = sorted(event["amount"] for event in counted)
         match feature.aggregate:
+            case "share" if feature.of == "frauds":
+                frauds = sum(event["label"] == 1 for event in counted)
+                return (frauds + feature.smoothing * feature.empty) / (len(counted) + feature.smoothing)
             case "share":
-                return sum(event["label"] == 1 for event in counted) / len(counted)
+                own = current[feature.of]
+                equal = sum(event[feature.of] == own for event in counted)
+                return feature.empty if own is None else equal / len(counted)
+            case "std" | "zscore":
+                return self.spread(feature, [event["amount"] for event in reversed(counted)], current["amount"])
+            case "rank":
+                own = current["amount"]
+                return sum(2 * (amount < own) + (amount == own) for amount in amounts) / (2 * len(amounts))
             case "since_first":
                 return (current["time"] - counted[0]["time"]) / 1_000_000
             case "since_last":
@@ -189,9 +224,21 @@ class Reading:
                 over, under = amounts[0], 1
             case "max":
                 over, under = amounts[-1], 1
+            case "sum":
+                over, under = sum(amounts), 1
         if feature.relative:
             return current["amount"] * under / over if over else feature.empty
         return over / (under * 100)
+
+    def spread(self, feature, amounts, own):
+        """The standard deviation or the z-score, of amounts in minor units from the latest to the earliest."""
+        n, total = len(amounts), sum(amounts)
+        squares = 0.0
+        for amount in amounts:
+            squares += float(n * amount - total) ** 2
+        if feature.aggregate == "std":
+            return math.sqrt(squares / n) / (n * 100)
+        return (n * own - total) / math.sqrt(squares / n) if squares else feature.empty
 
 
 def same_bits(left, right):
@@ -271,6 +318,53 @@ def test_weekend_and_night_are_those_of_the_book():
     replayed = replay(HANDBOOK, handbook_events(*((moment, 100) for moment in moments)))
     assert feature(HANDBOOK, replayed, "is_night") == [1, 1, 0, 0, 1, 1]
     assert feature(HANDBOOK, replayed, "is_weekend") == [0, 0, 0, 0, 1, 0]
+
+
+def test_hour_weekday_ages_and_distances_are_those_of_the_event_itself():
+    schema = parse_schema(
+        "shop",
+        'title = "A shop"\ntime = "event_time"\namount = "amount"\nlabel = "fraud"\npast_days = 30\n'
+        '[[feature]]\nname = "amount"\nunit = "EUR"\nminimum = 0\nmaximum = 1e6\ndescription = ""\n'
+        '[[feature]]\nname = "birth"\nkind = "date"\noptional = true\ndescription = ""\n'
+        + "".join(
+            f'[[feature]]\nname = "{name}_{kind}"\nkind = "{kind}"\noptional = true\ndescription = ""\n'
+            for name, kind in product(("home", "shop"), ("latitude", "longitude"))
+        )
+        + "".join(
+            f'[[point]]\nname = "{name}"\nlatitude = "{name}_latitude"\nlongitude = "{name}_longitude"\n'
+            for name in ("home", "shop")
+        )
+        + '[[calendar]]\nname = "hour"\nof = "hour"\ndescription = ""\n'
+        '[[calendar]]\nname = "weekday"\nof = "weekday"\ndescription = ""\n'
+        '[[age]]\nname = "age_days"\nof = "birth"\nunit = "days"\ndescription = ""\n'
+        '[[age]]\nname = "age_years"\nof = "birth"\nunit = "years"\ndescription = ""\n'
+        '[[distance]]\nname = "km"\nbetween = ["home", "shop"]\ndescription = ""\n',
+    )
+    berlin, paris = (52.5200, 13.4050), (48.8566, 2.3522)
+    given = schema.encode([[1.0, "2018-04-02", *berlin, *paris], [1.0, None, *berlin, None, 2.3522]])
+    times = np.array([MONDAY + 5 * HOUR_US, MONDAY + 6 * DAY_US + 23 * HOUR_US])
+    n = np.arange(2)
+    hour, weekday, days, years, km = replay(schema, Events(n, times, n, n, {}, given)).features.T
+    assert (hour.tolist(), weekday.tolist()) == ([5, 23], [0, 6])
+    assert (days[0], years[0]) == (5 / 24, 5 / 24 / 365.2425)
+    assert km[0] == pytest.approx(877.46, abs=0.01)
+    assert np.isnan([days[1], years[1], km[1]]).all(), "one without the date, and without one of four coordinates"
+    with pytest.raises(ValueError, match="birth"):
+        replay(schema, Events(n, times, n, n, {}))
+
+
+def test_a_history_of_other_values_is_refused_not_misread():
+    declared = EVERYTHING.velocity
+    without = replace(EVERYTHING, velocity=tuple(one for one in declared if "terminals" not in (one.of, one.same)))
+    assert version(without, "card") != version(EVERYTHING, "card")
+    another = replace(EVERYTHING.features[2], kind="category")
+    changed = replace(EVERYTHING, features=(*EVERYTHING.features[:2], another))
+    assert version(changed, "card") != version(EVERYTHING, "card")
+
+
+def test_histories_without_values_of_the_request_stay_as_they_were_before_there_were_any():
+    assert version(HANDBOOK, "customer").hex() == "df69d65284418cb3"
+    assert version(HANDBOOK, "terminal").hex() == "03f42b96968b5133"
 
 
 def test_a_label_counts_from_its_arrival_and_until_it_is_reversed():

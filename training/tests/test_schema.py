@@ -9,6 +9,7 @@ from training.core.exceptions import SchemaInvalid
 from training.core.features import declaration
 from training.core.features.declaration import Calendar, Entity, Velocity
 from training.core.schema import load_schema, parse_schema
+from training.core.schema.values import Field
 
 HANDBOOK = (places.PACKAGE / "schemas" / "handbook.toml").read_text()
 
@@ -146,6 +147,41 @@ def test_a_count_may_be_of_all_that_is_kept(changes):
 def test_an_aggregate_that_cannot_be_computed_is_refused_by_its_name(changes):
     with pytest.raises(SchemaInvalid, match="card_count"):
         check([CARD], [], [count(**changes)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"of": "citty"}, "distinct is taken of a feature, not of 'citty'. Did you mean city"),
+        ({"same": "citty"}, "same names no feature: 'citty'. Did you mean city"),
+        ({"of": "amount"}, "of names a value that is equal or not: a category, .* not amount, a number"),
+        ({"same": "amount"}, "same names a value that is equal or not: a category, .* not amount, a number"),
+        ({"same": "city"}, "among events with the same city says nothing: change same"),
+        ({"last": 1}, "raise last, or take the share"),
+        ({"aggregate": "share", "of": "frauds", "smoothing": -1.0}, "smoothing is a number of events, 0 or more"),
+        ({"smoothing": 1.0}, "smoothing is for a share of frauds"),
+        ({"aggregate": "std", "of": "amounts", "last": 1}, "raise last"),
+        ({"empty": float("nan")}, "empty is a finite number"),
+    ],
+)
+def test_an_aggregate_of_values_that_says_nothing_is_refused_with_its_remedy(changes, remedy):
+    schema = load_schema("handbook")
+    city = Field("city", "A city.", kind="category")
+    distinct = replace(count(), aggregate="distinct", of="city")
+    declared = replace(schema, features=(*schema.features, city), entities=(CARD,), velocity=(distinct,))
+    declaration.check(declared)
+    with pytest.raises(SchemaInvalid, match=f"card_count: .*{remedy}"):
+        declaration.check(replace(declared, velocity=(replace(distinct, **changes),)))
+
+
+def test_an_entity_whose_features_read_more_values_than_a_history_keeps_is_refused():
+    schema = load_schema("handbook")
+    cities = tuple(Field(f"city_{i}", "A city.", kind="category") for i in range(9))
+    distinct = tuple(replace(count(), name=f"n_{city.name}", aggregate="distinct", of=city.name) for city in cities)
+    declared = replace(schema, features=(*schema.features, *cities), entities=(CARD,), velocity=distinct[:8])
+    declaration.check(declared)
+    with pytest.raises(SchemaInvalid, match=r"Entity card: its features read 9 values, .* at most 8: .* Leave out"):
+        declaration.check(replace(declared, velocity=distinct))
 
 
 @pytest.mark.parametrize("limits", [{"history_limit": 0}, {"history_limit": 1, "late_days": -0.5}])

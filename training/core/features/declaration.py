@@ -1,5 +1,6 @@
 """The declarations of computed features in a schema, and their checks."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,18 +11,28 @@ if TYPE_CHECKING:
     from training.core.schema import Field, Schema
 
 DAY_US = 86_400_000_000
+# Stand for the name of a feature, or of a point, in `COMBINATIONS`.
+FIELD, POINT = "a feature", "a point"
 # Each aggregate, and what it can be computed of.
 COMBINATIONS = {
     "count": ("events", "frauds", "streak"),
-    "share": ("frauds",),
+    "share": ("frauds", FIELD),
     "mean": ("amounts", "streak"),
     "median": ("amounts", "streak"),
     "min": ("amounts", "streak"),
     "max": ("amounts", "streak"),
+    "sum": ("amounts", "streak"),
+    "std": ("amounts",),
+    "zscore": ("amounts",),
+    "rank": ("amounts",),
+    "distinct": (FIELD,),
     "since_first": ("events", "frauds", "streak"),
     "since_last": ("events", "frauds", "streak"),
 }
-OF_MONEY = ("mean", "median", "min", "max")
+OF_MONEY = ("mean", "median", "min", "max", "sum")  # these can be `relative`
+# So many values of a request, of 4 bytes each, can be kept with each event of a history.
+MOST_VALUES = 8
+MOST_INTEGER = 2**24  # stored datasets have float32, which is exact to here
 CALENDAR = {"hour": (0, 23), "weekday": (0, 6)}
 AGE_UNITS = {"days": 1.0, "years": 365.2425}
 
@@ -94,6 +105,10 @@ class Velocity:
     to the latest ones (0: all), `labelled` to those whose label is known. `current` includes the event itself.
     `relative` divides the event's own amount by the aggregate. `empty` is the value if there is nothing to aggregate or
     the divisor is 0.
+
+    `of` is a word of `COMBINATIONS`, or names a value of the request. With `same`, which names such a value, only those
+    events count that have the same as the event itself. `smoothing` adds so many events to a share of frauds, of which
+    the share `empty` are frauds.
     """
 
     name: str
@@ -109,6 +124,8 @@ class Velocity:
     current: bool = False
     relative: bool = False
     empty: float = 0.0
+    same: str = ""
+    smoothing: float = 0.0
 
     @property
     def window_us(self) -> int:
@@ -117,6 +134,12 @@ class Velocity:
     @property
     def delay_us(self) -> int:
         return round(self.delay_days * DAY_US)
+
+    @property
+    def of_field(self) -> bool:
+        """Whether `of` names a value of the request."""
+        words = COMBINATIONS[self.aggregate]
+        return FIELD in words and self.of not in words
 
     @property
     def reads_labels(self) -> bool:
@@ -169,9 +192,27 @@ def check(schema: "Schema") -> None:
         if len(distance.between) != 2 or not points.issuperset(distance.between):
             raise SchemaInvalid(f"{distance.name}: between names two points, not {list(distance.between)}.")
     known = {entity.name: entity for entity in schema.entities}
+    fields = {field.name: field for field in schema.features}
     for feature in schema.velocity:
-        if fault := _fault(feature, known):
-            raise SchemaInvalid(f"{feature.name}: {fault}.")
+        fault = _fault(feature, known) or _fault_of_amounts(feature) or _fault_of_values(feature, fields)
+        if fault:
+            raise SchemaInvalid(f"{feature.name}: {fault}{'' if fault[-1] in '.?' else '.'}")
+    for entity in schema.entities:
+        if len(names := kept_values(schema, entity.name)) > MOST_VALUES:
+            raise SchemaInvalid(
+                f"Entity {entity.name}: its features read {len(names)} values, and a history keeps at most "
+                f"{MOST_VALUES}: {', '.join(names)}. Leave out features, or declare them of another entity."
+            )
+
+
+def kept_values(schema: "Schema", entity: str) -> tuple[str, ...]:
+    """The values of requests that this entity's features read of earlier events, and its history keeps, by name."""
+    read: set[str] = set()
+    for feature in schema.velocity:
+        if feature.entity == entity:
+            read |= {feature.same} if feature.same else set()
+            read |= {feature.of} if feature.of_field else set()
+    return tuple(sorted(read))
 
 
 def _check_entities(entities: Iterable[Entity], texts: set[str]) -> None:
@@ -200,16 +241,55 @@ def _fault(feature: Velocity, entities: dict[str, Entity]) -> str | None:
         return f"there is no entity {feature.entity!r}"
     if feature.aggregate not in COMBINATIONS:
         return f"aggregate is one of {', '.join(COMBINATIONS)}, not {feature.aggregate!r}"
-    if feature.of not in COMBINATIONS[feature.aggregate]:
-        return f"{feature.aggregate} is taken of {' or '.join(COMBINATIONS[feature.aggregate])}, not of {feature.of!r}"
+    words = COMBINATIONS[feature.aggregate]
+    if feature.of not in words and not feature.of_field:
+        return f"{feature.aggregate} is taken of {' or '.join(words)}, not of {feature.of!r}"
     if feature.window_us < 1 or feature.delay_us < 0 or feature.last < 0:
         return "window_days is more than 0, delay_days and last not less"
     if feature.last > entities[feature.entity].history_limit:
         return f"last is more than the history_limit of {feature.entity}"
-    if feature.relative and feature.aggregate not in OF_MONEY:
-        return "relative compares amounts"
     if feature.current and (feature.delay_us or feature.reads_labels):
         return "the event itself is not in a delayed window, nor is its label known: current must be false"
     if feature.current and feature.aggregate == "since_last":
         return "since_last is always 0 if the event itself counts: current must be false"
+    if not math.isfinite(feature.empty):
+        return "empty is a finite number"
     return None
+
+
+def _fault_of_amounts(feature: Velocity) -> str | None:
+    if feature.relative and feature.aggregate not in OF_MONEY:
+        return "relative compares amounts"
+    if feature.last == 1 and feature.aggregate in ("std", "zscore"):
+        return (
+            f"{feature.aggregate} of one amount is always {'0' if feature.aggregate == 'std' else 'empty'}: raise last"
+        )
+    if not 0 <= feature.smoothing < math.inf:
+        return "smoothing is a number of events, 0 or more"
+    if feature.smoothing and (feature.aggregate, feature.of) != ("share", "frauds"):
+        return "smoothing is for a share of frauds: leave it out"
+    return None
+
+
+def _fault_of_values(feature: Velocity, fields: dict[str, "Field"]) -> str | None:
+    if feature.of_field and feature.of not in fields:
+        words = " or ".join(COMBINATIONS[feature.aggregate])
+        return f"{feature.aggregate} is taken of {words}, not of {feature.of!r}.{did_you_mean(feature.of, fields)}"
+    if feature.same and feature.same not in fields:
+        return f"same names no feature: {feature.same!r}.{did_you_mean(feature.same, fields)}"
+    for option, name in (("of", feature.of if feature.of_field else ""), ("same", feature.same)):
+        if name and not _can_be_compared(fields[name]):
+            return (
+                f"{option} names a value that is equal or not: a category, a date, a boolean, or an integer within "
+                f"±{MOST_INTEGER:,}, not {name}, a {fields[name].kind}"
+            )
+    if feature.of_field and feature.same == feature.of:
+        return f"{feature.aggregate} of {feature.of} among events with the same {feature.of} says nothing: change same"
+    if feature.of_field and feature.aggregate == "distinct" and feature.last == 1:
+        return "distinct of the latest event says nothing: raise last, or take the share of it with last = 1"
+    return None
+
+
+def _can_be_compared(field: "Field") -> bool:
+    whole = field.kind in ("integer", "boolean") and field.lowest >= -MOST_INTEGER and field.highest <= MOST_INTEGER
+    return field.is_category or field.kind == "date" or whole

@@ -18,15 +18,13 @@ import numpy as np
 import pandas as pd
 
 from training.core.exceptions import StaleHistory
-from training.core.features import kernel
-from training.core.features.declaration import DAY_US, Calendar, Entity, Velocity
+from training.core.features import aggregates, kernel, present
+from training.core.features.declaration import DAY_US, Entity, Velocity, kept_values
 from training.core.schema import Schema
 
-# An event in a stored history, which begins with the version: 25 bytes.
+# An event in a stored history, which begins with the version: 25 bytes, and 4 per value that is kept.
 EVENT = np.dtype([("key", "<i8"), ("event_time", "<i8"), ("amount_minor", "<i8"), ("label", "i1")])
 VERSION_BYTES = 8
-US_PER_HOUR = 3_600_000_000
-THURSDAY = 3  # 1970-01-01 was one
 FEW_TOKENS = 2_000  # up to this number a dictionary is faster than pandas
 MANY_OPERATIONS = 100_000  # from this number on all cores are used
 
@@ -48,7 +46,8 @@ class Events(_Arrived):
     `key` [n] int64 is the identity of a transaction: a key that comes again is the same transaction, and counts once.
     `event_time` [n] int64 is in microseconds since 1970 UTC, `amount_minor` [n] int64 in minor units. `sequence` [n]
     int64 is the order of arrival, shared with labels. `tokens` has the `n` tokens of each entity, by its name. `given`
-    [n, len(schema.features)] float64 are the values as `Schema.encode` encodes them.
+    [n, len(schema.features)] float64 are the values as `Schema.encode` encodes them; None will do if no feature reads
+    them.
     """
 
     key: np.ndarray
@@ -101,13 +100,15 @@ def replay(
     events = events or _NO_EVENTS
     labels = labels or _NO_LABELS
     features = np.empty((len(events), len(schema.derived)))
-    _fill_calendar(schema, events.event_time, features)
+    given = events.given if len(events) else np.empty((0, len(schema.features)))
+    present.fill(schema, events.event_time, given, features)
     kept = {}
     for entity in schema.entities:
         if plan := _plan(schema, entity):
             before = (histories or {}).get(entity.name, {})
             relevant = labels if plan.reads_labels else _NO_LABELS
-            kept[entity.name] = _replay_entity(plan, events, relevant, before, features, keep=keep_histories)
+            values = present.kept_values(schema, plan.values, given, len(events))
+            kept[entity.name] = _replay_entity(plan, events, values, relevant, before, features, keep=keep_histories)
     return Replayed(features, kept)
 
 
@@ -123,7 +124,8 @@ def version(schema: Schema, entity: str) -> bytes:
 
 def event_bytes(schema: Schema, entity: str) -> int:
     """How many bytes an event takes in a stored history of this entity; 0 if it has none."""
-    return EVENT.itemsize if version(schema, entity) else 0
+    plan = _plan(schema, schema.entities[schema.entity_names.index(entity)])
+    return plan.event.itemsize if plan else 0
 
 
 def arrivals_by_time(event_time: np.ndarray, label_delay_days: float) -> tuple[np.ndarray, np.ndarray]:
@@ -150,81 +152,88 @@ def warm(schema: Schema) -> None:
     """Compile the code of `replay`, which takes seconds, before it is needed."""
     if schema.entities:
         zero = np.zeros(1, np.int64)
-        replay(schema, Events(zero, zero, zero, zero, {name: ["warm"] for name in schema.entity_names}))
+        tokens = {name: ["warm"] for name in schema.entity_names}
+        replay(schema, Events(zero, zero, zero, zero, tokens, np.zeros((1, len(schema.features)))))
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """The declaration of one entity's features, as the kernel reads it, and what its stored histories begin with."""
+    """The declaration of one entity's features, as the kernel reads it. Stored histories are `version` and then
+    records of the type `event`, which has these `values` of the request."""
 
     entity: str
-    declared: kernel.Declared
+    declared: aggregates.Declared
     reads_labels: bool
+    values: tuple[str, ...]
+    event: np.dtype
     version: bytes
 
 
 @cache
 def _plan(schema: Schema, entity: Entity) -> _Plan | None:
-    columns, declared = [], []
-    for column, feature in enumerate(schema.derived):
-        if isinstance(feature, Velocity) and feature.entity == entity.name:
-            columns.append(column)
-            declared.append(feature)
+    columns = {feature.name: column for column, feature in enumerate(schema.derived)}
+    # The kernel chooses the events with the same value once for all features of it.
+    declared = sorted(
+        (feature for feature in schema.velocity if feature.entity == entity.name), key=lambda feature: feature.same
+    )
     if not declared:
         return None
-    specs = [
-        [
-            kernel.AGGREGATES.index(feature.aggregate),
-            kernel.OF.index(feature.of),
-            feature.window_us,
-            feature.delay_us,
-            feature.last,
-            feature.current,
-            feature.labelled or feature.of == "streak",
-            feature.relative,
-        ]
-        for feature in declared
-    ]
+    values = kept_values(schema, entity.name)
     reads_labels = any(feature.reads_labels for feature in declared)
     horizon_us = max(feature.window_us + feature.delay_us for feature in declared) + round(entity.late_days * DAY_US)
     decides = [EVENT.descr, entity.name, entity.history_limit, horizon_us, schema.amount_decimals, reads_labels]
+    if values:
+        kinds = {field.name: field.kind for field in schema.features}
+        decides.append([(name, kinds[name]) for name in values])
     return _Plan(
         entity=entity.name,
-        declared=kernel.Declared(
-            specs=np.array(specs, np.int64),
+        declared=aggregates.Declared(
+            specs=np.array([_spec(feature, values) for feature in declared], np.int64),
             empty=np.array([feature.empty for feature in declared], np.float64),
-            columns=np.array(columns, np.int64),
+            smoothing=np.array([feature.smoothing for feature in declared], np.float64),
+            columns=np.array([columns[feature.name] for feature in declared], np.int64),
             limit=entity.history_limit,
             horizon_us=horizon_us,
             minor_units=10**schema.amount_decimals,
         ),
         reads_labels=reads_labels,
+        values=values,
+        event=np.dtype([*EVENT.descr, ("values", "<i4", (len(values),))]) if values else EVENT,
         version=hashlib.sha256(json.dumps(decides).encode()).digest()[:VERSION_BYTES],
     )
 
 
-def _fill_calendar(schema: Schema, event_time: np.ndarray, features: np.ndarray) -> None:
-    moment = {"hour": event_time // US_PER_HOUR % 24, "weekday": (event_time // DAY_US + THURSDAY) % 7}
-    for column, flag in enumerate(schema.derived):
-        if isinstance(flag, Calendar) and flag.start is not None:
-            features[:, column] = (moment[flag.of] >= flag.start) & (moment[flag.of] <= flag.end)
-        elif isinstance(flag, Calendar):
-            features[:, column] = moment[flag.of]
+def _spec(feature: Velocity, values: tuple[str, ...]) -> list[int]:
+    """A row of `aggregates.Declared.specs`."""
+    return [
+        aggregates.AGGREGATES.index(feature.aggregate),
+        aggregates.OF.index("values" if feature.of_field else feature.of),
+        feature.window_us,
+        feature.delay_us,
+        feature.last,
+        feature.current,
+        feature.labelled or feature.of == "streak",
+        feature.relative,
+        aggregates.FIRST_VALUE + values.index(feature.of) if feature.of_field else aggregates.AMOUNT,
+        aggregates.FIRST_VALUE + values.index(feature.same) if feature.same else -1,
+    ]
 
 
 def _replay_entity(
     plan: _Plan,
     events: Events,
+    values: np.ndarray,
     labels: Labels,
     before: Mapping[Hashable, bytes],
     features: np.ndarray,
     *,
     keep: bool,
 ) -> dict[Hashable, bytes]:
-    """Fill the columns of one entity. Returns the histories of all its tokens in the events and labels."""
+    """Fill the columns of one entity, whose histories keep these `values` of the events. Returns the histories of all
+    its tokens in the events and labels."""
     tokens, codes = _factorize([part.tokens[plan.entity] for part in (labels, events) if len(part)])
     arriving = np.bincount(codes, minlength=len(tokens))
-    operations = _operations(events, labels, codes, _starts(arriving))
+    operations = _operations(events, values, labels, codes, _starts(arriving))
     histories = _read(plan, tokens, before, arriving)
 
     def run(first: int, last: int) -> None:
@@ -245,7 +254,9 @@ def _replay_entity(
     return _write(plan, tokens, histories) if keep else {}
 
 
-def _operations(events: Events, labels: Labels, codes: np.ndarray, first: np.ndarray) -> kernel.Operations:
+def _operations(
+    events: Events, values: np.ndarray, labels: Labels, codes: np.ndarray, first: np.ndarray
+) -> kernel.Operations:
     """Labels and events, whose tokens are `codes` [n], sorted by token and then by arrival."""
     # Labels come first in `codes`, and the sort is stable: at the same sequence they arrive first.
     arrival = np.argsort(np.concatenate([labels.sequence, events.sequence]), kind="stable")
@@ -257,6 +268,7 @@ def _operations(events: Events, labels: Labels, codes: np.ndarray, first: np.nda
         time=np.concatenate([padding, events.event_time])[order],
         amount=np.concatenate([padding, events.amount_minor])[order],
         label=np.concatenate([labels.fraud, np.full(len(events), kernel.EVENT, np.int8)])[order],
+        values=np.concatenate([np.zeros((len(labels), values.shape[1]), np.int32), values])[order],
         row=order - len(labels),
     )
 
@@ -268,22 +280,25 @@ def _read(
     stored = [before.get(token, plan.version) for token in tokens]
     if stale := sum(not history.startswith(plan.version) for history in stored):
         raise StaleHistory(f"{stale} histories of {plan.entity} were kept under another declaration: rebuild them.")
-    kept = np.array([(len(history) - VERSION_BYTES) // EVENT.itemsize for history in stored], np.int64)
+    kept = np.array([(len(history) - VERSION_BYTES) // plan.event.itemsize for history in stored], np.int64)
     first = _starts(np.minimum(kept + arriving, plan.declared.limit))
-    memory = np.zeros(first[-1], EVENT)
+    memory = np.zeros(first[-1], plan.event)
     place = np.repeat(first[:-1] - _starts(kept)[:-1], kept) + np.arange(kept.sum())
-    memory[place] = np.frombuffer(b"".join([history[VERSION_BYTES:] for history in stored]), EVENT)
-    return kernel.Histories(first[:-1], kept, *(np.ascontiguousarray(memory[name]) for name in EVENT.names or ()))
+    memory[place] = np.frombuffer(b"".join([history[VERSION_BYTES:] for history in stored]), plan.event)
+    columns = [np.ascontiguousarray(memory[name]) for name in plan.event.names or ()]
+    if not plan.values:
+        columns.append(np.zeros((len(memory), 0), np.int32))
+    return kernel.Histories(first[:-1], kept, *columns)
 
 
 def _write(plan: _Plan, tokens: Sequence[Hashable], histories: kernel.Histories) -> dict[Hashable, bytes]:
     """Histories as they are stored, by token."""
     first, kept, *columns = histories
-    memory = np.empty(len(histories.key), EVENT)
-    for name, values in zip(EVENT.names or (), columns, strict=True):
+    memory = np.empty(len(histories.key), plan.event)
+    for name, values in zip(plan.event.names or (), columns, strict=False):  # without values the last has no name
         memory[name] = values
     image = memory.tobytes()
-    begins, ends = (first * EVENT.itemsize).tolist(), ((first + kept) * EVENT.itemsize).tolist()
+    begins, ends = (first * memory.itemsize).tolist(), ((first + kept) * memory.itemsize).tolist()
     return {token: plan.version + image[begin:end] for token, begin, end in zip(tokens, begins, ends, strict=True)}
 
 
