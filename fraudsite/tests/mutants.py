@@ -71,6 +71,7 @@ AREAS = {
     "Features": {
         "training/core/features/declaration.py": ["training/tests/test_schema.py", "training/tests/test_features.py"],
         "training/core/features/aggregates.py": ["training/tests/test_features.py"],
+        "training/core/features/earth.py": ["training/tests/test_features.py"],
         "training/core/features/kernel.py": ["training/tests/test_features.py"],
         "training/core/features/present.py": ["training/tests/test_features.py"],
         "training/core/features/replay.py": ["training/tests/test_features.py"],
@@ -82,7 +83,7 @@ AREAS = {
     },
 }
 # Compiled code would come from numba's cache, which knows nothing of the faults.
-INTERPRETED = {f"training/core/features/{name}.py" for name in ("aggregates", "kernel", "present", "replay")}
+INTERPRETED = {f"training/core/features/{name}.py" for name in ("aggregates", "earth", "kernel", "present", "replay")}
 
 # Cosmic Ray's operators. Of the many that it has for one sign, those whose fault a person could make.
 OPERATORS = [

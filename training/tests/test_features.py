@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.core.exceptions import StaleHistory
-from training.core.features.declaration import COMBINATIONS, DAY_US, FIELD, OF_MONEY, Calendar
+from training.core.features.declaration import COMBINATIONS, DAY_US, FIELD, OF_MONEY, POINT, Calendar
 from training.core.features.replay import EVENT, VERSION_BYTES, Events, Labels, model_inputs, replay, version
 from training.core.schema import Schema, load_schema, parse_schema
 
@@ -32,13 +32,19 @@ def everything():
         '[[feature]]\nname = "category"\nkind = "category"\noptional = true\ndescription = ""\n'
         '[[feature]]\nname = "terminals"\nkind = "integer"\nunit = "1"\nminimum = -16777216\n'
         'maximum = 16777216\noptional = true\ndescription = ""\n'
+        + "".join(
+            f'[[feature]]\nname = "{kind}"\nkind = "{kind}"\noptional = true\ndescription = ""\n'
+            for kind in ("latitude", "longitude")
+        )
+        + '[[point]]\nname = "place"\nlatitude = "latitude"\nlongitude = "longitude"\n'
         '[[entity]]\nname = "card"\ndescription = ""\nhistory_limit = 4\nlate_days = 0.5\n'
-        '[[entity]]\nname = "shop"\ndescription = ""\nhistory_limit = 100\nlate_days = 0\n'
+        '[[entity]]\nname = "shop"\ndescription = ""\nhistory_limit = 100\nlate_days = 0\noptional = true\n'
         '[[calendar]]\nname = "is_night"\nof = "hour"\nstart = 0\nend = 6\ndescription = ""\n'
     )
     values = ("category", "terminals")
-    words = {FIELD: values}
+    words = {FIELD: values, POINT: ("place",)}
     pairs = [(kind, of) for kind, ofs in COMBINATIONS.items() for word in ofs for of in words.get(word, (word,))]
+    since = ("since_last", "distance", "speed")
     random = np.random.default_rng(0)
     features: list[str] = []
     for entity, (aggregate, of), same in product(("card", "shop"), pairs, ("", *values)):
@@ -49,7 +55,8 @@ def everything():
                 (0, 1), (0, 2), (False, True), (False, True), (False, True), (0.0, 2.5)
             )
             if of != same
-            and not (current and (delay or labelled or of in ("frauds", "streak") or aggregate == "since_last"))
+            and not (current and (delay or labelled or of in ("frauds", "streak") or aggregate in since))
+            and not (last and of == "place")
             and not (relative and aggregate not in OF_MONEY)
             and not (smoothing and (aggregate, of) != ("share", "frauds"))
         ]
@@ -76,7 +83,13 @@ class Arrival:
     shop: str
     category: str | None = None
     terminals: float | None = None
+    latitude: float | None = None
+    longitude: float | None = None
     label: int | None = None
+
+    @property
+    def values(self):
+        return self.category, self.terminals, self.latitude, self.longitude
 
 
 @st.composite
@@ -95,9 +108,11 @@ def arrivals(draw):
             draw(times),
             draw(st.sampled_from([0, 1, 99, 1000, 5716, 100_000])),
             draw(st.sampled_from("ab")),
-            draw(st.sampled_from("xy")),
+            draw(st.sampled_from(["x", "x", "y", ""])),
             draw(st.sampled_from([None, "food", "fuel"])),
             draw(st.sampled_from([None, 0.0, -16777216.0])),
+            draw(st.sampled_from([None, 52.52, 48.856613, -90.0])),
+            draw(st.sampled_from([None, 13.405, 180.0, -0.0000014])),
         )
         made.append(event)
         known = [arrival for arrival in made if arrival.label is None]
@@ -127,7 +142,7 @@ def columns(arrivals, sequence) -> tuple[Events, Labels]:
             int64([arrival.amount for arrival, _ in events]),
             int64([at for _, at in events]),
             tokens(events),
-            EVERYTHING.encode([[arrival.amount / 100, arrival.category, arrival.terminals] for arrival, _ in events]),
+            EVERYTHING.encode([[arrival.amount / 100, *arrival.values] for arrival, _ in events]),
         ),
         Labels(
             int64([arrival.key for arrival, _ in labels]),
@@ -142,6 +157,25 @@ def all_at_once(schema, arrivals):
     return replay(schema, *columns(arrivals, range(len(arrivals))))
 
 
+KEPT = ("key", "time", "amount", "category", "terminals")
+
+
+def place_of(arrival):
+    """The point of an event in degrees, to the microdegree, if it is whole."""
+    if arrival.latitude is None or arrival.longitude is None:
+        return None
+    return round(arrival.latitude * 1e6) / 1e6, round(arrival.longitude * 1e6) / 1e6
+
+
+def kilometres(one, other):
+    """The haversine formula."""
+    (north, east), (other_north, other_east) = one, other
+    across = math.sin((math.radians(other_north) - math.radians(north)) / 2)
+    along = math.sin(math.radians(other_east - east) / 2)
+    haversine = across * across + math.cos(math.radians(north)) * math.cos(math.radians(other_north)) * along * along
+    return 2 * 6371.0088 * math.asin(math.sqrt(min(haversine, 1.0)))
+
+
 @dataclass
 class Reading:
     """The definitions of docs/features.md, word for word and slowly."""
@@ -153,6 +187,10 @@ class Reading:
         """The features of an event, None of a label."""
         row = []
         for entity in self.schema.entities:
+            declared = [feature for feature in self.schema.velocity if feature.entity == entity.name]
+            if not getattr(arrival, entity.name):
+                row += [math.nan] * len(declared)
+                continue
             events = self.kept.setdefault((entity.name, getattr(arrival, entity.name)), [])
             same = [event for event in events if event["key"] == arrival.key]
             if arrival.label is not None:
@@ -160,11 +198,10 @@ class Reading:
                     event["label"] = arrival.label
                 continue
             if not same:
-                taken = {name: getattr(arrival, name) for name in ("key", "time", "amount", "category", "terminals")}
-                same = [taken | {"label": -1}]
+                same = [{name: getattr(arrival, name) for name in KEPT} | {"label": -1}]
+                same[0]["place"] = place_of(arrival)
                 events.append(same[0])
                 events.sort(key=lambda event: event["time"])  # stable: at the same time in the order of arrival
-            declared = [feature for feature in self.schema.velocity if feature.entity == entity.name]
             row += [self.value(feature, events, same[0]) for feature in declared]
             horizon = max(feature.window_us + feature.delay_us for feature in declared) + entity.late_days * DAY_US
             newest = events[-1]["time"]
@@ -209,6 +246,12 @@ class Reading:
                 return feature.empty if own is None else equal / len(counted)
             case "std" | "zscore":
                 return self.spread(feature, [event["amount"] for event in reversed(counted)], current["amount"])
+            case "distance" | "speed" if current["place"] is None:
+                return feature.empty
+            case "distance" | "speed":
+                hours = max(current["time"] - counted[-1]["time"], SECOND_US) / HOUR_US
+                distance = kilometres(counted[-1]["place"], current["place"])
+                return distance if feature.aggregate == "distance" else distance / hours
             case "rank":
                 own = current["amount"]
                 return sum(2 * (amount < own) + (amount == own) for amount in amounts) / (2 * len(amounts))
@@ -276,6 +319,7 @@ def test_online_equals_offline_bit_for_bit_however_the_arrivals_are_cut_into_bat
             histories[name] |= changed
     offline = all_at_once(EVERYTHING, arrivals)
     same_bits(np.concatenate(rows), offline.features)
+    assert "" not in offline.histories["shop"]
     assert histories == offline.histories, "what is rebuilt from stored arrivals is what was kept"
 
 
@@ -358,13 +402,31 @@ def test_a_history_of_other_values_is_refused_not_misread():
     without = replace(EVERYTHING, velocity=tuple(one for one in declared if "terminals" not in (one.of, one.same)))
     assert version(without, "card") != version(EVERYTHING, "card")
     another = replace(EVERYTHING.features[2], kind="category")
-    changed = replace(EVERYTHING, features=(*EVERYTHING.features[:2], another))
+    changed = replace(EVERYTHING, features=(*EVERYTHING.features[:2], another, *EVERYTHING.features[3:]))
     assert version(changed, "card") != version(EVERYTHING, "card")
 
 
 def test_histories_without_values_of_the_request_stay_as_they_were_before_there_were_any():
     assert version(HANDBOOK, "customer").hex() == "df69d65284418cb3"
     assert version(HANDBOOK, "terminal").hex() == "03f42b96968b5133"
+
+
+def test_a_missing_entity_has_no_history_and_its_features_are_nan_whatever_its_token_is():
+    key = np.arange(4)
+    given = EVERYTHING.encode([[1.0, "food", 1.0, None, None]] * 4)
+    labels = Labels(key[:2], np.ones(2, np.int8), key[2:], {"card": ["a"] * 2, "shop": ["", "x"]})
+    named = Events(key, MONDAY + key, key, key, {"card": ["a"] * 4, "shop": ["", "x", "x", ""]}, given)
+    by_name = replay(EVERYTHING, named, labels)
+    missing = np.isnan(by_name.features)
+    of_shop = [getattr(feature, "entity", "") == "shop" for feature in EVERYTHING.derived]
+    assert missing[[0, 3]].tolist() == [of_shop] * 2
+    assert not missing[[1, 2]].any()
+    assert list(by_name.histories["shop"]) == ["x"]
+    numbered = {"card": np.zeros(4, np.int64), "shop": np.array([-1, 5, 5, -1])}
+    labels = replace(labels, tokens={"card": np.zeros(2, np.int64), "shop": np.array([-1, 5])})
+    by_number = replay(EVERYTHING, replace(named, tokens=numbered), labels)
+    same_bits(by_number.features, by_name.features)
+    assert by_number.histories["shop"] == {5: by_name.histories["shop"]["x"]}
 
 
 def test_a_label_counts_from_its_arrival_and_until_it_is_reversed():

@@ -7,7 +7,7 @@ import pytest
 from training.core import places
 from training.core.exceptions import SchemaInvalid
 from training.core.features import declaration
-from training.core.features.declaration import Calendar, Entity, Velocity
+from training.core.features.declaration import Calendar, Entity, Point, Velocity
 from training.core.schema import load_schema, parse_schema
 from training.core.schema.values import Field
 
@@ -161,14 +161,24 @@ def test_an_aggregate_that_cannot_be_computed_is_refused_by_its_name(changes):
         ({"aggregate": "share", "of": "frauds", "smoothing": -1.0}, "smoothing is a number of events, 0 or more"),
         ({"smoothing": 1.0}, "smoothing is for a share of frauds"),
         ({"aggregate": "std", "of": "amounts", "last": 1}, "raise last"),
+        ({"aggregate": "speed", "of": "citty"}, "speed is taken of a point, not of 'citty'"),
+        ({"aggregate": "distance", "of": "place", "last": 2}, "leave out last"),
+        ({"aggregate": "distance", "of": "place", "current": True}, "current must be false"),
         ({"empty": float("nan")}, "empty is a finite number"),
     ],
 )
 def test_an_aggregate_of_values_that_says_nothing_is_refused_with_its_remedy(changes, remedy):
     schema = load_schema("handbook")
     city = Field("city", "A city.", kind="category")
+    coordinates = [Field(kind, "", kind=kind) for kind in ("latitude", "longitude")]
     distinct = replace(count(), aggregate="distinct", of="city")
-    declared = replace(schema, features=(*schema.features, city), entities=(CARD,), velocity=(distinct,))
+    declared = replace(
+        schema,
+        features=(*schema.features, city, *coordinates),
+        points=(Point("place", "latitude", "longitude"),),
+        entities=(CARD,),
+        velocity=(distinct,),
+    )
     declaration.check(declared)
     with pytest.raises(SchemaInvalid, match=f"card_count: .*{remedy}"):
         declaration.check(replace(declared, velocity=(replace(distinct, **changes),)))

@@ -11,33 +11,40 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from training.core.features.earth import great_circle_km
 from training.core.schema.kinds.categories import LOWEST_CODE
 
 # The rows of `room` [r, n] int64, which has the events of an entity, sorted by time. The sums of what is before an
 # event make a sum over a window one subtraction. From FIRST_VALUE on it has what the history keeps of the requests.
 KEY, TIME, AMOUNT, LABEL, AMOUNT_BEFORE, FRAUD_BEFORE, FIRST_VALUE = range(7)
-# The columns of `Declared.specs`. `taken` is the row of `room` that the aggregate is about. `same` is that of a value
-# which has to be the same as the event's, or -1.
-SPECS = ("aggregate", "of", "window_us", "delay_us", "last", "current", "labelled", "relative", "taken", "same")
+# The columns of `Declared.specs`. `taken` is the row of `room` that the aggregate is about: the amounts, a value, or
+# the latitude of a point with its `longitude`. `same` is the row of a value which has to be that of the event, or -1.
+SPECS = (
+    *("aggregate", "of", "window_us", "delay_us", "last", "current", "labelled", "relative"),
+    *("taken", "longitude", "same"),
+)
 SAME = SPECS.index("same")
 # The codes of the first two.
 AGGREGATES = (
     *("count", "share", "mean", "median", "min", "max", "since_first", "since_last"),
-    *("sum", "std", "zscore", "rank", "distinct"),
+    *("sum", "std", "zscore", "rank", "distinct", "distance", "speed"),
 )
-OF = ("events", "frauds", "streak", "amounts", "values")
-(COUNT, SHARE, MEAN, MEDIAN, MIN, MAX, SINCE_FIRST, SINCE_LAST, SUM, STD, ZSCORE, RANK, DISTINCT) = range(
-    len(AGGREGATES)
-)
-EVENTS, FRAUDS, STREAK, AMOUNTS, VALUES = range(len(OF))
+OF = ("events", "frauds", "streak", "amounts", "values", "points")
+COUNT, SHARE, MEAN, MEDIAN, MIN, MAX, SINCE_FIRST, SINCE_LAST, *_MORE = range(len(AGGREGATES))
+SUM, STD, ZSCORE, RANK, DISTINCT, DISTANCE, SPEED = _MORE
+EVENTS, FRAUDS, STREAK, AMOUNTS, VALUES, POINTS = range(len(OF))
 
 UNKNOWN, LEGITIMATE, FRAUD = -1, 0, 1
 # A missing value. It equals nothing.
 MISSING = LOWEST_CODE
 
 
+MICRODEGREES = 1_000_000  # in a degree, of which a history keeps whole ones
+US_PER_SECOND, US_PER_HOUR = 1_000_000, 3_600_000_000
+
+
 class Declared(NamedTuple):
-    """The features of an entity, in the order of `same`: `specs` [f, 10] int64, the values `empty` [f] float64 of
+    """The features of an entity, in the order of `same`: `specs` [f, 11] int64, the values `empty` [f] float64 of
     features without events, the `smoothing` [f] float64 of shares, and the columns [f] int64 of `features` that they
     fill. A history keeps `limit` events and those within `horizon_us`."""
 
@@ -82,6 +89,9 @@ def aggregate(
     low = start + np.searchsorted(times[start:stop], latest - window_us, "right")
     high = low + np.searchsorted(times[low:stop], latest, "right")
     left_out = current if low <= current < high and not with_current else -1
+    if of == POINTS:
+        latest = _latest_with_point(room, low, high, left_out, labelled, specs[feature, 8], specs[feature, 9])
+        return _away(room, latest, current, specs[feature, 8], specs[feature, 9], kind, empty)
     if last == 0 and not labelled and of != VALUES and kind in (COUNT, SHARE, MEAN, SUM):
         count = high - low - (left_out >= 0)
         frauds = room[FRAUD_BEFORE, high] - room[FRAUD_BEFORE, low]
@@ -167,6 +177,37 @@ def _walk(
         if count == last or (kind == SINCE_LAST and final >= 0):
             break
     return count, frauds, total, smallest, largest, first, final
+
+
+@njit(nogil=True)
+def _latest_with_point(
+    room: np.ndarray, low: int, high: int, left_out: int, labelled: int, latitude: int, longitude: int
+) -> int:
+    """The latest event of [low, high) that counts and has a point, or -1."""
+    for index in range(high - 1, low - 1, -1):
+        if index == left_out or (labelled and room[LABEL, index] == UNKNOWN):
+            continue
+        if room[latitude, index] != MISSING and room[longitude, index] != MISSING:
+            return index
+    return -1
+
+
+@njit(nogil=True)
+def _away(
+    room: np.ndarray, earlier: int, current: int, latitude: int, longitude: int, kind: int, empty: float
+) -> float:
+    """How far, or how fast, it is from the point of an earlier event, if there is one, to that of the event itself."""
+    if earlier < 0 or room[latitude, current] == MISSING or room[longitude, current] == MISSING:
+        return empty
+    distance = great_circle_km(
+        room[latitude, earlier] / MICRODEGREES,
+        room[longitude, earlier] / MICRODEGREES,
+        room[latitude, current] / MICRODEGREES,
+        room[longitude, current] / MICRODEGREES,
+    )
+    if kind == DISTANCE:
+        return distance
+    return distance / (max(room[TIME, current] - room[TIME, earlier], US_PER_SECOND) / US_PER_HOUR)
 
 
 @njit(nogil=True)

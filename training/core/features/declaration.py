@@ -26,6 +26,8 @@ COMBINATIONS = {
     "zscore": ("amounts",),
     "rank": ("amounts",),
     "distinct": (FIELD,),
+    "distance": (POINT,),
+    "speed": (POINT,),
     "since_first": ("events", "frauds", "streak"),
     "since_last": ("events", "frauds", "streak"),
 }
@@ -54,6 +56,10 @@ class Entity:
     late_days: float = 1.0
     optional: bool = False
     of: tuple[str, ...] = ()
+
+    @property
+    def may_be_missing(self) -> bool:
+        return self.optional or bool(self.of)
 
 
 @dataclass(frozen=True)
@@ -106,9 +112,9 @@ class Velocity:
     `relative` divides the event's own amount by the aggregate. `empty` is the value if there is nothing to aggregate or
     the divisor is 0.
 
-    `of` is a word of `COMBINATIONS`, or names a value of the request. With `same`, which names such a value, only those
-    events count that have the same as the event itself. `smoothing` adds so many events to a share of frauds, of which
-    the share `empty` are frauds.
+    `of` is a word of `COMBINATIONS`, or names a value of the request or a point. With `same`, which names such a value,
+    only those events count that have the same as the event itself. `smoothing` adds so many events to a share of
+    frauds, of which the share `empty` are frauds.
     """
 
     name: str
@@ -140,6 +146,11 @@ class Velocity:
         """Whether `of` names a value of the request."""
         words = COMBINATIONS[self.aggregate]
         return FIELD in words and self.of not in words
+
+    @property
+    def of_point(self) -> bool:
+        """Whether `of` names a point."""
+        return POINT in COMBINATIONS[self.aggregate]
 
     @property
     def reads_labels(self) -> bool:
@@ -194,7 +205,7 @@ def check(schema: "Schema") -> None:
     known = {entity.name: entity for entity in schema.entities}
     fields = {field.name: field for field in schema.features}
     for feature in schema.velocity:
-        fault = _fault(feature, known) or _fault_of_amounts(feature) or _fault_of_values(feature, fields)
+        fault = _fault(feature, known) or _fault_of_amounts(feature) or _fault_of_values(feature, fields, points)
         if fault:
             raise SchemaInvalid(f"{feature.name}: {fault}{'' if fault[-1] in '.?' else '.'}")
     for entity in schema.entities:
@@ -207,12 +218,22 @@ def check(schema: "Schema") -> None:
 
 def kept_values(schema: "Schema", entity: str) -> tuple[str, ...]:
     """The values of requests that this entity's features read of earlier events, and its history keeps, by name."""
+    places = {point.name: (point.latitude, point.longitude) for point in schema.points}
     read: set[str] = set()
     for feature in schema.velocity:
         if feature.entity == entity:
             read |= {feature.same} if feature.same else set()
             read |= {feature.of} if feature.of_field else set()
+            read |= set(places[feature.of]) if feature.of_point else set()
     return tuple(sorted(read))
+
+
+def values_read(schema: "Schema") -> tuple[str, ...]:
+    """The values of requests that computed features read, by name."""
+    places = {point.name: (point.latitude, point.longitude) for point in schema.points}
+    ends = {end for distance in schema.distances for end in distance.between}
+    read = {age.of for age in schema.ages}.union(*(places[end] for end in ends))
+    return tuple(sorted(read.union(*(kept_values(schema, entity.name) for entity in schema.entities))))
 
 
 def _check_entities(entities: Iterable[Entity], texts: set[str]) -> None:
@@ -242,7 +263,7 @@ def _fault(feature: Velocity, entities: dict[str, Entity]) -> str | None:
     if feature.aggregate not in COMBINATIONS:
         return f"aggregate is one of {', '.join(COMBINATIONS)}, not {feature.aggregate!r}"
     words = COMBINATIONS[feature.aggregate]
-    if feature.of not in words and not feature.of_field:
+    if feature.of not in words and not feature.of_field and not feature.of_point:
         return f"{feature.aggregate} is taken of {' or '.join(words)}, not of {feature.of!r}"
     if feature.window_us < 1 or feature.delay_us < 0 or feature.last < 0:
         return "window_days is more than 0, delay_days and last not less"
@@ -250,8 +271,8 @@ def _fault(feature: Velocity, entities: dict[str, Entity]) -> str | None:
         return f"last is more than the history_limit of {feature.entity}"
     if feature.current and (feature.delay_us or feature.reads_labels):
         return "the event itself is not in a delayed window, nor is its label known: current must be false"
-    if feature.current and feature.aggregate == "since_last":
-        return "since_last is always 0 if the event itself counts: current must be false"
+    if feature.current and feature.aggregate in ("since_last", "distance", "speed"):
+        return f"{feature.aggregate} is always 0 if the event itself counts: current must be false"
     if not math.isfinite(feature.empty):
         return "empty is a finite number"
     return None
@@ -271,10 +292,11 @@ def _fault_of_amounts(feature: Velocity) -> str | None:
     return None
 
 
-def _fault_of_values(feature: Velocity, fields: dict[str, "Field"]) -> str | None:
-    if feature.of_field and feature.of not in fields:
+def _fault_of_values(feature: Velocity, fields: dict[str, "Field"], points: set[str]) -> str | None:
+    known = fields.keys() if feature.of_field else points
+    if (feature.of_field or feature.of_point) and feature.of not in known:
         words = " or ".join(COMBINATIONS[feature.aggregate])
-        return f"{feature.aggregate} is taken of {words}, not of {feature.of!r}.{did_you_mean(feature.of, fields)}"
+        return f"{feature.aggregate} is taken of {words}, not of {feature.of!r}.{did_you_mean(feature.of, known)}"
     if feature.same and feature.same not in fields:
         return f"same names no feature: {feature.same!r}.{did_you_mean(feature.same, fields)}"
     for option, name in (("of", feature.of if feature.of_field else ""), ("same", feature.same)):
@@ -287,6 +309,8 @@ def _fault_of_values(feature: Velocity, fields: dict[str, "Field"]) -> str | Non
         return f"{feature.aggregate} of {feature.of} among events with the same {feature.of} says nothing: change same"
     if feature.of_field and feature.aggregate == "distinct" and feature.last == 1:
         return "distinct of the latest event says nothing: raise last, or take the share of it with last = 1"
+    if feature.of_point and feature.last:
+        return f"{feature.aggregate} is from the latest event with a point: leave out last"
     return None
 
 

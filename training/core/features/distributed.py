@@ -9,36 +9,55 @@ from dataclasses import replace
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
+from training.core.features.declaration import Entity, values_read
 from training.core.features.replay import Events, Labels, replay
 from training.core.schema import Schema
+
+PLACE = "place of the row"  # no feature or entity is named so
 
 
 def features(schema: Schema, events: dd.DataFrame, labels: dd.DataFrame) -> dd.DataFrame:
     """Compute the features. Returns a row per event, in any order: `sequence`, and float64 columns named as in
     `schema.derived`. The schema must have at least one velocity feature.
 
-    `events` have the int64 columns `key`, `event_time`, `amount_minor` and `sequence`, one number per event, and a
-    token column per entity; `labels` have `key`, `fraud`, `sequence` and the tokens. `replay` says what they mean.
+    `events` have the int64 columns `key`, `event_time`, `amount_minor` and `sequence`, one number per event, a token
+    column per entity, and a float64 column per value of the request that a feature reads, as `Schema.encode` encodes
+    it. `labels` have `key`, `fraud`, `sequence` and the tokens. `replay` says what they mean.
     """
     parts: list[dd.DataFrame] = []
     for entity in schema.entities:
         declared = tuple(feature for feature in schema.velocity if feature.entity == entity.name)
         if declared:
-            # Calendar features need no history; they are computed with the first entity.
-            own = replace(schema, calendar=() if parts else schema.calendar, entities=(entity,), velocity=declared)
-            parts.append(_of_one_entity(own, entity.name, events, labels))
+            own = replace(schema, entities=(entity,), velocity=declared)
+            if parts:  # what needs no history is computed with the first entity
+                own = replace(own, calendar=(), ages=(), distances=())
+            parts.append(_of_one_entity(own, entity, events, labels))
     joined = parts[0]
     for part in parts[1:]:
         joined = joined.merge(part, on="sequence")
     return joined[["sequence", *(feature.name for feature in schema.derived)]]
 
 
-def _of_one_entity(schema: Schema, entity: str, events: dd.DataFrame, labels: dd.DataFrame) -> dd.DataFrame:
-    taken = ["key", "sequence", entity]
+def _of_one_entity(schema: Schema, entity: Entity, events: dd.DataFrame, labels: dd.DataFrame) -> dd.DataFrame:
+    taken = ["key", "sequence", entity.name]
+    of_events = [*taken, "event_time", "amount_minor", *values_read(schema)]
     # Labels have no time or amount, so both become floats here: exact to 2**53, which is the year 2255.
-    arrivals = dd.concat([events[[*taken, "event_time", "amount_minor"]], labels[[*taken, "fraud"]]])
-    return arrivals.shuffle(entity).map_partitions(_replay_partition, schema, entity, meta=_meta(schema))
+    arrivals = dd.concat([events[of_events], labels[[*taken, "fraud"]]])
+    if entity.may_be_missing:
+        arrivals = arrivals.map_partitions(_with_place, entity.name).shuffle(PLACE)
+    else:
+        arrivals = arrivals.shuffle(entity.name)
+    return arrivals.map_partitions(_replay_partition, schema, entity.name, meta=_meta(schema))
+
+
+def _with_place(arrivals: pd.DataFrame, entity: str) -> pd.DataFrame:
+    """Add a column by which rows without the entity come to all partitions, and not to a single one."""
+    tokens = arrivals[entity]
+    missing = tokens < 0 if is_numeric_dtype(tokens) else tokens == ""
+    place = pd.util.hash_pandas_object(tokens, index=False)
+    return arrivals.assign(**{PLACE: place.mask(missing, arrivals["sequence"].astype(np.uint64))})
 
 
 def _replay_partition(arrivals: pd.DataFrame, schema: Schema, entity: str) -> pd.DataFrame:
@@ -53,6 +72,7 @@ def _replay_partition(arrivals: pd.DataFrame, schema: Schema, entity: str) -> pd
             events["amount_minor"].to_numpy(np.int64),
             events["sequence"].to_numpy(np.int64),
             {entity: events[entity].to_numpy()},
+            _given(schema, events),
         ),
         Labels(
             labels["key"].to_numpy(np.int64),
@@ -64,6 +84,14 @@ def _replay_partition(arrivals: pd.DataFrame, schema: Schema, entity: str) -> pd
     )
     made = pd.DataFrame(replayed.features, columns=[feature.name for feature in schema.derived])
     return made.assign(sequence=events["sequence"].to_numpy())[list(_meta(schema))]
+
+
+def _given(schema: Schema, events: pd.DataFrame) -> np.ndarray:
+    """The values of the requests, those that no feature reads as NaN."""
+    given = np.full((len(events), len(schema.features)), np.nan)
+    for name in values_read(schema):
+        given[:, schema.feature_names.index(name)] = events[name]
+    return given
 
 
 def _meta(schema: Schema) -> dict[str, type]:

@@ -1,17 +1,13 @@
 """Features of the event itself: of its time and its values, without any history."""
 
-import math
-
 import numpy as np
-from numba import njit
 
-from training.core.features.aggregates import MISSING
+from training.core.features.aggregates import MICRODEGREES, MISSING, US_PER_HOUR
 from training.core.features.declaration import AGE_UNITS, DAY_US, Age, Calendar, Distance
+from training.core.features.earth import great_circles_km
 from training.core.schema import Schema
 
-US_PER_HOUR = 3_600_000_000
 THURSDAY = 3  # 1970-01-01 was one
-EARTH_RADIUS_KM = 6_371.0088  # the mean radius of GRS 80: Moritz, Geodetic Reference System 1980, 2000
 
 
 def fill(schema: Schema, event_time: np.ndarray, given: np.ndarray | None, features: np.ndarray) -> None:
@@ -35,6 +31,8 @@ def kept_values(schema: Schema, names: tuple[str, ...], given: np.ndarray | None
     kept = np.empty((count, len(names)), np.int32)
     for column, name in enumerate(names):
         values = _value(schema, given, name)
+        if schema.features[schema.feature_names.index(name)].kind in ("latitude", "longitude"):
+            values = np.rint(values * MICRODEGREES)
         kept[:, column] = np.where(np.isnan(values), MISSING, values)
     return kept
 
@@ -50,27 +48,3 @@ def _value(schema: Schema, given: np.ndarray | None, name: str) -> np.ndarray:
     if given is None:
         raise ValueError(f"Features of {schema.name} read {name}: its events need what `Schema.encode` gives.")
     return np.ascontiguousarray(given[:, schema.feature_names.index(name)])
-
-
-@njit(nogil=True)
-def great_circle_km(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:
-    """The distance of two points in degrees on a sphere of the Earth's mean radius, by the haversine formula (R. W.
-    Sinnott, Virtues of the Haversine, Sky and Telescope 68, 1984)."""
-    north, other_north = math.radians(latitude), math.radians(other_latitude)
-    across = math.sin((other_north - north) / 2)
-    along = math.sin(math.radians(other_longitude - longitude) / 2)
-    haversine = across * across + math.cos(north) * math.cos(other_north) * along * along
-    if haversine > 1:  # by rounding, at the other end of the Earth
-        haversine = 1.0
-    return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(haversine))
-
-
-@njit(nogil=True)
-def great_circles_km(
-    latitudes: np.ndarray, longitudes: np.ndarray, other_latitudes: np.ndarray, other_longitudes: np.ndarray
-) -> np.ndarray:
-    """`great_circle_km` of each row. NaN stays NaN."""
-    distances = np.empty(len(latitudes))
-    for row in range(len(latitudes)):
-        distances[row] = great_circle_km(latitudes[row], longitudes[row], other_latitudes[row], other_longitudes[row])
-    return distances

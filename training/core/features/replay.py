@@ -45,9 +45,9 @@ class Events(_Arrived):
 
     `key` [n] int64 is the identity of a transaction: a key that comes again is the same transaction, and counts once.
     `event_time` [n] int64 is in microseconds since 1970 UTC, `amount_minor` [n] int64 in minor units. `sequence` [n]
-    int64 is the order of arrival, shared with labels. `tokens` has the `n` tokens of each entity, by its name. `given`
-    [n, len(schema.features)] float64 are the values as `Schema.encode` encodes them; None will do if no feature reads
-    them.
+    int64 is the order of arrival, shared with labels. `tokens` has the `n` tokens of each entity, by its name; that of
+    a missing one is "" or a negative number. `given` [n, len(schema.features)] float64 are the values as
+    `Schema.encode` encodes them; None will do if no feature reads them.
     """
 
     key: np.ndarray
@@ -92,7 +92,8 @@ def replay(
     """Replay events and labels in their order of arrival, and compute the features of each event at its arrival.
 
     `histories` are those of the entities in the events and labels; an entity without one is new. The histories of all
-    these entities are returned, changed or not, unless `keep_histories` is False.
+    these entities are returned, changed or not, unless `keep_histories` is False. A missing entity has no history; the
+    features of it are NaN.
 
     Raises:
         StaleHistory: a history has another `version`: replay all stored events and labels of that entity without it.
@@ -162,6 +163,7 @@ class _Plan:
     records of the type `event`, which has these `values` of the request."""
 
     entity: str
+    may_be_missing: bool
     declared: aggregates.Declared
     reads_labels: bool
     values: tuple[str, ...]
@@ -187,8 +189,9 @@ def _plan(schema: Schema, entity: Entity) -> _Plan | None:
         decides.append([(name, kinds[name]) for name in values])
     return _Plan(
         entity=entity.name,
+        may_be_missing=entity.may_be_missing,
         declared=aggregates.Declared(
-            specs=np.array([_spec(feature, values) for feature in declared], np.int64),
+            specs=np.array([_spec(schema, feature, values) for feature in declared], np.int64),
             empty=np.array([feature.empty for feature in declared], np.float64),
             smoothing=np.array([feature.smoothing for feature in declared], np.float64),
             columns=np.array([columns[feature.name] for feature in declared], np.int64),
@@ -203,18 +206,25 @@ def _plan(schema: Schema, entity: Entity) -> _Plan | None:
     )
 
 
-def _spec(feature: Velocity, values: tuple[str, ...]) -> list[int]:
-    """A row of `aggregates.Declared.specs`."""
+def _spec(schema: Schema, feature: Velocity, values: tuple[str, ...]) -> list[int]:
+    """A row of `aggregates.Declared.specs`, of histories that keep these `values`."""
+    taken = (aggregates.AMOUNT, -1)
+    if feature.of_field:
+        taken = (aggregates.FIRST_VALUE + values.index(feature.of), -1)
+    elif feature.of_point:
+        point = next(point for point in schema.points if point.name == feature.of)
+        latitude, longitude = values.index(point.latitude), values.index(point.longitude)
+        taken = (aggregates.FIRST_VALUE + latitude, aggregates.FIRST_VALUE + longitude)
     return [
         aggregates.AGGREGATES.index(feature.aggregate),
-        aggregates.OF.index("values" if feature.of_field else feature.of),
+        aggregates.OF.index("values" if feature.of_field else "points" if feature.of_point else feature.of),
         feature.window_us,
         feature.delay_us,
         feature.last,
         feature.current,
         feature.labelled or feature.of == "streak",
         feature.relative,
-        aggregates.FIRST_VALUE + values.index(feature.of) if feature.of_field else aggregates.AMOUNT,
+        *taken,
         aggregates.FIRST_VALUE + values.index(feature.same) if feature.same else -1,
     ]
 
@@ -232,7 +242,10 @@ def _replay_entity(
     """Fill the columns of one entity, whose histories keep these `values` of the events. Returns the histories of all
     its tokens in the events and labels."""
     tokens, codes = _factorize([part.tokens[plan.entity] for part in (labels, events) if len(part)])
-    arriving = np.bincount(codes, minlength=len(tokens))
+    if plan.may_be_missing:
+        tokens, codes = _without_missing(tokens, codes)
+        features[np.ix_(codes[len(labels) :] < 0, plan.declared.columns)] = np.nan
+    arriving = np.bincount(codes[codes >= 0], minlength=len(tokens))
     operations = _operations(events, values, labels, codes, _starts(arriving))
     histories = _read(plan, tokens, before, arriving)
 
@@ -248,7 +261,7 @@ def _replay_entity(
     if len(codes) < MANY_OPERATIONS:
         run(0, len(tokens))
     else:  # entities are independent of each other, and the kernel releases the GIL
-        shares = np.searchsorted(operations.first, np.linspace(0, len(codes), 4 * _cores() + 1)).tolist()
+        shares = np.searchsorted(operations.first, np.linspace(0, operations.first[-1], 4 * _cores() + 1)).tolist()
         with ThreadPoolExecutor(_cores()) as threads:
             list(threads.map(run, shares[:-1], shares[1:]))
     return _write(plan, tokens, histories) if keep else {}
@@ -257,10 +270,11 @@ def _replay_entity(
 def _operations(
     events: Events, values: np.ndarray, labels: Labels, codes: np.ndarray, first: np.ndarray
 ) -> kernel.Operations:
-    """Labels and events, whose tokens are `codes` [n], sorted by token and then by arrival."""
+    """Labels and events, whose tokens are `codes` [n], sorted by token and then by arrival, without those of a negative
+    code."""
     # Labels come first in `codes`, and the sort is stable: at the same sequence they arrive first.
     arrival = np.argsort(np.concatenate([labels.sequence, events.sequence]), kind="stable")
-    order = arrival[np.argsort(codes[arrival], kind="stable")]
+    order = arrival[np.argsort(codes[arrival], kind="stable")][len(codes) - first[-1] :]
     padding = np.zeros(len(labels), np.int64)
     return kernel.Operations(
         first=first,
@@ -310,6 +324,13 @@ def _factorize(parts: list[Tokens]) -> tuple[list[Hashable], np.ndarray]:
         return list(places), np.array(codes, np.int64)
     codes, tokens = pd.factorize(np.concatenate([np.asarray(part) for part in parts]))
     return tokens.tolist(), codes.astype(np.int64, copy=False)
+
+
+def _without_missing(tokens: list[Any], codes: np.ndarray) -> tuple[list[Hashable], np.ndarray]:
+    """The same without the tokens that stand for a missing entity, whose code becomes -1."""
+    missing = np.array([token == "" if isinstance(token, str) else token < 0 for token in tokens], bool)
+    places = np.where(missing, -1, np.cumsum(~missing) - 1)
+    return [token for token, gone in zip(tokens, missing, strict=True) if not gone], places[codes]
 
 
 def _cores() -> int:
