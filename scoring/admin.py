@@ -14,7 +14,7 @@ from scoring.pages.display import (
     field_table,
     link,
     money,
-    reason_list,
+    reason_table,
     score_meter,
     waiting,
 )
@@ -137,7 +137,7 @@ class PredictionAdmin(AnswerColumns, TransactionSearch, ReadOnlyAdmin):
 
     @admin.display(description="Reasons")
     def reasons_shown(self, prediction: Prediction) -> SafeString | str:
-        return reason_list(prediction) or "-"
+        return reason_table(prediction) or "-"
 
     @admin.display(description="Fields")
     def values(self, prediction: Prediction) -> SafeString:

@@ -8,6 +8,7 @@ from scoring.models import Decision, Fallback
 class ReasonSerializer(serializers.Serializer):
     feature = serializers.CharField()
     contribution = serializers.FloatField(help_text="Logits that the feature adds, above an ordinary transaction.")
+    text = serializers.CharField(required=False, help_text="The value, and what is usual, in words.")
 
 
 class PredictionSerializer(serializers.Serializer):

@@ -1,6 +1,6 @@
 """The answers to predict calls, made from stored values by web processes and workers."""
 
-from typing import Self, TypedDict
+from typing import NotRequired, Self, TypedDict
 
 import msgspec
 
@@ -11,10 +11,12 @@ ANSWER_PARTS = ("prediction", "fallback", "pending")
 
 
 class Reason(TypedDict):
-    """A feature that raised the score of an alert, and the logits that it adds, above an ordinary transaction."""
+    """A feature that raised the score of an alert, the logits that it adds, above an ordinary transaction, and its value
+    and what is usual in words. Predictions of before have no text."""
 
     feature: str
     contribution: float
+    text: NotRequired[str]
 
 
 class Answer(msgspec.Struct):

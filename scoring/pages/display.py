@@ -93,8 +93,28 @@ def waiting(pending: Pending) -> str:
 
 
 def reason_list(prediction: Prediction) -> SafeString:
-    reasons = ((reason["feature"], f"{reason['contribution']:+.2f}") for reason in prediction.reasons)
-    return format_html_join(" ", '<span class="reason"><b>{}</b> {}</span>', reasons)
+    """The reasons by their names, for a line of a list; their sentences are shown under the mouse."""
+    reasons = (
+        (reason.get("text", ""), reason["feature"], f"{reason['contribution']:+.2f}") for reason in prediction.reasons
+    )
+    return format_html_join(" ", '<span class="reason" title="{}"><b>{}</b> {}</span>', reasons)
+
+
+def reason_table(prediction: Prediction) -> SafeString:
+    """The reasons as sentences, with a bar of each one's share. Older predictions have names alone."""
+    strongest = max((reason["contribution"] for reason in prediction.reasons), default=1.0)
+    reasons = (
+        (
+            f"{reason['contribution'] / strongest:.3f}",
+            f"{reason['contribution']:+.2f}",
+            reason["feature"],
+            reason.get("text", ""),
+        )
+        for reason in prediction.reasons
+    )
+    row = '<tr><td><meter class="raised" value="{}"></meter> {}</td><th scope="row">{}</th><td>{}</td></tr>'
+    rows = format_html_join("", row, reasons)
+    return format_html('<table class="reasons"><tbody>{}</tbody></table>', rows) if rows else rows
 
 
 def field_table(transaction: Transaction) -> SafeString:
@@ -129,7 +149,7 @@ def _cells(values: dict[str, Any], raised: set[str], declared: dict[str, tuple[s
     for name, value in in_order.items():
         unit, description = declared.get(name, ("", ""))
         title = f"{description} ({unit})" if unit not in ("", "1") else description
-        cells.append(("raised" if name in raised else "", title, name, number(value)))
+        cells.append(("raised" if name in raised else "", title, name, "missing" if value is None else number(value)))
     return format_html_join("", '<div class="{}" title="{}"><dt>{}</dt><dd>{}</dd></div>', cells)
 
 

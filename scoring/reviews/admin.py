@@ -26,6 +26,7 @@ from scoring.pages.display import (
     link,
     money,
     reason_list,
+    reason_table,
     score_meter,
     state_badge,
 )
@@ -83,7 +84,7 @@ class ReviewAdmin(TransactionSearch, CorrectableAdmin):
     gone_message = "{} had been closed already and kept their label."
     fields = [
         ("score", "decision"),
-        "reasons_shown",
+        "reasons_told",
         ("amount", "client"),
         "transaction_link",
         ("opened", "state_shown"),
@@ -128,6 +129,10 @@ class ReviewAdmin(TransactionSearch, CorrectableAdmin):
     @admin.display(description="Reasons")
     def reasons_shown(self, review: Review) -> SafeString | str:
         return reason_list(review.prediction) or "-"
+
+    @admin.display(description="Reasons")
+    def reasons_told(self, review: Review) -> SafeString | str:
+        return reason_table(review.prediction) or "-"
 
     @admin.display(description="Client")
     def client(self, review: Review) -> Client:
