@@ -101,8 +101,8 @@ class Prediction(models.Model):
     `fraud_score` lies in [0, 1], higher is riskier. `threshold` is the review threshold at the time. `latency_ms` is
     measured from the arrival of the request to just before the commit. Parts of it are `queue_ms`, until a worker took
     the transaction, `features_ms`, while its batch's features were computed, and `model_ms`, while the model scored the
-    batch. `reasons` is a list of `{"feature", "contribution", "text"}`, strongest first; only alerts have any. `derived`
-    are the computed features by name, as float64; null for schemas without computed features, and each that is missing.
+    batch. `reasons` is a list of `{"feature", "contribution", "text"}`, strongest first; only alerts have any.
+    `derived` are the computed features by name, as float64, each that is missing null; null for schemas without any.
     """
 
     transaction = models.OneToOneField(Transaction, primary_key=True, on_delete=models.CASCADE, db_constraint=False)

@@ -11,8 +11,8 @@ ANSWER_PARTS = ("prediction", "fallback", "pending")
 
 
 class Reason(TypedDict):
-    """A feature that raised the score of an alert, the logits that it adds, above an ordinary transaction, and its value
-    and what is usual in words. Predictions of before have no text."""
+    """A feature that raised the score of an alert, and the logits that it adds, above an ordinary transaction. The text
+    tells its value and what is usual; reasons by older models have none."""
 
     feature: str
     contribution: float

@@ -47,6 +47,13 @@ def test_a_missing_value_and_a_category_are_reasons_by_the_names_of_their_fields
     assert {reason["feature"] for reason in fraud.reasons[:2]} == {"device_days", "category"}
 
 
+def test_reasons_tell_the_value_and_what_is_usual(predictor):
+    [fraud] = score(predictor, FRAUD)
+    texts = {reason["feature"]: reason["text"] for reason in fraud.reasons}
+    assert "jewels, as in " in texts["category"]
+    assert "missing, as in " in texts["device_days"]
+
+
 def test_a_category_that_nobody_has_seen_is_scored(predictor):
     unseen, other = score(predictor, [250.0, None, "a new one", "DE"], [250.0, None, "another", None])
     assert np.isfinite([unseen.fraud_score, other.fraud_score]).all()

@@ -47,6 +47,8 @@ def test_it_sends_a_suspicious_transaction_to_the_analysts_with_reasons(worker, 
     assert answer["reasons"][0]["feature"] in {"V3", "V4", "V10", "V12", "V14", "V17"}
     contributions = [reason["contribution"] for reason in answer["reasons"]]
     assert contributions == sorted(contributions, reverse=True)
+    assert answer["reasons"][0]["text"].startswith("Principal component")
+    assert " % are at " in answer["reasons"][0]["text"]
     review = Review.objects.get()
     assert str(review.pk) == answer["id"]
     assert (review.state, review.fraud_score) == ("open", answer["fraud_score"])

@@ -26,6 +26,7 @@ from training import registry
 from training.core import families
 from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion
 from training.core.families import encoding
+from training.core.features import typical
 from training.core.schema import Schema, load_schema
 from training.models import ModelVersion
 
@@ -49,6 +50,7 @@ class Predictor:
         self.scorer = families.scorer_of(bundle)
         self.scorer.warm()
         self.encode = encoding.of_bundle(bundle)
+        self._typical = bundle.description.typical
         self.schema: Schema = load_schema(version.schema)
         warm(self.schema)
         self._set(version)
@@ -82,18 +84,21 @@ class Predictor:
 
         A contribution is in logits of the calibrated score, above the baseline: see `families.Calibrated.explain`.
         """
-        names = self.schema.input_names
         reasons = []
-        for contributions in self.scorer.explain(features):
+        for row, contributions in zip(features, self.scorer.explain(features), strict=True):
             strongest = np.argsort(contributions)[::-1][: settings.REASONS_PER_ALERT]
             reasons.append(
-                [
-                    Reason(feature=names[i], contribution=round(float(contributions[i]), 4))
-                    for i in strongest
-                    if contributions[i] > 0
-                ]
+                [self._reason(i, float(row[i]), float(contributions[i])) for i in strongest if contributions[i] > 0]
             )
         return reasons
+
+    def _reason(self, column: int, value: float, contribution: float) -> Reason:
+        declared = self.schema.inputs[column]
+        reason = Reason(feature=declared.name, contribution=round(contribution, 4))
+        if usual := self._typical.get(declared.name):  # which older models do not have
+            shown = self.encode.value_of(column, value)
+            reason["text"] = typical.in_words(declared, shown, usual)
+        return reason
 
 
 def limit_threads() -> None:

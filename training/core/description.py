@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 from msgspec import Struct, field
 
 from training.core.configuration.sections import PolicySettings
+from training.core.features.typical import Typical
 
 
 class SchemaOfModel(Struct, frozen=True, kw_only=True):
@@ -129,11 +130,11 @@ class Importance(Struct, frozen=True, kw_only=True):
 class Description(Struct, frozen=True, kw_only=True):
     """See the module.
 
-    `metrics` are those of "validation" and "test". `calibration` is for
-    `Calibration.from_json`, and `calibration_losses` the log loss of each method. `days` is how many days of traffic
-    the validation and the test rows are, None where nobody knows. `history` has a number per epoch, and `kept_epoch`,
-    from 1, is the one that the model is of. `parent` is the champion at the time. `vocabularies` are the values of each
-    category input that the model knows, see `families.encoding`.
+    `metrics` are those of "validation" and "test". `calibration` is for `Calibration.from_json`, and
+    `calibration_losses` the log loss of each method. `days` is how many days of traffic the validation and the test
+    rows are, None where nobody knows. `history` has a number per epoch, and `kept_epoch`, from 1, is the one that the
+    model is of. `parent` is the champion at the time. `typical` is what is usual of each input among training rows.
+    `vocabularies` are the values of each category input that the model knows, see `families.encoding`.
     """
 
     created_at: str
@@ -153,4 +154,5 @@ class Description(Struct, frozen=True, kw_only=True):
     kept_epoch: int | None = None
     importance: Importance | None = None
     parent: str | None = None
+    typical: dict[str, Typical] = field(default_factory=dict)
     vocabularies: dict[str, list[str]] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from training.core.evaluation import calibration, plots, policy
 from training.core.evaluation.calibration import Calibration
 from training.core.evaluation.importance import permutation_importance
 from training.core.families import encoding, preprocessing
+from training.core.features import typical
 from training.core.scored import ScoredRows
 
 PACKAGES = (
@@ -86,6 +87,7 @@ def train(
         kept_epoch=model.fitted.kept_epoch,
         importance=permutation_importance(model.score, *validation_rows, scores, names=names, seed=seed),
         vocabularies={name: list(texts) for name, texts in encode.vocabularies.items()},
+        typical=typical.measure(dataset.schema, training_rows[0], encode.vocabularies),
     )
     stages.enter("Drawing the plots and writing the bundle")
     return write_bundle(

@@ -3,6 +3,7 @@
 A bundle keeps these vocabularies as texts. So the same value has the same number wherever the model scores.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -44,6 +45,13 @@ class Encoding:
             at = np.minimum(np.searchsorted(codes, values), len(codes) - 1)
             rows[:, column] = np.where(codes[at] == values, places[at], np.where(np.isnan(values), np.nan, 0.0))
         return rows
+
+    def value_of(self, column: int, encoded: float) -> float | str | None:
+        """The value of an encoded input: of a category its text, None if it is unseen or rare. NaN is missing."""
+        name = self.schema.input_names[column]
+        if column not in self._by_column or math.isnan(encoded):
+            return encoded
+        return self.vocabularies[name][int(encoded) - 1] if encoded else None
 
     def applied_to(self, dataset: "Dataset") -> "Dataset":
         """The dataset with encoded features."""

@@ -1,6 +1,6 @@
 """What is usual of each input of a model, so that a reason can be told in words: "212 km/h; 99 % are at most 90"."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import floor, isnan, log10
 
 import msgspec
@@ -30,26 +30,26 @@ class Typical(msgspec.Struct, frozen=True, omit_defaults=True):
     shares: dict[str, float] = {}
 
 
-def measure(schema: Schema, features: np.ndarray, texts: Mapping[str, Mapping[float, str]]) -> dict[str, Typical]:
+def measure(schema: Schema, rows: np.ndarray, vocabularies: Mapping[str, Sequence[str]]) -> dict[str, Typical]:
     """Measure what is usual of each input of a schema, by its name.
 
-    `features` are training rows [n, len(schema.input_names)] float64, and `texts` the texts of categories by their
-    codes, as in `Dataset`.
+    `rows` are encoded training rows [n, len(schema.input_names)] float64, with the places in `vocabularies`, from 1, in
+    the columns of categories: see `training.core.families.encoding`.
     """
     found = {}
-    for declared, column in zip(schema.inputs, features.T, strict=True):
+    for declared, column in zip(schema.inputs, rows.T, strict=True):
         known = column[~np.isnan(column)]
         missing = 1 - len(known) / len(column)
-        if not len(known):
-            found[declared.name] = Typical(missing=missing)
-        elif is_category(declared):
-            codes, counts = np.unique(known, return_counts=True)
-            frequent = np.argsort(-counts, kind="stable")[:SHOWN_SHARES]
-            shares = {texts[declared.name][codes[place]]: float(counts[place] / len(column)) for place in frequent}
+        if is_category(declared):
+            counts = np.bincount(known.astype(np.int64))[1:][:SHOWN_SHARES]
+            # Not strict: counts end with the last value that the rows have.
+            shares = {text: float(count / len(column)) for text, count in zip(vocabularies[declared.name], counts)}  # noqa: B905
             found[declared.name] = Typical(missing=missing, shares=shares)
-        else:
+        elif len(known):
             quantiles = np.quantile(known, QUANTILES).tolist()
             found[declared.name] = Typical(missing=missing, mean=float(known.mean()), quantiles=quantiles)
+        else:
+            found[declared.name] = Typical(missing=missing)
     return found
 
 
