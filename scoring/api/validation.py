@@ -175,7 +175,7 @@ def _dates_after(event_time: datetime, values: list[Value], schema: Schema) -> l
 
 def _concealed(values: list[Value], schema: Schema) -> list[Value]:
     return [
-        concealed(schema, field, value, key=settings.ENTITY_HASH_KEY) if isinstance(value, str) else value
+        None if value is None else concealed(schema, field, value, key=settings.ENTITY_HASH_KEY)
         for field, value in zip(schema.features, values, strict=True)
     ]
 

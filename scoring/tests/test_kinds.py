@@ -120,6 +120,15 @@ def test_an_e_mail_address_is_stored_as_a_token_and_its_domain(shop):
     assert "ann" not in str(values)
 
 
+def test_of_personal_values_less_is_stored(shop):
+    sent = {"phone": "+49 30 1234", "home_lat": 52.520008, "opened": "2019-07-21", "last_ip": "192.0.2.77"}
+    values, _ = validated(shop, **sent)
+    assert len(values["phone"]) == 32
+    assert (values["home_lat"], values["opened"], values["last_ip"]) == (52.52, "2019-01-01", "192.0.2.0")
+    again, _ = validated(shop, **{name: values[name] for name in ("home_lat", "opened", "last_ip")})
+    assert [again[name] for name in ("home_lat", "opened", "last_ip")] == [52.52, "2019-01-01", "192.0.2.0"]
+
+
 def test_entities_are_made_of_values_and_missing_without_them(shop):
     nobody, _ = validated(shop)
     ann, _ = validated(shop, email="ann@example.com", ip="192.0.2.7", category="Food", device="d-1")

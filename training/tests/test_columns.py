@@ -42,6 +42,10 @@ def purchases():
             "email": some("Ann@Example.com", "bob@example.org", None),
             "ip": some("192.0.2.7", "2001:DB8::7", None),
             "note": some("a note", None),
+            "phone": some("+49 30 1234", None),
+            "home_lat": some(52.520008, None),
+            "opened": some("2019-07-21", None),
+            "last_ip": some("192.0.2.77", "2001:db8::99", None),
             "fraud": [1, 0] * (ROWS // 2),
         }
     )
@@ -90,7 +94,7 @@ def test_a_file_becomes_what_posting_its_rows_would_store(ingest, shop, settings
 
 def test_the_texts_of_a_category_are_known_by_their_codes(ingest, shop):
     dataset = ingest(purchases())
-    assert set(dataset.texts) == {"category", "country", "currency", "email", "ip"}
+    assert set(dataset.texts) == {"category", "country", "currency", "email", "ip", "last_ip"}
     assert set(dataset.texts["category"].values()) == {"food", "toys", "caf\u00e9"}
     codes = dataset.features[:, shop.input_names.index("category")]
     assert {dataset.texts["category"][code] for code in codes if not math.isnan(code)} == {"food", "toys", "caf\u00e9"}

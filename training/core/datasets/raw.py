@@ -159,6 +159,6 @@ def with_tokens(frame: pd.DataFrame, schema: Schema, key: str) -> pd.DataFrame:
         ]
         made[entity.name] = pd.Series(np.array([*tokens, None], object)[numbers], frame.index)
     for field in schema.features:
-        if field.of_kind.conceal:
+        if field.is_concealed:
             made[field.name] = frame[field.name].map(partial(concealed, schema, field, key=key), na_action="ignore")
     return frame.assign(**made)

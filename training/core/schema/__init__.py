@@ -79,8 +79,8 @@ class Schema:
 
     @cached_property
     def has_texts(self) -> bool:
-        """Whether some values of a request are no numbers, or may be missing."""
-        return any(not feature.is_number or feature.optional for feature in self.features)
+        """Whether some values of a request are no numbers, may be missing, or are stored in another form."""
+        return any(not one.is_number or one.optional or one.is_concealed for one in self.features)
 
     @cached_property
     def identifier_names(self) -> tuple[str, ...]:

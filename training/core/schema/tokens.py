@@ -37,7 +37,9 @@ def entity_token(schema: "Schema", entity: "Entity", values: Sequence[str], key:
     return token_of(key, schema.name, entity.name, "\x1f".join(parts))
 
 
-def concealed(schema: "Schema", field: "Field", text: str, *, key: str) -> str:
-    """The text that is stored in place of one that was read."""
+def concealed(schema: "Schema", field: "Field", value: float | str, *, key: str) -> float | str:
+    """What is stored in place of a value that was read."""
     conceal = field.of_kind.conceal
-    return conceal(text, partial(token_of, key, schema.name, field.name)) if conceal else text
+    if conceal is None or not field.is_concealed:
+        return value
+    return conceal(value, partial(token_of, key, schema.name, field.name))

@@ -24,7 +24,7 @@ class Field:
     `minimum` and `maximum` are inclusive, in `unit`; only numbers and integers declare them. `model` says whether it is
     an input of the model. An `optional` field may be missing. Of a category, a model learns at most `max_values`
     values; with `fold_case` upper and lower case are the same. A date after the event is refused unless `future` is
-    set.
+    set. Of a `personal` value less is stored: see `Kind.conceal`.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Field:
     max_values: int = 200
     fold_case: bool = False
     future: bool = False
+    personal: bool = False
 
     @property
     def of_kind(self) -> Kind:
@@ -61,6 +62,11 @@ class Field:
     def is_category(self) -> bool:
         """Whether a model learns its values one by one."""
         return self.of_kind.is_category
+
+    @property
+    def is_concealed(self) -> bool:
+        """Whether something else is stored in place of the value."""
+        return self.personal or self.of_kind.is_always_personal
 
     @property
     def is_input(self) -> bool:
@@ -89,6 +95,9 @@ def check(fields: Sequence[Field]) -> None:
                 raise SchemaInvalid(f"{field.name}: minimum is not below maximum")
         elif any(bounded):
             raise SchemaInvalid(f"{field.name}: only a number has minimum and maximum, not a {field.kind}")
+        if field.personal and not field.of_kind.conceal:
+            personal = ", ".join(name for name, kind in KINDS.items() if kind.conceal)
+            raise SchemaInvalid(f"{field.name}: a {field.kind} cannot be personal, only one of {personal}")
         if field.max_values < 1:
             raise SchemaInvalid(f"{field.name}: max_values is at least 1")
 

@@ -64,6 +64,7 @@ EMAIL = Kind(
     "ann@example.com",
     encode=lambda address: code_of(_domain(address)),
     conceal=_conceal_email,
+    is_always_personal=True,
     learned=_domain,
     is_category=True,
 )
@@ -72,6 +73,7 @@ IP = Kind(
     {"type": "string", "maxLength": 45},
     "192.0.2.7",
     encode=lambda address: code_of(network_of(address)),
+    conceal=lambda address, token_of: network_of(address).partition("/")[0],
     entity=network_of,
     learned=network_of,
     is_category=True,

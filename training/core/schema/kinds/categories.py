@@ -1,6 +1,7 @@
 """Categories, an open vocabulary of texts, and texts that are stored and shown, but no input of a model."""
 
 import zlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from training.core.schema.kinds.kind import TEXT_LIMIT, Kind, read_text
@@ -32,11 +33,16 @@ def _read_long_text(field: "Field", value: Any) -> str:
     return read_text(value, limit=LONG_TEXT_LIMIT)
 
 
+def _token(text: str, token_of: Callable[[str], str]) -> str:
+    return token_of(text)
+
+
 CATEGORY = Kind(
     _read_category,
     {"type": "string", "minLength": 1, "maxLength": TEXT_LIMIT},
     "grocery",
     encode=code_of,
+    conceal=_token,
     is_category=True,
 )
-TEXT = Kind(_read_long_text, {"type": "string", "minLength": 1, "maxLength": LONG_TEXT_LIMIT}, "a text")
+TEXT = Kind(_read_long_text, {"type": "string", "minLength": 1, "maxLength": LONG_TEXT_LIMIT}, "a text", conceal=_token)

@@ -28,18 +28,20 @@ class Kind:
     `read` checks and normalises a value of a request: the same result for equal values, however they are written, and
     for a value that was read before. Numbers become floats, all others texts. It raises `ValueRefused`.
 
-    `encode` makes a float of a text that was read. `conceal`, if any, is what is stored in place of such a text: it
-    gets the text and a function that makes a token of any text. `entity` is the part of a text that an entity is made
-    of, and `learned` the part that a model learns, which has the same code as the text. `bounds` are the least and the
-    largest number; `declares_bounds` says that fields of this kind declare their own. `document` is its JSON Schema,
-    apart from bounds, and `example` a value.
+    `encode` makes a float of a text that was read. `conceal` gives what is stored in place of a personal value, and is
+    itself a value of the kind: it gets the value that was read and a function that makes a token of any text. A kind
+    without it is not personal. `entity` is the part of a text that an entity is made of, and `learned` the part that a
+    model learns, which has the same code as the text. `bounds` are the least and the largest number; `declares_bounds`
+    says that fields of this kind declare their own. `document` is its JSON Schema, apart from bounds, and `example` a
+    value.
     """
 
     read: Callable[["Field", Any], float | str]
     document: dict[str, Any]
     example: float | str | bool
     encode: Callable[[str], float] = lambda text: math.nan
-    conceal: Callable[[str, Callable[[str], str]], str] | None = None
+    conceal: Callable[[Any, Callable[[str], str]], float | str] | None = None
+    is_always_personal: bool = False
     entity: Callable[[str], str] = str
     learned: Callable[[str], str] = str
     is_number: bool = False

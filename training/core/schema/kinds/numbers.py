@@ -1,6 +1,7 @@
 """Numbers, integers, booleans, latitudes and longitudes."""
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from training.core.schema.kinds.kind import Kind, ValueRefused
@@ -36,11 +37,16 @@ def _read_boolean(field: "Field", value: Any) -> float:
     return float(value)
 
 
+def _rounded(degrees: float, token_of: Callable[[str], str]) -> float:
+    """To about a kilometre."""
+    return round(degrees, 2)
+
+
 NUMBER = Kind(_read_number, {"type": "number"}, 0.0, is_number=True, declares_bounds=True)
 # Greater whole numbers would not be exact as float64.
 INTEGER = Kind(
     _read_integer, {"type": "integer"}, 0.0, is_number=True, declares_bounds=True, bounds=(-(2.0**53), 2.0**53)
 )
 BOOLEAN = Kind(_read_boolean, {"type": "boolean"}, False, is_number=True, bounds=(0.0, 1.0))
-LATITUDE = Kind(_read_number, {"type": "number"}, 52.52, is_number=True, bounds=(-90.0, 90.0))
-LONGITUDE = Kind(_read_number, {"type": "number"}, 13.405, is_number=True, bounds=(-180.0, 180.0))
+LATITUDE = Kind(_read_number, {"type": "number"}, 52.52, is_number=True, bounds=(-90.0, 90.0), conceal=_rounded)
+LONGITUDE = Kind(_read_number, {"type": "number"}, 13.405, is_number=True, bounds=(-180.0, 180.0), conceal=_rounded)
