@@ -75,8 +75,8 @@ def test_without_any_champion_the_first_example_is_of_the_schema_that_may_be_lef
 
 
 def test_it_says_what_a_schema_without_a_champion_is_answered(document):
-    said = document["paths"]["/api/v1/predict"]["post"]["responses"]["503"]["description"]
-    assert "schema-without-a-champion" in said
+    description = document["paths"]["/api/v1/predict"]["post"]["responses"]["503"]["description"]
+    assert "schema-without-a-champion" in description
 
 
 def test_the_page_for_people_loads_nothing_from_elsewhere(client):

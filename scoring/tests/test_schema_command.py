@@ -11,7 +11,7 @@ from training.core.schema import load_schema
 HANDBOOK = (PACKAGE / "schemas" / "handbook.toml").read_text()
 
 
-def said(capsys, *words):
+def output_of(capsys, *words):
     call_command("schema", *words)
     return capsys.readouterr().out
 
@@ -19,7 +19,7 @@ def said(capsys, *words):
 @pytest.mark.django_db
 def test_it_lists_every_schema_with_its_champion(own_schemas, handbook_champion, capsys):
     (own_schemas / "shop.toml").write_text(HANDBOOK.replace("the fraud detection handbook", "a shop"))
-    lines = {line.split()[0]: line for line in said(capsys, "list").splitlines() if line.strip()}
+    lines = {line.split()[0]: line for line in output_of(capsys, "list").splitlines() if line.strip()}
     assert {"handbook", "shop", "ulb"} <= lines.keys()
     assert handbook_champion.version in lines["handbook"]
     assert "Transactions of a shop" in lines["shop"]
@@ -28,7 +28,7 @@ def test_it_lists_every_schema_with_its_champion(own_schemas, handbook_champion,
 
 @pytest.mark.django_db
 def test_it_shows_what_a_schema_declares(capsys):
-    shown = said(capsys, "check", "handbook")
+    shown = output_of(capsys, "check", "handbook")
     fields = [line.split() for line in shown.splitlines()]
     assert ["amount", "number", "0", "to", "1e+06", "EUR", "no", "yes", "Amount", "of", "the", "transaction."] in fields
     assert ["customer", "600", str(replay.event_bytes(load_schema("handbook"), "customer"))] in fields
@@ -50,12 +50,12 @@ def test_a_change_is_compared_with_models_and_histories_before_it_is_in_place(tm
     for number in range(3):
         events = replay.version(schema, "customer") + bytes(50)
         History.objects.create(token=f"{number}", schema="handbook", entity="customer", events=events, last_sequence=1)
-    now = said(capsys, "check", "handbook")
+    now = output_of(capsys, "check", "handbook")
     assert f"Model {handbook_champion} (champion): of this declaration." in now
     assert "Histories of customer: 3, none stale." in now
     changed = tmp_path / "handbook.toml"
     changed.write_text(HANDBOOK.replace("history_limit = 600", "history_limit = 700"))
-    then = said(capsys, "check", str(changed))
+    then = output_of(capsys, "check", str(changed))
     assert f"of another declaration ({schema.hash[:12]})" in then
     assert "Histories of customer: 3, 3 of them stale." in then
     assert "manage.py rebuild_histories --schema handbook" in then

@@ -168,9 +168,9 @@ def test_parity_leaves_out_and_counts_what_was_made_under_another_declaration(ap
     older.model_version = version_of_another_declaration(older.model_version)
     older.save()
     check_parity()
-    said = capsys.readouterr().out
-    assert "1 were made under another declaration of handbook, and are left out." in said
-    assert "No feature of handbook differs." in said
+    output = capsys.readouterr().out
+    assert "1 were made under another declaration of handbook, and are left out." in output
+    assert "No feature of handbook differs." in output
 
 
 def version_of_another_declaration(version):

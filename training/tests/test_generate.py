@@ -59,7 +59,7 @@ def test_csv_and_parquet_have_the_same_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "message"),
     [
         ({"days": 30}, "60"),
         ({"rows": 10}, "rows"),
@@ -70,9 +70,9 @@ def test_csv_and_parquet_have_the_same_rows(tmp_path):
         ({"output": "missing/made.csv"}, "no directory"),
     ],
 )
-def test_it_says_what_is_wrong_with_an_option(tmp_path, option, said):
+def test_it_says_what_is_wrong_with_an_option(tmp_path, option, message):
     output = tmp_path / option.get("output", "made.csv")
-    with pytest.raises(CommandError, match=said):
+    with pytest.raises(CommandError, match=message):
         call_command("generate", **(option | {"output": output}))
     assert not list(tmp_path.iterdir())
 

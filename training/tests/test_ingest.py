@@ -155,30 +155,30 @@ def test_it_stores_the_file_that_the_user_names_as_typed_parquet(published, cont
 
 def test_its_report_counts_rows_frauds_and_exact_duplicates(published, content, capsys):
     call_command("ingest", file=published(content))
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     frauds = content.count(b'"1"')
-    assert f"307 rows, {frauds} of them fraud" in said
-    assert "7 exact duplicates" in said
-    assert "0 missing values, 0 values outside their declared range" in said
+    assert f"307 rows, {frauds} of them fraud" in output
+    assert "7 exact duplicates" in output
+    assert "0 missing values, 0 values outside their declared range" in output
 
 
 def test_it_shows_its_progress_in_bytes(published, content, tensorflow, capsys):
     tensorflow.files["/csv"] = content
     published(content)
     call_command("ingest", source="tensorflow")
-    said = capsys.readouterr().out
-    assert "Downloading" in said
-    assert "Checking SHA-256" in said
-    assert "kB" in said
+    output = capsys.readouterr().out
+    assert "Downloading" in output
+    assert "Checking SHA-256" in output
+    assert "kB" in output
 
 
 def test_it_refuses_an_altered_file_and_says_which_hash_it_expected_and_found(published, content, tmp_path, stored):
     published(content)
     altered = tmp_path / "altered.csv"
     altered.write_bytes(content[:-3] + b"7" + content[-2:])
-    said = refusal(file=altered)
-    assert f"Expected SHA-256 {ulb.SHA256}" in said
-    assert f"found {hashlib.sha256(altered.read_bytes()).hexdigest()}" in said
+    message = refusal(file=altered)
+    assert f"Expected SHA-256 {ulb.SHA256}" in message
+    assert f"found {hashlib.sha256(altered.read_bytes()).hexdigest()}" in message
     assert not list(stored().parent.iterdir())
 
 
@@ -249,12 +249,12 @@ def test_it_tries_the_sources_in_turn_until_one_has_the_right_file(
     tensorflow.files["/arff"] = arff_of(content.replace(b'"1"', b'"0"'))
     put_wheel(tmp_path, ulb.PYPI_MEMBER, content)
     call_command("ingest")
-    said = capsys.readouterr()
-    tried = [line.split()[1] for line in said.out.splitlines() if line.startswith("Source ")]
+    printed = capsys.readouterr()
+    tried = [line.split()[1] for line in printed.out.splitlines() if line.startswith("Source ")]
     assert tried == ["kaggle", "tensorflow", "openml", "pypi"]
-    kaggle, tensorflow_said, openml = said.err.splitlines()
+    kaggle, from_tensorflow, openml = printed.err.splitlines()
     assert "cannot be reached" in kaggle
-    assert "the server answers 404" in tensorflow_said
+    assert "the server answers 404" in from_tensorflow
     assert f"Expected SHA-256 {ulb.SHA256}" in openml
     assert storage.read_report(stored()).rows == 307
 
@@ -278,9 +278,9 @@ def test_a_wrong_file_of_the_user_is_not_replaced_by_a_download_behind_their_bac
 
 def test_when_no_source_has_it_every_failure_is_told(published, content, stored):
     published(content)
-    said = refusal()
-    assert said.startswith("No source had the right file.")
-    assert [line.split(":")[0].strip() for line in said.splitlines() if line.startswith("  ")] == list(ulb.SOURCES)
+    message = refusal()
+    assert message.startswith("No source had the right file.")
+    assert [line.split(":")[0].strip() for line in message.splitlines() if line.startswith("  ")] == list(ulb.SOURCES)
     assert not stored().exists()
 
 
@@ -380,7 +380,7 @@ def altered(content, column, value):
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "said"),
+    ("column", "value", "message"),
     [
         ("V7", "", "V7: 1 missing"),
         ("V7", "201", "V7: 1 out of range"),
@@ -390,14 +390,14 @@ def altered(content, column, value):
         ("V3", "many", "Column V3"),
     ],
 )
-def test_values_that_do_not_fit_the_schema_are_refused_by_column(published, content, stored, column, value, said):
-    assert said in refusal(file=published(altered(content, column, value)))
+def test_values_that_do_not_fit_the_schema_are_refused_by_column(published, content, stored, column, value, message):
+    assert message in refusal(file=published(altered(content, column, value)))
     assert not stored().exists()
 
 
 def test_other_columns_are_refused_by_name(published, content):
-    said = refusal(file=published(content.replace(b'"V5"', b'"V50"', 1)))
-    assert "missing ['V5'], surplus ['V50']" in said
+    message = refusal(file=published(content.replace(b'"V5"', b'"V50"', 1)))
+    assert "missing ['V5'], surplus ['V50']" in message
 
 
 @pytest.mark.parametrize("content", [b"", b'"Time"\n1,2,3\n'])

@@ -112,7 +112,7 @@ def test_its_report_names_the_file_by_its_hash_and_counts_frauds(ingest, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "said"),
+    ("column", "value", "message"),
     [
         ("TX_AMOUNT", -1.0, "amount: 1 out of range"),
         ("TX_AMOUNT", None, "amount: 1 missing"),
@@ -122,10 +122,10 @@ def test_its_report_names_the_file_by_its_hash_and_counts_frauds(ingest, tmp_pat
         ("CUSTOMER_ID", None, "customer: 1 missing"),
     ],
 )
-def test_it_refuses_what_does_not_fit_the_schema_and_names_the_column(ingest, column, value, said):
+def test_it_refuses_what_does_not_fit_the_schema_and_names_the_column(ingest, column, value, message):
     raw = raw_rows(20).astype({column: "object"})
     raw.loc[3, column] = value
-    with pytest.raises(CommandError, match=said):
+    with pytest.raises(CommandError, match=message):
         ingest(raw, "raw.csv")
 
 
