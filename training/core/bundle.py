@@ -31,7 +31,7 @@ import numpy as np
 from msgspec.structs import replace
 from safetensors.numpy import load, save
 
-from training.core.description import Description, Metrics
+from training.core.description import Description, Metrics, Reference
 from training.core.exceptions import BundleRefused, SchemaChanged, SchemaNotFound
 from training.core.schema import load_schema
 from training.core.scored import ScoredRows, pack, unpack
@@ -47,15 +47,13 @@ class Bundle:
 
     `files` are those of the model, by name, for its family to read; `plots` are PNG images by name. `scored` has
     "validation" and "test", the latter in the order of `test_rows`; it is empty in older bundles. `description` is
-    bundle.json.
-    `reference` is `{"features": {name: {"edges", "proportions"}}, "score": …, "samples": n}`: x belongs to bin
-    `np.searchsorted(edges, x, side="right")`.
+    bundle.json, and `reference` the histograms for drift.
     """
 
     path: Path
     description: Description
     files: dict[str, bytes]
-    reference: dict[str, Any]
+    reference: Reference
     test_rows: np.ndarray
     scored: dict[str, ScoredRows]
     plots: dict[str, bytes]
@@ -109,7 +107,7 @@ def write_bundle(
     *,
     description: Description,
     model_files: Mapping[str, bytes],
-    reference: Mapping[str, Any],
+    reference: Reference,
     test_rows: np.ndarray,
     scored: Mapping[str, ScoredRows],
     plots: Mapping[str, bytes],

@@ -110,6 +110,22 @@ class StoredCalibration(TypedDict, total=False):
     c: float
 
 
+class Histogram(TypedDict):
+    """Inner bin edges, and the share of values in each bin: x belongs to bin `np.searchsorted(edges, x, side="right")`,
+    so there is one more proportion than edges."""
+
+    edges: list[float]
+    proportions: list[float]
+
+
+class Reference(TypedDict):
+    """The content of reference.json: histograms of so many training rows by feature, and of validation scores."""
+
+    features: dict[str, Histogram]
+    score: Histogram
+    samples: int
+
+
 class Loss(Struct, frozen=True, kw_only=True):
     """The loss of AUPRC when a feature's values are shuffled: mean, minimum and maximum of the repeats."""
 

@@ -77,7 +77,7 @@ def test_a_bundle_comes_back_as_it_was_written(tmp_path, bundle):
         tmp_path / "new" / "v1",
         description=bundle.description,
         model_files=files,
-        reference={"samples": 3},
+        reference=bundle.reference,
         test_rows=np.array([5, 1, 9]),
         scored=scored,
         plots={"roc": b"picture"},
@@ -96,7 +96,7 @@ def test_a_bundle_comes_back_as_it_was_written(tmp_path, bundle):
         assert found.weights.keys() == weights.keys()
         for name, array in weights.items():
             np.testing.assert_array_equal(found.weights[name], array)
-        assert found.reference == {"samples": 3}
+        assert found.reference == bundle.reference
         assert found.test_rows.tolist() == [5, 1, 9]
         assert found.plots == {"roc": b"picture"}
 

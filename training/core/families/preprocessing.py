@@ -1,10 +1,11 @@
 """Statistics of the training rows, for the model's preprocessing and the drift reference."""
 
 from collections.abc import Container, Sequence
-from typing import Any
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler
+
+from training.core.description import Histogram, Reference
 
 REFERENCE_BINS = 10
 
@@ -50,7 +51,7 @@ def frequencies(categories: np.ndarray, places: Sequence[int]) -> np.ndarray:
     return np.concatenate(shares).astype(np.float32)
 
 
-def reference_histogram(values: np.ndarray, *, optional: bool = False) -> dict[str, list[float]]:
+def reference_histogram(values: np.ndarray, *, optional: bool = False) -> Histogram:
     """Inner bin edges at the deciles of `values` [n], and the share of values in each bin.
 
     A decile whose value is frequent has an upper edge as well, so that this value has a bin of its own. Otherwise, in a
@@ -80,7 +81,7 @@ def reference_histogram(values: np.ndarray, *, optional: bool = False) -> dict[s
 
 def reference(
     names: tuple[str, ...], features: np.ndarray, scores: np.ndarray, optional: Container[str] = ()
-) -> dict[str, Any]:
+) -> Reference:
     """The drift reference: histograms of training rows [n, f], as float32 like the rows of families, and of validation
     scores [m]. Values of the `optional` names may be missing."""
     return {
