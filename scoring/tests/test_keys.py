@@ -34,6 +34,13 @@ def database_away():
         yield
 
 
+def wait_until(holds):
+    give_up = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
 def status(client, key):
     return client.get(ADDRESS, headers={"Authorization": f"Bearer {key}"}).status_code
 
@@ -100,6 +107,19 @@ def test_a_key_is_not_known_longer_than_the_settings_say(acme, ring, settings):
     ring._read_at = time.monotonic() - settings.API_KEY_CACHE_S - 1
     assert ring.recall(row.digest) is None
     assert ring.find(row.digest) is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_cache_is_read_again_and_again_before_it_expires_and_no_call_waits_for_that(acme, ring, settings):
+    first, _ = keys.create(client=acme)
+    ring.find(first.digest)
+    keys.revoke(key=first)
+    ring._read_at = time.monotonic() - 0.75 * settings.API_KEY_CACHE_S
+    assert ring.recall(first.digest) == first, "the call goes on with what is cached"
+    wait_until(lambda: ring.recall(first.digest) is None)
+    second, _ = keys.create(client=acme)
+    ring._read_at = time.monotonic() - 0.75 * settings.API_KEY_CACHE_S
+    wait_until(lambda: ring.recall(second.digest) == second)
 
 
 def test_the_keys_of_a_disabled_client_are_not_known(acme, ring):
