@@ -64,7 +64,7 @@ def test_the_recipe_of_the_docs_trains_on_the_rows_of_that_schema(toll):
 def test_a_misspelt_schema_is_refused_with_the_name_that_is_meant(command, settings, tmp_path):
     settings.DATASETS_DIR = tmp_path
     options = {"api_key": "k"} if command == "simulate" else {}
-    with pytest.raises(CommandError, match=r"no schema 'ulbb'\. Did you mean ulb\? Known schemas: handbook, ulb"):
+    with pytest.raises(CommandError, match=r"no schema 'ulbb'\. Did you mean ulb\? Known schemas: handbook, .*ulb"):
         call_command(command, schema="ulbb", **options)
     assert not ModelVersion.objects.exists()
 
@@ -125,7 +125,7 @@ def test_a_schema_of_ones_own_has_its_training_configuration_beside_it(own_schem
     for name in ("shop", "shop-time", "shop-mine", "shop-eu"):
         (own_schemas / "configs" / f"{name}.toml").write_text(f"[model]\nepochs = {len(name)}\n")
     (own_schemas / "shop-eu.toml").write_text(DECLARED)
-    assert {"shop", "shop-eu", "ulb", "handbook"} == set(schema_names())
+    assert {"shop", "shop-eu", "ulb", "handbook"} <= set(schema_names())
     assert configuration.chosen("shop", None, {}).model.epochs == len("shop")
     assert configuration.chosen("shop", None, {"split.protocol": "time"}).model.epochs == len("shop-time")
     assert [path.stem for path in configuration.recipes_of("shop")] == ["shop", "shop-mine", "shop-time"]
@@ -147,7 +147,7 @@ def test_a_schema_whose_name_the_database_cannot_hold_is_refused(own_schemas, na
 def test_what_an_editor_leaves_in_the_directory_is_no_schema(own_schemas):
     (own_schemas / ".#shop.toml").symlink_to("nobody@nowhere")
     (own_schemas / "shop.toml~").write_text(DECLARED)
-    assert schema_names() == ("handbook", "ulb")
+    assert not any("shop" in name for name in schema_names())
 
 
 @pytest.mark.parametrize("name", ["../schemas/shop", "configs/shop", "/etc/shop", ""])
