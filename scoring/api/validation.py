@@ -17,6 +17,7 @@ from scoring.api.decoding import texts
 from scoring.card_numbers import holds_card_number
 from scoring.exceptions import FieldError, InvalidFields, UnacceptableValues
 from scoring.messages.submission import Submission
+from training.core.features.declaration import Entity
 from training.core.schema import Schema, load_schema, schema_names
 from training.core.schema.kinds import dates
 from training.core.schema.kinds.kind import ValueRefused
@@ -182,26 +183,29 @@ def _concealed(values: list[Value], schema: Schema) -> list[Value]:
 
 def _tokens(body: dict[str, Any], values: list[Value], schema: Schema, malformed: list[FieldError]) -> tuple[str, ...]:
     """The token of each entity, empty for a missing one. `values` are those of the body before any is concealed."""
-    known = dict(zip(schema.feature_names, values, strict=True))
+    identifiers: dict[str, Value] = {}
     for entity in schema.entities:
         if entity.of:
             continue
         value = body.get(entity.name)
         if isinstance(value, str) and 1 <= len(value) <= ENTITY_LIMIT and value.isprintable():
-            known[entity.name] = value
+            identifiers[entity.name] = value
         elif value is None and entity.optional:
-            known[entity.name] = None
+            pass
         elif entity.name in body:
             malformed.append(FieldError(f"/{entity.name}", "invalid_entity", USABLE_ENTITY))
         else:
             malformed.append(FieldError(f"/{entity.name}", "missing", "This field is required."))
-    tokens = []
-    for entity in schema.entities:
-        parts = [known.get(name) for name in entity.of or (entity.name,)]
-        texts = [part for part in parts if isinstance(part, str)]
-        is_whole = len(texts) == len(parts)
-        tokens.append(entity_token(schema, entity, texts, settings.ENTITY_HASH_KEY) if is_whole else "")
-    return tuple(tokens)
+    known = identifiers
+    if len(schema.identifier_names) < len(schema.entities):
+        known = dict(zip(schema.feature_names, values, strict=True)) | identifiers
+    return tuple(_token(schema, entity, known) for entity in schema.entities)
+
+
+def _token(schema: Schema, entity: Entity, known: Mapping[str, Value]) -> str:
+    parts = [known.get(name) for name in entity.of or (entity.name,)]
+    texts = [part for part in parts if isinstance(part, str)]
+    return entity_token(schema, entity, texts, settings.ENTITY_HASH_KEY) if len(texts) == len(parts) else ""
 
 
 def _transaction_id(value: Any, idempotency_key: str | None, malformed: list[FieldError]) -> Any:

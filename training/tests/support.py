@@ -136,6 +136,42 @@ def bundle_of_purchases(directory: Path, signing_key: str, /, **overrides: Any) 
     )
 
 
+def made_up_shopping(rows: int = 40) -> pd.DataFrame:
+    """Rows of a raw file for the schema `shop`: values in many forms, some missing."""
+    random = np.random.default_rng(0)
+
+    def some(*values: Any) -> list[Any]:
+        return [values[index] for index in random.integers(0, len(values), rows)]
+
+    return pd.DataFrame(
+        {
+            "transaction_id": [f"p-{number}" for number in range(rows)],
+            "event_time": pd.date_range("2026-11-01T09:30:00Z", periods=rows, freq="h"),
+            "card": some("c-1", "c-2", "c-3"),
+            "device": some("d-1", "d-2", None),
+            "amount": random.uniform(1, 100, rows).round(2),
+            "items": some(1.0, 2.0, None),
+            "is_gift": some(True, False, None),
+            "category": some("Food", "FOOD", "toys", " Caf\u00e9", "cafe\u0301", None),
+            "country": some("DE", "DEU", "fr", None),
+            "currency": some("EUR", "usd", None),
+            "lat": some(52.520008, -33.856784, None),
+            "long": some(13.404954, 151.215297, None),
+            "birth": some("1980-01-31", "2001-12-24", None),
+            "expiry": some("2031-01-31", None),
+            "email": some("Ann@Example.com", "bob@example.org", None),
+            "ip": some("192.0.2.7", "2001:DB8::7", None),
+            "note": some("a note", None),
+            "phone": some("+49 30 1234", None),
+            "home_lat": some(52.520008, None),
+            "home_long": some(13.404954, 13.1),
+            "opened": some("2019-07-21", None),
+            "last_ip": some("192.0.2.77", "2001:db8::99", None),
+            "fraud": [1, 0] * (rows // 2),
+        }
+    )
+
+
 def small_config(**overrides: Any) -> Configuration:
     """The shipped configuration, with less to do."""
     small = {"model.epochs": 12, "model.batch_size": 128, "evaluation.bootstrap_resamples": 20}

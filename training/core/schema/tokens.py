@@ -28,10 +28,11 @@ def entity_token(schema: "Schema", entity: "Entity", values: Sequence[str], key:
 
     Values are the texts that were read, before any is concealed.
     """
+    if not entity.of:
+        return token_of(key, schema.name, entity.name, values[0])
     kinds = {field.name: field.of_kind for field in schema.features}
     parts = [
-        kinds[name].entity(value) if name in kinds else value
-        for name, value in zip(entity.of or (entity.name,), values, strict=True)
+        kinds[name].entity(value) if name in kinds else value for name, value in zip(entity.of, values, strict=True)
     ]
     # No text has this character, as it is not printable.
     return token_of(key, schema.name, entity.name, "\x1f".join(parts))
