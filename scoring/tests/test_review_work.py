@@ -3,6 +3,7 @@
 import re
 import threading
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from django.contrib.auth.models import User
@@ -11,7 +12,7 @@ from django.test import Client as HttpClient
 from django.urls import reverse
 from django.utils import timezone
 
-from scoring.models import Decision, Review
+from scoring.models import Decision, Prediction, Review
 from scoring.reviews import labelling, queue
 
 pytestmark = pytest.mark.django_db
@@ -233,3 +234,16 @@ def test_of_two_decisions_on_one_review_the_first_holds(alice, bob, alert, word)
     review.refresh_from_db()
     assert (review.state, review.reviewer) == ("fraud", alice)
     assert [label.author for label in review.prediction.transaction.labels.all()] == [alice]
+
+
+def test_a_page_tells_each_reason_in_a_sentence_and_the_list_has_their_names(client, alice, alert):
+    review = alert(0.9)
+    sentence = "Since the card's latest purchase: 45 s; 99 % are at least 2 min"
+    reasons = [{"feature": "pause_s", "contribution": 3.2, "text": sentence}, {"feature": "V14", "contribution": 0.8}]
+    Prediction.objects.filter(pk=review.pk).update(reasons=reasons)
+    client.force_login(alice)
+    page = unescape(client.get(address_of(review)).content.decode())
+    assert '<meter class="raised" value="0.250"></meter> +0.80</td><th scope="row">V14</th>' in page
+    assert f"<td>{sentence}</td>" in page
+    listed = unescape(client.get(QUEUE).content.decode())
+    assert "<b>pause_s</b> +3.20" in listed
