@@ -92,6 +92,19 @@ def test_the_times_of_a_prediction_are_those_of_its_way(score, acme):
     assert 0 < kept.latency_ms <= (time.time() - sent.received_at) * 1000
 
 
+@pytest.mark.parametrize("schema", ["ulb", "handbook"])
+def test_the_stages_of_a_batch_take_no_longer_than_the_batch(champion, handbook_champion, acme, schema):
+    payload = seed_payload() if schema == "ulb" else payment()
+    loaded = predictor.refresh(schema)
+    began = time.perf_counter()
+    _, stages = batches.score_batch(
+        submissions=[submission(acme.pk, payload)], predictor=loaded, started_at=time.time()
+    )
+    whole_s = time.perf_counter() - began
+    assert min(stages.features_s, stages.model_s, stages.storage_s) > 0
+    assert stages.features_s + stages.model_s + stages.storage_s <= whole_s
+
+
 def test_a_clock_that_is_behind_makes_no_time_negative(score, acme):
     [outcome] = score(submission(acme.pk, seed_payload()), started_at=1.0)
     assert stored(outcome).queue_ms == 0
