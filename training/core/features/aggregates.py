@@ -76,23 +76,26 @@ def new_scratch(most: int) -> Scratch:
     return Scratch(np.empty(most, np.int64), np.empty(size, np.int64), np.zeros(size, np.int64), np.zeros(1, np.int64))
 
 
-@njit(nogil=True)
+@njit(nogil=True, forceinline=True)
 def aggregate(
     room: np.ndarray, start: int, stop: int, current: int, declared: Declared, feature: int, scratch: Scratch
 ) -> float:
     """One feature of the event at `current`, from the events [start, stop)."""
-    specs, empty, times = declared.specs, declared.empty[feature], room[TIME]
+    # Inlined, as passing so many arrays takes longer than a short window. So does counting the references of views, and
+    # rows of `room` are not made arrays of their own here.
+    specs, empty = declared.specs, declared.empty[feature]
     kind, of, window_us, delay_us = specs[feature, 0], specs[feature, 1], specs[feature, 2], specs[feature, 3]
     last, with_current, labelled, relative = specs[feature, 4], specs[feature, 5], specs[feature, 6], specs[feature, 7]
-    taken = room[specs[feature, 8]]
-    latest = times[current] - delay_us
-    low = start + np.searchsorted(times[start:stop], latest - window_us, "right")
-    high = low + np.searchsorted(times[low:stop], latest, "right")
+    latest = room[TIME, current] - delay_us
+    low = _first_after(room, start, stop, latest - window_us)
+    high = _first_after(room, low, stop, latest)
     left_out = current if low <= current < high and not with_current else -1
     if of == POINTS:
         latest = _latest_with_point(room, low, high, left_out, labelled, specs[feature, 8], specs[feature, 9])
         return _away(room, latest, current, specs[feature, 8], specs[feature, 9], kind, empty)
-    if last == 0 and not labelled and of != VALUES and kind in (COUNT, SHARE, MEAN, SUM):
+    if of == VALUES:
+        return _of_values(room, specs[feature, 8], low, high, left_out, current, kind, last, labelled, empty, scratch)
+    if last == 0 and not labelled and kind in (COUNT, SHARE, MEAN, SUM):
         count = high - low - (left_out >= 0)
         frauds = room[FRAUD_BEFORE, high] - room[FRAUD_BEFORE, low]
         total = room[AMOUNT_BEFORE, high] - room[AMOUNT_BEFORE, low]
@@ -102,25 +105,20 @@ def aggregate(
         smallest = largest = first = final = -1  # not asked for
     else:
         count, frauds, total, smallest, largest, first, final = _walk(
-            taken, room[LABEL], low, high, left_out, kind, of, last, labelled, scratch.chosen
+            room, low, high, left_out, kind, of, last, labelled, scratch.chosen
         )
     if kind == COUNT:
         return float(frauds if of == FRAUDS else count)
     if kind in (SINCE_FIRST, SINCE_LAST):
         index = first if kind == SINCE_FIRST else final
-        return empty if index < 0 else (times[current] - times[index]) / 1_000_000
-    if kind == DISTINCT:
-        return float(_distinct(scratch, count))
+        return empty if index < 0 else (room[TIME, current] - room[TIME, index]) / 1_000_000
     if count == 0:
         return empty
-    if kind == SHARE and of == FRAUDS:
+    if kind == SHARE:
         smoothing = declared.smoothing[feature]
         return (frauds + smoothing * empty) / (count + smoothing)
-    if kind == SHARE:
-        own = taken[current]
-        return empty if own == MISSING else _equal(scratch.chosen[:count], own) / count
     if kind in (STD, ZSCORE, RANK):
-        return _spread(scratch.chosen[:count], total, kind, taken[current], empty, declared.minor_units)
+        return _spread(scratch.chosen[:count], total, kind, room[AMOUNT, current], empty, declared.minor_units)
     # A statistic of amounts, as the fraction numerator / denominator of minor units.
     numerator, denominator = largest, 1
     if kind == MIN:
@@ -132,14 +130,25 @@ def aggregate(
     elif kind == MEDIAN:
         numerator, denominator = _twice_median(scratch.chosen[:count]), 2
     if relative:
-        return empty if numerator == 0 else taken[current] * denominator / numerator
+        return empty if numerator == 0 else room[AMOUNT, current] * denominator / numerator
     return numerator / (denominator * declared.minor_units)
+
+
+@njit(nogil=True)
+def _first_after(room: np.ndarray, low: int, high: int, moment: int) -> int:
+    """The first event of [low, high) after a moment, or `high`."""
+    while low < high:
+        middle = (low + high) // 2
+        if room[TIME, middle] <= moment:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @njit(nogil=True, inline="always")
 def _walk(
-    taken: np.ndarray,
-    labels: np.ndarray,
+    room: np.ndarray,
     low: int,
     high: int,
     left_out: int,
@@ -149,8 +158,7 @@ def _walk(
     labelled: int,
     chosen: np.ndarray,
 ) -> tuple[int, int, int, int, int, int, int]:
-    """Select the events of an aggregate among [low, high), and put what is `taken` of them, their amounts or a value,
-    into `chosen`.
+    """Select the events of an aggregate among [low, high), and put their amounts into `chosen`.
 
     Returns their count, frauds, sum of amounts, smallest and largest amount, and the indices, or -1, of the first and
     the last one whose time the aggregate is about.
@@ -159,16 +167,14 @@ def _walk(
     smallest = np.iinfo(np.int64).max
     first = final = -1
     for index in range(high - 1, low - 1, -1):  # latest first, as `last` and streaks need
-        if index == left_out or (labelled and labels[index] == UNKNOWN):
+        if index == left_out or (labelled and room[LABEL, index] == UNKNOWN):
             continue
-        if of == VALUES and taken[index] == MISSING:
-            continue
-        if of == STREAK and labels[index] == LEGITIMATE:
+        if of == STREAK and room[LABEL, index] == LEGITIMATE:
             break
-        fraud = labels[index] == FRAUD
-        total += taken[index]
-        smallest, largest = min(smallest, taken[index]), max(largest, taken[index])
-        chosen[count] = taken[index]
+        fraud = room[LABEL, index] == FRAUD
+        total += room[AMOUNT, index]
+        smallest, largest = min(smallest, room[AMOUNT, index]), max(largest, room[AMOUNT, index])
+        chosen[count] = room[AMOUNT, index]
         count += 1
         frauds += fraud
         if fraud or of == EVENTS:
@@ -211,11 +217,32 @@ def _away(
 
 
 @njit(nogil=True)
-def _equal(values: np.ndarray, own: int) -> int:
-    count = 0
-    for value in values:
-        count += value == own
-    return count
+def _of_values(
+    room: np.ndarray,
+    taken: int,
+    low: int,
+    high: int,
+    left_out: int,
+    current: int,
+    kind: int,
+    last: int,
+    labelled: int,
+    empty: float,
+    scratch: Scratch,
+) -> float:
+    """How many different values there are among [low, high), or the share of those that are the event's own."""
+    count = equal = 0
+    for index in range(high - 1, low - 1, -1):
+        if index == left_out or room[taken, index] == MISSING or (labelled and room[LABEL, index] == UNKNOWN):
+            continue
+        scratch.chosen[count] = room[taken, index]
+        equal += room[taken, index] == room[taken, current]
+        count += 1
+        if count == last:
+            break
+    if kind == DISTINCT:
+        return float(_distinct(scratch, count))
+    return empty if count == 0 or room[taken, current] == MISSING else equal / count
 
 
 @njit(nogil=True)

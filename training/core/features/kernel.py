@@ -97,7 +97,7 @@ def replay(operations: Operations, histories: Histories, declared: Declared, fea
                 current = _insert(room, start, stop, operations, operation)
                 stop += 1
                 _sum_up(room, current, stop)
-            _compute(room, start, stop, current, declared, alike, scratch, features[operations.row[operation]])
+            _compute(room, start, stop, current, declared, alike, scratch, features, operations.row[operation])
             while stop - start > limit or times[start] <= times[stop - 1] - horizon_us:
                 start += 1
         histories.kept[entity] = stop - start
@@ -113,15 +113,20 @@ def _compute(
     declared: Declared,
     alike: np.ndarray,
     scratch: Scratch,
-    row: np.ndarray,
+    features: np.ndarray,
+    row: int,
 ) -> None:
     """Fill one row of features, those of the event at `current`."""
-    same, events, low, high, place = -1, room, start, stop, current
+    chosen_by, size, place = -1, 0, 0
     for feature in range(len(declared.columns)):
-        if declared.specs[feature, SAME] != same:  # features are in the order of `same`, -1 first
-            same, events, low = declared.specs[feature, SAME], alike, 0
-            high, place = _choose_alike(room, start, stop, current, same, alike)
-        row[declared.columns[feature]] = aggregate(events, low, high, place, declared, feature, scratch)
+        same, column = declared.specs[feature, SAME], declared.columns[feature]
+        if same < 0:
+            features[row, column] = aggregate(room, start, stop, current, declared, feature, scratch)
+            continue
+        if same != chosen_by:  # features are in the order of `same`
+            size, place = _choose_alike(room, start, stop, current, same, alike)
+            chosen_by = same
+        features[row, column] = aggregate(alike, 0, size, place, declared, feature, scratch)
 
 
 @njit(nogil=True)

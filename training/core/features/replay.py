@@ -242,10 +242,12 @@ def _replay_entity(
     """Fill the columns of one entity, whose histories keep these `values` of the events. Returns the histories of all
     its tokens in the events and labels."""
     tokens, codes = _factorize([part.tokens[plan.entity] for part in (labels, events) if len(part)])
+    present_codes = codes
     if plan.may_be_missing:
         tokens, codes = _without_missing(tokens, codes)
         features[np.ix_(codes[len(labels) :] < 0, plan.declared.columns)] = np.nan
-    arriving = np.bincount(codes[codes >= 0], minlength=len(tokens))
+        present_codes = codes[codes >= 0]
+    arriving = np.bincount(present_codes, minlength=len(tokens))
     operations = _operations(events, values, labels, codes, _starts(arriving))
     histories = _read(plan, tokens, before, arriving)
 
@@ -276,13 +278,14 @@ def _operations(
     arrival = np.argsort(np.concatenate([labels.sequence, events.sequence]), kind="stable")
     order = arrival[np.argsort(codes[arrival], kind="stable")][len(codes) - first[-1] :]
     padding = np.zeros(len(labels), np.int64)
+    width, no_values = values.shape[1], np.empty((len(order), 0), np.int32)
     return kernel.Operations(
         first=first,
         key=np.concatenate([labels.key, events.key])[order],
         time=np.concatenate([padding, events.event_time])[order],
         amount=np.concatenate([padding, events.amount_minor])[order],
         label=np.concatenate([labels.fraud, np.full(len(events), kernel.EVENT, np.int8)])[order],
-        values=np.concatenate([np.zeros((len(labels), values.shape[1]), np.int32), values])[order],
+        values=np.concatenate([np.zeros((len(labels), width), np.int32), values])[order] if width else no_values,
         row=order - len(labels),
     )
 
