@@ -116,6 +116,7 @@ LEANS_ON = (
     "core.tokens",
     "core.figures",
     "core.exceptions",
+    "core.drafts",
     "core.places",
     "core.datasets.storage",
     "core.stages",

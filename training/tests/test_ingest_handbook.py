@@ -141,7 +141,7 @@ def test_it_refuses_a_file_that_is_not_there():
 def test_it_never_unpickles(tmp_path):
     path = tmp_path / "raw.pkl"
     raw_rows(20).to_pickle(path)
-    assert "no Parquet or CSV file" in refusal(schema="handbook", source=str(path))
+    assert "no Parquet, JSON Lines or CSV file" in refusal(schema="handbook", source=str(path))
 
 
 def test_another_schema_needs_a_source():

@@ -59,12 +59,16 @@ def toll(tmp_path, settings, own_schemas):
     settings.DATASETS_DIR = tmp_path / "datasets"
     target = parquet_path(settings.DATASETS_DIR, "toll")
 
-    def ingest(frame, *, declared="", further="", suffix=".csv"):
-        (own_schemas / "toll.toml").write_text(DECLARATION.format(declared=declared, further=further))
+    def ingest(frame, *, declared="", further="", suffix=".csv", maximum=500.0, **form):
+        (own_schemas / "toll.toml").write_text(
+            DECLARATION.format(declared=declared, further=further).replace("500.0", str(maximum))
+        )
         load_schema.cache_clear()
         path = tmp_path / f"raw{suffix}"
         if suffix == ".csv":
-            frame.to_csv(path, index=False)
+            frame.to_csv(path, index=False, **form)
+        elif suffix == ".jsonl":
+            frame.to_json(path, orient="records", lines=True)
         else:
             frame.to_parquet(path)
         call_command("ingest", schema="toll", source=str(path))
@@ -186,7 +190,7 @@ def test_the_first_day_that_is_believed_is_a_setting(toll, settings):
 @pytest.mark.parametrize(
     ("declared", "said"),
     [
-        ('event_time_unit = "h"', "event_time_unit is one of s, ms, us, ns"),
+        ('event_time_unit = "y"', "event_time_unit is one of s, ms, us, ns, min, h, d"),
         ('event_time_unit = "s"\nevent_time_format = "%Y"', "declare one"),
     ],
 )
@@ -271,7 +275,7 @@ GOOD = toll_rows(["2026-11-01", "2026-11-02"])
         (GOOD.assign(toll=["3.2", "3,2"]), "Column toll"),
         (GOOD.assign(id=["a", "a"]), "several different rows have the same id"),
         (GOOD.drop(columns="plate"), "plate"),
-        (pd.DataFrame(), "no Parquet or CSV file"),
+        (pd.DataFrame(), "no Parquet, JSON Lines or CSV file"),
     ],
 )
 def test_what_is_refused_leaves_the_dataset_that_was_there(toll, frame, said, target):
@@ -296,3 +300,52 @@ def test_a_dataset_that_cannot_be_written_whole_leaves_the_one_that_was_there(to
         toll(GOOD)
     assert target.read_bytes() == before
     assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_csv_is_read_in_the_form_that_its_schema_declares(toll, tmp_path):
+    form = 'event_time_unit = "h"\n[file]\nseparator = ";"\nencoding = "latin-1"\ndecimal = ","\nthousands = "."\n'
+    form += 'missing = ["-"]\nfraud = "j\u00e1"\norigin = "2026-11-01T09:00:00"\n'
+    rows = toll_rows(["0", "1"], toll=["1.000,50", "3,2"], fraud=["j\u00e1", "no"], plate=["K\u00f6ln", "1.000"])
+    further = '[[feature]]\nname = "axles"\nunit = "1"\nminimum = 0\nmaximum = 9\ndescription = "A."\noptional = true\n'
+    stored = toll(
+        rows.assign(axles=["-", "2"]), declared=form, further=further, sep=";", encoding="latin-1", maximum=5000.0
+    )
+    assert stored["toll"].tolist() == [1000.5, 3.2]
+    assert stored["fraud"].tolist() == [1, 0]
+    assert stored["event_time"].tolist() == [START - timedelta(minutes=30), START + timedelta(minutes=30)]
+    assert stored["axles"].isna().tolist() == [True, False]
+
+
+def test_json_lines_are_read(toll):
+    stored = toll(toll_rows(["2026-11-01T09:30:00Z", "2026-11-01T09:31:00Z"]), suffix=".jsonl")
+    assert stored["toll"].tolist() == [3.2, 3.2]
+    assert stored["event_time"].tolist() == [START, START + timedelta(minutes=1)]
+
+
+def test_a_file_without_ids_has_a_transaction_in_each_row(toll):
+    rows = toll_rows(["2026-11-01", "2026-11-01", "2026-11-01"]).drop(columns="id")
+    stored = toll(rows, declared="[file]\nrow_ids = true")
+    assert stored["transaction_id"].tolist() == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ('separator = ";;"', "separator is one character"),
+        ('encoding = "latin-99"', "there is no encoding 'latin-99'"),
+        ('decimal = ";"', 'decimal is "." or ","'),
+        ('thousands = "."', "thousands is one character, and not that of decimal"),
+        ('origin = "1.11.2026"', "origin is a date or time of ISO 8601, not '1.11.2026'"),
+        ('seperator = ";"', r"\[file\] there is no seperator. Did you mean separator?"),
+    ],
+)
+def test_a_form_that_makes_no_sense_is_refused_by_its_name(toll, declared, message):
+    with pytest.raises(CommandError, match=message):
+        toll(GOOD, declared=f"[file]\n{declared}")
+
+
+def test_what_is_declared_of_the_file_changes_no_model():
+    plain, declared = (
+        parse_schema("toll", DECLARATION.format(declared=line, further="")) for line in ("", '[file]\nseparator = ";"')
+    )
+    assert plain.hash == declared.hash

@@ -2,6 +2,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import BinaryField
 from django.db.models.functions import Substr
@@ -11,17 +12,20 @@ from rich.table import Table
 
 from scoring.models import History
 from training import registry
-from training.core import places
+from training.core import places, stages
 from training.core.exceptions import BundleRefused, FraudsiteError, SchemaInvalid
 from training.core.features.declaration import Velocity
-from training.core.schema import Field, Schema, load_schema, read_schema, schema_names
+from training.core.schema import Field, Schema, load_schema, look_in, read_schema, schema_names
 from training.models import ModelVersion
 
 PIPE_WIDTH = 1000
 
 
 class Command(BaseCommand):
-    help = "Check schemas, and show what is declared, which models serve it and which histories are stale."
+    help = (
+        "Check schemas, and show what is declared, which models serve it and which histories are stale. Draft one from "
+        "a file."
+    )
     # They load every schema, and one may be invalid.
     requires_system_checks = ()
 
@@ -31,6 +35,19 @@ class Command(BaseCommand):
         meaning = "check a schema, or all of them; a file may be a change that is not in place yet"
         check = actions.add_parser("check", help=meaning, description=meaning)
         check.add_argument("schema", nargs="?", metavar="NAME|FILE", help="a schema's name, or its file; default: all")
+
+        meaning = "draft a schema and its training configuration from a file of transactions"
+        draft = actions.add_parser("draft", help=meaning, description=meaning)
+        draft.add_argument("file", type=Path, metavar="FILE", help="CSV, JSON Lines (.jsonl) or Parquet (.parquet)")
+        draft.add_argument("--name", required=True, help="the name of the schema")
+        for role, of in {"label": "is 1 for fraud", "amount": "is the amount", "time": "is the event time"}.items():
+            draft.add_argument(f"--{role}", metavar="COLUMN", help=f"which column {of}; default: found out by its name")
+        draft.add_argument("--id", metavar="COLUMN", help="which column is the transaction's id; default: found out")
+        draft.add_argument("--currency", help="of the amounts, such as EUR")
+        order = draft.add_mutually_exclusive_group()
+        order.add_argument("--day-first", action="store_true", default=None, help="01/02/2026 is in February")
+        order.add_argument("--month-first", dest="day_first", action="store_false", help="01/02/2026 is in January")
+        draft.add_argument("--force", action="store_true", help="replace a schema of this name in SCHEMAS_DIR")
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
         try:
@@ -101,6 +118,34 @@ class Command(BaseCommand):
                 f"Under this declaration, calls that need a stale history get 503: run `manage.py rebuild_histories "
                 f"--schema {schema.name}`."
             )
+
+    def _draft(self, options: dict[str, Any]) -> None:
+        from training.core import drafts  # imports what only a draft needs
+
+        name = options["name"]
+        path = settings.SCHEMAS_DIR / f"{name}.toml"
+        config_path = settings.SCHEMAS_DIR / "configs" / f"{name}.toml"
+        if not places.NAME.fullmatch(name):
+            raise CommandError(f"--name: the name of a schema has {places.NAME_RULE}, unlike {name!r}.")
+        if (places.PACKAGE / "schemas" / f"{name}.toml").exists():
+            raise CommandError(f"--name: {name} is a schema of the package. Choose another name.")
+        if path.exists() and not options["force"]:
+            raise CommandError(f"{path} is there already. Choose another --name, or replace it with --force.")
+        chosen = drafts.Chosen(*(options[role] for role in ("label", "amount", "time", "id", "day_first")))
+        with stages.printed(self.stdout):
+            draft = drafts.draft(options["file"], name, chosen, currency=options["currency"])
+        config_path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(draft.text, encoding="utf-8")
+        config_path.write_text(draft.config_text, encoding="utf-8")
+        look_in(settings.SCHEMAS_DIR)
+        self.stdout.write(draft.summary)
+        self._print(_fields(draft.schema))
+        for line in draft.warnings:
+            self.stdout.write(line)
+        self.stdout.write(
+            f"Written: {path}\n         {config_path}\nRead them, then:\n"
+            f"  manage.py ingest --schema {name} --source {options['file']}\n  manage.py train --schema {name}"
+        )
 
     def _print(self, table: Table) -> None:
         # A pipe has no width, so lines are not wrapped.

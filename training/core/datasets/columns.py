@@ -15,10 +15,11 @@ SHOWN = 3  # refused values that an error names
 BOOLEANS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
 
 
-def read(column: pd.Series, field: Field, event_times: pd.Series) -> pd.Series:
+def read(column: pd.Series, field: Field, event_times: pd.Series | None, dates_format: str = "") -> pd.Series:
     """Read a column of a raw file: numbers as float64, others as texts that were read; missing values are null.
 
-    Numbers are not compared with their bounds here: `raw.validate` counts those outside.
+    Numbers are not compared with their bounds here: `raw.validate` counts those outside. Texts of the kind date are
+    ISO 8601, or of the `strptime` format `dates_format`.
 
     Raises:
         ValueError: values are refused; names some, their rows and the remedy.
@@ -30,6 +31,8 @@ def read(column: pd.Series, field: Field, event_times: pd.Series) -> pd.Series:
         if field.kind == "integer" and not (whole := numbers.isna() | (numbers % 1 == 0)).all():
             raise _refusal(column, ~whole, "Give whole numbers.")
         return numbers
+    if field.kind == "date" and dates_format and not pd.api.types.is_datetime64_any_dtype(column):
+        column = _read_dates(column, dates_format)
     if pd.api.types.is_datetime64_any_dtype(column):
         column = column.dt.strftime("%Y-%m-%d")
     # A number, such as a merchant's category code, is the text that one would write.
@@ -43,11 +46,30 @@ def read(column: pd.Series, field: Field, event_times: pd.Series) -> pd.Series:
     if refused:
         raise _refusal(column, texts.isin(list(refused)), next(iter(refused.values())))
     made = texts.map(known)
-    if field.kind == "date" and not field.future:
+    if field.kind == "date" and not field.future and event_times is not None:
         late = made > (event_times + dates.ZONES).dt.strftime("%Y-%m-%d")
         if late.any():
             raise _refusal(column, late, "The date lies after the event. Declare future = true if it may.")
     return made
+
+
+def read_labels(column: pd.Series, fraud: str) -> pd.Series:
+    """Labels of a raw file as numbers: 1 where they are the text `fraud`, or as they are if that is empty.
+
+    Raises:
+        ValueError: one is no number.
+    """
+    if not fraud:
+        return pd.to_numeric(column)
+    labels = (column.astype("str").str.strip() == fraud).astype(float)
+    return labels.where(column.notna())
+
+
+def _read_dates(column: pd.Series, dates_format: str) -> pd.Series:
+    found = pd.to_datetime(column.astype("str").str.strip(), format=dates_format, errors="coerce")
+    if (wrong := found.isna() & column.notna()).any():
+        raise _refusal(column, wrong, f"Dates are written as {dates_format}, which [file] of the schema says.")
+    return found
 
 
 def _read_booleans(column: pd.Series) -> pd.Series:

@@ -7,8 +7,10 @@ import pandas as pd
 
 from training.core.exceptions import DatasetError
 from training.core.schema import EVENT_TIME_UNITS, Schema
+from training.core.schema.files import EPOCH
 
 MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}
+MICROSECONDS |= {"min": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 NUMBER = r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?"
 YEAR_FIRST = r"\d{4}(?:[-/]\d{1,2}[-/]\d{1,2}|\d{4}(?=[T ]))"
 OFFSET = r"[T ].*(?:Z|[+-]\d{2}(?::?\d{2})?)\s*$"
@@ -79,7 +81,7 @@ def _of_numbers(column: pd.Series, numbers: pd.Series, schema: Schema) -> tuple[
             column,
             column.notna(),
             f"a number, and nothing says what it counts. Declare event_time_unit in the schema, one of {choices} since "
-            'the start of 1970, or event_time_format, such as "%Y%m%d"',
+            'the start of 1970 or the origin of [file], or event_time_format, such as "%Y%m%d"',
         )
     counts = pd.to_numeric(numbers, errors="coerce")
     if pd.api.types.is_integer_dtype(counts.dtype) and unit != "ns":
@@ -90,6 +92,7 @@ def _of_numbers(column: pd.Series, numbers: pd.Series, schema: Schema) -> tuple[
         fits = exact.abs() < 2.0**62
         micros = exact.where(fits, 0)
     times = pd.to_datetime(micros.astype("int64"), unit="us", utc=True, errors="coerce")
+    times = times + (schema.file.counts_from - EPOCH)
     return times.where(fits.fillna(False).astype(bool)), f'a number of the schema\'s event_time_unit, "{unit}"'
 
 

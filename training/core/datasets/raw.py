@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from training.core import stages
-from training.core.datasets import columns
+from training.core.datasets import columns, tables
 from training.core.datasets.event_times import read_event_times
 from training.core.datasets.storage import Report
 from training.core.exceptions import DatasetError
@@ -43,51 +43,54 @@ def read_csv(path: Path, schema: Schema) -> pd.DataFrame:
 
 
 def read_raw(path: Path, schema: Schema, *, earliest: datetime) -> tuple[pd.DataFrame, int]:
-    """Read the raw Parquet or CSV file of a schema with `time = "event_time"`. Returns the rows, sorted by time, and
-    how many copies of an earlier row, id included, were left out.
+    """Read the raw file of a schema. Returns the rows, sorted by time, and how many copies of an earlier row, id
+    included, were left out. If the time is a feature, rows have no ids, and keep their order.
 
     Columns are renamed as `schema.source` says; others are left out. Entities and ids become strings. In a CSV any text
-    of theirs is a value, also `NA` and `null`; only an empty one is missing. The values become those that a web process
-    would store, see `columns.read`. For event times see `read_event_times`.
+    of theirs is a value, also `NA` and `null`, unless the schema's `file` says otherwise; only an empty one is missing.
+    The values become those that a web process would store, see `columns.read`. For event times see `read_event_times`.
 
     Raises:
         DatasetError: the file cannot be read, a column is missing or of another type, a value is refused, or different
             rows have the same id; names them.
     """
-    texts_of_ours = [TRANSACTION_ID, EVENT_TIME, *schema.identifier_names]
-    texts_of_ours += [field.name for field in schema.features if not field.is_number]
-    ours = [*texts_of_ours, *(field.name for field in schema.features if field.is_number), schema.label]
-    theirs = [schema.source.get(name, name) for name in ours]
-    texts = theirs[: len(texts_of_ours)]
-    try:
-        if path.suffix == ".parquet":
-            frame = pd.read_parquet(path, columns=theirs, engine="pyarrow")
-        else:
-            frame = pd.read_csv(
-                path, usecols=theirs, dtype=dict.fromkeys(texts, "str"), keep_default_na=False, na_values=[""]
-            )
-    except (OSError, ValueError, pa.ArrowInvalid) as error:
-        raise DatasetError(f"{path} is no Parquet or CSV file with the columns {theirs}: {error}") from error
-    frame = frame[theirs].set_axis(ours, axis=1)
+    frame = _renamed(path, schema)
     fields = {field.name: field for field in schema.features}
-    for name in ours[1:]:  # event times first: a date may not come after them
+    times = None  # event times first: a date may not come after them
+    for name in frame.columns:
         try:
             if name == EVENT_TIME:
                 theirs_named = frame[name].rename(schema.source.get(name, name))
-                frame[name] = read_event_times(theirs_named, schema, earliest=earliest)
+                frame[name] = times = read_event_times(theirs_named, schema, earliest=earliest)
             elif name in fields:
-                frame[name] = columns.read(frame[name], fields[name], frame[EVENT_TIME])
+                frame[name] = columns.read(frame[name], fields[name], times, schema.file.dates)
             elif name == schema.label:
-                frame[name] = pd.to_numeric(frame[name])
+                frame[name] = columns.read_labels(frame[name], schema.file.fraud)
             else:
                 frame[name] = frame[name].astype("str")
         except (ValueError, TypeError) as error:
             raise DatasetError(f"Column {name}: {error}") from error
-    frame[TRANSACTION_ID] = frame[TRANSACTION_ID].astype("str")
+    if times is None:
+        return frame, 0
     different = frame[~frame.duplicated()]
     _refuse_ids_on_several(different)
     rows = different.sort_values(EVENT_TIME, kind="stable", ignore_index=True)
     return rows, len(frame) - len(different)
+
+
+def _renamed(path: Path, schema: Schema) -> pd.DataFrame:
+    """The columns of a raw file that the schema declares, by our names: ids and event times first, then other texts."""
+    is_event = schema.time == EVENT_TIME
+    texts_of_ours = [TRANSACTION_ID] if is_event and not schema.file.row_ids else []
+    texts_of_ours += [EVENT_TIME] if is_event else []
+    texts_of_ours += [*schema.identifier_names, *(field.name for field in schema.features if not field.is_number)]
+    ours = [*texts_of_ours, *(field.name for field in schema.features if field.is_number), schema.label]
+    theirs = {name: schema.source.get(name, name) for name in ours}
+    frame = tables.read(path, schema.file, list(theirs.values()), texts={theirs[name] for name in texts_of_ours})
+    frame = frame.set_axis(ours, axis=1)
+    if schema.file.row_ids:
+        frame.insert(0, TRANSACTION_ID, np.arange(1, len(frame) + 1))
+    return frame
 
 
 def _refuse_ids_on_several(rows: pd.DataFrame) -> None:

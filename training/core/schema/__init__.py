@@ -20,12 +20,13 @@ from training.core import places
 from training.core.exceptions import SchemaInvalid, SchemaNotFound, did_you_mean
 from training.core.features import declaration
 from training.core.features.declaration import Age, Calendar, Computed, Distance, Entity, Point, Velocity
-from training.core.schema import values
+from training.core.schema import files, values
+from training.core.schema.files import FileForm
 from training.core.schema.values import Field, Value
 
 # A request may have these in addition to the declared fields.
 TRANSACTION_ID, EVENT_TIME = "transaction_id", "event_time"
-EVENT_TIME_UNITS = ("s", "ms", "us", "ns")
+EVENT_TIME_UNITS = ("s", "ms", "us", "ns", "min", "h", "d")
 Declared = TypeVar("Declared")
 
 
@@ -39,9 +40,9 @@ class Schema:
     (1 fraud, 0 legitimate), never part of a request; it is known `label_delay_days` after the transaction. `past_days`
     is how far back the event time of a request may lie. `card` names the entity that is blocked after a fraud.
 
-    For raw files, `source` maps our column names to other names in the file. `event_time_unit` is the unit since 1970
-    of event times that are numbers, and `event_time_format` the `strptime` format of those that are texts other than
-    ISO 8601.
+    For raw files, `file` is their form and `source` maps our column names to other names in the file. `event_time_unit`
+    is the unit of event times that are numbers, since 1970 or the `origin` of the form, and `event_time_format` the
+    `strptime` format of those that are texts other than ISO 8601.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Schema:
     ages: tuple[Age, ...] = ()
     distances: tuple[Distance, ...] = ()
     velocity: tuple[Velocity, ...] = ()
+    file: FileForm = field(default_factory=FileForm)
     source: dict[str, str] = field(default_factory=dict)
     event_time_unit: str = ""
     event_time_format: str = ""
@@ -131,7 +133,7 @@ class Schema:
     def hash(self) -> str:
         """SHA-256, as hex, of everything that matters to a model or a client: all but the forms of raw files."""
         declared = _declared(self)
-        for of_raw_file in ("source", "event_time_unit", "event_time_format"):
+        for of_raw_file in ("file", "source", "event_time_unit", "event_time_format"):
             declared.pop(of_raw_file, None)
         return hashlib.sha256(json.dumps(declared, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -238,6 +240,7 @@ def parse_schema(name: str, text: str) -> Schema:
             field_name: tuple(_made(kind, table, f"[[{key}]] ") for table in declared.pop(key, []))
             for key, (field_name, kind) in LISTS.items()
         }
+        lists["file"] = _made(FileForm, declared.pop("file", {}), "[file] ")
         schema = _made(Schema, {"name": name} | lists | declared)
         _check(schema)
     except (tomllib.TOMLDecodeError, TypeError, SchemaInvalid) as error:
@@ -295,4 +298,5 @@ def _check(schema: Schema) -> None:
         raise SchemaInvalid(f"event_time_unit is one of {', '.join(EVENT_TIME_UNITS)}, not {schema.event_time_unit!r}")
     if schema.event_time_unit and schema.event_time_format:
         raise SchemaInvalid("event_time_unit is for numbers and event_time_format for texts: declare one")
+    files.check(schema.file)
     declaration.check(schema)

@@ -11,7 +11,7 @@ from training.core import stages
 from training.core.datasets import parquet_path, raw, storage, ulb
 from training.core.datasets.download import Progress, copy, verify
 from training.core.exceptions import DatasetError, FraudsiteError, did_you_mean
-from training.core.schema import EVENT_TIME, Schema, load_schema
+from training.core.schema import Schema, load_schema
 from training.management.command import Options
 
 
@@ -27,7 +27,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--source",
             help=f"ulb: use this source only, of {', '.join(['file', *ulb.SOURCES])}; default: each in turn. "
-            "Other schemas: the raw file, .parquet or .csv",
+            "Other schemas: the raw file: .parquet, .jsonl or .csv",
         )
         parser.add_argument("--force", action="store_true", help="ingest again, even if the dataset is here")
 
@@ -65,8 +65,6 @@ class Command(BaseCommand):
         return report
 
     def _ingest_file(self, schema: Schema, target: Path, options: Options) -> storage.Report:
-        if schema.time != EVENT_TIME:
-            raise CommandError(f'A schema whose file is given by --source needs time = "event_time": {schema.name}.')
         if not options["source"]:
             raise CommandError(f"--schema {schema.name} needs its raw file: --source FILE.")
         source = Path(options["source"])

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def _read_country(field: "Field", value: Any) -> str:
-    found = _countries().get(read_text(value).upper())
+    found = countries().get(read_text(value).upper())
     if found is None:
         raise ValueRefused("unknown_country", "Send a country code of ISO 3166, such as DE or DEU.")
     return found
@@ -19,13 +19,13 @@ def _read_country(field: "Field", value: Any) -> str:
 
 def _read_currency(field: "Field", value: Any) -> str:
     text = read_text(value).upper()
-    if text not in _currencies():
+    if text not in currencies():
         raise ValueRefused("unknown_currency", "Send a currency code of ISO 4217, such as EUR.")
     return text
 
 
 @cache
-def _countries() -> dict[str, str]:
+def countries() -> dict[str, str]:
     """The two letters of each country, by its two or three letters or its number."""
     import pycountry  # reads its tables when they are first used
 
@@ -37,7 +37,7 @@ def _countries() -> dict[str, str]:
 
 
 @cache
-def _currencies() -> frozenset[str]:
+def currencies() -> frozenset[str]:
     import pycountry
 
     return frozenset(currency.alpha_3 for currency in pycountry.currencies)

@@ -1,0 +1,93 @@
+"""Finds out how a file is written: encoding, separator, decimal comma."""
+
+import codecs
+import csv
+import re
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+from training.core.datasets.tables import is_typed
+from training.core.exceptions import DatasetError
+from training.core.schema.files import FileForm
+
+SEPARATORS = ",;\t|"
+SAMPLE_ROWS = 1_000
+BLOCK_BYTES = 2**20
+WITH_COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+")
+WITH_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+(?:,\d+)?")
+WHOLE = re.compile(r"[+-]?\d+")
+
+
+def find_out(path: Path) -> FileForm:
+    """The form of a file. Parquet and JSON Lines have no choice in it.
+
+    Raises:
+        DatasetError: the file cannot be read, or is no table.
+    """
+    if is_typed(path):
+        return FileForm()
+    try:
+        encoding = _encoding_of(path)
+        with path.open(encoding=encoding, newline="") as file:
+            lines = list(islice(file, SAMPLE_ROWS))
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}.") from error
+    separator = _separator_of(lines)
+    rows = [row for row in csv.reader(lines[1:], delimiter=separator) if row]
+    comma, thousands = _decimal_comma(rows) if separator != "," else (False, False)
+    return FileForm(
+        separator=separator,
+        encoding=encoding,
+        decimal="," if comma else ".",
+        thousands="." if comma and thousands else "",
+    )
+
+
+def _encoding_of(path: Path) -> str:
+    """UTF-8, with a byte-order mark or without, or UTF-16 with one; else that of Windows, or Latin-1."""
+    with path.open("rb") as file:
+        begin = file.read(4)
+    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    candidates = ["utf-8-sig" if begin.startswith(codecs.BOM_UTF8) else "utf-8", "cp1252", "latin-1"]
+    return next(encoding for encoding in candidates if _decodes(path, encoding))
+
+
+def _decodes(path: Path, encoding: str) -> bool:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                decoder.decode(block)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _separator_of(lines: list[str]) -> str:
+    """The separator by which the most rows have as many fields as the head, and more than one."""
+    fits: Counter[str] = Counter()
+    for separator in SEPARATORS:
+        counts = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
+        if counts and counts[0] > 1:
+            fits[separator] = sum(count == counts[0] for count in counts) * counts[0]
+    if not fits:
+        raise DatasetError(
+            "The file has one column: no comma, semicolon, tab or bar separates fields. Give a CSV with a line of "
+            "column names, JSON Lines (.jsonl) or Parquet (.parquet)."
+        )
+    return fits.most_common(1)[0][0]
+
+
+def _decimal_comma(rows: list[list[str]]) -> tuple[bool, bool]:
+    """Whether a column has numbers with a decimal comma, and whether points stand between thousands."""
+    comma = thousands = False
+    for column in zip(*rows, strict=False):
+        texts = [text.strip() for text in column if text.strip()]
+        numbers = [text for text in texts if WITH_COMMA.fullmatch(text)]
+        if numbers and all(WITH_COMMA.fullmatch(text) or WHOLE.fullmatch(text) for text in texts):
+            comma = True
+            thousands = thousands or any(WITH_THOUSANDS.fullmatch(text) and "." in text for text in texts)
+    return comma, thousands
