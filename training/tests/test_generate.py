@@ -142,11 +142,12 @@ def test_an_account_takeover_buys_for_large_amounts_with_a_device_new_to_the_car
     online = legitimate[legitimate.entry_mode == "online"]
     assert rows.amount.median() > 4 * online.amount.median()
     used = set(zip(legitimate.card, legitimate.device, strict=True))
-    assert not used & set(zip(rows.card, rows.device, strict=True))
+    known = [pair in used for pair in zip(rows.card, rows.device, strict=True)]
+    assert 0.05 < np.mean(known) < 0.3  # the holder's own device is infected
     networks = legitimate.assign(network=legitimate.ip.map(network_of, na_action="ignore"))
     own = set(zip(networks.card, networks.network, strict=True))
     known = [pair in own for pair in zip(rows.card, rows.ip.map(network_of), strict=True)]
-    assert np.mean(known) < 0.1
+    assert np.mean(known) < 0.3
 
 
 def test_a_compromised_merchants_cards_are_abused_elsewhere_weeks_later(of_scenario, legitimate):

@@ -70,7 +70,7 @@ NUMBER_OF = {category.name: number for number, category in enumerate(CATEGORIES)
 # What somebody buys one after the other in town, and what in several small parts online.
 SPREE_CATEGORIES = ("clothing", "electronics", "home_garden", "groceries", "restaurants", "fast_food", "jewellery")
 BURST_CATEGORIES = ("digital_goods", "gambling")
-SPREE_SHARE, BURST_SHARE = 0.04, 0.25
+SPREE_SHARE, BURST_SHARE = 0.02, 0.25
 SPREE_SIZES, BURST_SIZES = (2, 6), (2, 8)
 # Purchases that are many times the usual amount: furniture, a notebook, a wedding.
 LARGE_SHARE, LARGE_FACTORS = 0.012, (3.0, 9.0)
@@ -117,9 +117,9 @@ TRIP_DAYS, EXCURSION_SHARE = (2, 15), 0.03
 ABROAD_SHARE = 0.7  # of trips
 PHONE_LIFE_DAYS = 800  # then there is a new one, whose owner often buys more that day
 # Where an online purchase is made from.
-TABLET_SHARE, OTHER_DEVICE_SHARE = 0.14, 0.05
-MOBILE_SHARE, WORK_SHARE, GUEST_SHARE, VPN_SHARE = 0.24, 0.10, 0.03, 0.02
-ALIAS_SHARE = 0.02  # of online purchases: with an address for this one purchase
+TABLET_SHARE, OTHER_DEVICE_SHARE = 0.14, 0.09
+MOBILE_SHARE, WORK_SHARE, GUEST_SHARE, VPN_SHARE = 0.24, 0.10, 0.06, 0.04
+ALIAS_SHARE = 0.04  # of online purchases: with an address for this one purchase
 PHONE_ORDER_SHARE = 0.02  # of online purchases: card number told on the phone
 MAGSTRIPE_SHARE = 0.015  # of purchases in shops: old terminals
 FAVOURITE = 0.35  # the chance that a card goes to its favourite merchant, and so on to the next

@@ -73,7 +73,7 @@ def of_day(world: World, random: np.random.Generator, day: int, count: int) -> n
     )
     follows = spree & (place > 0)
     category[follows] = draws.among(random, SPREE_CATEGORIES, NUMBER_OF, int(follows.sum()))
-    minutes = np.where(spree, random.uniform(5, 30, count), random.uniform(0.5, 8, count)) * place
+    minutes = np.where(spree, random.uniform(8, 40, count), random.uniform(0.5, 8, count)) * place
     time = day * DAY_S + (second[outing] + (minutes * 60).astype(np.int64)) % DAY_S
     rows = bought(world, random, time=time, card=card, category=category, town=town, is_online=is_online)
     burst = burst[outing]

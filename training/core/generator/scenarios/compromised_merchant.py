@@ -21,7 +21,7 @@ ONLINE_CATEGORIES = ("electronics", "clothing", "travel", "gift_cards", "digital
 SHOP_CATEGORIES = ("electronics", "fuel", "groceries", "jewellery", "clothing", "cash")
 COUNTERFEIT_SHARE = 0.35  # of the victims
 PURCHASES, MINUTES = (1, 4), (10, 600)
-FACTOR, SPREAD, CENTS = 1.6, 0.7, (800, 300_000)
+FACTOR, SPREAD, CENTS = 1.4, 0.7, (800, 300_000)
 HOSTING_SHARE, OWN_MAILBOX_SHARE = 0.25, 0.45
 REPLACED_AFTER_DAYS = (0.5, 6)
 # Days that a breach takes to its last abuse, with a day for purchases that follow each other.

@@ -18,20 +18,10 @@ from training.core.generator.purchases import UTC
 from training.core.generator.scenarios.victims import replaced, some_cards, starts
 from training.core.generator.world import DAY_S, World, rows_of
 
-CATEGORIES = (
-    "groceries",
-    "fuel",
-    "clothing",
-    "electronics",
-    "fast_food",
-    "pharmacy",
-    "jewellery",
-    "home_garden",
-    "cash",
-)
-PURCHASES, MINUTES = (3, 9), (4, 45)
+CATEGORIES = ("electronics", "clothing", "jewellery", "gift_cards", "fuel", "groceries", "pharmacy", "cash")
+PURCHASES, MINUTES = (4, 10), (2, 18)
 HOURS = (9, 20)  # of the first purchase, local
-FIRST_CENTS, GROWTH, NOISE = (800, 4500), (1.15, 1.75), 0.35
+FIRST_CENTS, GROWTH, NOISE = (800, 4500), (1.2, 1.8), 0.3
 PIN_SHARE = 0.6
 REPLACED_AFTER_DAYS = (0.2, 3)
 
