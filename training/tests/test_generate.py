@@ -9,8 +9,11 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from training.core import generator
+from training.core.datasets import parquet_path, storage
 from training.core.generator.parameters import SCENARIOS
+from training.core.schema import load_schema
 from training.core.schema.kinds.addresses import network_of
+from training.models import ModelVersion
 
 ROWS, SHARE = 60_000, 0.02
 DOCUMENTATION = [
@@ -188,3 +191,29 @@ def test_unusual_purchases_are_mostly_legitimate(transactions):
     for rows in (online[is_new & settled], transactions[transactions.amount > 500], transactions[far]):
         assert len(rows) > 100
         assert rows.is_fraud.mean() < 0.35
+
+
+@pytest.mark.django_db
+def test_ingest_takes_the_file_and_a_model_of_it_finds_fraud(tmp_path, settings):
+    settings.DATASETS_DIR, settings.BUNDLES_DIR = tmp_path / "datasets", tmp_path / "models"
+    path = tmp_path / "made.parquet"
+    call_command("generate", output=path, rows=20_000, days=60, fraud_share=0.04)
+    call_command("ingest", schema="payments", source=str(path))
+    stored, report = storage.read_rows(parquet_path(settings.DATASETS_DIR, "payments"), load_schema("payments"))
+    assert (len(stored), report.frauds) == (len(pd.read_parquet(path)), stored.is_fraud.sum())
+    assert "fraud_scenario" not in stored
+    split = ['split.test_start="2025-02-14"', "split.train_days=23", "split.validation_days=7"]
+    quick = ["xgboost.epochs=60", "evaluation.bootstrap_resamples=0"]
+    call_command("train", schema="payments", set=[*split, *quick])
+    auprc = ModelVersion.objects.get().metrics_of("test").auprc.value
+    assert 0.6 < auprc < 0.97
+
+
+def test_the_schema_of_it_has_inputs_of_every_kind():
+    schema = load_schema("payments")
+    assert len(schema.input_names) >= 40
+    assert {"distinct", "share", "speed", "distance", "zscore", "rank"} <= {each.aggregate for each in schema.velocity}
+    assert any(each.same for each in schema.velocity)
+    assert any(len(each.of) > 1 for each in schema.entities)
+    assert schema.ages
+    assert schema.distances
