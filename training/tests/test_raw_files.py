@@ -156,7 +156,7 @@ def test_a_datetime_without_zone_is_taken_for_utc_and_with_one_converted(toll):
 
 
 @pytest.mark.parametrize(
-    ("times", "declared", "said"),
+    ("times", "declared", "message"),
     [
         (["2026-11-01T09:30:00Z", "01/11/2026"], "", "row 2 has 01/11/2026"),
         (["2026-11-01T09:30:00Z", "2026-11-01T09:30:00"], "", "row 2 has .*no offset from UTC"),
@@ -172,8 +172,8 @@ def test_a_datetime_without_zone_is_taken_for_utc_and_with_one_converted(toll):
         (["09:30", "09:31"], 'event_time_format = "%H:%M"', "read as 1900-01-01"),
     ],
 )
-def test_an_event_time_that_cannot_be_is_refused_with_its_row(toll, times, declared, said):
-    with pytest.raises(CommandError, match=said):
+def test_an_event_time_that_cannot_be_is_refused_with_its_row(toll, times, declared, message):
+    with pytest.raises(CommandError, match=message):
         toll(toll_rows(times), declared=declared)
 
 
@@ -188,14 +188,14 @@ def test_the_first_day_that_is_believed_is_a_setting(toll, settings):
 
 
 @pytest.mark.parametrize(
-    ("declared", "said"),
+    ("declared", "message"),
     [
         ('event_time_unit = "y"', "event_time_unit is one of s, ms, us, ns, min, h, d"),
         ('event_time_unit = "s"\nevent_time_format = "%Y"', "declare one"),
     ],
 )
-def test_a_unit_that_does_not_exist_is_refused_by_the_schema(toll, declared, said):
-    with pytest.raises(CommandError, match=said):
+def test_a_unit_that_does_not_exist_is_refused_by_the_schema(toll, declared, message):
+    with pytest.raises(CommandError, match=message):
         toll(toll_rows(seconds()), declared=declared)
 
 
@@ -226,9 +226,9 @@ def test_copies_of_a_row_are_left_out_and_counted(toll, capsys):
     rows = toll_rows([f"2026-11-{day:02}" for day in range(1, 6)])
     stored = toll(pd.concat([rows, rows[:2]]))
     assert list(stored["transaction_id"]) == ["t0", "t1", "t2", "t3", "t4"]
-    said = capsys.readouterr().out
-    assert "5 rows, 1 of them fraud" in said
-    assert "2 copies of an earlier row, id included, left out" in said
+    output = capsys.readouterr().out
+    assert "5 rows, 1 of them fraud" in output
+    assert "2 copies of an earlier row, id included, left out" in output
 
 
 def test_different_transactions_of_equal_values_are_all_trained_on(toll, tmp_path, settings, target):
@@ -263,7 +263,7 @@ GOOD = toll_rows(["2026-11-01", "2026-11-02"])
 
 
 @pytest.mark.parametrize(
-    ("frame", "said"),
+    ("frame", "message"),
     [
         (GOOD[:0], "There are no rows"),
         (GOOD.assign(fraud=0), "The column fraud has nothing but 0"),
@@ -278,10 +278,10 @@ GOOD = toll_rows(["2026-11-01", "2026-11-02"])
         (pd.DataFrame(), "no Parquet, JSON Lines or CSV file"),
     ],
 )
-def test_what_is_refused_leaves_the_dataset_that_was_there(toll, frame, said, target):
+def test_what_is_refused_leaves_the_dataset_that_was_there(toll, frame, message, target):
     toll(GOOD)
     before = target.read_bytes()
-    with pytest.raises(CommandError, match=said):
+    with pytest.raises(CommandError, match=message):
         toll(frame)
     assert target.read_bytes() == before
     assert [path.name for path in target.parent.iterdir()] == [target.name]

@@ -49,7 +49,7 @@ def test_the_hash_follows_features_and_not_the_columns_of_the_raw_file():
 
 
 @pytest.mark.parametrize(
-    ("was", "becomes", "said"),
+    ("was", "becomes", "message"),
     [
         ('time = "event_time"', 'time = "noon"', "time is a feature or event_time, not 'noon'"),
         ('amount = "amount"', 'amount = "money"', "amount names no feature: 'money'"),
@@ -85,11 +85,11 @@ def test_the_hash_follows_features_and_not_the_columns_of_the_raw_file():
         ('title = "', "title = ", "Schema mine: "),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_its_name(was, becomes, said):
+def test_what_makes_no_sense_is_refused_by_its_name(was, becomes, message):
     assert was in HANDBOOK
     with pytest.raises(SchemaInvalid) as refused:
         parse_schema("mine", HANDBOOK.replace(was, becomes, 1))
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert str(refused.value).startswith("Schema mine: ")
 
 
