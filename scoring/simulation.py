@@ -54,7 +54,7 @@ def drawn(
     while True:
         due_s += random.exponential(1 / rate_per_s)
         row = int(random.choice(fraud_rows if random.random() < fraud_rate else legitimate_rows))
-        yield Call(due_s, _payload(schema, rows.iloc[row]), bool(labels[row]))
+        yield Call(due_s, body_of(schema, rows.iloc[row]), bool(labels[row]))
 
 
 def paced(
@@ -79,11 +79,11 @@ def paced(
     for moment, label, row in zip(
         moments[moments >= first], chosen[schema.label], chosen.itertuples(index=False), strict=True
     ):
-        payload = _payload(schema, dict(zip(columns, row, strict=True))) | {EVENT_TIME: moment.isoformat()}
+        payload = body_of(schema, dict(zip(columns, row, strict=True))) | {EVENT_TIME: moment.isoformat()}
         yield Call(due_s(moment), payload, bool(label), due_s(moment + delay))
 
 
-def _payload(schema: Schema, row: Mapping[Any, Any]) -> dict[str, Any]:
+def body_of(schema: Schema, row: Mapping[Any, Any]) -> dict[str, Any]:
     """The body of a stored row, without what is missing."""
     body: dict[str, Any] = {"schema": schema.name}
     for declared in schema.features:

@@ -52,6 +52,10 @@ class Deployment:
     def handbook_rows(self) -> Path:
         return self.directory / "handbook.jsonl"
 
+    @property
+    def payments_rows(self) -> Path:
+        return self.directory / "payments.jsonl"
+
     def start(self, name: str) -> None:
         with (self.directory / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
@@ -108,13 +112,14 @@ def deployment(
     queues: Sequence[str] = ("realtime,bulk",),
     web_processes: int = 1,
     handbook: bool = False,
+    payments: bool = False,
     challenger: bool = False,
     **settings: Any,
 ) -> Iterator[Deployment]:
     """Run it on "postgresql" or "sqlite", with a model of made-up rows and a client's key.
 
-    The workers take the `queues` in turn. With `handbook` that schema has a model and rows, too; with `challenger` the
-    model has a candidate beside it. `settings` are variables.
+    The workers take the `queues` in turn. With `handbook` and `payments` those schemas have a model and rows, too;
+    with `challenger` the model has a candidate beside it. `settings` are variables.
     """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudsite-deployment-")))
@@ -146,7 +151,8 @@ def deployment(
             for number in range(workers)
         } | {"web": web}
         made = Deployment(directory, environment, f"http://127.0.0.1:{port}", redis, cluster, commands)
-        further = [word for word, wanted in (("handbook", handbook), ("challenger", challenger)) if wanted]
+        words = {"handbook": handbook, "payments": payments, "challenger": challenger}
+        further = [word for word, wanted in words.items() if wanted]
         filling = [*python, "fraudsite.tests.prepare", str(directory), *further]
         made.api_key = run(filling, environment).split()[-1]
         stack.callback(made.stop)

@@ -1,7 +1,7 @@
 """Fills a deployment, in a process of its own: tables, a model, a key, rows.jsonl to post. Prints the key.
 
-With the word `handbook` behind the directory also a champion and handbook.jsonl of that schema; with `challenger` a
-candidate beside the champion.
+With the words `handbook` and `payments` behind the directory also a champion and handbook.jsonl or payments.jsonl of
+that schema; with `challenger` a candidate beside the champion.
 """
 
 import json
@@ -20,9 +20,12 @@ from django.core.management import call_command
 
 from scoring.clients import keys
 from scoring.models import Client
+from scoring.simulation import body_of
 from training import registry
+from training.core.datasets import parquet_path, storage
+from training.core.pipeline import train
 from training.core.schema import load_schema
-from training.tests.support import made_up_rows, tiny_bundle, tiny_handbook_bundle
+from training.tests.support import made_up_rows, small_config, tiny_bundle, tiny_handbook_bundle
 
 # As many as in the book's data.
 CUSTOMERS, TERMINALS = 5_000, 10_000
@@ -42,12 +45,33 @@ def main(directory: Path, *further: str) -> None:
         registry.register(tiny_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY, **seed), promote=False)
     if "handbook" in further:
         registry.register(tiny_handbook_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY), promote=True)
-        (directory / "handbook.jsonl").write_text("\n".join(map(json.dumps, payments(20_000))) + "\n")
+        (directory / "handbook.jsonl").write_text("\n".join(map(json.dumps, terminal_payments(20_000))) + "\n")
+    if "payments" in further:
+        (directory / "payments.jsonl").write_text("\n".join(map(json.dumps, generated_payments(directory))) + "\n")
     _, key = keys.create(client=Client.objects.create(name="Acme"))
     print(key)
 
 
-def payments(count: int) -> Iterator[dict[str, Any]]:
+def generated_payments(directory: Path) -> Iterator[dict[str, Any]]:
+    """Generate, ingest and train on transactions of the schema payments. Gives their bodies, without an event time."""
+    raw, schema = directory / "payments.parquet", load_schema("payments")
+    call_command("generate", output=raw, rows=300_000, days=60)
+    call_command("ingest", schema=schema.name, source=str(raw))
+    path = parquet_path(settings.DATASETS_DIR, schema.name)
+    quick = {"data.schema": schema.name, "model.epochs": 2, "policy.choose": "alerts_per_day"}
+    bundle = train(
+        config=small_config(**quick),
+        dataset=storage.read(path, schema),
+        bundles_dir=settings.BUNDLES_DIR,
+        signing_key=settings.BUNDLE_SIGNING_KEY,
+        on_epoch=lambda epoch, logs: None,
+    )
+    registry.register(bundle, promote=True)
+    rows, _ = storage.read_rows(path, schema)
+    return (body_of(schema, row) for row in rows.tail(50_000).to_dict("records"))
+
+
+def terminal_payments(count: int) -> Iterator[dict[str, Any]]:
     """Bodies of the schema handbook, without an event time: they happen when they are posted."""
     random = np.random.default_rng(0)
     amounts = np.round(random.lognormal(3, 0.8, count), 2).tolist()
