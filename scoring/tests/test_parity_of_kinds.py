@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 import pytest
-from django.conf import settings as site
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from scoring.api import validation
 from scoring.messages.replies import Kind
@@ -36,12 +35,13 @@ def dataset(shop, settings, tmp_path):
 
 
 @pytest.fixture
-def champion(db, dataset):
+def champion(db, dataset, settings, tmp_path):
+    settings.BUNDLES_DIR = tmp_path / "models"  # a name is of the second, and the next test may come in the same one
     bundle = train(
         config=small_config(**TREES),
         dataset=dataset,
-        bundles_dir=site.BUNDLES_DIR,
-        signing_key=site.BUNDLE_SIGNING_KEY,
+        bundles_dir=settings.BUNDLES_DIR,
+        signing_key=settings.BUNDLE_SIGNING_KEY,
         on_epoch=lambda epoch, logs: None,
     )
     return predictor.Predictor(registry.register(bundle, promote=True))
@@ -99,6 +99,14 @@ def test_check_parity_agrees_when_values_entities_and_labels_are_missing_or_late
     post(rows[80:], 9)
     call_command("check_parity", "--schema", "shop", "--sample", "0")
     assert "No feature of shop differs." in capsys.readouterr().out
+
+
+def test_check_parity_finds_a_feature_of_an_entity_that_the_transaction_does_not_have(post):
+    without = next(one for one in post(made_up_shopping(20), 9) if "device" not in one.transaction.tokens)
+    without.derived["device_networks"] = 1.0
+    without.save()
+    with pytest.raises(CommandError, match="1 predictions of shop differ, in 1 features"):
+        call_command("check_parity", "--schema", "shop", "--sample", "0")
 
 
 def test_rebuilt_histories_are_those_that_were_kept(post, champion):

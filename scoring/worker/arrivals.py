@@ -63,7 +63,11 @@ def differences(schema: Schema, sample: int, on_progress: Callable[[str, float],
     computed = _computed(schema).exclude(model_version__in=registry.outdated(schema.name))
     sampled = set(computed.order_by("?").values_list("pk", flat=True)[:sample]) if sample else None
     without_history = {feature.name for feature in schema.derived} - {feature.name for feature in schema.velocity}
-    for place, entity in enumerate(_kept(schema)):
+    optional = {entity.name: entity.may_be_missing for entity in schema.entities}
+    # Of transactions without the first entity, what needs no history is not compared: so it is one that all have.
+    for place, entity in enumerate(sorted(_kept(schema), key=lambda name: optional[name])):
+        if optional[entity]:
+            yield from _differences_without(schema, entity, computed, sampled)
         part = _only(schema, entity)
         columns = [
             (i, each.name) for i, each in enumerate(part.derived) if place == 0 or each.name not in without_history
@@ -79,6 +83,20 @@ def differences(schema: Schema, sample: int, on_progress: Callable[[str, float],
                         if stored is None or np.float64(stored).tobytes() != np.float64(anew).tobytes():
                             yield Difference(key, name, stored, anew)
             on_progress(entity, share)
+
+
+def _differences_without(
+    schema: Schema, entity: str, computed: QuerySet[Prediction], sampled: set[UUID] | None
+) -> Iterator[Difference]:
+    """The features of an entity are missing where the transaction does not have it."""
+    names = [feature.name for feature in schema.velocity if feature.entity == entity]
+    token = Cast(KeyTextTransform(entity, "transaction__tokens"), TextField())
+    without = computed.annotate(token=token).filter(token__isnull=True)
+    for key, derived in without.values_list("pk", "derived").iterator():
+        for name in names if sampled is None or key in sampled else ():
+            stored = _stored(derived, name)
+            if stored is None or not math.isnan(stored):
+                yield Difference(key, name, stored, math.nan)
 
 
 def _stored(derived: dict[str, float | None] | None, name: str) -> float | None:
