@@ -129,6 +129,14 @@ def test_it_refuses_an_unusable_transaction_id(post, value):
     refused(post(seed_payload(transaction_id=value)), 400, "/transaction_id")
 
 
+def test_a_body_as_long_as_the_limit_is_read_to_its_end(post, settings):
+    refused(
+        post(b"{" + b" " * (settings.PREDICT_BODY_LIMIT_BYTES - 2) + b"}"),
+        400,
+        *(f"/{name}" for name in seed_payload()),
+    )
+
+
 def test_it_refuses_a_body_over_the_limit(post, settings):
     refused(post(b" " * (settings.PREDICT_BODY_LIMIT_BYTES + 1)), 413)
 
