@@ -124,7 +124,7 @@ def shop(own_schemas: Path) -> "Iterator[Schema]":
     from training.core import schema
 
     shutil.copy(Path(schema.__file__).parents[2] / "tests" / "fixtures" / "shop.toml", own_schemas)
-    caches = (validation._schemas, validation._known_names, validation._all_names)
+    caches = (validation._schemas, validation._known_names, validation._names_of_numbers)
     for cached in caches:
         cached.cache_clear()
     yield schema.load_schema("shop")

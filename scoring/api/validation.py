@@ -14,7 +14,7 @@ import uuid_utils
 from django.conf import settings
 
 from scoring.api.decoding import texts
-from scoring.card_numbers import holds_card_number
+from scoring.card_numbers import SHORTEST, holds_card_number
 from scoring.exceptions import FieldError, InvalidFields, UnacceptableValues
 from scoring.messages.submission import Submission
 from training.core.features.declaration import Entity
@@ -273,10 +273,10 @@ def refuse_card_data(body: dict[str, Any], headers: Mapping[str, str | None]) ->
         for name, value in headers.items()
         if value is not None and any(map(holds_card_number, _readings(value)))
     ]
-    known_names = _all_names()
+    numbers = _names_of_numbers()
     for name, value in body.items():
-        if type(value) is float and name in known_names:
-            continue  # the usual case: a float cannot hold a card number
+        if type(value) is float and name in numbers:
+            continue  # the usual case
         shown = "" if holds_card_number(name) else f"/{name[:TRANSACTION_ID_LIMIT]}"
         if re.sub(r"[^a-z0-9_]", "_", name.lower()) in VERIFICATION_CODES:
             errors.append(FieldError(shown, "card_verification_code", "Never send a card verification code."))
@@ -295,8 +295,11 @@ def _readings(header: str) -> Iterator[str]:
 
 
 @cache
-def _all_names() -> frozenset[str]:
-    return frozenset().union(*map(_known_names, _schemas()))
+def _names_of_numbers() -> frozenset[str]:
+    """The names of the numbers in all schemas that are too short for a card number."""
+    fields = [field for schema in _schemas().values() for field in schema.features if field.is_number]
+    is_long = {field.name for field in fields if max(-field.lowest, field.highest) >= 10.0 ** (SHORTEST - 1)}
+    return frozenset(field.name for field in fields) - is_long
 
 
 def _is_transaction_id(value: Any) -> bool:

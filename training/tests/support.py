@@ -151,6 +151,7 @@ def made_up_shopping(rows: int = 40) -> pd.DataFrame:
             "device": some("d-1", "d-2", None),
             "amount": random.uniform(1, 100, rows).round(2),
             "items": some(1.0, 2.0, None),
+            "points": some(100.0, None),
             "is_gift": some(True, False, None),
             "category": some("Food", "FOOD", "toys", " Caf\u00e9", "cafe\u0301", None),
             "country": some("DE", "DEU", "fr", None),
