@@ -19,6 +19,14 @@ class Reason(TypedDict):
     text: NotRequired[str]
 
 
+def _in_order(reason: Reason) -> Reason:
+    """The reason as a worker answered with it: PostgreSQL keeps no order of names."""
+    ordered = Reason(feature=reason["feature"], contribution=reason["contribution"])
+    if "text" in reason:
+        ordered["text"] = reason["text"]
+    return ordered
+
+
 class Answer(msgspec.Struct):
     """The answer to a predict call. It is made of stored values only, so a repeated answer is the same to the byte.
 
@@ -47,7 +55,7 @@ class Answer(msgspec.Struct):
             is_fraud=prediction.is_alert,
             alert=prediction.is_alert,
             decision=prediction.decision,
-            reasons=prediction.reasons,
+            reasons=[_in_order(reason) for reason in prediction.reasons],
             threshold=prediction.threshold,
             model_version=prediction.model_version_id,
             latency_ms=prediction.latency_ms,
