@@ -58,7 +58,7 @@ AREAS = {
         "scoring/worker/pending.py": ["scoring/tests/test_pending.py", ONLINE],
         "scoring/clients/keys.py": ["scoring/tests/test_keys.py"],
         "scoring/api/authentication.py": ["scoring/tests/test_keys.py", "scoring/tests/test_bad_input.py"],
-        "scoring/gateway.py": ["scoring/tests/test_disorder.py"],
+        "scoring/gateway.py": ["scoring/tests/test_disorder.py", "scoring/tests/test_gateway.py"],
     },
     "Reviews": {
         "scoring/reviews/queue.py": ["scoring/tests/test_review_work.py"],
