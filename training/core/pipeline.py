@@ -74,9 +74,7 @@ def train(
     metrics = {name: _metrics(config, dataset, part, scored[name], threshold=review) for name, part in parts.items()}
     stages.enter("Measuring the importance of each feature")
     names, scores = dataset.schema.input_names, scored["validation"].scores
-    now = datetime.now(UTC)
-    description = _provenance(config, dataset, split, parent)(
-        created_at=now.isoformat(),
+    description = _provenance(config, dataset, split, encode, parent)(
         model=Model(architecture=architecture, hyperparameters=families.as_recorded(hyperparameters)),
         policy=ChosenPolicy(**asdict(config.policy), review_threshold=review, block_threshold=block),
         metrics=metrics,
@@ -86,12 +84,10 @@ def train(
         history=model.fitted.history,
         kept_epoch=model.fitted.kept_epoch,
         importance=permutation_importance(model.score, *validation_rows, scores, names=names, seed=seed),
-        vocabularies={name: list(texts) for name, texts in encode.vocabularies.items()},
-        typical=typical.measure(dataset.schema, training_rows[0], encode.vocabularies),
     )
     stages.enter("Drawing the plots and writing the bundle")
     return write_bundle(
-        bundles_dir / f"{now:%Y%m%d-%H%M%S}-{dataset.schema.name}-{config.split.protocol}-{seed}",
+        bundles_dir / _version(description, seed),
         description=description,
         model_files=model.fitted.files,
         reference=preprocessing.reference(names, training_rows[0], scores, dataset.schema.optional_inputs),
@@ -100,6 +96,11 @@ def train(
         plots=plots.draw(scored, raw, model.fitted.history, kept_epoch=model.fitted.kept_epoch, threshold=review),
         signing_key=signing_key,
     )
+
+
+def _version(description: Description, seed: int) -> str:
+    created_at = datetime.fromisoformat(description.created_at)
+    return f"{created_at:%Y%m%d-%H%M%S}-{description.schema.name}-{description.split.protocol}-{seed}"
 
 
 def _metrics(
@@ -116,12 +117,15 @@ def _metrics(
 
 
 def _provenance(
-    config: Configuration, dataset: Dataset, split: splits.Split, parent: str | None
+    config: Configuration, dataset: Dataset, split: splits.Split, encode: encoding.Encoding, parent: str | None
 ) -> Callable[..., Description]:
-    """`Description` with the fields filled in that say what a model is made from, and where."""
+    """`Description` with the fields filled in that say what a model is made from, when and where."""
     schema, report = dataset.schema, dataset.report
     return partial(
         Description,
+        created_at=datetime.now(UTC).isoformat(),
+        vocabularies={name: list(texts) for name, texts in encode.vocabularies.items()},
+        typical=typical.measure(schema, dataset.features[split.train], encode.vocabularies),
         schema=SchemaOfModel(name=schema.name, hash=schema.hash, features=list(schema.input_names)),
         data=Origin(sha256=report.source_sha256, rows=report.rows, frauds=report.frauds),
         split=SplitMade(**asdict(config.split) | {name: len(part) for name, part in vars(split).items()}),
