@@ -41,6 +41,36 @@ def test_what_ulb_does_not_declare_does_not_change_its_hash():
     assert load_schema("ulb").hash == "339de098afc22236a7a528dfd1657947d56e2c197f4eb738eeec9a53bdb4a9d8"
 
 
+def test_the_hash_of_the_handbook_is_that_of_its_bundles():
+    """A whole number where a float is declared must not become one: the hash is made of what is written."""
+    assert load_schema("handbook").hash.startswith("3b597a99f6")
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "message"),
+    [
+        ("maximum = 1000000.0", 'maximum = "1000000"', "amount: maximum: give a number, not '1000000'"),
+        ("maximum = 1000000.0", "maximum = inf", "amount: maximum: give a finite number"),
+        ("window_days = 1", 'window_days = "1"', "customer_count_1d: window_days: give a number"),
+        ("window_days = 1", "window_days = 1e300", "customer_count_1d: window_days is more than 0"),
+        ("history_limit = 600", "history_limit = 1000000000000", "history_limit is at least 1 and at most 100,000"),
+        ("history_limit = 600", 'history_limit = 600\nof = "amount"', "customer: of: give a list, not 'amount'"),
+        ("history_limit = 600", 'history_limit = 600\noptional = "no"', "customer: optional: give true or false"),
+        ("past_days = 30", 'past_days = "30"', "past_days: give a whole number, not '30'"),
+        ("past_days = 30", "past_days = -1", "past_days is 0 to 36,500, not -1"),
+        ("amount_decimals = 2", "amount_decimals = 400", "amount_decimals is 0 to 8, not 400"),
+        ("[source]", "[file]\nmissing = 5\n[source]", "[file] missing: give a list, not 5"),
+        ("past_days = 30", "past_days = 30\npoint = 5", "point: write it as [[point]], a table"),
+        ("past_days = 30", 'past_days = 30\nfile = "x.csv"', "file: write it as [file], a table"),
+    ],
+)
+def test_a_value_of_another_type_or_without_bound_is_refused_by_its_name(was, becomes, message):
+    assert was in HANDBOOK
+    with pytest.raises(SchemaInvalid) as refused:
+        parse_schema("mine", HANDBOOK.replace(was, becomes, 1))
+    assert message in str(refused.value)
+
+
 def test_the_hash_follows_features_and_not_the_columns_of_the_raw_file():
     schema = load_schema("handbook")
     assert replace(schema, source={}).hash == schema.hash

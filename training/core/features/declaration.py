@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from training.core.schema import Field, Schema
 
 DAY_US = 86_400_000_000
+# A worker holds the events of an entity in memory while it scores, and a time is an int64 of microseconds.
+MOST_EVENTS = 100_000
+MOST_DAYS = 36_500
 # Stand for the name of a feature, or of a point, in `COMBINATIONS`.
 FIELD, POINT = "a feature", "a point"
 # Each aggregate, and what it can be computed of.
@@ -239,8 +242,11 @@ def values_read(schema: "Schema") -> tuple[str, ...]:
 def _check_entities(entities: Iterable[Entity], texts: set[str]) -> None:
     sent = {entity.name for entity in entities if not entity.of}
     for entity in entities:
-        if entity.history_limit < 1 or entity.late_days < 0:
-            raise SchemaInvalid(f"Entity {entity.name}: history_limit is at least 1, late_days at least 0.")
+        if not 1 <= entity.history_limit <= MOST_EVENTS or not 0 <= entity.late_days <= MOST_DAYS:
+            raise SchemaInvalid(
+                f"Entity {entity.name}: history_limit is at least 1 and at most {MOST_EVENTS:,}, late_days at least 0 "
+                f"and at most {MOST_DAYS:,}."
+            )
         for part in entity.of:
             if part not in sent and part not in texts:
                 hint = did_you_mean(part, {*sent, *texts})
@@ -265,8 +271,10 @@ def _fault(feature: Velocity, entities: dict[str, Entity]) -> str | None:
     words = COMBINATIONS[feature.aggregate]
     if feature.of not in words and not feature.of_field and not feature.of_point:
         return f"{feature.aggregate} is taken of {' or '.join(words)}, not of {feature.of!r}"
-    if feature.window_us < 1 or feature.delay_us < 0 or feature.last < 0:
-        return "window_days is more than 0, delay_days and last not less"
+    if not (0 < feature.window_days <= MOST_DAYS and 0 <= feature.delay_days <= MOST_DAYS) or feature.window_us < 1:
+        return f"window_days is more than 0, delay_days not less, and neither more than {MOST_DAYS:,}"
+    if feature.last < 0:
+        return "last is at least 0"
     if feature.last > entities[feature.entity].history_limit:
         return f"last is more than the history_limit of {feature.entity}"
     if feature.current and (feature.delay_us or feature.reads_labels):

@@ -6,28 +6,41 @@ values of a request, `kinds` what they may be, and `training.core.features.decla
 
 import hashlib
 import json
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache, cached_property
+from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_type_hints
 
+import msgspec
 import numpy as np
 
 from training.core import places
 from training.core.exceptions import SchemaInvalid, SchemaNotFound, did_you_mean
 from training.core.features import declaration
-from training.core.features.declaration import Age, Calendar, Computed, Distance, Entity, Point, Velocity
+from training.core.features.declaration import MOST_DAYS, Age, Calendar, Computed, Distance, Entity, Point, Velocity
 from training.core.schema import files, values
 from training.core.schema.files import FileForm
 from training.core.schema.values import Field, Value
 
 # A request may have these in addition to the declared fields.
 TRANSACTION_ID, EVENT_TIME = "transaction_id", "event_time"
+MOST_DECIMALS = 8
 EVENT_TIME_UNITS = ("s", "ms", "us", "ns", "min", "h", "d")
 Declared = TypeVar("Declared")
+# msgspec's words for the types of values in TOML, and ours.
+WORDS = {
+    "float": "a number",
+    "int": "a whole number",
+    "str": "a text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
 
 
 @dataclass(frozen=True)
@@ -180,6 +193,10 @@ LISTS: dict[str, tuple[str, type]] = {
 }
 
 
+# What `parse_schema` makes of tables before it makes the schema.
+_MADE = {"file", *(field_name for field_name, _ in LISTS.values())}
+
+
 @cache
 def schema_names() -> tuple[str, ...]:
     return places.names_in(places.schema_dirs())
@@ -237,16 +254,22 @@ def parse_schema(name: str, text: str) -> Schema:
     try:
         declared = tomllib.loads(text)
         lists: dict[str, Any] = {
-            field_name: tuple(_made(kind, table, f"[[{key}]] ") for table in declared.pop(key, []))
+            field_name: tuple(_made(kind, table, f"[[{key}]] ") for table in _tables(key, declared.pop(key, [])))
             for key, (field_name, kind) in LISTS.items()
         }
-        lists["file"] = _made(FileForm, declared.pop("file", {}), "[file] ")
+        [form] = _tables("file", [declared.pop("file", {})])
+        lists["file"] = _made(FileForm, form, "[file] ")
         schema = _made(Schema, {"name": name} | lists | declared)
         _check(schema)
-    except (tomllib.TOMLDecodeError, TypeError, SchemaInvalid) as error:
-        # A TypeError comes from a value of the wrong type, such as a number instead of a list.
+    except (tomllib.TOMLDecodeError, SchemaInvalid) as error:
         raise SchemaInvalid(f"Schema {name}: {error}") from error
     return schema
+
+
+def _tables(key: str, declared: Any) -> list[dict[str, Any]]:
+    if not isinstance(declared, list) or not all(isinstance(table, dict) for table in declared):
+        raise SchemaInvalid(f"{key}: write it as {'[file]' if key == 'file' else f'[[{key}]]'}, a table")
+    return declared
 
 
 def _made(kind: type[Declared], table: dict[str, Any], where: str = "") -> Declared:
@@ -263,7 +286,24 @@ def _made(kind: type[Declared], table: dict[str, Any], where: str = "") -> Decla
     ]
     if missing:
         raise SchemaInvalid(f"{where}{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in table.items()})
+    types = get_type_hints(kind)
+    return kind(**{name: _typed(name, value, types[name], where) for name, value in table.items()})
+
+
+def _typed(name: str, value: Any, wanted: Any, where: str) -> Any:
+    """A value of a declaration that is of the type of its field. It stays as it is written, as the hash is made of it,
+    but a list becomes a tuple."""
+    if name in _MADE:
+        return value
+    if isinstance(value, float) and not isfinite(value):
+        raise SchemaInvalid(f"{where}{name}: give a finite number, not {value}")
+    try:
+        msgspec.convert(value, wanted)
+    except msgspec.ValidationError as error:
+        expected = str(error).split(",")[0]
+        needed = " or ".join(word for part, word in WORDS.items() if re.search(rf"\b{part}\b", expected))
+        raise SchemaInvalid(f"{where}{name}: give {needed}, not {value!r}") from error
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _check(schema: Schema) -> None:
@@ -281,6 +321,10 @@ def _check(schema: Schema) -> None:
     amount = schema.features[schema.amount_index]
     if amount.kind not in ("number", "integer") or amount.optional:
         raise SchemaInvalid(f"{amount.name}: the amount is a number or an integer, and not optional")
+    bounds = {"amount_decimals": MOST_DECIMALS, "past_days": MOST_DAYS, "label_delay_days": MOST_DAYS}
+    for name, highest in bounds.items():
+        if not 0 <= getattr(schema, name) <= highest:
+            raise SchemaInvalid(f"{name} is 0 to {highest:,}, not {getattr(schema, name)}")
     if schema.card and schema.card not in schema.entity_names:
         hint = did_you_mean(schema.card, schema.entity_names)
         raise SchemaInvalid(f"card names no entity: {schema.card!r}.{hint}")
