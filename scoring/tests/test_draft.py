@@ -231,3 +231,6 @@ def test_a_draft_replaces_a_schema_by_force_only(draft, own_schemas, tmp_path):
         draft(tmp_path / "payments.parquet")
     assert (own_schemas / "shop.toml").read_text() == "# mine\n"
     draft(tmp_path / "payments.parquet", force=True)
+    (own_schemas / "shop.toml").unlink()  # the training configuration that is left may be somebody's
+    with pytest.raises(CommandError, match=r"configs/shop\.toml is there already"):
+        draft(tmp_path / "payments.parquet")

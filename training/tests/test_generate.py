@@ -38,7 +38,7 @@ def of_scenario(transactions):
 
 
 def bytes_of(path, **options):
-    call_command("generate", output=path, rows=8_000, days=60, **options)
+    call_command("generate", output=path, rows=8_000, days=60, force=True, **options)
     return path.read_bytes()
 
 
@@ -78,6 +78,15 @@ def test_it_says_what_is_wrong_with_an_option(tmp_path, option, message):
     with pytest.raises(CommandError, match=message):
         call_command("generate", **(option | {"output": output}))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_there_is_replaced_by_force_only(tmp_path):
+    path = tmp_path / "made.csv"
+    path.write_text("mine\n")
+    with pytest.raises(CommandError, match="is there already"):
+        call_command("generate", output=path, rows=8_000, days=60)
+    assert path.read_text() == "mine\n"
+    assert len(bytes_of(path)) > 1_000_000
 
 
 def test_rows_come_by_time_with_ids_of_their_own(transactions):

@@ -129,8 +129,9 @@ class Command(BaseCommand):
             raise CommandError(f"--name: the name of a schema has {places.NAME_RULE}, unlike {name!r}.")
         if (places.PACKAGE / "schemas" / f"{name}.toml").exists():
             raise CommandError(f"--name: {name} is a schema of the package. Choose another name.")
-        if path.exists() and not options["force"]:
-            raise CommandError(f"{path} is there already. Choose another --name, or replace it with --force.")
+        there = [str(file) for file in (path, config_path) if file.exists()]
+        if there and not options["force"]:
+            raise CommandError(f"{there[0]} is there already. Choose another --name, or replace it with --force.")
         chosen = drafts.Chosen(*(options[role] for role in ("label", "amount", "time", "id", "day_first")))
         with stages.printed(self.stdout):
             draft = drafts.draft(options["file"], name, chosen, currency=options["currency"])

@@ -18,6 +18,7 @@ class Command(StagedCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--output", type=Path, required=True, help="the file to write: .parquet or .csv")
+        parser.add_argument("--force", action="store_true", help="replace a file of this name")
         size = parser.add_mutually_exclusive_group()
         size.add_argument("--rows", type=int, default=200_000, help="transactions; default: 200000")
         size.add_argument("--cards", type=int, help="instead: cards, each with about 0.97 transactions a day")
@@ -34,6 +35,8 @@ class Command(StagedCommand):
             raise CommandError(f"--output must end with {' or '.join(files.WRITERS)}, unlike {path.name}.")
         if not path.parent.is_dir():
             raise CommandError(f"--output: there is no directory {path.parent}.")
+        if path.exists() and not options["force"]:
+            raise CommandError(f"{path} is there already. Name another --output, or replace it with --force.")
         wanted = generator.wanted(
             rows=options["rows"],
             card_count=options["cards"],
