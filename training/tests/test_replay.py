@@ -1,0 +1,187 @@
+"""The replay of arrivals by example: windows, late events, labels, missing entities, and what a history keeps."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+from training.core.exceptions import StaleHistory
+from training.core.features.declaration import DAY_US, Calendar
+from training.core.features.replay import EVENT, VERSION_BYTES, Events, Labels, model_inputs, replay, version
+from training.core.schema import load_schema, parse_schema
+from training.tests.test_features import EVERYTHING, HOUR_US, MONDAY, same_bits
+
+HANDBOOK = load_schema("handbook")
+
+
+def handbook_events(*rows):
+    """Events of one customer at one terminal: (time, amount)."""
+    n = np.arange(len(rows))
+    times, amounts = np.array(rows, np.int64).T.copy()
+    return Events(n, times, amounts, n, {"customer": ["c"] * len(n), "terminal": ["t"] * len(n)})
+
+
+def feature(schema, replayed, name):
+    return replayed.features[:, [declared.name for declared in schema.derived].index(name)].tolist()
+
+
+def test_a_window_is_open_at_its_start_and_closed_at_its_end():
+    events = handbook_events((MONDAY, 100), (MONDAY, 100), (MONDAY + DAY_US - 1, 100), (MONDAY + DAY_US, 100))
+    assert feature(HANDBOOK, replay(HANDBOOK, events), "customer_count_1d") == [1, 2, 3, 2]
+
+
+def test_a_late_event_is_seen_by_those_that_arrive_after_it_and_sees_no_later_time():
+    events = handbook_events((MONDAY, 100), (MONDAY + 2 * HOUR_US, 300), (MONDAY + HOUR_US, 500), (MONDAY + DAY_US, 0))
+    replayed = replay(HANDBOOK, events)
+    assert feature(HANDBOOK, replayed, "customer_count_1d") == [1, 2, 2, 3]
+    assert feature(HANDBOOK, replayed, "customer_mean_amount_1d") == [1, 2, 3, 8 / 3]
+
+
+def test_weekend_and_night_are_those_of_the_book():
+    saturday = MONDAY + 5 * DAY_US
+    moments = (MONDAY, MONDAY + 7 * HOUR_US - 1, MONDAY + 7 * HOUR_US, saturday - 1, saturday, saturday + 2 * DAY_US)
+    replayed = replay(HANDBOOK, handbook_events(*((moment, 100) for moment in moments)))
+    assert feature(HANDBOOK, replayed, "is_night") == [1, 1, 0, 0, 1, 1]
+    assert feature(HANDBOOK, replayed, "is_weekend") == [0, 0, 0, 0, 1, 0]
+
+
+def test_hour_weekday_ages_and_distances_are_those_of_the_event_itself():
+    schema = parse_schema(
+        "shop",
+        'title = "A shop"\ntime = "event_time"\namount = "amount"\nlabel = "fraud"\npast_days = 30\n'
+        '[[feature]]\nname = "amount"\nunit = "EUR"\nminimum = 0\nmaximum = 1e6\ndescription = ""\n'
+        '[[feature]]\nname = "birth"\nkind = "date"\noptional = true\ndescription = ""\n'
+        + "".join(
+            f'[[feature]]\nname = "{name}_{kind}"\nkind = "{kind}"\noptional = true\ndescription = ""\n'
+            for name, kind in product(("home", "shop"), ("latitude", "longitude"))
+        )
+        + "".join(
+            f'[[point]]\nname = "{name}"\nlatitude = "{name}_latitude"\nlongitude = "{name}_longitude"\n'
+            for name in ("home", "shop")
+        )
+        + '[[calendar]]\nname = "hour"\nof = "hour"\ndescription = ""\n'
+        '[[calendar]]\nname = "weekday"\nof = "weekday"\ndescription = ""\n'
+        '[[age]]\nname = "age_days"\nof = "birth"\nunit = "days"\ndescription = ""\n'
+        '[[age]]\nname = "age_years"\nof = "birth"\nunit = "years"\ndescription = ""\n'
+        '[[distance]]\nname = "km"\nbetween = ["home", "shop"]\ndescription = ""\n',
+    )
+    berlin, paris = (52.5200, 13.4050), (48.8566, 2.3522)
+    given = schema.encode([[1.0, "2018-04-02", *berlin, *paris], [1.0, None, *berlin, None, 2.3522]])
+    times = np.array([MONDAY + 5 * HOUR_US, MONDAY + 6 * DAY_US + 23 * HOUR_US])
+    n = np.arange(2)
+    hour, weekday, days, years, km = replay(schema, Events(n, times, n, n, {}, given)).features.T
+    assert (hour.tolist(), weekday.tolist()) == ([5, 23], [0, 6])
+    assert (days[0], years[0]) == (5 / 24, 5 / 24 / 365.2425)
+    assert km[0] == pytest.approx(877.46, abs=0.01)
+    assert np.isnan([days[1], years[1], km[1]]).all(), "one without the date, and without one of four coordinates"
+    with pytest.raises(ValueError, match="birth"):
+        replay(schema, Events(n, times, n, n, {}))
+
+
+def test_a_history_of_other_values_is_refused_not_misread():
+    declared = EVERYTHING.velocity
+    without = replace(EVERYTHING, velocity=tuple(one for one in declared if "terminals" not in (one.of, one.same)))
+    assert version(without, "card") != version(EVERYTHING, "card")
+    another = replace(EVERYTHING.features[2], kind="category")
+    changed = replace(EVERYTHING, features=(*EVERYTHING.features[:2], another, *EVERYTHING.features[3:]))
+    assert version(changed, "card") != version(EVERYTHING, "card")
+
+
+def test_histories_without_values_of_the_request_stay_as_they_were_before_there_were_any():
+    assert version(HANDBOOK, "customer").hex() == "df69d65284418cb3"
+    assert version(HANDBOOK, "terminal").hex() == "03f42b96968b5133"
+
+
+def test_a_missing_entity_has_no_history_and_its_features_are_nan_whatever_its_token_is():
+    key = np.arange(4)
+    given = EVERYTHING.encode([[1.0, "food", 1.0, None, None]] * 4)
+    labels = Labels(key[:2], np.ones(2, np.int8), key[2:], {"card": ["a"] * 2, "shop": ["", "x"]})
+    named = Events(key, MONDAY + key, key, key, {"card": ["a"] * 4, "shop": ["", "x", "x", ""]}, given)
+    by_name = replay(EVERYTHING, named, labels)
+    missing = np.isnan(by_name.features)
+    of_shop = [getattr(feature, "entity", "") == "shop" for feature in EVERYTHING.derived]
+    assert missing[[0, 3]].tolist() == [of_shop] * 2
+    assert not missing[[1, 2]].any()
+    assert list(by_name.histories["shop"]) == ["x"]
+    numbered = {"card": np.zeros(4, np.int64), "shop": np.array([-1, 5, 5, -1])}
+    labels = replace(labels, tokens={"card": np.zeros(2, np.int64), "shop": np.array([-1, 5])})
+    by_number = replay(EVERYTHING, replace(named, tokens=numbered), labels)
+    same_bits(by_number.features, by_name.features)
+    assert by_number.histories["shop"] == {5: by_name.histories["shop"]["x"]}
+
+
+def test_a_label_counts_from_its_arrival_and_until_it_is_reversed():
+    week = 7 * DAY_US
+    events = handbook_events(*((MONDAY + moment, 100) for moment in (0, week, week + 1, week + 2)))
+    events = replace(events, sequence=np.array([0, 10, 20, 30]))
+    labels = Labels(
+        key=np.zeros(2, np.int64),
+        fraud=np.array([1, 0], np.int8),
+        sequence=np.array([20, 30]),
+        tokens={"customer": ["c"] * 2, "terminal": ["t"] * 2},
+    )
+    assert feature(HANDBOOK, replay(HANDBOOK, events, labels), "terminal_risk_7d") == [0, 0, 1, 0]
+
+
+def test_a_history_of_another_declaration_is_refused_not_misread():
+    events = handbook_events((MONDAY, 100))
+    kept = replay(HANDBOOK, events).histories
+    longer = replace(HANDBOOK, velocity=tuple(replace(one, window_days=90) for one in HANDBOOK.velocity))
+    with pytest.raises(StaleHistory, match="1 histories of customer"):
+        replay(longer, events, histories=kept)
+    assert not kept["customer"]["c"].startswith(version(longer, "customer"))
+    assert kept["customer"]["c"].startswith(version(HANDBOOK, "customer"))
+
+
+def test_a_new_feature_that_looks_no_further_back_needs_no_new_history():
+    smaller = replace(HANDBOOK.velocity[0], name="customer_count_2d", window_days=2)
+    assert version(replace(HANDBOOK, velocity=(*HANDBOOK.velocity, smaller)), "customer") == version(
+        HANDBOOK, "customer"
+    )
+
+
+def test_a_history_is_bounded_by_its_limit_and_by_its_longest_window():
+    limit = HANDBOOK.entities[0].history_limit
+    busy = replay(HANDBOOK, handbook_events(*((MONDAY + i, 100) for i in range(limit + 50)))).histories
+    assert len(busy["customer"]["c"]) == VERSION_BYTES + limit * EVENT.itemsize
+    idle = replay(HANDBOOK, handbook_events(*((MONDAY + 10 * i * DAY_US, 100) for i in range(50)))).histories
+    assert len(idle["customer"]["c"]) == VERSION_BYTES + 7 * EVENT.itemsize, "60 days, and a day for late ones"
+
+
+def test_many_entities_are_shared_out_to_threads_with_the_same_result(monkeypatch):
+    random = np.random.default_rng(0)
+    n = 5_000
+    events = Events(
+        np.arange(n),
+        MONDAY + np.sort(random.integers(0, 90 * DAY_US, n)),
+        random.integers(0, 10_000, n),
+        np.arange(n),
+        {"customer": random.integers(0, 50, n), "terminal": random.integers(0, 80, n)},
+    )
+    alone = replay(HANDBOOK, events)
+    monkeypatch.setattr("training.core.features.replay.MANY_OPERATIONS", 1)
+    monkeypatch.setattr("training.core.features.replay.FEW_TOKENS", 1)
+    together = replay(HANDBOOK, events)
+    same_bits(together.features, alone.features)
+    assert together.histories == alone.histories
+
+
+def test_the_model_takes_the_declared_numbers_then_what_is_computed():
+    silent = replace(HANDBOOK, features=(replace(HANDBOOK.features[0], model=False), *HANDBOOK.features))
+    given, derived = np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]])
+    assert model_inputs(silent, given, derived).tolist() == [[2, 3, 4]]
+
+
+def test_a_schema_without_computed_features_keeps_nothing():
+    ulb = load_schema("ulb")
+    one = np.zeros(1, np.int64)
+    replayed = replay(ulb, Events(one, one, one, one, {}))
+    assert (replayed.features.shape, replayed.histories) == ((1, 0), {})
+
+
+def test_a_flag_covers_its_first_and_last_hour():
+    flags = (Calendar("h", "hour", "", 8, 9),)
+    moments = [(MONDAY + hour * HOUR_US, 100) for hour in range(7, 11)]
+    replayed = replay(replace(HANDBOOK, calendar=flags), handbook_events(*moments))
+    assert replayed.features[:, 0].tolist() == [0, 1, 1, 0]
