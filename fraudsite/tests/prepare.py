@@ -12,19 +12,21 @@ from typing import Any
 
 import django
 import numpy as np
+import pandas as pd
 
 django.setup()
 
 from django.conf import settings
 from django.core.management import call_command
+from django.utils import timezone
 
 from scoring.clients import keys
 from scoring.models import Client
-from scoring.simulation import body_of
+from scoring.simulation import WEEK, body_of
 from training import registry
 from training.core.datasets import parquet_path, storage
 from training.core.pipeline import train
-from training.core.schema import load_schema
+from training.core.schema import EVENT_TIME, load_schema
 from training.tests.support import made_up_rows, small_config, tiny_bundle, tiny_handbook_bundle
 
 # As many as in the book's data.
@@ -53,7 +55,11 @@ def main(directory: Path, *further: str) -> None:
 
 
 def generated_payments(directory: Path) -> Iterator[dict[str, Any]]:
-    """Generate, ingest and train on transactions of the schema payments. Gives their bodies, without an event time."""
+    """Generate, ingest and train on transactions of the schema payments. Gives the bodies of the last ones.
+
+    They keep their times, but whole weeks later: at the time of posting, cards would pay every few seconds, and most
+    would be alerts.
+    """
     raw, schema = directory / "payments.parquet", load_schema("payments")
     call_command("generate", output=raw, rows=300_000, days=60)
     call_command("ingest", schema=schema.name, source=str(raw))
@@ -67,8 +73,11 @@ def generated_payments(directory: Path) -> Iterator[dict[str, Any]]:
         on_epoch=lambda epoch, logs: None,
     )
     registry.register(bundle, promote=True)
-    rows, _ = storage.read_rows(path, schema)
-    return (body_of(schema, row) for row in rows.tail(50_000).to_dict("records"))
+    rows = storage.read_rows(path, schema)[0].tail(50_000)
+    later = (pd.Timestamp(timezone.now()) - rows[EVENT_TIME].iloc[-1]) // WEEK * WEEK
+    times = (rows[EVENT_TIME] + later).map(pd.Timestamp.isoformat)
+    bodies = (body_of(schema, row) for row in rows.to_dict("records"))
+    return (body | {EVENT_TIME: moment} for body, moment in zip(bodies, times, strict=True))
 
 
 def terminal_payments(count: int) -> Iterator[dict[str, Any]]:
