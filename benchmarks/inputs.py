@@ -55,7 +55,7 @@ def groups(schema: Schema) -> dict[str, list[int]]:
     place: dict[str, int] = {}
     for each in schema.inputs:
         if isinstance(each, Velocity):
-            reads_category = each.same or each.of_field
+            reads_category = each.same or each.of_value
             place[each.name] = 3 if reads_category else 0
         elif isinstance(each, Distance):
             place[each.name] = 2

@@ -20,6 +20,7 @@ from scoring.models import History, Label, Prediction, Transaction
 from scoring.worker import storage
 from scoring.worker.histories import label_code, microseconds
 from training import registry
+from training.core.features.declaration import compared_entities
 from training.core.features.replay import Events, Labels, replay, version
 from training.core.schema import Schema
 
@@ -122,12 +123,8 @@ def _kept(schema: Schema) -> list[str]:
 
 
 def _only(schema: Schema, entity: str) -> Schema:
-    """The schema with the features of this entity alone; its histories do not depend on other entities."""
-    return replace(
-        schema,
-        entities=tuple(declared for declared in schema.entities if declared.name == entity),
-        velocity=tuple(feature for feature in schema.velocity if feature.entity == entity),
-    )
+    """The schema with the features of this entity alone; its histories do not depend on those of others."""
+    return replace(schema, velocity=tuple(feature for feature in schema.velocity if feature.entity == entity))
 
 
 def _arrived(schema: Schema) -> QuerySet[Transaction]:
@@ -155,14 +152,14 @@ def _sampled(schema: Schema, entity: str, sampled: set[UUID]) -> Iterator[tuple[
 def _read(schema: Schema, entity: str, chosen: Q) -> tuple[dict[UUID, int], Events, Labels]:
     """The arrivals of the chosen tokens: the row number of each transaction by its id, the events and the labels."""
     rows = _with_token(_arrived(schema), "tokens", entity).filter(chosen)
-    taken = list(rows.values_list("pk", "sequence", "event_time", "amount", "token", "fields").iterator())
+    taken = list(rows.values_list("pk", "sequence", "event_time", "amount", "token", "fields", "tokens").iterator())
     sequence = np.array([row[1] for row in taken], np.int64)
     events = Events(
         key=sequence,
         event_time=np.array([microseconds(row[2]) for row in taken], np.int64),
         amount_minor=schema.amount_minor(np.array([row[3] for row in taken], np.float64)),
         sequence=sequence,
-        tokens={entity: [row[4] for row in taken]},
+        tokens={name: [row[6].get(name, "") for row in taken] for name in (entity, *compared_entities(schema))},
         given=schema.encode([[row[5].get(name) for name in schema.feature_names] for row in taken]),
     )
     numbered = Label.objects.filter(transaction__schema=schema.name, sequence__isnull=False)

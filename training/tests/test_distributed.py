@@ -47,6 +47,7 @@ def test_values_of_the_request_and_missing_entities_are_the_same_on_one_machine(
     times = 1_522_540_800_000_000 + np.sort(random.integers(0, 20 * DAY_US, n))
     sequence, label_sequence = arrivals_by_time(times, 1.0)
     shops = {"card": random.choice(["a", "b", "c"], n), "shop": random.choice(["x", "y", "", ""], n)}
+    shops["device"] = random.integers(-1, 3, n)
     values = [random.choice([1.0, 2.0, np.nan], n) for _ in EVERYTHING.features]
     events = Events(np.arange(n), times, random.integers(0, 9, n), sequence, shops, np.column_stack(values))
     labels = Labels(np.arange(n), (random.random(n) < 0.3).astype(np.int8), label_sequence, shops)

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.core.features.declaration import COMBINATIONS, DAY_US, FIELD, OF_MONEY, POINT
+from training.core.features.declaration import COMBINATIONS, DAY_US, OF_MONEY, POINT, VALUE
 from training.core.features.replay import Events, Labels, replay
 from training.core.schema import Schema, parse_schema
 
@@ -36,10 +36,11 @@ def everything():
         + '[[point]]\nname = "place"\nlatitude = "latitude"\nlongitude = "longitude"\n'
         '[[entity]]\nname = "card"\ndescription = ""\nhistory_limit = 4\nlate_days = 0.5\n'
         '[[entity]]\nname = "shop"\ndescription = ""\nhistory_limit = 100\nlate_days = 0\noptional = true\n'
+        '[[entity]]\nname = "device"\ndescription = ""\nhistory_limit = 1\noptional = true\n'
         '[[calendar]]\nname = "is_night"\nof = "hour"\nstart = 0\nend = 6\ndescription = ""\n'
     )
-    values = ("category", "terminals")
-    words = {FIELD: values, POINT: ("place",)}
+    values = ("category", "terminals", "device")
+    words = {VALUE: values, POINT: ("place",)}
     pairs = [(kind, of) for kind, ofs in COMBINATIONS.items() for word in ofs for of in words.get(word, (word,))]
     since = ("since_last", "distance", "speed")
     random = np.random.default_rng(0)
@@ -82,6 +83,7 @@ class Arrival:
     terminals: float | None = None
     latitude: float | None = None
     longitude: float | None = None
+    device: str = ""
     label: int | None = None
 
     @property
@@ -110,6 +112,7 @@ def arrivals(draw):
             draw(st.sampled_from([None, 0.0, -16777216.0])),
             draw(st.sampled_from([None, 52.52, 48.856613, -90.0])),
             draw(st.sampled_from([None, 13.405, 180.0, -0.0000014])),
+            draw(st.sampled_from(["phone", "phone", "tablet", ""])),
         )
         made.append(event)
         known = [arrival for arrival in made if arrival.label is None]
@@ -130,7 +133,7 @@ def columns(arrivals, sequence) -> tuple[Events, Labels]:
         return np.array(values, np.int64)
 
     def tokens(of):
-        return {"card": [arrival.card for arrival, _ in of], "shop": [arrival.shop for arrival, _ in of]}
+        return {name: [getattr(arrival, name) for arrival, _ in of] for name in EVERYTHING.entity_names}
 
     return (
         Events(
@@ -154,7 +157,10 @@ def all_at_once(schema, arrivals):
     return replay(schema, *columns(arrivals, range(len(arrivals))))
 
 
-KEPT = ("key", "time", "amount", "category", "terminals")
+KEPT = ("key", "time", "amount", "category", "terminals", "device")
+
+
+MISSING = (None, "")
 
 
 def place_of(arrival):
@@ -185,6 +191,8 @@ class Reading:
         row = []
         for entity in self.schema.entities:
             declared = [feature for feature in self.schema.velocity if feature.entity == entity.name]
+            if not declared:
+                continue
             if not getattr(arrival, entity.name):
                 row += [math.nan] * len(declared)
                 continue
@@ -216,8 +224,8 @@ class Reading:
             if until - feature.window_us < event["time"] <= until
             and (feature.current or event is not current)
             and not ((feature.labelled or feature.of == "streak") and event["label"] == -1)
-            and not (feature.same and (event[feature.same] is None or event[feature.same] != current[feature.same]))
-            and not (feature.of in current and event[feature.of] is None)
+            and not (feature.same and (event[feature.same] in MISSING or event[feature.same] != current[feature.same]))
+            and not (feature.of in current and event[feature.of] in MISSING)
         ]
         if feature.of == "streak":
             legitimate = [index for index, event in enumerate(counted) if event["label"] == 0]
@@ -240,7 +248,7 @@ class Reading:
             case "share":
                 own = current[feature.of]
                 equal = sum(event[feature.of] == own for event in counted)
-                return feature.empty if own is None else equal / len(counted)
+                return feature.empty if own in MISSING else equal / len(counted)
             case "std" | "zscore":
                 return self.spread(feature, [event["amount"] for event in reversed(counted)], current["amount"])
             case "distance" | "speed" if current["place"] is None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from training.core.exceptions import StaleHistory
-from training.core.features.declaration import DAY_US, Calendar
+from training.core.features.declaration import DAY_US, Calendar, Entity, Velocity
 from training.core.features.replay import EVENT, VERSION_BYTES, Events, Labels, model_inputs, replay, version
 from training.core.schema import load_schema, parse_schema
 from training.tests.test_features import EVERYTHING, HOUR_US, MONDAY, same_bits
@@ -96,19 +96,60 @@ def test_histories_without_values_of_the_request_stay_as_they_were_before_there_
 def test_a_missing_entity_has_no_history_and_its_features_are_nan_whatever_its_token_is():
     key = np.arange(4)
     given = EVERYTHING.encode([[1.0, "food", 1.0, None, None]] * 4)
+    devices = {"device": ["d", "", "d", "e"]}
     labels = Labels(key[:2], np.ones(2, np.int8), key[2:], {"card": ["a"] * 2, "shop": ["", "x"]})
-    named = Events(key, MONDAY + key, key, key, {"card": ["a"] * 4, "shop": ["", "x", "x", ""]}, given)
+    named = Events(key, MONDAY + key, key, key, {"card": ["a"] * 4, "shop": ["", "x", "x", ""]} | devices, given)
     by_name = replay(EVERYTHING, named, labels)
     missing = np.isnan(by_name.features)
     of_shop = [getattr(feature, "entity", "") == "shop" for feature in EVERYTHING.derived]
     assert missing[[0, 3]].tolist() == [of_shop] * 2
     assert not missing[[1, 2]].any()
     assert list(by_name.histories["shop"]) == ["x"]
-    numbered = {"card": np.zeros(4, np.int64), "shop": np.array([-1, 5, 5, -1])}
+    numbered = {"card": np.zeros(4, np.int64), "shop": np.array([-1, 5, 5, -1])} | devices
     labels = replace(labels, tokens={"card": np.zeros(2, np.int64), "shop": np.array([-1, 5])})
     by_number = replay(EVERYTHING, replace(named, tokens=numbered), labels)
     same_bits(by_number.features, by_name.features)
     assert by_number.histories["shop"] == {5: by_name.histories["shop"]["x"]}
+
+
+def cards_of_devices(**changes):
+    """A schema that counts the cards of a device, with other tokens or features."""
+    card, device = (Entity(name, "", history_limit=10, optional=True) for name in ("card", "device"))
+    cards = Velocity("cards", "device", "distinct", "card", 30.0, "1", "", current=True)
+    return replace(HANDBOOK, entities=(card, device), calendar=(), velocity=(replace(cards, **changes),))
+
+
+def test_the_cards_of_a_device_are_counted_and_its_change_is_noticed():
+    n = np.arange(5)
+    tokens = {"card": ["a", "b", "", "a", "c"], "device": ["x", "x", "x", "x", "y"]}
+    events = Events(n, MONDAY + n * HOUR_US, n, n, tokens)
+
+    def computed(**changes):
+        return replay(cards_of_devices(**changes), events).features[:, 0].tolist()
+
+    assert computed() == [1, 2, 2, 2, 1]
+    before = {"aggregate": "share", "current": False, "empty": -1.0}
+    assert computed(**before, last=1) == [-1, 0, -1, 0, -1], "whether the card is that of the event before"
+    same = {"aggregate": "since_last", "of": "events", "same": "card", "current": False, "empty": -1.0}
+    assert computed(**same) == [-1, -1, -1, 3 * 3600, -1]
+    numbered = {"card": np.array([7, 5, -1, 7, 5]), "device": np.array([0, 0, 0, 0, 1])}
+    assert replay(cards_of_devices(), replace(events, tokens=numbered)).features[:, 0].tolist() == [1, 2, 2, 2, 1]
+    too_large = {"card": np.full(5, 2**31), "device": np.zeros(5, np.int64)}
+    with pytest.raises(OverflowError):
+        replay(cards_of_devices(), replace(events, tokens=too_large))
+
+
+def test_a_history_that_keeps_an_entity_is_of_its_version_and_takes_four_bytes_more():
+    n = np.arange(2)
+    events = Events(n, MONDAY + n, n, n, {"card": ["a", "b"], "device": ["x", "x"]})
+    schema = cards_of_devices()
+    kept = replay(schema, events).histories["device"]["x"]
+    assert len(kept) == VERSION_BYTES + 2 * (EVENT.itemsize + 4)
+    counts = cards_of_devices(aggregate="count", of="events")
+    assert version(counts, "device") != version(schema, "device")
+    made = replace(schema, entities=(replace(schema.entities[0], of=("note",)), schema.entities[1]))
+    assert version(made, "device") != version(schema, "device")
+    assert version(schema, "card") == b"", "it has no history of its own"
 
 
 def test_a_label_counts_from_its_arrival_and_until_it_is_reversed():
@@ -161,7 +202,7 @@ def test_many_entities_are_shared_out_to_threads_with_the_same_result(monkeypatc
     )
     alone = replay(HANDBOOK, events)
     monkeypatch.setattr("training.core.features.replay.MANY_OPERATIONS", 1)
-    monkeypatch.setattr("training.core.features.replay.FEW_TOKENS", 1)
+    monkeypatch.setattr("training.core.features.tokens.FEW_TOKENS", 1)
     together = replay(HANDBOOK, events)
     same_bits(together.features, alone.features)
     assert together.histories == alone.histories

@@ -182,11 +182,20 @@ def test_an_aggregate_that_cannot_be_computed_is_refused_by_its_name(changes):
 @pytest.mark.parametrize(
     ("changes", "remedy"),
     [
-        ({"of": "citty"}, "distinct is taken of a feature, not of 'citty'. Did you mean city"),
-        ({"same": "citty"}, "same names no feature: 'citty'. Did you mean city"),
-        ({"of": "amount"}, "of names a value that is equal or not: a category, .* not amount, a number"),
-        ({"same": "amount"}, "same names a value that is equal or not: a category, .* not amount, a number"),
+        ({"of": "citty"}, "distinct is taken of a feature or an entity, not of 'citty'. Did you mean city"),
+        ({"same": "citty"}, "same names no feature or entity: 'citty'. Did you mean city"),
+        ({"of": "amount"}, "of names a value that is equal or not: an entity, .* not amount, a number"),
+        ({"same": "amount"}, "same names a value that is equal or not: an entity, .* not amount, a number"),
         ({"same": "city"}, "among events with the same city says nothing: change same"),
+        ({"of": "devise"}, "distinct is taken of a feature or an entity, not of 'devise'. Did you mean device"),
+        ({"of": "card"}, "of names card, which is the same in all events of one card: change of"),
+        ({"same": "card"}, "same names card, which is the same in all events of one card: change same"),
+        ({"entity": "journey", "of": "card"}, "of names card, which is the same in all events of one journey"),
+        (
+            {"entity": "journey", "of": "device", "same": "route"},
+            "same names route, which is the same in all events of one journey",
+        ),
+        ({"of": "device", "same": "phone"}, "distinct of device among events with the same phone says nothing"),
         ({"last": 1}, "raise last, or take the share"),
         ({"aggregate": "share", "of": "frauds", "smoothing": -1.0}, "smoothing is a number of events, 0 or more"),
         ({"smoothing": 1.0}, "smoothing is for a share of frauds"),
@@ -206,10 +215,17 @@ def test_an_aggregate_of_values_that_says_nothing_is_refused_with_its_remedy(cha
         schema,
         features=(*schema.features, city, *coordinates),
         points=(Point("place", "latitude", "longitude"),),
-        entities=(CARD,),
+        entities=(
+            CARD,
+            replace(CARD, name="device"),
+            replace(CARD, name="phone", of=("device", "city")),
+            replace(CARD, name="route", of=("city",)),
+            replace(CARD, name="journey", of=("card", "city")),
+        ),
         velocity=(distinct,),
     )
-    declaration.check(declared)
+    for of, same in [("city", ""), ("device", ""), ("device", "city"), ("journey", "device"), ("phone", "journey")]:
+        declaration.check(replace(declared, velocity=(replace(distinct, of=of, same=same),)))
     with pytest.raises(SchemaInvalid, match=f"card_count: .*{remedy}"):
         declaration.check(replace(declared, velocity=(replace(distinct, **changes),)))
 

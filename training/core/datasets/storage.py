@@ -16,6 +16,7 @@ from training.core import stages
 from training.core.configuration import Configuration
 from training.core.datasets import columns
 from training.core.exceptions import ConfigurationError, DatasetError
+from training.core.features.declaration import compared_entities
 from training.core.schema import EVENT_TIME, TRANSACTION_ID, Field, Schema, load_schema
 from training.core.scored import ScoredRows
 
@@ -190,16 +191,27 @@ def _timeline(table: pa.Table, schema: Schema) -> Timeline | None:
 
 
 def _arrivals(table: pa.Table, schema: Schema, given: np.ndarray) -> "tuple[Events, Labels]":
-    """The events and labels of a stored dataset, with their order of arrival. Missing entities have the token -1."""
+    """The events and labels of a stored dataset, with their order of arrival.
+
+    The tokens of entities are numbers, which are fast, or the texts that a worker has, where these are compared.
+    """
     from training.core.features.replay import Events, Labels, arrivals_by_time
+
+    compared = compared_entities(schema)
 
     def numbered(name: str) -> np.ndarray:
         return pd.factorize(table[name].to_pandas())[0]
+
+    def tokens_of(entity: str) -> np.ndarray:
+        if entity not in compared:
+            return numbered(entity)
+        numbers, texts = pd.factorize(table[entity].to_pandas())
+        return np.array([*texts, ""], object)[numbers]
 
     key = numbered(TRANSACTION_ID)
     event_time = table[EVENT_TIME].to_numpy().astype("datetime64[us]").astype(np.int64)
     amount_minor = schema.amount_minor(table[schema.amount].to_numpy())
     sequence, label_sequence = arrivals_by_time(event_time, schema.label_delay_days)
-    tokens = {name: numbered(name) for name in schema.entity_names}
+    tokens = {name: tokens_of(name) for name in schema.entity_names}
     labels = table[schema.label].to_numpy()
     return Events(key, event_time, amount_minor, sequence, tokens, given), Labels(key, labels, label_sequence, tokens)

@@ -14,12 +14,12 @@ DAY_US = 86_400_000_000
 # A worker holds the events of an entity in memory while it scores, and a time is an int64 of microseconds.
 MOST_EVENTS = 100_000
 MOST_DAYS = 36_500
-# Stand for the name of a feature, or of a point, in `COMBINATIONS`.
-FIELD, POINT = "a feature", "a point"
+# Stand for the name of a feature or an entity, or of a point, in `COMBINATIONS`.
+VALUE, POINT = "a feature or an entity", "a point"
 # Each aggregate, and what it can be computed of.
 COMBINATIONS = {
     "count": ("events", "frauds", "streak"),
-    "share": ("frauds", FIELD),
+    "share": ("frauds", VALUE),
     "mean": ("amounts", "streak"),
     "median": ("amounts", "streak"),
     "min": ("amounts", "streak"),
@@ -28,14 +28,14 @@ COMBINATIONS = {
     "std": ("amounts",),
     "zscore": ("amounts",),
     "rank": ("amounts",),
-    "distinct": (FIELD,),
+    "distinct": (VALUE,),
     "distance": (POINT,),
     "speed": (POINT,),
     "since_first": ("events", "frauds", "streak"),
     "since_last": ("events", "frauds", "streak"),
 }
 OF_MONEY = ("mean", "median", "min", "max", "sum")  # these can be `relative`
-# So many values of a request, of 4 bytes each, can be kept with each event of a history.
+# So many values and entities of a request, of 4 bytes each, can be kept with each event of a history.
 MOST_VALUES = 8
 MOST_INTEGER = 2**24  # stored datasets have float32, which is exact to here
 CALENDAR = {"hour": (0, 23), "weekday": (0, 6)}
@@ -115,9 +115,9 @@ class Velocity:
     `relative` divides the event's own amount by the aggregate. `empty` is the value if there is nothing to aggregate or
     the divisor is 0.
 
-    `of` is a word of `COMBINATIONS`, or names a value of the request or a point. With `same`, which names such a value,
-    only those events count that have the same as the event itself. `smoothing` adds so many events to a share of
-    frauds, of which the share `empty` are frauds.
+    `of` is a word of `COMBINATIONS`, or names a value of the request, another entity or a point. With `same`, which
+    names such a value or entity, only those events count that have the same as the event itself. `smoothing` adds so
+    many events to a share of frauds, of which the share `empty` are frauds.
     """
 
     name: str
@@ -145,10 +145,10 @@ class Velocity:
         return round(self.delay_days * DAY_US)
 
     @property
-    def of_field(self) -> bool:
-        """Whether `of` names a value of the request."""
+    def of_value(self) -> bool:
+        """Whether `of` names a value of the request or an entity."""
         words = COMBINATIONS[self.aggregate]
-        return FIELD in words and self.of not in words
+        return VALUE in words and self.of not in words
 
     @property
     def of_point(self) -> bool:
@@ -208,7 +208,7 @@ def check(schema: "Schema") -> None:
     known = {entity.name: entity for entity in schema.entities}
     fields = {field.name: field for field in schema.features}
     for feature in schema.velocity:
-        fault = _fault(feature, known) or _fault_of_amounts(feature) or _fault_of_values(feature, fields, points)
+        fault = _fault(feature, known) or _fault_of_amounts(feature) or _fault_of_values(feature, fields, known, points)
         if fault:
             raise SchemaInvalid(f"{feature.name}: {fault}{'' if fault[-1] in '.?' else '.'}")
     for entity in schema.entities:
@@ -220,15 +220,22 @@ def check(schema: "Schema") -> None:
 
 
 def kept_values(schema: "Schema", entity: str) -> tuple[str, ...]:
-    """The values of requests that this entity's features read of earlier events, and its history keeps, by name."""
+    """The values of requests and other entities that this entity's features read of earlier events, and its history
+    keeps, by name."""
     places = {point.name: (point.latitude, point.longitude) for point in schema.points}
     read: set[str] = set()
     for feature in schema.velocity:
         if feature.entity == entity:
             read |= {feature.same} if feature.same else set()
-            read |= {feature.of} if feature.of_field else set()
+            read |= {feature.of} if feature.of_value else set()
             read |= set(places[feature.of]) if feature.of_point else set()
     return tuple(sorted(read))
+
+
+def compared_entities(schema: "Schema") -> tuple[str, ...]:
+    """The entities that the features of others compare, by name."""
+    read = set().union(*(kept_values(schema, entity.name) for entity in schema.entities))
+    return tuple(sorted(read.intersection(schema.entity_names)))
 
 
 def values_read(schema: "Schema") -> tuple[str, ...]:
@@ -236,7 +243,8 @@ def values_read(schema: "Schema") -> tuple[str, ...]:
     places = {point.name: (point.latitude, point.longitude) for point in schema.points}
     ends = {end for distance in schema.distances for end in distance.between}
     read = {age.of for age in schema.ages}.union(*(places[end] for end in ends))
-    return tuple(sorted(read.union(*(kept_values(schema, entity.name) for entity in schema.entities))))
+    read = read.union(*(kept_values(schema, entity.name) for entity in schema.entities))
+    return tuple(sorted(read.difference(schema.entity_names)))
 
 
 def _check_entities(entities: Iterable[Entity], texts: set[str]) -> None:
@@ -269,7 +277,7 @@ def _fault(feature: Velocity, entities: dict[str, Entity]) -> str | None:
     if feature.aggregate not in COMBINATIONS:
         return f"aggregate is one of {', '.join(COMBINATIONS)}, not {feature.aggregate!r}"
     words = COMBINATIONS[feature.aggregate]
-    if feature.of not in words and not feature.of_field and not feature.of_point:
+    if feature.of not in words and not feature.of_value and not feature.of_point:
         return f"{feature.aggregate} is taken of {' or '.join(words)}, not of {feature.of!r}"
     if not (0 < feature.window_days <= MOST_DAYS and 0 <= feature.delay_days <= MOST_DAYS) or feature.window_us < 1:
         return f"window_days is more than 0, delay_days not less, and neither more than {MOST_DAYS:,}"
@@ -300,26 +308,37 @@ def _fault_of_amounts(feature: Velocity) -> str | None:
     return None
 
 
-def _fault_of_values(feature: Velocity, fields: dict[str, "Field"], points: set[str]) -> str | None:
-    known = fields.keys() if feature.of_field else points
-    if (feature.of_field or feature.of_point) and feature.of not in known:
+def _fault_of_values(
+    feature: Velocity, fields: dict[str, "Field"], entities: dict[str, Entity], points: set[str]
+) -> str | None:
+    known = {*fields, *entities} if feature.of_value else points
+    if (feature.of_value or feature.of_point) and feature.of not in known:
         words = " or ".join(COMBINATIONS[feature.aggregate])
         return f"{feature.aggregate} is taken of {words}, not of {feature.of!r}.{did_you_mean(feature.of, known)}"
-    if feature.same and feature.same not in fields:
-        return f"same names no feature: {feature.same!r}.{did_you_mean(feature.same, fields)}"
-    for option, name in (("of", feature.of if feature.of_field else ""), ("same", feature.same)):
-        if name and not _can_be_compared(fields[name]):
+    if feature.same and feature.same not in {*fields, *entities}:
+        return f"same names no feature or entity: {feature.same!r}.{did_you_mean(feature.same, {*fields, *entities})}"
+    for option, name in (("of", feature.of if feature.of_value else ""), ("same", feature.same)):
+        if name in fields and not _can_be_compared(fields[name]):
             return (
-                f"{option} names a value that is equal or not: a category, a date, a boolean, or an integer within "
-                f"±{MOST_INTEGER:,}, not {name}, a {fields[name].kind}"
+                f"{option} names a value that is equal or not: an entity, a category, a date, a boolean, or an integer "
+                f"within ±{MOST_INTEGER:,}, not {name}, a {fields[name].kind}"
             )
-    if feature.of_field and feature.same == feature.of:
-        return f"{feature.aggregate} of {feature.of} among events with the same {feature.of} says nothing: change same"
-    if feature.of_field and feature.aggregate == "distinct" and feature.last == 1:
+        if name and _parts(name, entities) <= _parts(feature.entity, entities):
+            return f"{option} names {name}, which is the same in all events of one {feature.entity}: change {option}"
+    if feature.of_value and feature.same and _parts(feature.of, entities) <= _parts(feature.same, entities):
+        return (
+            f"{feature.aggregate} of {feature.of} among events with the same {feature.same} says nothing: change same"
+        )
+    if feature.of_value and feature.aggregate == "distinct" and feature.last == 1:
         return "distinct of the latest event says nothing: raise last, or take the share of it with last = 1"
     if feature.of_point and feature.last:
         return f"{feature.aggregate} is from the latest event with a point: leave out last"
     return None
+
+
+def _parts(name: str, entities: dict[str, Entity]) -> set[str]:
+    """What a value or an entity is made of."""
+    return set(entities[name].of) if name in entities and entities[name].of else {name}
 
 
 def _can_be_compared(field: "Field") -> bool:

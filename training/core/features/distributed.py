@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from training.core.features.declaration import Entity, values_read
+from training.core.features.declaration import Entity, compared_entities, values_read
 from training.core.features.replay import Events, Labels, replay
 from training.core.schema import Schema
 
@@ -30,7 +30,7 @@ def features(schema: Schema, events: dd.DataFrame, labels: dd.DataFrame) -> dd.D
     for entity in schema.entities:
         declared = tuple(feature for feature in schema.velocity if feature.entity == entity.name)
         if declared:
-            own = replace(schema, entities=(entity,), velocity=declared)
+            own = replace(schema, velocity=declared)
             if parts:  # what needs no history is computed with the first entity
                 own = replace(own, calendar=(), ages=(), distances=())
             parts.append(_of_one_entity(own, entity, events, labels))
@@ -41,7 +41,7 @@ def features(schema: Schema, events: dd.DataFrame, labels: dd.DataFrame) -> dd.D
 
 
 def _of_one_entity(schema: Schema, entity: Entity, events: dd.DataFrame, labels: dd.DataFrame) -> dd.DataFrame:
-    taken = ["key", "sequence", entity.name]
+    taken = ["key", "sequence", *_entities(schema, entity.name)]
     of_events = [*taken, "event_time", "amount_minor", *values_read(schema)]
     # Labels have no time or amount, so both become floats here: exact to 2**53, which is the year 2255.
     arrivals = dd.concat([events[of_events], labels[[*taken, "fraud"]]])
@@ -71,7 +71,7 @@ def _replay_partition(arrivals: pd.DataFrame, schema: Schema, entity: str) -> pd
             events["event_time"].to_numpy(np.int64),
             events["amount_minor"].to_numpy(np.int64),
             events["sequence"].to_numpy(np.int64),
-            {entity: events[entity].to_numpy()},
+            {name: events[name].to_numpy() for name in _entities(schema, entity)},
             _given(schema, events),
         ),
         Labels(
@@ -84,6 +84,11 @@ def _replay_partition(arrivals: pd.DataFrame, schema: Schema, entity: str) -> pd
     )
     made = pd.DataFrame(replayed.features, columns=[feature.name for feature in schema.derived])
     return made.assign(sequence=events["sequence"].to_numpy())[list(_meta(schema))]
+
+
+def _entities(schema: Schema, entity: str) -> list[str]:
+    """An entity, and those that its features compare."""
+    return [entity, *compared_entities(schema)]
 
 
 def _given(schema: Schema, events: pd.DataFrame) -> np.ndarray:

@@ -1,10 +1,13 @@
 """Features of the event itself: of its time and its values, without any history."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from training.core.features.aggregates import MICRODEGREES, MISSING, US_PER_HOUR
 from training.core.features.declaration import AGE_UNITS, DAY_US, Age, Calendar, Distance
 from training.core.features.earth import great_circles_km
+from training.core.features.tokens import Tokens, as_values
 from training.core.schema import Schema
 
 THURSDAY = 3  # 1970-01-01 was one
@@ -25,11 +28,16 @@ def fill(schema: Schema, event_time: np.ndarray, given: np.ndarray | None, featu
             features[:, column] = great_circles_km(*(_value(schema, given, name) for name in names))
 
 
-def kept_values(schema: Schema, names: tuple[str, ...], given: np.ndarray | None, count: int) -> np.ndarray:
-    """The values of `count` events as histories keep them, [count, len(names)] int32. A missing one is `MISSING`, a
-    latitude or longitude is in microdegrees."""
+def kept_values(
+    schema: Schema, names: tuple[str, ...], given: np.ndarray | None, tokens: Mapping[str, Tokens], count: int
+) -> np.ndarray:
+    """The values and entities with these names of `count` events, as histories keep them: [count, len(names)] int32. A
+    missing one is `MISSING`, a latitude or longitude is in microdegrees."""
     kept = np.empty((count, len(names)), np.int32)
-    for column, name in enumerate(names):
+    for column, name in enumerate(names if count else ()):
+        if name in schema.entity_names:
+            kept[:, column] = as_values(tokens[name])
+            continue
         values = _value(schema, given, name)
         if schema.features[schema.feature_names.index(name)].kind in ("latitude", "longitude"):
             values = np.rint(values * MICRODEGREES)

@@ -15,20 +15,18 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from training.core.exceptions import StaleHistory
 from training.core.features import aggregates, kernel, present
 from training.core.features.declaration import DAY_US, Entity, Velocity, kept_values
+from training.core.features.tokens import Tokens, factorize, without_missing
 from training.core.schema import Schema
 
 # An event in a stored history, which begins with the version: 25 bytes, and 4 per value that is kept.
 EVENT = np.dtype([("key", "<i8"), ("event_time", "<i8"), ("amount_minor", "<i8"), ("label", "i1")])
 VERSION_BYTES = 8
-FEW_TOKENS = 2_000  # up to this number a dictionary is faster than pandas
 MANY_OPERATIONS = 100_000  # from this number on all cores are used
 
-Tokens = Sequence[Hashable] | np.ndarray
 Histories = Mapping[str, Mapping[Any, bytes]]
 
 
@@ -46,7 +44,8 @@ class Events(_Arrived):
     `key` [n] int64 is the identity of a transaction: a key that comes again is the same transaction, and counts once.
     `event_time` [n] int64 is in microseconds since 1970 UTC, `amount_minor` [n] int64 in minor units. `sequence` [n]
     int64 is the order of arrival, shared with labels. `tokens` has the `n` tokens of each entity, by its name; that of
-    a missing one is "" or a negative number. `given` [n, len(schema.features)] float64 are the values as
+    a missing one is "" or a negative number. Those of an entity that a feature compares (`of` or `same`) are texts, or
+    numbers below 2**31. `given` [n, len(schema.features)] float64 are the values as
     `Schema.encode` encodes them; None will do if no feature reads them.
     """
 
@@ -108,7 +107,7 @@ def replay(
         if plan := _plan(schema, entity):
             before = (histories or {}).get(entity.name, {})
             relevant = labels if plan.reads_labels else _NO_LABELS
-            values = present.kept_values(schema, plan.values, given, len(events))
+            values = present.kept_values(schema, plan.values, given, events.tokens, len(events))
             kept[entity.name] = _replay_entity(plan, events, values, relevant, before, features, keep=keep_histories)
     return Replayed(features, kept)
 
@@ -185,7 +184,8 @@ def _plan(schema: Schema, entity: Entity) -> _Plan | None:
     horizon_us = max(feature.window_us + feature.delay_us for feature in declared) + round(entity.late_days * DAY_US)
     decides = [EVENT.descr, entity.name, entity.history_limit, horizon_us, schema.amount_decimals, reads_labels]
     if values:
-        kinds = {field.name: field.kind for field in schema.features}
+        kinds: dict[str, Any] = {field.name: field.kind for field in schema.features}
+        kinds |= {each.name: ["entity", *each.of] for each in schema.entities}
         decides.append([(name, kinds[name]) for name in values])
     return _Plan(
         entity=entity.name,
@@ -209,7 +209,7 @@ def _plan(schema: Schema, entity: Entity) -> _Plan | None:
 def _spec(schema: Schema, feature: Velocity, values: tuple[str, ...]) -> list[int]:
     """A row of `aggregates.Declared.specs`, of histories that keep these `values`."""
     taken = (aggregates.AMOUNT, -1)
-    if feature.of_field:
+    if feature.of_value:
         taken = (aggregates.FIRST_VALUE + values.index(feature.of), -1)
     elif feature.of_point:
         point = next(point for point in schema.points if point.name == feature.of)
@@ -217,7 +217,7 @@ def _spec(schema: Schema, feature: Velocity, values: tuple[str, ...]) -> list[in
         taken = (aggregates.FIRST_VALUE + latitude, aggregates.FIRST_VALUE + longitude)
     return [
         aggregates.AGGREGATES.index(feature.aggregate),
-        aggregates.OF.index("values" if feature.of_field else "points" if feature.of_point else feature.of),
+        aggregates.OF.index("values" if feature.of_value else "points" if feature.of_point else feature.of),
         feature.window_us,
         feature.delay_us,
         feature.last,
@@ -241,10 +241,10 @@ def _replay_entity(
 ) -> dict[Hashable, bytes]:
     """Fill the columns of one entity, whose histories keep these `values` of the events. Returns the histories of all
     its tokens in the events and labels."""
-    tokens, codes = _factorize([part.tokens[plan.entity] for part in (labels, events) if len(part)])
+    tokens, codes = factorize([part.tokens[plan.entity] for part in (labels, events) if len(part)])
     present_codes = codes
     if plan.may_be_missing:
-        tokens, codes = _without_missing(tokens, codes)
+        tokens, codes = without_missing(tokens, codes)
         features[np.ix_(codes[len(labels) :] < 0, plan.declared.columns)] = np.nan
         present_codes = codes[codes >= 0]
     arriving = np.bincount(present_codes, minlength=len(tokens))
@@ -317,23 +317,6 @@ def _write(plan: _Plan, tokens: Sequence[Hashable], histories: kernel.Histories)
     image = memory.tobytes()
     begins, ends = (first * memory.itemsize).tolist(), ((first + kept) * memory.itemsize).tolist()
     return {token: plan.version + image[begin:end] for token, begin, end in zip(tokens, begins, ends, strict=True)}
-
-
-def _factorize(parts: list[Tokens]) -> tuple[list[Hashable], np.ndarray]:
-    """The distinct tokens, and the index of each token of all parts, concatenated, among them."""
-    if sum(map(len, parts)) < FEW_TOKENS:
-        places: dict[Hashable, int] = {}
-        codes = [places.setdefault(token, len(places)) for part in parts for token in part]
-        return list(places), np.array(codes, np.int64)
-    codes, tokens = pd.factorize(np.concatenate([np.asarray(part) for part in parts]))
-    return tokens.tolist(), codes.astype(np.int64, copy=False)
-
-
-def _without_missing(tokens: list[Any], codes: np.ndarray) -> tuple[list[Hashable], np.ndarray]:
-    """The same without the tokens that stand for a missing entity, whose code becomes -1."""
-    missing = np.array([token == "" if isinstance(token, str) else token < 0 for token in tokens], bool)
-    places = np.where(missing, -1, np.cumsum(~missing) - 1)
-    return [token for token, gone in zip(tokens, missing, strict=True) if not gone], places[codes]
 
 
 def _cores() -> int:
