@@ -118,6 +118,11 @@ def test_it_refuses_an_event_time_that_is_no_rfc_3339_time(post, value):
     refused(post(seed_payload(event_time=value)), 400, "/event_time")
 
 
+@pytest.mark.parametrize("value", [0, -1, 1.5, "100", True, None])
+def test_it_refuses_a_deadline_that_is_none(post, value):
+    refused(post(seed_payload(deadline_ms=value)), 400, "/deadline_ms")
+
+
 @pytest.mark.parametrize("value", ['""', '"', '"order', '"a" "b"', '"a","b"', r'"a\b"', '"caf\xe9"', "x" * 65, ""])
 def test_it_refuses_an_unusable_idempotency_key(post, value):
     problem = refused(post(seed_payload(), Idempotency_Key=value), 400, "")
@@ -127,6 +132,11 @@ def test_it_refuses_an_unusable_idempotency_key(post, value):
 @pytest.mark.parametrize("value", ["", "x" * 65, 7, ["a"], "line\nbreak", "tab\t", "\u202e"])
 def test_it_refuses_an_unusable_transaction_id(post, value):
     refused(post(seed_payload(transaction_id=value)), 400, "/transaction_id")
+
+
+@pytest.mark.parametrize("name", ["x", "x" * 64])
+def test_it_takes_transaction_ids_of_one_to_sixty_four_characters(post, name):
+    refused(post(seed_payload(transaction_id=name, V1="wrong")), 400, "/V1")
 
 
 def test_a_body_as_long_as_the_limit_is_read_to_its_end(post, settings):

@@ -3,8 +3,11 @@
 The test is the workers: it takes batches off a queue that nobody else reads, and replies as it likes.
 """
 
+import asyncio
 import base64
 import json
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from uuid import uuid4
@@ -13,6 +16,7 @@ import msgspec
 import pytest
 
 from fraudsite.testing import seed_payload, submission
+from scoring import gateway
 from scoring.exceptions import Overloaded, ScorerUnavailable
 from scoring.gateway import Gateway
 from scoring.messages import replies
@@ -64,8 +68,15 @@ def take(queue):
 
 @pytest.fixture
 def line(queue):
-    with closing(Gateway(queue[0], **LIMITS)) as gateway:
-        yield gateway
+    with closing(Gateway(queue[0], **LIMITS)) as line:
+        yield line
+
+
+@pytest.fixture
+def impatient(queue):
+    """A gateway that waits no longer for a worker than its clients do."""
+    with closing(Gateway(queue[0], **(LIMITS | {"patience_ms": 1}))) as line:
+        yield line
 
 
 def transactions(count=1, **changes):
@@ -137,6 +148,32 @@ def test_a_reply_that_comes_too_late_is_nobody_elses(line, take):
     assert is_answered(following)
 
 
+def test_who_asks_after_the_deadline_is_refused_at_once(line):
+    late = transactions(deadline_ms=-500)
+    with ThreadPoolExecutor() as pool:
+        for asked in (pool.submit(line.join(late).wait), pool.submit(asyncio.run, line.ask(late))):
+            assert asked.exception(timeout=0.5).reason == Fallback.Reason.DEADLINE
+
+
+def test_a_coroutine_that_gave_up_keeps_no_other_waiting(line, take, settings):
+    settings.GATEWAY_SLOW_MS = 60_000
+    first, under_way = sent(line, take)
+
+    async def ask():
+        impatient, patient = [asyncio.create_task(line.ask(transactions(deadline_ms=ms))) for ms in (500, 60_000)]
+        await asyncio.sleep(0)  # now both are in the line
+        under_way.reply()
+        together = await asyncio.to_thread(take)
+        with pytest.raises(ScorerUnavailable) as refused:
+            await impatient
+        together.reply()
+        return refused.value.reason, together.submissions, await patient
+
+    reason, (_, answered), outcomes = asyncio.run(ask())
+    assert (reason, outcomes) == (Fallback.Reason.DEADLINE, [outcome_of(answered)])
+    assert is_answered(first)
+
+
 def test_a_reply_to_what_was_never_asked_changes_nothing(line, take):
     waiting, batch = sent(line, take)
     batch.reply(batch_id=str(uuid4()), outcomes=[Outcome(Kind.CONFLICT)])
@@ -179,7 +216,9 @@ def test_more_than_it_holds_are_refused_at_once_and_those_who_wait_are_served(li
     settings.GATEWAY_SLOW_MS = 60_000
     waiting, first = sent(line, take)
     held = [waiting, *until_refused(line)]
-    # One travels, up to a batch of them has left the line, and the line is full.
+    time.sleep(0.1)  # meanwhile the thread that sends takes one off the line, and waits with it
+    held += until_refused(line)
+    # One travels, one is about to, and the line is full.
     assert LIMITS["line_limit"] < len(held) <= LIMITS["line_limit"] + 2
     settings.GATEWAY_SLOW_MS = 0
     first.reply()
@@ -192,29 +231,67 @@ def test_more_than_it_holds_are_refused_at_once_and_those_who_wait_are_served(li
     assert all(map(is_answered, held))
 
 
-def test_once_workers_are_silent_one_caller_tries_and_the_others_are_told_at_once(queue, settings):
+def test_no_more_batches_travel_at_once_than_it_may_send(line, queue):
     name, take = queue
-    settings.GATEWAY_SILENCE_LIMIT = 1
-    with closing(Gateway(name, **(LIMITS | {"patience_ms": 1}))) as line:
-        for _ in range(2):  # each reply ends a silence, and the next one counts from the start
-            unanswered, _ = sent(line, take, deadline_ms=500)
-            assert reason_of(unanswered) == Fallback.Reason.DEADLINE
-            probe, batch = sent(line, take)
-            with pytest.raises(ScorerUnavailable) as refused:
-                line.join(transactions())
-            assert refused.value.reason == Fallback.Reason.NO_WORKER
-            batch.reply()
-            assert is_answered(probe)
-            after, batch = sent(line, take)
-            batch.reply()
-            assert is_answered(after)
+    (first, batch), (second, other) = sent(line, take), sent(line, take)
+    third = line.join(transactions())
+    time.sleep(0.2)
+    assert replies.connection().llen(name) == 0
+    other.reply()
+    take().reply()
+    batch.reply()
+    assert all(map(is_answered, [first, second, third]))
 
 
-def test_it_goes_on_when_redis_has_dropped_its_connections(line, take):
+def test_a_batch_whose_reply_is_overdue_makes_room_for_the_next(impatient, take):
+    overdue, _ = sent(impatient, take, deadline_ms=500)
+    patient, batch = sent(impatient, take)
+    next_one, next_batch = sent(impatient, take)
+    next_batch.reply()
+    batch.reply()
+    assert is_answered(next_one)
+    assert is_answered(patient)
+    assert reason_of(overdue) == Fallback.Reason.DEADLINE
+
+
+def test_once_workers_are_silent_one_caller_tries_and_the_others_are_told_at_once(impatient, take, settings):
+    for _ in range(2):  # each reply ends a silence, and the next one counts from the start
+        unanswered, _ = sent(impatient, take, deadline_ms=500)
+        assert reason_of(unanswered) == Fallback.Reason.DEADLINE
+        probe, batch = sent(impatient, take)
+        settings.GATEWAY_SILENCE_LIMIT = 2  # of which one was silent
+        beside, other = sent(impatient, take)
+        settings.GATEWAY_SILENCE_LIMIT = 1
+        with pytest.raises(ScorerUnavailable) as refused:
+            impatient.join(transactions())
+        assert refused.value.reason == Fallback.Reason.NO_WORKER
+        batch.reply()
+        other.reply()
+        assert is_answered(probe)
+        assert is_answered(beside)
+        after, batch = sent(impatient, take)
+        batch.reply()
+        assert is_answered(after)
+
+
+def test_what_cannot_be_sent_is_refused_with_its_reason_and_the_next_is_sent(line, queue, caplog):
+    name, take = queue
+    replies.connection().set(name, "no list")  # so Redis takes no message
+    assert reason_of(line.join(transactions())) == Fallback.Reason.BROKER
+    [told] = [record for record in caplog.records if "could not be sent" in record.getMessage()]
+    assert not told.exc_info, "no traceback: such faults are expected"
+    replies.connection().delete(name)
+    following, batch = sent(line, take)
+    batch.reply()
+    assert is_answered(following)
+
+
+def test_it_goes_on_when_redis_has_dropped_its_connections(line, take, caplog):
     waiting, batch = sent(line, take)
     replies.connection().client_kill_filter(_type="normal", skipme=True)
     batch.reply()
     assert is_answered(waiting)
+    assert "Waiting for Redis" in caplog.text
     # A message that cannot be sent is refused at once, and the next one has a new connection.
     with suppress(ScorerUnavailable):
         line.join(transactions(deadline_ms=500)).wait()
@@ -235,3 +312,26 @@ def test_a_sign_of_life_travels_without_a_transaction(line, take):
         alive.result()
     batch.reply()
     assert is_answered(waiting)
+
+
+def test_without_a_sign_of_life_it_says_so_in_time(line):
+    with pytest.raises(ScorerUnavailable) as refused:
+        line.ping(timeout_ms=100)
+    assert refused.value.reason == Fallback.Reason.DEADLINE
+
+
+def test_a_closed_one_stops_listening_and_none_keeps_its_process_alive(queue):
+    with closing(Gateway(queue[0], **LIMITS)):
+        threads = [thread for thread in threading.enumerate() if thread.name.startswith(queue[0])]
+    assert [thread.daemon for thread in threads] == [True, True]
+    [listening] = [thread for thread in threads if "receive" in thread.name]
+    listening.join(timeout=4)
+    assert not listening.is_alive()
+
+
+def test_a_process_has_one_for_each_kind_of_worker(redis_server, monkeypatch):
+    monkeypatch.setattr(gateway, "_started", {})
+    realtime, bulk = gateway.realtime(), gateway.bulk()
+    with closing(realtime), closing(bulk):
+        assert (gateway.realtime(), gateway.bulk()) == (realtime, bulk)
+        assert realtime is not bulk

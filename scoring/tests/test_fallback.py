@@ -36,14 +36,6 @@ def test_a_client_cannot_wait_longer_than_the_server(worker, post, settings):
         assert time.monotonic() - began < 5
 
 
-@pytest.mark.django_db
-@pytest.mark.parametrize("value", [0, -1, 1.5, "100", True, None])
-def test_it_refuses_a_deadline_that_is_none(post, value):
-    response = post(seed_payload(deadline_ms=value))
-    assert response.status_code == 400
-    assert response.json()["errors"][0]["pointer"] == "/deadline_ms"
-
-
 @pytest.mark.parametrize(("amount", "decision"), [(99.99, "approve"), (100, "review")])
 def test_rules_decide_while_the_worker_hangs_and_the_answer_says_so(worker, post, rules, amount, decision):
     with suspended(worker.pid):

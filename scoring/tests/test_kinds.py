@@ -1,25 +1,25 @@
 """Kinds of values: what the predict endpoint refuses of each, and what it makes of equal ones."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from fraudsite.testing import seed_payload
 from scoring.api import documents, validation
 from scoring.models import Transaction
+from training.core.schema import load_schema
 
 PURCHASE = {"schema": "shop", "amount": 12.5, "card": "c-1"}
+ARRIVED = datetime(2026, 11, 28, 12, tzinfo=UTC)
+
+
+def submission_of(body, schema):
+    return validation.validate(body, schema=schema, client_id=1, received_at=ARRIVED, deadline_ms=1000, clock_skew_s=60)
 
 
 def validated(shop, **values):
     """What a body with these values is for a worker: its values, and its tokens, by their names."""
-    submission = validation.validate(
-        PURCHASE | values,
-        schema=shop,
-        client_id=1,
-        received_at=datetime(2026, 11, 28, 12, tzinfo=UTC),
-        deadline_ms=1000,
-        clock_skew_s=60,
-    )
+    submission = submission_of(PURCHASE | values, shop)
     named = dict(zip(shop.feature_names, submission.features, strict=True))
     return named | dict(zip(shop.entity_names, submission.tokens, strict=True)), submission.body_sha256
 
@@ -56,6 +56,9 @@ def validated(shop, **values):
         ({"ip": "192.0.2.0/24"}, 422, "invalid_ip"),
         ({"note": "x" * 501}, 422, "too_long"),
         ({"device": 5}, 400, "invalid_entity"),
+        ({"device": ""}, 400, "invalid_entity"),
+        ({"device": "x" * 65}, 400, "invalid_entity"),
+        ({"device": "a\nb"}, 400, "invalid_entity"),
         ({"mailbox": "ann@example.com"}, 400, "unknown_field"),
     ],
 )
@@ -144,6 +147,33 @@ def test_entities_are_made_of_values_and_missing_without_them(shop):
         assert ann[name] == again[name] != other[name], name
     assert ann["device"] == other["device"] != again["device"]
     assert ann["card"] == nobody["card"]
+
+
+def test_an_entity_may_have_one_to_sixty_four_characters(shop):
+    assert validated(shop, device="x")[0]["device"] != validated(shop, device="x" * 64)[0]["device"]
+
+
+def test_a_time_may_be_as_late_as_clocks_differ_and_as_old_as_the_schema_allows(shop):
+    latest, earliest = ARRIVED + timedelta(seconds=60), ARRIVED - timedelta(days=shop.past_days)
+    for moment in (latest, earliest):
+        sent = submission_of(PURCHASE | {"event_time": moment.isoformat()}, shop)
+        assert sent.event_time == moment.timestamp()
+    for moment in (latest + timedelta(seconds=1), earliest - timedelta(seconds=1)):
+        with pytest.raises(validation.UnacceptableValues):
+            validated(shop, event_time=moment.isoformat())
+
+
+@pytest.mark.parametrize(("wanted", "given_ms"), [({}, 1000), ({"deadline_ms": 1}, 1), ({"deadline_ms": 2000}, 1000)])
+def test_a_deadline_counts_from_the_arrival_and_a_client_can_only_lower_it(shop, wanted, given_ms):
+    sent = submission_of(PURCHASE | wanted, shop)
+    assert sent.deadline == ARRIVED.timestamp() + given_ms / 1000
+
+
+def test_values_that_differ_by_little_are_other_content(shop):
+    assert validated(shop, amount=0.0)[1] != validated(shop, amount=1e-17)[1]
+    ulb = load_schema("ulb")
+    one, other = (submission_of(seed_payload(V1=value), ulb).body_sha256 for value in (0.0, 1e-17))
+    assert one != other
 
 
 def test_a_date_may_be_of_the_latest_time_zone_and_of_the_future_if_so_declared(shop):
