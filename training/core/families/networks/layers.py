@@ -89,16 +89,13 @@ class OneHot(keras.layers.Layer):
 
     def call(self, rows: Any, training: bool = False) -> Any:
         missing = tf.math.is_nan(rows)
-        known = tf.where(missing, 0.0, rows)
+        last = np.where(self.may_miss, np.array(self.places) - 1, np.nan).astype(np.float32)
+        known = rows
         if training:
             drawn = keras.random.uniform(tf.shape(rows), seed=self.seed_generator)
-            known = tf.where(drawn < self.DROPPED, 0.0, known)
-        encoded = []
-        for number, (places, may_miss) in enumerate(zip(self.places, self.may_miss, strict=True)):
-            misses = missing[:, number]
-            place = tf.cast(known[:, number], tf.int32)
-            if may_miss:
-                encoded.append(tf.one_hot(tf.where(misses, places - 1, place), places))
-            else:
-                encoded.append(tf.where(misses[:, None], np.nan, tf.one_hot(place, places)))
-        return tf.concat(encoded, axis=1)
+            known = tf.where(drawn < self.DROPPED, 0.0, rows)
+        # All categories at once: a worker pays for each operation, however small it is.
+        category = np.repeat(np.arange(len(self.places)), self.places)
+        place = np.concatenate([np.arange(places) for places in self.places]).astype(np.float32)
+        own = tf.gather(tf.where(missing, last, known), category, axis=1)
+        return tf.where(tf.math.is_nan(own), np.nan, tf.cast(own == place, tf.float32))
