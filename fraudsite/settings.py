@@ -226,7 +226,11 @@ PENDING_ATTEMPTS_LIMIT = integer("PENDING_ATTEMPTS_LIMIT", 8, 1, 15)
 PENDING_RESEND_LIMIT = integer("PENDING_RESEND_LIMIT", 10_000, 1, 1_000_000)
 RETRY_AFTER_S = integer("RETRY_AFTER_S", 1, 1, 3_600)
 MODEL_THREADS = integer("MODEL_THREADS", 1, 1, 256)
-MODEL_REFRESH_S = number("MODEL_REFRESH_S", 2.0, 0.0, 60.0)
+MODEL_REFRESH_S = number("MODEL_REFRESH_S", 1.0, 0.0, 60.0)
+# Whether a second person has to approve a policy before it goes live.
+POLICY_APPROVAL_REQUIRED = boolean("POLICY_APPROVAL_REQUIRED", default=False)
+POLICY_RULES_LIMIT = integer("POLICY_RULES_LIMIT", 500, 1, 10_000)
+POLICY_EXPRESSION_LIMIT = integer("POLICY_EXPRESSION_LIMIT", 1_000, 10, 10_000)
 # The share of the traffic that shadows score.
 SHADOW_SHARE = number("SHADOW_SHARE", 1.0, 0.0, 1.0)
 API_KEY_CACHE_S = number("API_KEY_CACHE_S", 1.0, 0.0, 1.0)

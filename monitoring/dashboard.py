@@ -34,7 +34,12 @@ WINDOWS = {
     "7 d": (timedelta(days=7), timedelta(hours=2)),
 }
 REFRESH_S = {"1 s": 1, "2 s": 2, "5 s": 5, "30 s": 30, "Paused": 0}
-COLOURS = {Decision.APPROVE: "#2e7d5b", Decision.REVIEW: "#d98a00", Decision.BLOCK: "#c4362b"}
+COLOURS = {
+    Decision.APPROVE: "#2e7d5b",
+    Decision.CHALLENGE: "#3f78b5",
+    Decision.REVIEW: "#d98a00",
+    Decision.BLOCK: "#c4362b",
+}
 NEUTRAL, ACCENT = "#7d8590", "#2f74d0"
 FEATURES_SHOWN = 10
 REFUSALS_SHOWN = 4
@@ -273,6 +278,7 @@ def drift_panel(schema: str, champion: ModelVersion | None) -> tuple[Any, go.Fig
 def traffic_figure(traffic: Traffic, now: datetime) -> go.Figure:
     series = [
         (Decision.APPROVE, traffic.approved),
+        *([(Decision.CHALLENGE, traffic.challenged)] if any(traffic.challenged) else []),
         (Decision.REVIEW, traffic.reviewed),
         (Decision.BLOCK, traffic.blocked),
     ]

@@ -13,6 +13,7 @@ class TrafficRollup(models.Model):
     schema = models.CharField(max_length=32)
     minute = models.DateTimeField()
     transactions = models.PositiveIntegerField()
+    challenged = models.PositiveIntegerField(default=0, db_default=0, help_text="Decisions to challenge.")
     reviewed = models.PositiveIntegerField(help_text="Decisions to review.")
     blocked = models.PositiveIntegerField(help_text="Decisions to block.")
     latency_sum_ms = models.FloatField()

@@ -62,6 +62,7 @@ def _count(start: datetime, end: datetime) -> int:
                 minute=minute,
                 schema=schema,
                 transactions=0,
+                challenged=0,
                 reviewed=0,
                 blocked=0,
                 latency_sum_ms=0.0,
@@ -70,6 +71,7 @@ def _count(start: datetime, end: datetime) -> int:
             ),
         )
         rollup.transactions += count
+        rollup.challenged += count if decision == Decision.CHALLENGE else 0
         rollup.reviewed += count if decision == Decision.REVIEW else 0
         rollup.blocked += count if decision == Decision.BLOCK else 0
         rollup.latency_sum_ms += latency
@@ -82,6 +84,7 @@ def _count(start: datetime, end: datetime) -> int:
         unique_fields=["minute", "schema"],
         update_fields=[
             "transactions",
+            "challenged",
             "reviewed",
             "blocked",
             "latency_sum_ms",

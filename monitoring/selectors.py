@@ -13,6 +13,7 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
 from monitoring.models import LATENCY_EDGES_MS, SCORE_BINS, DriftReport, TrafficRollup
+from scoring.decisions import ALERTS
 from scoring.models import Decision, Fallback, Pending, Prediction, RefusalCount, Review
 from training.models import ModelVersion, Stage
 
@@ -35,6 +36,7 @@ class Traffic:
 
     minutes: list[datetime]
     approved: list[int]
+    challenged: list[int]
     reviewed: list[int]
     blocked: list[int]
     latency_mean_ms: list[float]
@@ -51,7 +53,7 @@ class Traffic:
 
     @property
     def transactions(self) -> int:
-        return sum(self.approved) + self.alerts
+        return sum(self.approved) + sum(self.challenged) + self.alerts
 
     @property
     def mean_ms(self) -> float | None:
@@ -73,6 +75,7 @@ def traffic(
     for row in rows:
         steps.setdefault(row.minute - (row.minute - EPOCH) % step, []).append(row)
     groups = list(steps.values())
+    challenged = [sum(row.challenged for row in group) for group in groups]
     reviewed = [sum(row.reviewed for row in group) for group in groups]
     blocked = [sum(row.blocked for row in group) for group in groups]
     transactions = [sum(row.transactions for row in group) for group in groups]
@@ -81,7 +84,10 @@ def traffic(
     scores = [_added(SCORE_BINS, [row.score_histogram for row in group]) for group in groups]
     return Traffic(
         minutes=list(steps),
-        approved=[all_ - risky - bad for all_, risky, bad in zip(transactions, reviewed, blocked, strict=True)],
+        approved=[
+            count - sum(others) for count, *others in zip(transactions, challenged, reviewed, blocked, strict=True)
+        ],
+        challenged=challenged,
         reviewed=reviewed,
         blocked=blocked,
         latency_mean_ms=[sum_ms / count for sum_ms, count in zip(sums_ms, transactions, strict=True)],
@@ -166,6 +172,7 @@ def decisions(window: timedelta, *, now: datetime | None = None) -> dict[str, in
     seen = traffic(window, now=now)
     return {
         str(Decision.APPROVE): sum(seen.approved),
+        str(Decision.CHALLENGE): sum(seen.challenged),
         str(Decision.REVIEW): sum(seen.reviewed),
         str(Decision.BLOCK): sum(seen.blocked),
     }
@@ -176,7 +183,7 @@ def latest_predictions(schema: str) -> list[Prediction]:
 
 
 def latest_alerts(schema: str) -> list[Prediction]:
-    alerts = Prediction.objects.exclude(decision=Decision.APPROVE)
+    alerts = Prediction.objects.exclude(decision=Decision.APPROVE).filter(decision__in=ALERTS)
     return _latest(schema, alerts.select_related("transaction", "review"))
 
 

@@ -7,9 +7,12 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from scoring.decisions import Decision
+from scoring.decisions import ALERTS, Decision
+from scoring.policies.models import PolicyChange, PolicyVersion
 from training.core.figures import score
 from training.models import ModelVersion
+
+__all__ = ["PolicyChange", "PolicyVersion"]  # Django finds an app's models here
 
 
 class Client(models.Model):
@@ -98,7 +101,9 @@ class Transaction(models.Model):
 class Prediction(models.Model):
     """The score of a transaction, and the decision that followed from it. Insert-only.
 
-    `fraud_score` lies in [0, 1], higher is riskier. `threshold` is the review threshold at the time. `latency_ms` is
+    `fraud_score` lies in [0, 1], higher is riskier. `threshold` is the review threshold at the time. `policy` is the
+    version that decided, null if the model's thresholds alone did, and `evidence` the rules, lists and segment that had
+    a say: see `scoring.policies.engine.Evidence`. `latency_ms` is
     measured from the arrival of the request to just before the commit. Parts of it are `queue_ms`, until a worker took
     the transaction, `features_ms`, while its batch's features were computed, and `model_ms`, while the model scored the
     batch. `reasons` is a list of `{"feature", "contribution", "text"}`, strongest first; only alerts have any.
@@ -110,8 +115,12 @@ class Prediction(models.Model):
         ModelVersion, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
     )
     fraud_score = models.FloatField()
-    decision = models.CharField(max_length=8, choices=Decision.choices)
+    decision = models.CharField(max_length=12, choices=Decision.choices)
     threshold = models.FloatField()
+    policy = models.ForeignKey(
+        PolicyVersion, null=True, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    evidence = models.JSONField(null=True)
     reasons = models.JSONField(default=list)
     derived = models.JSONField(null=True)
     latency_ms = models.FloatField()
@@ -124,7 +133,11 @@ class Prediction(models.Model):
         indexes = [
             models.Index(fields=["-created_at"], name="prediction_created"),
             models.Index(fields=["model_version", "-created_at"], name="prediction_of_version"),
-            models.Index(fields=["-created_at"], name="alert_created", condition=~models.Q(decision=Decision.APPROVE)),
+            models.Index(
+                fields=["-created_at"],
+                name="alert_created",
+                condition=~models.Q(decision=Decision.APPROVE),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -132,7 +145,7 @@ class Prediction(models.Model):
 
     @property
     def is_alert(self) -> bool:
-        return self.decision != Decision.APPROVE
+        return self.decision in ALERTS
 
 
 class History(models.Model):
@@ -170,7 +183,7 @@ class Fallback(models.Model):
         WORKER = "worker", "The worker could not score"
 
     transaction = models.OneToOneField(Transaction, primary_key=True, on_delete=models.CASCADE)
-    decision = models.CharField(max_length=8, choices=Decision.choices)
+    decision = models.CharField(max_length=12, choices=Decision.choices)
     reason = models.CharField(max_length=9, choices=Reason.choices)
     latency_ms = models.FloatField()
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
@@ -180,7 +193,7 @@ class Fallback(models.Model):
 
     @property
     def is_alert(self) -> bool:
-        return self.decision != Decision.APPROVE
+        return self.decision in ALERTS
 
 
 class Pending(models.Model):

@@ -3,6 +3,7 @@
 from rest_framework import serializers
 
 from scoring.models import Decision, Fallback
+from scoring.policies.evidence import Basis, Degraded
 
 
 class ReasonSerializer(serializers.Serializer):
@@ -19,18 +20,25 @@ class PredictionSerializer(serializers.Serializer):
     fraud_score = serializers.FloatField(
         min_value=0, max_value=1, allow_null=True, help_text="Higher is riskier; null when degraded."
     )
-    is_fraud = serializers.BooleanField(allow_null=True, help_text="The score reached the threshold.")
+    is_fraud = serializers.BooleanField(allow_null=True, help_text="The decision is review or block.")
     alert = serializers.BooleanField(help_text="The transaction is put before an analyst.")
     decision = serializers.ChoiceField(choices=Decision.choices)
     reasons = ReasonSerializer(many=True, help_text="Alerts only: what raised the score most.")
     threshold = serializers.FloatField(allow_null=True, help_text="The review threshold that held.")
     model_version = serializers.CharField(allow_null=True)
+    policy_version = serializers.IntegerField(
+        allow_null=True, help_text="The number of the policy that decided; null if the model's thresholds alone did."
+    )
+    basis = serializers.ChoiceField(choices=[str(basis) for basis in Basis], help_text="What the decision was made by.")
+    rules = serializers.ListField(child=serializers.CharField(), help_text="The active rules that matched.")
+    lists = serializers.ListField(child=serializers.CharField(), help_text="The lists that decided.")
     latency_ms = serializers.FloatField(help_text="From arrival of the request to just before the commit.")
     created_at = serializers.DateTimeField()
     degraded = serializers.ChoiceField(
-        choices=Fallback.Reason.choices,
+        choices=[*Fallback.Reason.values, *Degraded],
         allow_null=True,
-        help_text="Why this decision was made by rules, without a score; null in an ordinary answer.",
+        help_text="What was left out of the decision: the score, if there is none, or a rule or the policy, if there is"
+        " one. Null in an ordinary answer.",
     )
 
 

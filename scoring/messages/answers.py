@@ -5,9 +5,11 @@ from typing import NotRequired, Self, TypedDict
 import msgspec
 
 from scoring.models import Fallback, Prediction, Transaction
+from scoring.policies import evidence
+from scoring.policies.evidence import Basis, Evidence
 
 # The relations that a transaction's answer needs.
-ANSWER_PARTS = ("prediction", "fallback", "pending")
+ANSWER_PARTS = ("prediction__policy", "fallback", "pending")
 
 
 class Reason(TypedDict):
@@ -30,7 +32,9 @@ def _in_order(reason: Reason) -> Reason:
 class Answer(msgspec.Struct):
     """The answer to a predict call. It is made of stored values only, so a repeated answer is the same to the byte.
 
-    A degraded answer was given without a model: `degraded` says why, and it has no score, threshold or version.
+    `policy_version` is the number of the policy that decided, null if the model's thresholds alone did; `basis` says
+    what the decision was made by, and `rules` and `lists` are those that matched. A degraded answer was given without a
+    part of what decides, which `degraded` names; without a model it has no score, threshold or version.
     """
 
     id: str
@@ -42,12 +46,17 @@ class Answer(msgspec.Struct):
     reasons: list[Reason]
     threshold: float | None
     model_version: str | None
+    policy_version: int | None
+    basis: str
+    rules: list[str]
+    lists: list[str]
     latency_ms: float
     created_at: str
     degraded: str | None = None
 
     @classmethod
     def of(cls, prediction: Prediction) -> Self:
+        policy = prediction.policy
         return cls(
             id=str(prediction.pk),
             transaction_id=prediction.transaction.transaction_id,
@@ -58,8 +67,10 @@ class Answer(msgspec.Struct):
             reasons=[_in_order(reason) for reason in prediction.reasons],
             threshold=prediction.threshold,
             model_version=prediction.model_version_id,
+            policy_version=policy.number if policy else None,
             latency_ms=prediction.latency_ms,
             created_at=prediction.created_at.isoformat(),
+            **told(evidence.read(prediction.evidence)),
         )
 
     @classmethod
@@ -74,6 +85,10 @@ class Answer(msgspec.Struct):
             reasons=[],
             threshold=None,
             model_version=None,
+            policy_version=None,
+            basis=Basis.FALLBACK,
+            rules=[],
+            lists=[],
             latency_ms=fallback.latency_ms,
             created_at=fallback.created_at.isoformat(),
             degraded=fallback.reason,
@@ -81,6 +96,25 @@ class Answer(msgspec.Struct):
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)
+
+
+class Told(TypedDict):
+    """The part of an answer that is made of evidence."""
+
+    basis: str
+    rules: list[str]
+    lists: list[str]
+    degraded: str | None
+
+
+def told(evidence: Evidence) -> Told:
+    """What a client is told of the evidence: shadow rules are left out."""
+    return Told(
+        basis=evidence.basis,
+        rules=evidence.active_rules,
+        lists=[hit.list for hit in evidence.lists],
+        degraded=evidence.degraded,
+    )
 
 
 def answer_of(transaction: Transaction) -> Answer | None:

@@ -209,7 +209,7 @@ def _record(
         from scoring.worker import histories
 
         schema = load_schema(row.schema)
-        locked = histories.lock(schema, [histories.tokens_of(schema, row)])
+        locked = histories.lock(schema, [storage.tokens_of(schema, row)])
         label.sequence = locked.label_arrives(row, is_fraud=is_fraud)
         storage.save_histories(locked.changed())
     if counts and state:

@@ -5,6 +5,7 @@ import pytest
 from django.conf import settings
 
 from scoring.messages.replies import Stages
+from scoring.policies.expressions import Case
 from scoring.worker import scorer
 from scoring.worker.predictor import Predictor
 from training import registry
@@ -27,16 +28,20 @@ def predictor(purchases_bundle):
     return Predictor(registry.register(purchases_bundle, promote=False))
 
 
+def cases(count):
+    return [Case([], [], 0.0)] * count
+
+
 def score(predictor, *values):
     given = predictor.schema.encode(values)
-    return scorer.score(predictor, given, scorer.nothing_derived(len(values)), Stages())
+    return scorer.score(predictor, cases(len(values)), given, scorer.nothing_derived(len(values)), Stages())
 
 
 def test_a_worker_gives_the_score_that_training_gave_to_the_last_bit(predictor, purchases_bundle):
     dataset = made_up_purchases(seed=1)
     stored = encoding.of_bundle(purchases_bundle)(dataset.features).astype(np.float32)
     derived = scorer.nothing_derived(len(dataset.labels))
-    online = scorer.score(predictor, dataset.features, derived, Stages())
+    online = scorer.score(predictor, cases(len(derived)), dataset.features, derived, Stages())
     offline = scorer_of(purchases_bundle).score(stored)
     np.testing.assert_array_equal([each.fraud_score for each in online], offline)
 

@@ -151,7 +151,7 @@ def test_a_worker_takes_over_a_promoted_version_and_its_thresholds(successor):
     assert after.version == successor
     ModelVersion.objects.filter(pk="successor").update(review_threshold=0.25)
     moved = predictor.refresh("ulb")
-    assert (after.policy.review_threshold, moved.policy.review_threshold) == (0.5, 0.25)
+    assert (after.policy.thresholds.review, moved.policy.thresholds.review) == (0.5, 0.25)
     assert moved.scorer is after.scorer
 
 

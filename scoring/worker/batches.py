@@ -6,14 +6,18 @@ from collections.abc import Iterable, Sequence
 
 from django.db import transaction
 
-from scoring.messages.answers import Answer
+from scoring.messages.answers import Answer, told
 from scoring.messages.replies import Kind, Outcome, Stages
 from scoring.messages.submission import Submission
+from scoring.policies.evidence import Evidence
+from scoring.policies.expressions import Case
 from scoring.worker import scorer, storage
 from scoring.worker.known import known_outcomes
 from scoring.worker.predictor import Predictor
 from scoring.worker.scorer import Scored
 from scoring.worker.storage import BatchContext
+
+NOTHING = Evidence()
 
 
 class _ScoreAgain(Exception):
@@ -54,7 +58,8 @@ def _score_plain(
     live: Sequence[Submission], predictor: Predictor, started_at: float, stages: Stages
 ) -> dict[str, Outcome]:
     given = predictor.schema.encode([submission.features for submission in live])
-    scored = scorer.score(predictor, given, scorer.nothing_derived(len(live)), stages, _requests(live))
+    derived = scorer.nothing_derived(len(live))
+    scored = scorer.score(predictor, _cases(live), given, derived, stages, _requests(live))
     outcomes = {submission.id: Outcome(Kind.UNSCORABLE) for submission in _unscorable(live, scored)}
     batch = [
         (submission, result) for submission, result in zip(live, scored, strict=True) if submission.id not in outcomes
@@ -103,7 +108,7 @@ def _score_under_lock(
             given,
         )
         stages.features_s += time.perf_counter() - began
-        scored = scorer.score(predictor, given, derived, stages, _requests(new))
+        scored = scorer.score(predictor, _cases(new), given, derived, stages, _requests(new))
         if unscorable := _unscorable(new, scored):  # they are not stored, so the histories must not include them
             raise _ScoreAgain([submission.id for submission in unscorable])
         context = BatchContext.of(predictor, stages, started_at)
@@ -122,6 +127,10 @@ def _first_copies(submissions: Iterable[Submission]) -> list[Submission]:
         named = (submission.client_id, submission.transaction_id)
         first.setdefault(submission.id if submission.transaction_id is None else named, submission)
     return list(first.values())
+
+
+def _cases(live: Sequence[Submission]) -> list[Case]:
+    return [Case(submission.features, submission.tokens, submission.event_time) for submission in live]
 
 
 def _requests(live: Sequence[Submission]) -> list[str]:
@@ -151,8 +160,10 @@ def _answer(submission: Submission, scored: Scored, context: BatchContext) -> An
         alert=scored.is_alert,
         decision=scored.decision,
         reasons=scored.reasons,
-        threshold=context.threshold,
+        threshold=scored.decided.threshold,
         model_version=context.model_version,
         latency_ms=context.latency_ms(submission.received_at),
         created_at=context.created_at.isoformat(),
+        policy_version=context.policy.number,
+        **told(scored.decided.evidence or NOTHING),
     )

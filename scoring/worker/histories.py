@@ -18,7 +18,7 @@ import psycopg
 from django.db import connection
 
 from scoring.models import History, Transaction
-from scoring.worker.storage import HistoryUpdate
+from scoring.worker.storage import HistoryUpdate, tokens_of
 from training.core.exceptions import StaleHistory
 from training.core.features.replay import Events, Labels, Tokens, replay, version, warm
 from training.core.schema import Schema
@@ -200,12 +200,6 @@ def _execute(statement: str, values: list[Any]) -> list[Any]:
 
 def remedy(schema: Schema) -> str:
     return f"Run `manage.py rebuild_histories --schema {schema.name}`."
-
-
-def tokens_of(schema: Schema, row: Transaction) -> tuple[str, ...]:
-    """The tokens of a stored transaction, in the schema's order; empty for a missing entity."""
-    tokens = row.tokens or {}
-    return tuple(tokens.get(name, "") for name in schema.entity_names)
 
 
 def by_entity(schema: Schema, tokens: Sequence[Sequence[str]]) -> dict[str, Tokens]:

@@ -17,6 +17,7 @@ from scoring.messages.answers import Answer
 from scoring.messages.replies import Kind, Outcome, Stages
 from scoring.messages.submission import Submission
 from scoring.models import Fallback, Label, Pending, Transaction
+from scoring.policies.expressions import Case
 from scoring.worker import scorer, storage
 from scoring.worker.known import known_outcomes
 from scoring.worker.predictor import Predictor
@@ -171,25 +172,33 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
 
         # A label that is written meanwhile waits for this, finds the sequence, and goes to the histories itself.
         list(Transaction.objects.select_for_update().filter(pk__in=[row.pk for row in rows]).order_by("pk"))
-        locked = histories.lock(schema, [histories.tokens_of(schema, row) for row in rows])
+        locked = histories.lock(schema, [storage.tokens_of(schema, row) for row in rows])
         # Read again under the locks: another worker may have scored some of them.
         rows = [pending.transaction for pending in waiting.all()]
     if not rows:
         return 0
     began = time.perf_counter()
-    given = schema.encode([[row.fields[name] for name in schema.feature_names] for row in rows])
+    cases = [
+        Case(
+            [row.fields[name] for name in schema.feature_names],
+            storage.tokens_of(schema, row),
+            row.event_time.timestamp(),
+        )
+        for row in rows
+    ]
+    given = schema.encode([case.values for case in cases])
     derived = scorer.nothing_derived(len(rows))
     if locked:
         sequences, derived = locked.transactions_arrive(
             [row.event_time.timestamp() for row in rows],
             [row.amount for row in rows],
-            [histories.tokens_of(schema, row) for row in rows],
+            [case.tokens for case in cases],
             given,
         )
         for row, sequence in zip(rows, sequences, strict=True):
             row.sequence = sequence
     stages.features_s += time.perf_counter() - began
-    scored = scorer.score(predictor, given, derived, stages, [row.pending.request_id for row in rows])
+    scored = scorer.score(predictor, cases, given, derived, stages, [row.pending.request_id for row in rows])
     if unscorable := [
         row.pk for row, result in zip(rows, scored, strict=True) if not math.isfinite(result.fraud_score)
     ]:

@@ -18,10 +18,11 @@ import numpy as np
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
-from scoring.decisions import Policy
+from scoring.decisions import Thresholds
 from scoring.messages import request_ids
 from scoring.messages.answers import Reason
-from scoring.worker import workers
+from scoring.policies.engine import Policy
+from scoring.worker import policies, workers
 from training import registry
 from training.core import families
 from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion
@@ -53,16 +54,13 @@ class Predictor:
         self._typical = bundle.description.typical
         self.schema: Schema = load_schema(version.schema)
         warm(self.schema)
-        self._set(version)
-
-    def _set(self, version: ModelVersion) -> None:
         self.version = version
-        self.policy = Policy(version.review_threshold, version.block_threshold)
+        self.policy = Policy(self.schema, Thresholds(version.review_threshold, version.block_threshold))
 
-    def under(self, version: ModelVersion) -> Self:
-        """The same model with the current thresholds of its row."""
+    def under(self, policy: Policy) -> Self:
+        """The same model under another policy."""
         other = copy.copy(self)
-        other._set(version)
+        other.policy = policy
         return other
 
     def score(self, features: np.ndarray, requests: Sequence[str] = ()) -> np.ndarray:
@@ -125,7 +123,7 @@ def current(schema: str) -> Predictor:
 
 
 def refresh(schema: str) -> Predictor:
-    """Load the register's current champion and thresholds, if they changed.
+    """Load the register's current champion and the live policy, if they changed.
 
     Raises:
         NoChampion, BundleRefused: as `current`.
@@ -134,11 +132,13 @@ def refresh(schema: str) -> Predictor:
         loaded = _loaded.get(schema)
         try:
             champion = registry.champion(schema)
-            if loaded is None or loaded.version.pk != champion.pk:
-                _loaded[schema] = Predictor(champion)
+            changed = loaded is None or loaded.version.pk != champion.pk
+            predictor = Predictor(champion) if changed or loaded is None else loaded
+            policy = policies.current(champion, loaded.policy if loaded else None)
+            if changed or policy is not predictor.policy:
+                _loaded[schema] = predictor.under(policy)
+            if changed:
                 logger.info("Champion %s is loaded and warm.", champion)
-            elif loaded.policy != (policy := loaded.under(champion)).policy:
-                _loaded[schema] = policy
             _refused.pop(schema, None)
         except NoChampion:
             _loaded.pop(schema, None)

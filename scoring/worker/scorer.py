@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.decisions import Decision
+from scoring.decisions import ALERTS, Decision
 from scoring.messages.answers import Reason
 from scoring.messages.replies import Stages
+from scoring.policies.engine import Decided
+from scoring.policies.expressions import Case
 from scoring.worker.predictor import Predictor
 from training.core.families.encoding import Encoding
 from training.core.schema.values import Value
@@ -24,36 +26,47 @@ class Scored:
     `fraud_score` is NaN if the model has no finite score; the other fields are meaningless then."""
 
     fraud_score: float
-    decision: Decision
+    decided: Decided
     reasons: list[Reason]
     derived: Sequence[float]
 
     @property
+    def decision(self) -> Decision:
+        return self.decided.decision
+
+    @property
     def is_alert(self) -> bool:
-        return self.decision != Decision.APPROVE
+        return self.decision in ALERTS
 
 
 def score(
-    predictor: Predictor, given: np.ndarray, derived: np.ndarray, stages: Stages, requests: Sequence[str] = ()
+    predictor: Predictor,
+    cases: Sequence[Case],
+    given: np.ndarray,
+    derived: np.ndarray,
+    stages: Stages,
+    requests: Sequence[str] = (),
 ) -> list[Scored]:
     """Score, decide on and explain `n` transactions. Only alerts have reasons.
 
-    `given` are the fields that were sent, [n, len(schema.features)] float64; `derived` are the computed features,
-    [n, len(schema.derived)] float64. The elapsed time is added to `stages`. `requests` are the ids of the requests that
-    the transactions came with, for the log.
+    `cases` are the transactions as the policy sees them. `given` are the fields that were sent,
+    [n, len(schema.features)] float64; `derived` are the computed features, [n, len(schema.derived)] float64. The
+    elapsed time is added to `stages`. `requests` are the ids of the requests that the transactions came with, for the
+    log.
     """
     began = time.perf_counter()
     inputs = inputs_of(predictor.encode, given, derived)
     prepared = time.perf_counter()
     scores = predictor.score(inputs, requests).tolist()
-    decisions = [predictor.policy.decide(fraud_score) for fraud_score in scores]
-    alerts = [index for index, decision in enumerate(decisions) if decision != Decision.APPROVE]
+    rows = derived.tolist()
+    decided = predictor.policy.decide(cases, rows, scores)
+    alerts = [index for index, each in enumerate(decided) if each.decision in ALERTS]
     reasons = dict(zip(alerts, predictor.reasons(inputs[alerts]), strict=True)) if alerts else {}
     stages.features_s += prepared - began
     stages.model_s += time.perf_counter() - prepared
     return [
-        Scored(fraud_score, decision, reasons.get(index, []), values)
-        for index, (fraud_score, decision, values) in enumerate(zip(scores, decisions, derived.tolist(), strict=True))
+        Scored(fraud_score, each, reasons.get(index, []), values)
+        for index, (fraud_score, each, values) in enumerate(zip(scores, decided, rows, strict=True))
     ]
 
 

@@ -16,9 +16,11 @@ import psycopg
 from django.db import connection, transaction
 from django.utils import timezone
 
+from scoring.decisions import ALERTS
 from scoring.messages.replies import Stages
 from scoring.messages.submission import Submission
-from scoring.models import Decision, Pending, Prediction, Review, Transaction
+from scoring.models import Pending, Prediction, Review, Transaction
+from scoring.policies.engine import Policy
 from scoring.worker.predictor import Predictor
 from scoring.worker.scorer import Scored
 from training.core.schema import Schema
@@ -30,11 +32,11 @@ STATEMENT = """
 WITH sent AS (
     SELECT * FROM unnest(
         %b::text[], %b::bigint[], %b::text[], %b::float8[], %b::text[], %b::text[], %b::float8[], %b::float8[],
-        %b::float8[], %b::text[], %b::text[], %b::float8[], %b::float8[]
+        %b::float8[], %b::text[], %b::float8[], %b::text[], %b::text[], %b::float8[], %b::float8[]
 +       , %b::text[], %b::bigint[], %b::text[]
     ) AS sent(
         id, client_id, transaction_id, amount, fields, body_sha256, event_time, received_at,
-        fraud_score, decision, reasons, latency_ms, queue_ms
+        fraud_score, decision, threshold, evidence, reasons, latency_ms, queue_ms
 +       , tokens, sequence, derived
     )
 ), inserted AS (
@@ -50,17 +52,18 @@ WITH sent AS (
     RETURNING id
 ), predicted AS (
     INSERT INTO scoring_prediction
-        (transaction_id, model_version_id, fraud_score, decision, threshold, reasons, latency_ms, queue_ms,
-         features_ms, model_ms, created_at
+        (transaction_id, model_version_id, policy_id, fraud_score, decision, threshold, evidence, reasons, latency_ms,
+         queue_ms, features_ms, model_ms, created_at
 +        , derived
         )
-    SELECT inserted.id, %b, fraud_score, decision, %b, reasons::jsonb, latency_ms, queue_ms, %b, %b, %b
+    SELECT inserted.id, %b, %b, fraud_score, decision, threshold, evidence::jsonb, reasons::jsonb, latency_ms,
+        queue_ms, %b, %b, %b
 +       , derived::jsonb
     FROM inserted JOIN sent ON inserted.id = sent.id::uuid
     RETURNING transaction_id, fraud_score, decision, created_at
 ), reviews AS (
     INSERT INTO scoring_review (prediction_id, state, fraud_score, opened_at)
-    SELECT transaction_id, %b, fraud_score, created_at FROM predicted WHERE decision <> %b
+    SELECT transaction_id, %b, fraud_score, created_at FROM predicted WHERE decision = ANY(%b)
 +), remembered AS (
 +   UPDATE scoring_history SET events = seen.events, last_sequence = seen.last_sequence, updated_at = %b
 +   FROM unnest(%b::text[], %b::bytea[], %b::bigint[]) AS seen(token, events, last_sequence)
@@ -70,6 +73,9 @@ SELECT id::text FROM inserted
 """
 STORE_PLAIN = "".join(line for line in STATEMENT.splitlines(keepends=True) if not line.startswith("+"))
 STORE_COMPUTED = "".join(line.removeprefix("+") for line in STATEMENT.splitlines(keepends=True))
+
+
+ALERT_NAMES = sorted(str(decision) for decision in ALERTS)
 
 
 class HistoryUpdate(NamedTuple):
@@ -87,7 +93,7 @@ class BatchContext:
 
     schema: Schema
     model_version: str
-    threshold: float
+    policy: Policy
     features_ms: float
     model_ms: float
     started_at: float
@@ -99,7 +105,7 @@ class BatchContext:
         return cls(
             schema=predictor.schema,
             model_version=predictor.version.pk,
-            threshold=predictor.policy.review_threshold,
+            policy=predictor.policy,
             features_ms=stages.features_s * 1000,
             model_ms=stages.model_s * 1000,
             started_at=started_at,
@@ -155,18 +161,20 @@ def _store_on_postgresql(
         [submission.received_at for submission in sent],
         [scored.fraud_score for scored in scores],
         [str(scored.decision) for scored in scores],
+        [scored.decided.threshold for scored in scores],
+        [_json_or_none(scored.decided.evidence) for scored in scores],
         [msgspec.json.encode(scored.reasons).decode() for scored in scores],
         [context.latency_ms(submission.received_at) for submission in sent],
         [context.queue_ms(submission.received_at) for submission in sent],
         *([] if schema.is_plain else _computed_columns(batch, schema, sequences)),
         schema.name,
         context.model_version,
-        context.threshold,
+        context.policy.pk,
         context.features_ms,
         context.model_ms,
         context.created_at,
         str(Review.State.OPEN),
-        str(Decision.APPROVE),
+        ALERT_NAMES,
     ]
     if not schema.is_plain:
         values += [
@@ -186,10 +194,14 @@ def _computed_columns(batch: Batch, schema: Schema, sequences: Sequence[int | No
     tokens = [tokens_by_name(schema, submission.tokens) for submission, _ in batch]
     derived = [derived_by_name(schema, scored.derived) for _, scored in batch]
     return [
-        [msgspec.json.encode(row).decode() if row else None for row in tokens],
+        [_json_or_none(row) for row in tokens],
         list(sequences),
-        [msgspec.json.encode(row).decode() if row else None for row in derived],
+        [_json_or_none(row) for row in derived],
     ]
+
+
+def _json_or_none(content: Any) -> str | None:
+    return msgspec.json.encode(content).decode() if content else None
 
 
 @transaction.atomic
@@ -240,7 +252,9 @@ def _prediction_of(key: UUID | str, received_at: float, scored: Scored, context:
         model_version_id=context.model_version,
         fraud_score=scored.fraud_score,
         decision=scored.decision,
-        threshold=context.threshold,
+        threshold=scored.decided.threshold,
+        policy_id=context.policy.pk,
+        evidence=msgspec.to_builtins(evidence) if (evidence := scored.decided.evidence) else None,
         reasons=scored.reasons,
         derived=derived_by_name(context.schema, scored.derived),
         latency_ms=context.latency_ms(received_at),
@@ -268,6 +282,12 @@ def save_histories(histories: Sequence[HistoryUpdate]) -> None:
 def tokens_by_name(schema: Schema, tokens: Sequence[str]) -> dict[str, str] | None:
     """Tokens, in the order of `schema.entities`, by their names, without those of missing entities."""
     return {name: token for name, token in zip(schema.entity_names, tokens, strict=True) if token} or None
+
+
+def tokens_of(schema: Schema, row: Transaction) -> tuple[str, ...]:
+    """The tokens of a stored transaction, in the schema's order; empty for a missing entity."""
+    tokens = row.tokens or {}
+    return tuple(tokens.get(name, "") for name in schema.entity_names)
 
 
 def derived_by_name(schema: Schema, derived: Sequence[float]) -> dict[str, float | None] | None:

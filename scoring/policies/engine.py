@@ -1,0 +1,142 @@
+"""A policy at run time. Pure: it gets transactions with their scores, and gives decisions.
+
+What decides, in this order: lists, then active rules, then thresholds on the score. Of the lists that a transaction is
+on, and likewise of the rules that it matches, the strictest decides.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from scoring.decisions import Decision, Thresholds
+from scoring.policies.document import Document, Rule, State
+from scoring.policies.evidence import Basis, Degraded, Evidence, Hit, MatchedRule
+from scoring.policies.expressions import Binder, Case, Context, Expression, Outcome
+from scoring.policies.lists import HeldLists
+from scoring.policies.names import names_of
+from training.core.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision, the review threshold that held, and the evidence; None if nothing but the policy's thresholds had a
+    say."""
+
+    decision: Decision
+    threshold: float
+    evidence: Evidence | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """How often each rule was evaluated and what became of it, by the rule's name, since the counts were taken."""
+
+    outcomes: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
+
+    def take(self) -> Counter[tuple[str, Outcome]]:
+        taken, self.outcomes = self.outcomes, Counter()
+        return taken
+
+
+class Policy:
+    """A policy version that decides, with the thresholds of a model and the lists of its schema. Immutable, apart from
+    the tally and the members of lists. `pk` and `number` are those of the version; None if there is none.
+
+    Raises:
+        ValueError: an expression cannot be compiled.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        of_model: Thresholds,
+        document: Document | None = None,
+        *,
+        pk: int | None = None,
+        number: int | None = None,
+        lists: HeldLists | None = None,
+        degraded: Degraded | None = None,
+    ) -> None:
+        self.of_model, self.document = of_model, document or Document()
+        self.pk, self.number = pk, number
+        self.lists = lists or HeldLists.none(schema)
+        self.degraded = degraded
+        self.thresholds = self.document.thresholds(of_model)
+        self.tally = Tally()
+        self._rules = [(rule, Expression(rule.when)) for rule in self.document.evaluated_rules]
+        self._segments = [
+            (segment.name, Expression(segment.when), self.document.thresholds(of_model, segment))
+            for segment in self.document.segments
+        ]
+        names = names_of(schema, self.document, self.lists.names)
+        expressions = [expression for _, expression in self._rules]
+        expressions += [expression for _, expression, _ in self._segments]
+        used = [name for expression in expressions for name in expression.names]
+        self._binder = Binder(schema, names, used, self.document.constants)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the policy's thresholds alone decide."""
+        return not (self._rules or self._segments or self.lists or self.degraded)
+
+    def decide(
+        self, cases: Sequence[Case], derived: Sequence[Sequence[float]], scores: Sequence[float]
+    ) -> list[Decided]:
+        """Decide on transactions with these computed features and scores, in order."""
+        if self.is_plain:
+            return [Decided(self.thresholds.decide(score), self.thresholds.review) for score in scores]
+        return [self._decide(*row) for row in zip(cases, derived, scores, strict=True)]
+
+    def _decide(self, case: Case, derived: Sequence[float], score: float) -> Decided:
+        hits = self.lists.hits(case)
+        on = set(self.lists.on(case))
+        context = self._binder.context(case, derived, score, on)
+        failed: list[str] = []
+        matched: list[MatchedRule] = []
+        for rule, expression in self._rules:
+            outcome = expression.outcome(context)
+            self.tally.outcomes[rule.name, outcome] += 1
+            if outcome is Outcome.MATCHED:
+                matched.append(_matched(rule, expression, context))
+            elif outcome is Outcome.FAILED and rule.state == State.ACTIVE:
+                failed.append(rule.name)
+        segment, thresholds = None, self.thresholds
+        for name, expression, of_segment in self._segments:
+            outcome = expression.outcome(context)
+            if outcome is Outcome.MATCHED:
+                segment, thresholds = name, of_segment
+                break
+            if outcome is Outcome.FAILED:
+                failed.append(name)
+        return self._decided(score, thresholds, segment, matched, hits, failed)
+
+    def _decided(
+        self,
+        score: float,
+        thresholds: Thresholds,
+        segment: str | None,
+        matched: list[MatchedRule],
+        hits: list[Hit],
+        failed: list[str],
+    ) -> Decided:
+        active = [each.action for each in matched if each.state == State.ACTIVE]
+        if hits:
+            basis, decision = Basis.LIST, Decision.strictest(hit.action for hit in hits)
+        elif active:
+            basis, decision = Basis.RULE, Decision.strictest(active)
+        else:
+            basis, decision = Basis.SCORE, thresholds.decide(score)
+        degraded = self.degraded or (Degraded.RULE if failed else None)
+        if not (segment or matched or hits or degraded):
+            return Decided(decision, thresholds.review)
+        evidence = Evidence(basis=basis, segment=segment, rules=matched, lists=hits, failed=failed, degraded=degraded)
+        return Decided(decision, thresholds.review, evidence)
+
+
+def _matched(rule: Rule, expression: Expression, context: Context) -> MatchedRule:
+    values = {
+        name: value if isinstance(value := context.bound[name], (bool, float, int, str)) else value.isoformat()
+        for name in expression.names
+        if name in context.bound
+    }
+    return MatchedRule(rule=rule.name, action=rule.action, state=rule.state, values=values)

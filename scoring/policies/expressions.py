@@ -1,0 +1,111 @@
+"""Expressions at run time: CEL, the Common Expression Language (https://cel.dev), compiled once and run in Rust.
+
+`checking` has accepted an expression before it gets here, so it has no loops and ends soon.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import NamedTuple
+
+import cel
+
+from scoring.policies.names import FRAUD_SCORE, HAS, ON, Name, Type
+from training.core.schema import EVENT_TIME, Schema
+from training.core.schema.values import Value
+
+Bound = bool | float | str | datetime
+
+
+class Case(NamedTuple):
+    """A transaction as a policy sees it, apart from its computed features. `values` are its stored values, in the
+    schema's order, `tokens` those of its entities, and `event_time` is in seconds since the epoch."""
+
+    values: Sequence[Value]
+    tokens: Sequence[str]
+    event_time: float
+
+
+class Outcome(Enum):
+    """What became of an expression. An `ABSENT` value and a `FAILED` calculation do not match."""
+
+    MATCHED = "matched"
+    UNMATCHED = "unmatched"
+    ABSENT = "absent"
+    FAILED = "failed"
+
+
+class Expression:
+    """A compiled expression.
+
+    Raises:
+        ValueError: it cannot be compiled.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._program = cel.compile(source)
+        self.names: tuple[str, ...] = tuple(self._program.variables())
+
+    def outcome(self, context: "Context") -> Outcome:
+        try:
+            return Outcome.MATCHED if self._program.execute(context.of_cel) is True else Outcome.UNMATCHED
+        except Exception:  # the library raises errors of many types
+            absent = any(name not in context.bound for name in self.names)
+            return Outcome.ABSENT if absent else Outcome.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The values of the names for one transaction. A name whose value is absent is not in it: then CEL raises an error,
+    which the other side of `||` or `&&` may make up for."""
+
+    bound: dict[str, Bound]
+    of_cel: cel.Context
+
+
+class Binder:
+    """Makes the context of a transaction. It has only the names that some expressions use, as each costs time."""
+
+    def __init__(
+        self, schema: Schema, names: Mapping[str, Name], used: Iterable[str], constants: Mapping[str, Bound]
+    ) -> None:
+        wanted = [name for name in sorted(set(used)) if name in names]
+        fields = {name: index for index, name in enumerate(schema.feature_names)}
+        computed = {feature.name: index for index, feature in enumerate(schema.derived)}
+        self._values = [(name, fields[name], names[name].type == Type.TRUTH) for name in wanted if name in fields]
+        self._computed = [(name, computed[name]) for name in wanted if name in computed]
+        others = [name for name in wanted if name not in fields and name not in computed]
+        self._score = FRAUD_SCORE in others
+        self._time = EVENT_TIME in others
+        presence = [(name, name.removeprefix(HAS)) for name in others if name.startswith(HAS)]
+        self._has_value = [(name, fields[of]) for name, of in presence if of in fields]
+        self._has_computed = [(name, computed[of]) for name, of in presence if of in computed]
+        known = {name for name, of in presence if of in fields or of in computed}
+        self._constants = {name: constants[name] for name in others if name in constants and name not in known}
+        self._lists = [
+            (name, name.removeprefix(ON)) for name in others if name.startswith(ON) and name not in constants
+        ]
+
+    def context(self, case: Case, derived: Sequence[float], fraud_score: float, on: Collection[str]) -> Context:
+        """The context of a transaction with these computed features and this score, which is on the lists `on`."""
+        values = case.values
+        bound: dict[str, Bound] = dict(self._constants)
+        for name, index, is_truth in self._values:
+            if (value := values[index]) is not None:
+                bound[name] = bool(value) if is_truth else value
+        for name, index in self._computed:
+            if not math.isnan(number := derived[index]):
+                bound[name] = number
+        for name, index in self._has_value:
+            bound[name] = values[index] is not None
+        for name, index in self._has_computed:
+            bound[name] = not math.isnan(derived[index])
+        for name, list_name in self._lists:
+            bound[name] = list_name in on
+        if self._score:
+            bound[FRAUD_SCORE] = fraud_score
+        if self._time:
+            bound[EVENT_TIME] = datetime.fromtimestamp(case.event_time, UTC)
+        return Context(bound, cel.Context(bound))

@@ -1,0 +1,69 @@
+"""Lists at run time: which transactions are on them, held in memory by each worker process."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from scoring.decisions import Decision
+from scoring.policies.evidence import Hit
+from scoring.policies.expressions import Case
+from training.core.schema import Schema
+
+
+@dataclass(slots=True)
+class HeldList:
+    """A list of a schema, in memory.
+
+    It is about the entity or the value at `index` of the schema's entities or features. `members` have the time, in
+    seconds since the epoch, at which each expires; infinity for never. A transaction of more than `max_amount` is not
+    decided by it. `action` is None for a list that only rules refer to.
+    """
+
+    name: str
+    action: Decision | None
+    of_entity: bool
+    index: int
+    max_amount: float | None = None
+    members: dict[str | float, float] = field(default_factory=dict)
+
+    def has(self, case: Case) -> bool:
+        """Whether a transaction is on the list at the time of its event."""
+        key = case.tokens[self.index] if self.of_entity else case.values[self.index]
+        if key is None:
+            return False
+        expires = self.members.get(key)
+        return expires is not None and expires > case.event_time
+
+
+class HeldLists:
+    """The lists of a schema, in memory."""
+
+    def __init__(self, schema: Schema, lists: Sequence[HeldList]) -> None:
+        self._lists = tuple(lists)
+        self._amount = schema.amount_index
+
+    @classmethod
+    def none(cls, schema: Schema) -> Self:
+        return cls(schema, ())
+
+    def __bool__(self) -> bool:
+        return bool(self._lists)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(held.name for held in self._lists)
+
+    def on(self, case: Case) -> Iterator[str]:
+        """The names of the lists that a transaction is on."""
+        return (held.name for held in self._lists if held.has(case))
+
+    def hits(self, case: Case) -> list[Hit]:
+        """The lists that decide about a transaction."""
+        return [
+            Hit(list=held.name, action=held.action)
+            for held in self._lists
+            if held.action is not None and held.has(case) and not self._is_too_large(held, case)
+        ]
+
+    def _is_too_large(self, held: HeldList, case: Case) -> bool:
+        return held.max_amount is not None and float(case.values[self._amount] or 0.0) > held.max_amount

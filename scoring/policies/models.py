@@ -1,0 +1,73 @@
+from django.db import models
+from django.utils import timezone
+
+
+class PolicyVersion(models.Model):
+    """A version of a schema's policy: a draft that is edited, the live one, or one that was live.
+
+    `document` is its content, see `scoring.policies.document`. Only a draft is changed; each change raises its
+    `revision`, so that two people who edit at once notice. `based_on` is the version that it was copied from. Each
+    prediction names the version that decided.
+    """
+
+    class State(models.TextChoices):
+        DRAFT = "draft", "Draft"
+        PROPOSED = "proposed", "Waits for approval"
+        LIVE = "live", "Live"
+        RETIRED = "retired", "Was live"
+        DISCARDED = "discarded", "Discarded"
+
+    schema = models.CharField(max_length=32)
+    number = models.PositiveIntegerField()
+    state = models.CharField(max_length=12, choices=State.choices, default=State.DRAFT)
+    document = models.JSONField()
+    revision = models.PositiveIntegerField(default=1)
+    based_on = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    live_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-pk"]
+        verbose_name = "policy"
+        verbose_name_plural = "policies"
+        constraints = [
+            models.UniqueConstraint(fields=["schema", "number"], name="one_policy_of_each_number"),
+            models.UniqueConstraint(
+                fields=["schema"], condition=models.Q(state="live"), name="one_live_policy_per_schema"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.schema} policy {self.number}"
+
+
+class PolicyChange(models.Model):
+    """Who did what with a policy version, when, and why. Rows are added and never changed.
+
+    `document` is the version's content after the change. `by` is the name of a user, or of the account that ran a
+    command.
+    """
+
+    class Action(models.TextChoices):
+        DRAFT = "draft", "Drafted"
+        EDIT = "edit", "Edited"
+        PROPOSE = "propose", "Proposed"
+        APPROVE = "approve", "Approved"
+        RETURN = "return", "Returned to its author"
+        ACTIVATE = "activate", "Made live"
+        ROLL_BACK = "roll_back", "Rolled back to it"
+        RETIRE = "retire", "Replaced"
+        DISCARD = "discard", "Discarded"
+
+    version = models.ForeignKey(PolicyVersion, on_delete=models.PROTECT, related_name="changes")
+    action = models.CharField(max_length=12, choices=Action.choices)
+    document = models.JSONField()
+    by = models.CharField(max_length=150)
+    reason = models.TextField(blank=True)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.get_action_display()}. {self.reason}".strip()

@@ -1,0 +1,45 @@
+"""The live policies that a worker process decides by."""
+
+import logging
+
+from scoring.decisions import Thresholds
+from scoring.policies import versions
+from scoring.policies.document import PolicyInvalid
+from scoring.policies.engine import Policy
+from scoring.policies.evidence import Degraded
+from training.core.schema import load_schema
+from training.models import ModelVersion
+
+logger = logging.getLogger(__name__)
+
+# The policy versions that could not be read, by schema: each is logged once.
+_refused: dict[str, int] = {}
+
+
+def current(champion: ModelVersion, before: Policy | None) -> Policy:
+    """The live policy of a champion's schema with the champion's thresholds: `before` itself if it still is.
+
+    A version that cannot be read decides nothing: the document before it goes on, or else the model's thresholds alone,
+    and answers say that they are degraded.
+    """
+    schema = load_schema(champion.schema)
+    of_model = Thresholds(champion.review_threshold, champion.block_threshold)
+    version = versions.live(champion.schema)
+    pk = version.pk if version else None
+    refused = pk is not None and _refused.get(champion.schema) == pk
+    if before and before.of_model == of_model and (before.pk == pk or (refused and before.degraded)):
+        return before
+    try:
+        document = versions.content(version)
+        policy = Policy(schema, of_model, document, pk=pk, number=version.number if version else None)
+        _refused.pop(champion.schema, None)
+        return policy
+    except (PolicyInvalid, ValueError) as error:
+        if not refused:
+            logger.error("%s is refused, and the policy before it goes on: %s", version, error)
+        _refused[champion.schema] = pk or 0
+        if before:
+            return Policy(
+                schema, of_model, before.document, pk=before.pk, number=before.number, degraded=Degraded.POLICY
+            )
+        return Policy(schema, of_model, degraded=Degraded.POLICY)
