@@ -81,7 +81,8 @@ def found(**parts):
 def test_each_fault_of_a_policy_is_named_with_its_part(settings):
     settings.POLICY_RULES_LIMIT = 2
     rules = [
-        Rule(name=name, when=when, action="block") for name, when in [("a", "amount"), ("a", "true"), ("B c", "true")]
+        Rule(name=name, when=when, action=Decision.BLOCK)
+        for name, when in [("a", "amount"), ("a", "true"), ("B c", "true")]
     ]
     segments = [Segment(name="s", when="nope", review=0.9, block=0.5)]
     assert found(rules=rules, segments=segments).keys() == {
