@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scoring.decisions import Decision
 from scoring.policies.checking import expression_faults, faults
 from scoring.policies.document import Document, Rule, Segment
 from scoring.policies.names import names_of
