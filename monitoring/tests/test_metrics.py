@@ -69,13 +69,14 @@ def test_it_tells_what_waits_for_people_and_workers(scrape, champion, acme, alic
 def test_it_tells_the_decisions_of_the_last_hour(scrape, champion, acme):
     now = timezone.now()
     predict(champion, acme, [now] * 5)
+    predict(champion, acme, [now] * 3, decision=Decision.CHALLENGE)
     predict(champion, acme, [now] * 2, decision=Decision.REVIEW)
     predict(champion, acme, [now], decision=Decision.BLOCK)
     predict(champion, acme, [now - timedelta(hours=2)], decision=Decision.BLOCK)
     update_rollups()
     scraped = scrape()
     decisions = {decision: scraped["fraudsite_transactions_last_hour", decision] for decision in Decision.values}
-    assert decisions == {"approve": 5, "review": 2, "block": 1}
+    assert decisions == {"approve": 5, "challenge": 3, "review": 2, "block": 1}
 
 
 def test_it_names_the_champion(scrape, champion):

@@ -71,7 +71,7 @@ def test_of_empty_tables_it_says_nothing(db):
     assert (traffic.transactions, traffic.alerts, traffic.mean_ms, traffic.p95_ms) == (0, 0, None, None)
     assert not any(traffic.score_histogram)
     assert selectors.review_outcomes(HOUR) == {"fraud": 0, "legitimate": 0, "open": 0}
-    assert selectors.decisions(HOUR) == {"approve": 0, "review": 0, "block": 0}
+    assert selectors.decisions(HOUR) == {"approve": 0, "challenge": 0, "review": 0, "block": 0}
     assert (selectors.fallbacks(HOUR), selectors.unscored()) == (0, selectors.Unscored(waiting=0, set_aside=0))
     assert (registry.champion_or_none("ulb"), list(registry.champions())) == (None, [])
     assert selectors.latest_drift("ulb") is None
