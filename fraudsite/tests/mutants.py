@@ -77,6 +77,7 @@ AREAS = {
         "training/core/features/kernel.py": ["training/tests/test_replay.py", "training/tests/test_features.py"],
         "training/core/features/present.py": ["training/tests/test_features.py"],
         "training/core/features/tokens.py": ["training/tests/test_replay.py", "training/tests/test_features.py"],
+        "training/core/features/zones.py": ["training/tests/test_replay.py", "training/tests/test_features.py"],
         "training/core/features/replay.py": ["training/tests/test_replay.py", "training/tests/test_features.py"],
     },
     "Splits": {"training/core/datasets/splits.py": ["training/tests/test_splits.py"]},

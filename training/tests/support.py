@@ -168,6 +168,7 @@ def made_up_shopping(rows: int = 40) -> pd.DataFrame:
             "home_long": some(13.404954, 13.1),
             "opened": some("2019-07-21", None),
             "last_ip": some("192.0.2.77", "2001:db8::99", None),
+            "zone": some("Europe/Berlin", "america/new_york", None),
             "fraud": [1, 0] * (rows // 2),
         }
     )

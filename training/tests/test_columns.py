@@ -58,7 +58,7 @@ def test_a_file_becomes_what_posting_its_rows_would_store(ingest, shop, settings
 
 def test_the_texts_of_a_category_are_known_by_their_codes(ingest, shop):
     dataset = ingest(made_up_shopping())
-    assert set(dataset.texts) == {"category", "country", "currency", "email", "ip", "last_ip"}
+    assert set(dataset.texts) == {"category", "country", "currency", "email", "ip", "last_ip", "zone"}
     assert set(dataset.texts["category"].values()) == {"food", "toys", "caf\u00e9"}
     codes = dataset.features[:, shop.input_names.index("category")]
     assert {dataset.texts["category"][code] for code in codes if not math.isnan(code)} == {"food", "toys", "caf\u00e9"}

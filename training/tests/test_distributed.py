@@ -6,6 +6,7 @@ import pytest
 
 from training.core.features.replay import Events, Labels, arrivals_by_time, replay
 from training.core.schema import load_schema
+from training.core.schema.kinds.categories import code_of
 from training.tests.test_features import EVERYTHING
 
 dd = pytest.importorskip("dask.dataframe", reason="an optional extra")
@@ -49,6 +50,7 @@ def test_values_of_the_request_and_missing_entities_are_the_same_on_one_machine(
     shops = {"card": random.choice(["a", "b", "c"], n), "shop": random.choice(["x", "y", "", ""], n)}
     shops["device"] = random.integers(-1, 3, n)
     values = [random.choice([1.0, 2.0, np.nan], n) for _ in EVERYTHING.features]
+    values[-1] = random.choice([code_of("Europe/Berlin"), code_of("Asia/Kolkata"), np.nan], n)
     events = Events(np.arange(n), times, random.integers(0, 9, n), sequence, shops, np.column_stack(values))
     labels = Labels(np.arange(n), (random.random(n) < 0.3).astype(np.int8), label_sequence, shops)
     expected = replay(EVERYTHING, events, labels).features

@@ -3,16 +3,20 @@
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from itertools import product
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tzfpy import get_tz
 
 from training.core.features.declaration import COMBINATIONS, DAY_US, OF_MONEY, POINT, VALUE
 from training.core.features.replay import Events, Labels, replay
 from training.core.schema import Schema, parse_schema
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR_US, SECOND_US = DAY_US // 24, 1_000_000
 MONDAY = 1_522_627_200 * SECOND_US  # 2 April 2018
 
@@ -33,11 +37,17 @@ def everything():
             f'[[feature]]\nname = "{kind}"\nkind = "{kind}"\noptional = true\ndescription = ""\n'
             for kind in ("latitude", "longitude")
         )
-        + '[[point]]\nname = "place"\nlatitude = "latitude"\nlongitude = "longitude"\n'
+        + '[[feature]]\nname = "zone"\nkind = "timezone"\noptional = true\ndescription = ""\n'
+        '[[point]]\nname = "place"\nlatitude = "latitude"\nlongitude = "longitude"\n'
         '[[entity]]\nname = "card"\ndescription = ""\nhistory_limit = 4\nlate_days = 0.5\n'
         '[[entity]]\nname = "shop"\ndescription = ""\nhistory_limit = 100\nlate_days = 0\noptional = true\n'
         '[[entity]]\nname = "device"\ndescription = ""\nhistory_limit = 1\noptional = true\n'
         '[[calendar]]\nname = "is_night"\nof = "hour"\nstart = 0\nend = 6\ndescription = ""\n'
+        + "".join(
+            f'[[calendar]]\nname = "{of}_{zone}"\nof = "{of}"\nzone = "{zone}"\n{flag}description = ""\n'
+            for of, flag in (("hour", ""), ("weekday", "start = 5\nend = 6\n"))
+            for zone in ("place", "zone", "Asia/Kolkata")
+        )
     )
     values = ("category", "terminals", "device")
     words = {VALUE: values, POINT: ("place",)}
@@ -83,12 +93,13 @@ class Arrival:
     terminals: float | None = None
     latitude: float | None = None
     longitude: float | None = None
+    zone: str | None = None
     device: str = ""
     label: int | None = None
 
     @property
     def values(self):
-        return self.category, self.terminals, self.latitude, self.longitude
+        return self.category, self.terminals, self.latitude, self.longitude, self.zone
 
 
 @st.composite
@@ -112,6 +123,7 @@ def arrivals(draw):
             draw(st.sampled_from([None, 0.0, -16777216.0])),
             draw(st.sampled_from([None, 52.52, 48.856613, -90.0])),
             draw(st.sampled_from([None, 13.405, 180.0, -0.0000014])),
+            draw(st.sampled_from([None, "Europe/Berlin", "Pacific/Auckland"])),
             draw(st.sampled_from(["phone", "phone", "tablet", ""])),
         )
         made.append(event)
@@ -213,8 +225,17 @@ class Reading:
             events[:] = [event for event in events if event["time"] > newest - horizon][-entity.history_limit :]
         if arrival.label is not None:
             return None
-        hour = arrival.time // HOUR_US % 24
-        return [float(flag.start <= hour <= flag.end) for flag in self.schema.calendar] + row
+        return [self.on_the_clock(moment, arrival) for moment in self.schema.calendar] + row
+
+    def on_the_clock(self, feature, arrival):
+        """The hour or weekday of an event, or whether it lies in a range."""
+        place = place_of(arrival) and get_tz(arrival.longitude, arrival.latitude)
+        zone = {"": "UTC", "place": place, "zone": arrival.zone}.get(feature.zone, feature.zone)
+        if zone is None:
+            return math.nan
+        moment = (EPOCH + timedelta(microseconds=arrival.time)).astimezone(ZoneInfo(zone))
+        value = moment.hour if feature.of == "hour" else moment.weekday()
+        return float(value if feature.start is None else feature.start <= value <= feature.end)
 
     def value(self, feature, events, current):
         until = current["time"] - feature.delay_us

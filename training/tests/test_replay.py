@@ -1,16 +1,20 @@
 """The replay of arrivals by example: windows, late events, labels, missing entities, and what a history keeps."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import numpy as np
 import pytest
+from tzfpy import timezonenames
 
 from training.core.exceptions import StaleHistory
-from training.core.features.declaration import DAY_US, Calendar, Entity, Velocity
+from training.core.features import declaration
+from training.core.features.declaration import DAY_US, Calendar, Entity, Point, Velocity
 from training.core.features.replay import EVENT, VERSION_BYTES, Events, Labels, model_inputs, replay, version
-from training.core.schema import load_schema, parse_schema
-from training.tests.test_features import EVERYTHING, HOUR_US, MONDAY, same_bits
+from training.core.schema import Field, load_schema, parse_schema
+from training.core.schema.kinds.codes import timezones
+from training.tests.test_features import EPOCH, EVERYTHING, HOUR_US, MONDAY, same_bits
 
 HANDBOOK = load_schema("handbook")
 
@@ -79,6 +83,54 @@ def test_hour_weekday_ages_and_distances_are_those_of_the_event_itself():
         replay(schema, Events(n, times, n, n, {}))
 
 
+def local(of, zone, times, values=None, **flag):
+    """The hour or weekday of events on the clocks of a zone; `values` are their zones, latitudes and longitudes."""
+    fields = [Field("zone", "", "timezone", optional=True)]
+    fields += [Field(kind, "", kind, optional=True) for kind in ("latitude", "longitude")]
+    schema = replace(
+        HANDBOOK,
+        features=(*HANDBOOK.features, *fields),
+        points=(Point("place", "latitude", "longitude"),),
+        entities=(),
+        velocity=(),
+        calendar=(Calendar("local", of, "", zone=zone, **flag),),
+    )
+    declaration.check(schema)
+    assert (zone in ("zone", "place")) == ("local" in schema.optional_inputs)
+    moments = [datetime.fromisoformat(time).replace(tzinfo=UTC) for time in times]
+    time = np.array([(moment - EPOCH) // timedelta(microseconds=1) for moment in moments])
+    given = schema.encode([[1.0, *row] for row in values or [(None, None, None)] * len(time)])
+    return replay(schema, Events(np.arange(len(time)), time, time, time, {}, given)).features[:, 0].tolist()
+
+
+def test_the_hour_is_that_of_the_zones_clocks_also_when_they_are_changed():
+    # In Berlin the hours 1 to 3 of 29 March are 1 and 3, and on 25 October the hour 2 comes twice.
+    spring = ["2026-03-29T00:59:59.999999", "2026-03-29T01:00:00"]
+    autumn = ["2026-10-24T23:30:00", "2026-10-25T00:59:59", "2026-10-25T01:00:00", "2026-10-25T02:00:00"]
+    assert local("hour", "Europe/Berlin", spring + autumn) == [1, 3, 1, 2, 2, 3]
+    assert local("hour", "Asia/Kolkata", ["2026-01-01T18:29:59", "2026-01-01T18:30:00"]) == [23, 0]
+    assert local("weekday", "Pacific/Auckland", ["2026-11-29T10:59:59", "2026-11-29T11:00:00"]) == [6, 0]
+    assert local("hour", "UTC", ["1969-12-31T23:59:59.5", "2199-07-01T12:00:00"]) == [23, 12]
+
+
+def test_the_zone_may_be_that_of_the_point_or_of_a_value_and_is_missing_with_it():
+    times = ["2026-07-01T02:30:00"] * 4
+    zones = [(zone, None, None) for zone in ("America/New_York", "Europe/Berlin", None, "Asia/Tokyo")]
+    assert same_numbers(local("hour", "zone", times, zones), [22, 4, np.nan, 11])
+    assert same_numbers(local("weekday", "zone", times, zones, start=2, end=2), [0, 1, np.nan, 1])
+    # Atlanta, Tokyo, a place of which half is missing, and the sea between Hawaii and Mexico.
+    points = [(None, 33.749, -84.388), (None, 35.68, 139.69), (None, 35.68, None), (None, 20.0, -135.0)]
+    assert same_numbers(local("hour", "place", times, points), [22, 11, np.nan, 17])
+
+
+def test_every_zone_of_a_place_is_one_of_which_there_are_rules():
+    assert set(timezonenames()) <= set(timezones().values())
+
+
+def same_numbers(left, right):
+    return np.array_equal(left, right, equal_nan=True)
+
+
 def test_a_history_of_other_values_is_refused_not_misread():
     declared = EVERYTHING.velocity
     without = replace(EVERYTHING, velocity=tuple(one for one in declared if "terminals" not in (one.of, one.same)))
@@ -95,7 +147,7 @@ def test_histories_without_values_of_the_request_stay_as_they_were_before_there_
 
 def test_a_missing_entity_has_no_history_and_its_features_are_nan_whatever_its_token_is():
     key = np.arange(4)
-    given = EVERYTHING.encode([[1.0, "food", 1.0, None, None]] * 4)
+    given = EVERYTHING.encode([[1.0, "food", 1.0, 52.52, 13.405, "UTC"]] * 4)
     devices = {"device": ["d", "", "d", "e"]}
     labels = Labels(key[:2], np.ones(2, np.int8), key[2:], {"card": ["a"] * 2, "shop": ["", "x"]})
     named = Events(key, MONDAY + key, key, key, {"card": ["a"] * 4, "shop": ["", "x", "x", ""]} | devices, given)

@@ -154,6 +154,28 @@ def test_a_flag_of_no_hour_or_weekday_is_refused(declared):
         check([CARD], [declared], [])
 
 
+@pytest.mark.parametrize(
+    ("zone", "remedy"),
+    [
+        ("Europe/Berlni", "zone names a point, .* not 'Europe/Berlni'. Did you mean Europe/Berlin"),
+        ("plaice", "not 'plaice'. Did you mean place"),
+        ("country", "not 'country'. A country can have several: declare a feature of the kind timezone"),
+        ("latitude", "zone names a point, a feature of the kind timezone, or a time zone such as Europe/Berlin, not"),
+    ],
+)
+def test_a_zone_that_is_none_is_refused_with_its_remedy(zone, remedy):
+    fields = [Field(kind, "", kind=kind) for kind in ("latitude", "longitude", "country", "timezone")]
+    declared = replace(
+        load_schema("handbook"),
+        features=(*load_schema("handbook").features, *fields),
+        points=(Point("place", "latitude", "longitude"),),
+    )
+    for known in ("", "place", "timezone", "Europe/Berlin", "UTC"):
+        declaration.check(replace(declared, calendar=(replace(flag("hour", 0, 6), zone=known),)))
+    with pytest.raises(SchemaInvalid, match=f"is_flagged: .*{remedy}"):
+        declaration.check(replace(declared, calendar=(replace(flag("hour", 0, 6), zone=zone),)))
+
+
 @pytest.mark.parametrize("changes", [{}, {"last": 10}, {"current": True}, {"delay_days": 7.0, "labelled": True}])
 def test_a_count_may_be_of_all_that_is_kept(changes):
     check([CARD], [], [count(**changes)])

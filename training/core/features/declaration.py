@@ -76,14 +76,19 @@ class Point:
 
 @dataclass(frozen=True)
 class Calendar:
-    """The `of` (hour 0 to 23, weekday 0 to 6 from Monday) of the event time in UTC. With `start` and `end` a flag: 1.0
-    if it lies between them, both included, else 0.0."""
+    """The `of` (hour 0 to 23, weekday 0 to 6 from Monday) of the event time. With `start` and `end` a flag: 1.0 if it
+    lies between them, both included, else 0.0.
+
+    It is in UTC, or on the clocks of `zone`: a time zone, a value of the request that is one, or a point. NaN if that
+    is missing.
+    """
 
     name: str
     of: str
     description: str
     start: int | None = None
     end: int | None = None
+    zone: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,17 +174,22 @@ def may_be_missing(feature: "Field | Computed", schema: "Schema") -> bool:
     optional |= {each.name for each in schema.entities if each.optional}
     match feature:
         case Calendar():
-            return False
+            return not optional.isdisjoint(_made_of(schema, [feature.zone]))
         case Age():
             return feature.of in optional
         case Distance():
-            points = {point.name: {point.latitude, point.longitude} for point in schema.points}
-            return any(points[name] & optional for name in feature.between)
+            return not optional.isdisjoint(_made_of(schema, feature.between))
         case Velocity():
             [entity] = [entity for entity in schema.entities if entity.name == feature.entity]
             return bool(optional.intersection((entity.name, *entity.of)))
         case _:
             return feature.optional
+
+
+def _made_of(schema: "Schema", names: Iterable[str]) -> set[str]:
+    """These names, with the latitude and the longitude in place of each point."""
+    places = {point.name: (point.latitude, point.longitude) for point in schema.points}
+    return {part for name in names for part in places.get(name, (name,))}
 
 
 def check(schema: "Schema") -> None:
@@ -196,6 +206,7 @@ def check(schema: "Schema") -> None:
                 raise SchemaInvalid(f"Point {point.name}: {kind} names no feature of that kind: {name!r}.")
     for moment in schema.calendar:
         _check_calendar(moment)
+        _check_zone(moment, kinds, {point.name for point in schema.points})
     for age in schema.ages:
         if kinds.get(age.of) != "date":
             raise SchemaInvalid(f"{age.name}: of names no feature of the kind date: {age.of!r}.")
@@ -222,14 +233,12 @@ def check(schema: "Schema") -> None:
 def kept_values(schema: "Schema", entity: str) -> tuple[str, ...]:
     """The values of requests and other entities that this entity's features read of earlier events, and its history
     keeps, by name."""
-    places = {point.name: (point.latitude, point.longitude) for point in schema.points}
     read: set[str] = set()
     for feature in schema.velocity:
         if feature.entity == entity:
             read |= {feature.same} if feature.same else set()
-            read |= {feature.of} if feature.of_value else set()
-            read |= set(places[feature.of]) if feature.of_point else set()
-    return tuple(sorted(read))
+            read |= {feature.of} if feature.of_value or feature.of_point else set()
+    return tuple(sorted(_made_of(schema, read)))
 
 
 def compared_entities(schema: "Schema") -> tuple[str, ...]:
@@ -240,11 +249,10 @@ def compared_entities(schema: "Schema") -> tuple[str, ...]:
 
 def values_read(schema: "Schema") -> tuple[str, ...]:
     """The values of requests that computed features read, by name."""
-    places = {point.name: (point.latitude, point.longitude) for point in schema.points}
-    ends = {end for distance in schema.distances for end in distance.between}
-    read = {age.of for age in schema.ages}.union(*(places[end] for end in ends))
+    read = {age.of for age in schema.ages} | {moment.zone for moment in schema.calendar}
+    read = _made_of(schema, read.union(*(distance.between for distance in schema.distances)))
     read = read.union(*(kept_values(schema, entity.name) for entity in schema.entities))
-    return tuple(sorted(read.difference(schema.entity_names)))
+    return tuple(sorted(read.intersection(schema.feature_names)))
 
 
 def _check_entities(entities: Iterable[Entity], texts: set[str]) -> None:
@@ -269,6 +277,22 @@ def _check_calendar(moment: Calendar) -> None:
     lowest, highest = CALENDAR[moment.of]
     if moment.start is None or moment.end is None or not lowest <= moment.start <= moment.end <= highest:
         raise SchemaInvalid(f"{moment.name}: start and end lie in {lowest} to {highest}, start not after end.")
+
+
+def _check_zone(moment: Calendar, kinds: dict[str, str], points: set[str]) -> None:
+    from training.core.schema.kinds.codes import timezones  # late, as the package imports this module
+
+    zones = {name for name, kind in kinds.items() if kind == "timezone"} | points
+    if not moment.zone or moment.zone in zones or moment.zone in timezones().values():
+        return
+    if kinds.get(moment.zone) == "country":
+        hint = " A country can have several: declare a feature of the kind timezone."
+    else:
+        hint = did_you_mean(moment.zone, {*zones, *timezones().values()})
+    raise SchemaInvalid(
+        f"{moment.name}: zone names a point, a feature of the kind timezone, or a time zone such as Europe/Berlin, not "
+        f"{moment.zone!r}.{hint}"
+    )
 
 
 def _fault(feature: Velocity, entities: dict[str, Entity]) -> str | None:

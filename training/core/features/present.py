@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from training.core.features import zones
 from training.core.features.aggregates import MICRODEGREES, MISSING, US_PER_HOUR
 from training.core.features.declaration import AGE_UNITS, DAY_US, Age, Calendar, Distance
 from training.core.features.earth import great_circles_km
@@ -17,7 +18,7 @@ def fill(schema: Schema, event_time: np.ndarray, given: np.ndarray | None, featu
     """Fill the columns of calendar features, ages and distances. Shapes and units are those of `replay.Events`."""
     for column, feature in enumerate(schema.derived):
         if isinstance(feature, Calendar):
-            features[:, column] = _calendar(feature, event_time)
+            features[:, column] = _calendar(schema, feature, event_time, given)
         elif isinstance(feature, Age):
             since = event_time - DAY_US * _value(schema, given, feature.of)
             features[:, column] = since / (AGE_UNITS[feature.unit] * DAY_US)
@@ -45,11 +46,24 @@ def kept_values(
     return kept
 
 
-def _calendar(feature: Calendar, event_time: np.ndarray) -> np.ndarray:
-    moment = event_time // US_PER_HOUR % 24 if feature.of == "hour" else (event_time // DAY_US + THURSDAY) % 7
+def _calendar(schema: Schema, feature: Calendar, event_time: np.ndarray, given: np.ndarray | None) -> np.ndarray:
+    if feature.zone:
+        hour, weekday = zones.hours_and_weekdays(event_time, _zones(schema, feature.zone, given, len(event_time)))
+    else:
+        hour, weekday = event_time // US_PER_HOUR % 24.0, (event_time // DAY_US + THURSDAY) % 7.0
+    moment = hour if feature.of == "hour" else weekday
     if feature.start is None or feature.end is None:
         return moment
-    return (moment >= feature.start) & (moment <= feature.end)
+    return np.where(np.isnan(moment), np.nan, (moment >= feature.start) & (moment <= feature.end))
+
+
+def _zones(schema: Schema, name: str, given: np.ndarray | None, count: int) -> list[str | None]:
+    """The time zones of `count` events."""
+    if point := next((point for point in schema.points if point.name == name), None):
+        return zones.of_places(_value(schema, given, point.latitude), _value(schema, given, point.longitude))
+    if name in schema.feature_names:
+        return zones.of_codes(_value(schema, given, name))
+    return [name] * count
 
 
 def _value(schema: Schema, given: np.ndarray | None, name: str) -> np.ndarray:

@@ -149,8 +149,8 @@ def model_inputs(schema: Schema, given: np.ndarray, derived: np.ndarray) -> np.n
 
 
 def warm(schema: Schema) -> None:
-    """Compile the code of `replay`, which takes seconds, before it is needed."""
-    if schema.entities:
+    """Compile the code of `replay`, which takes seconds, and load what it reads, before they are needed."""
+    if schema.derived:
         zero = np.zeros(1, np.int64)
         tokens = {name: ["warm"] for name in schema.entity_names}
         replay(schema, Events(zero, zero, zero, zero, tokens, np.zeros((1, len(schema.features)))))

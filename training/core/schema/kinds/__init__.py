@@ -13,6 +13,7 @@ KINDS: dict[str, Kind] = {
     "text": categories.TEXT,
     "country": codes.COUNTRY,
     "currency": codes.CURRENCY,
+    "timezone": codes.TIMEZONE,
     "date": dates.DATE,
     "email": addresses.EMAIL,
     "ip": addresses.IP,

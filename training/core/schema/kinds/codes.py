@@ -1,10 +1,11 @@
-"""Countries (ISO 3166-1) and currencies (ISO 4217), stored by their letters."""
+"""Countries (ISO 3166-1), currencies (ISO 4217) and time zones (IANA), stored by their codes."""
 
 from functools import cache
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from training.core.schema.kinds.categories import code_of
-from training.core.schema.kinds.kind import Kind, ValueRefused, read_text
+from training.core.schema.kinds.kind import TEXT_LIMIT, Kind, ValueRefused, read_text
 
 if TYPE_CHECKING:
     from training.core.schema.values import Field
@@ -22,6 +23,13 @@ def _read_currency(field: "Field", value: Any) -> str:
     if text not in currencies():
         raise ValueRefused("unknown_currency", "Send a currency code of ISO 4217, such as EUR.")
     return text
+
+
+def _read_timezone(field: "Field", value: Any) -> str:
+    found = timezones().get(read_text(value).casefold())
+    if found is None:
+        raise ValueRefused("unknown_timezone", "Send a time zone of IANA, such as Europe/Berlin.")
+    return found
 
 
 @cache
@@ -43,9 +51,23 @@ def currencies() -> frozenset[str]:
     return frozenset(currency.alpha_3 for currency in pycountry.currencies)
 
 
+@cache
+def timezones() -> dict[str, str]:
+    """The name of each time zone, by its letters in lower case."""
+    names = resources.files("tzdata").joinpath("zones").read_text().split()
+    return {name.casefold(): name for name in names}
+
+
 COUNTRY = Kind(
     _read_country, {"type": "string", "minLength": 2, "maxLength": 3}, "DE", encode=code_of, is_category=True
 )
 CURRENCY = Kind(
     _read_currency, {"type": "string", "minLength": 3, "maxLength": 3}, "EUR", encode=code_of, is_category=True
+)
+TIMEZONE = Kind(
+    _read_timezone,
+    {"type": "string", "minLength": 3, "maxLength": TEXT_LIMIT},
+    "Europe/Berlin",
+    encode=code_of,
+    is_category=True,
 )
