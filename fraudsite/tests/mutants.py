@@ -64,7 +64,13 @@ AREAS = {
     },
     "Reviews": {
         "scoring/reviews/queue.py": ["scoring/tests/test_review_work.py"],
-        "scoring/reviews/labelling.py": ["scoring/tests/test_labels.py", "scoring/tests/test_review_work.py"],
+        "scoring/reviews/labelling.py": [
+            "scoring/tests/test_labels.py",
+            "scoring/tests/test_velocity.py::test_a_reversed_label_is_forgotten_by_later_transactions",
+            "scoring/tests/test_velocity.py::test_a_label_that_was_undone_is_forgotten_by_later_transactions",
+            "scoring/tests/test_velocity.py::test_a_review_that_cannot_be_remembered_stays_open",
+            "scoring/tests/test_review_work.py",
+        ],
     },
     "Drift": {
         "monitoring/drift/psi.py": ["monitoring/tests/test_psi.py"],

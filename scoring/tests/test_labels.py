@@ -330,6 +330,25 @@ def test_a_word_that_is_older_than_the_latest_is_kept_and_changes_nothing(transa
     assert words(row) == [True, False]
 
 
+def test_a_correction_counts_although_the_clock_is_behind_that_of_the_label_before(transaction):
+    row = transaction()
+    ahead = timezone.now() + timedelta(hours=1)
+    labelling.add_label(transaction_id=row.pk, is_fraud=False, source=Label.Source.IMPORT, at=ahead)
+    labelling.add_label(transaction_id=row.pk, is_fraud=True, source=Label.Source.CHARGEBACK)
+    assert labelling.latest_label(row).is_fraud is True
+    assert words(row) == [False, True]
+
+
+def test_a_label_that_stands_already_is_refused_to_an_analyst_and_taken_from_other_sources(alice, closed):
+    review = closed(is_fraud=True)
+    same = {"transaction_id": review.pk, "is_fraud": True}
+    with pytest.raises(LabelledMeanwhile):
+        labelling.add_label(**same, source=Label.Source.ANALYST, author=alice, reason="It is.")
+    for _ in range(2):
+        labelling.add_label(**same, source=Label.Source.CHARGEBACK)
+    assert words(review) == [True, True, True]
+
+
 @pytest.mark.parametrize(("hours", "state"), [(-1, "legitimate"), (1, "fraud")])
 def test_a_review_follows_the_latest_word_of_an_analyst_whenever_it_is_entered(ada, closed, hours, state):
     review = closed(is_fraud=False)
