@@ -22,6 +22,7 @@ from django.urls import resolve
 
 from fraudsite import lifeline, wsgi
 from fraudsite.middleware import RequestIdMiddleware
+from scoring import served
 from scoring.api import refusals
 
 
@@ -142,6 +143,8 @@ async def _lifespan(receive: Any, send: Any) -> None:
     await asyncio.to_thread(refusals.flush)
     await send({"type": "lifespan.shutdown.complete"})
 
+
+served.follow()
 
 if server := multiprocessing.parent_process():  # a worker of Granian must not outlive its server
     lifeline.follow_parent(server.pid)

@@ -269,7 +269,7 @@ SPECTACULAR_SETTINGS = {
     "PREPROCESSING_HOOKS": ["scoring.api.openapi.without_slash"],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "scoring.api.openapi.working_examples_first",
+        "scoring.api.openapi.bodies",
     ],
 }
 

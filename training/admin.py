@@ -20,7 +20,6 @@ from training.core.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, LOWER
 from training.core.evaluation.operating_points import OperatingPoints, operating_points
 from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion
 from training.core.model_card import lineage, model_card
-from training.core.schema import load_schema
 from training.models import ModelVersion, Stage
 
 PARTS = ("validation", "test")
@@ -346,7 +345,7 @@ def _slider(version: ModelVersion, bundle: Bundle) -> Slider:
         parts=points.parts,
         chosen=chosen,
         block=version.block_threshold,
-        unit=load_schema(bundle.schema).currency,
+        unit=bundle.declared.currency,
         days=bundle.description.days,
         review_cost=bundle.description.policy.review_cost,
     )

@@ -19,6 +19,24 @@ class Stage(models.TextChoices):
     RETIRED = "retired", "Retired"
 
 
+class SchemaVersion(models.Model):
+    """A declaration of a schema, as a process first saw it: `text` is that of its file. Models that were trained under
+    it, and transactions that were checked against it, need it after the file has changed."""
+
+    schema = models.CharField(max_length=32)
+    hash = models.CharField(max_length=64)
+    text = models.TextField()
+    first_seen_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["schema", "-first_seen_at", "-pk"]
+        verbose_name = "schema"
+        constraints = [models.UniqueConstraint(fields=["schema", "hash"], name="one_row_per_declaration")]
+
+    def __str__(self) -> str:
+        return f"{self.schema} {self.hash[:12]}"
+
+
 class ModelVersion(models.Model):
     """A registered bundle and its stage. Its directory is `BUNDLES_DIR/<version>`.
 

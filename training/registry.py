@@ -2,6 +2,7 @@
 
 import getpass
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,11 +14,12 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
+from training import declarations
 from training.core import evaluation
 from training.core.bundle import Bundle, declared_hash_of, load_bundle
 from training.core.datasets import parquet_path, storage
-from training.core.exceptions import BundleRefused, DatasetError, NoChampion, SchemaChanged, StageRefused
-from training.core.schema import load_schema
+from training.core.exceptions import BundleRefused, DatasetError, NoChampion, SchemaNotFound, StageRefused
+from training.core.schema import Schema, load_schema
 from training.models import ModelVersion, Stage, StageChange
 
 COMPARISON_RESAMPLES = 500
@@ -62,6 +64,8 @@ def load(version: ModelVersion) -> Bundle:
     Raises:
         BundleRefused: see `load_bundle`.
     """
+    with suppress(BundleRefused, SchemaNotFound):  # `load_bundle` says it in full
+        declaration(version)
     return load_bundle(version.bundle_dir, signing_key=settings.BUNDLE_SIGNING_KEY)
 
 
@@ -74,16 +78,38 @@ def declared_hash(version: ModelVersion) -> str:
     return declared_hash_of(version.bundle_dir)
 
 
-def outdated(schema: str) -> list[ModelVersion]:
-    """The versions that were trained under another declaration of this schema."""
+def declaration(version: ModelVersion) -> Schema:
+    """The declaration that a version was trained under, and scores under.
+
+    Raises:
+        BundleRefused: its bundle cannot be read.
+        SchemaNotFound: see `declarations.find`.
+    """
+    return declarations.find(version.schema, declared_hash(version))
+
+
+def declaration_in_force(schema: str) -> Schema:
+    """The declaration under which a schema's transactions are scored and its histories kept: the champion's; that of
+    the file while there is no champion, or its bundle cannot be read.
+
+    Raises:
+        SchemaNotFound, SchemaInvalid: there is neither.
+    """
+    version = champion_or_none(schema)
+    if version:
+        with suppress(BundleRefused, SchemaNotFound):
+            return declaration(version)
+    return load_schema(schema)
+
+
+def outdated(schema: Schema) -> list[ModelVersion]:
+    """The versions that were trained under another declaration of this schema. What a bundle that cannot be read was
+    trained under is not known."""
     found = []
-    for version in ModelVersion.objects.filter(schema=schema):
-        try:
-            load(version)
-        except SchemaChanged:
-            found.append(version)
-        except BundleRefused:  # the schema of a bundle that cannot be read is not known
-            continue
+    for version in ModelVersion.objects.filter(schema=schema.name):
+        with suppress(BundleRefused):
+            if declared_hash(version) != schema.hash:
+                found.append(version)
     return found
 
 
@@ -110,8 +136,8 @@ def later_traffic(version: ModelVersion) -> pd.DataFrame:
 
 def _rows_and_tests(version: ModelVersion) -> tuple[pd.DataFrame, np.ndarray]:
     """The stored rows of the dataset that a version was trained on, and the numbers of its test rows."""
-    bundle, schema = load(version), load_schema(version.schema)
-    rows, report = storage.read_rows(parquet_path(settings.DATASETS_DIR, schema.name), schema)
+    bundle = load(version)
+    rows, report = storage.read_rows(parquet_path(settings.DATASETS_DIR, bundle.schema), bundle.declared)
     _check_origin(bundle, report)
     return rows, bundle.test_rows
 
@@ -128,6 +154,7 @@ def register(bundle: Bundle, *, promote: bool, by: str | None = None, reason: st
     `by`, here and below, is the name of the user for the audit; by default the account that runs this process.
     """
     by = by or account()
+    declarations.remember()
     version = ModelVersion.objects.create(
         version=bundle.version,
         schema=bundle.schema,

@@ -5,8 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.db import Error
 
-from scoring.api.decoding import Body
-from scoring.api.documents import Document
+from scoring import served
+from scoring.api.documents import Document, batch_document, example, request_document
 from training import registry
 
 MEDIA = "application/json"
@@ -17,35 +17,34 @@ def without_slash(endpoints: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
 
 
-def working_examples_first(result: Document, **_: Any) -> Document:
-    """Put the examples of schemas that have a champion first, as they work on this installation."""
+def bodies(result: Document, **_: Any) -> Document:
+    """Put in the schemas that are served now, and examples. Those of schemas that have a champion come first, as they
+    work on this installation."""
     try:
         live = registry.live_schemas()
     except Error:
         live = set()
-    for operations in result["paths"].values():
+    schemas = list(served.now().schemas.values())
+    rows = {schema.name: example(schema) for schema in schemas}
+    ranked = sorted(rows, key=lambda name: (name not in live, name != settings.DEFAULT_SCHEMA))
+    single = {
+        _key(name): {
+            "value": rows[name],
+            "summary": f"A transaction of {name}" + ("" if name in live else " (has no champion yet)"),
+        }
+        for name in ranked
+    }
+    several = [rows[name] for name in ranked if name in live] or [rows[name] for name in ranked]
+    batch = {
+        "schema": batch_document(schemas, settings.BATCH_LIMIT),
+        "examples": {"Several": {"value": {"transactions": several}, "summary": "Several"}},
+    }
+    for path, operations in result["paths"].items():
         for operation in operations.values():
-            body = operation.get("requestBody", {}).get("content", {}).get(MEDIA, {})
-            if examples := body.get("examples"):
-                body["examples"] = dict(sorted(examples.items(), key=lambda named: _rank(named[1]["value"], live)))
-                for example in examples.values():
-                    _narrow(example, live)
+            if body := operation.get("requestBody", {}).get("content", {}).get(MEDIA):
+                body |= batch if path.endswith("/batch") else {"schema": request_document(schemas), "examples": single}
     return result
 
 
-def _rank(value: Body, live: set[str]) -> tuple[bool, bool]:
-    schema = _schema_of(value)
-    return schema not in live, schema != settings.DEFAULT_SCHEMA
-
-
-def _narrow(example: Document, live: set[str]) -> None:
-    """Keep only the rows of a list whose schema has a champion, if any has. Mark a single one without a champion."""
-    rows = example["value"].get("transactions")
-    if rows:
-        example["value"] = {"transactions": [row for row in rows if _schema_of(row) in live] or rows}
-    elif _schema_of(example["value"]) not in live:
-        example["summary"] = f"{example['summary']} (has no champion yet)"
-
-
-def _schema_of(row: Body) -> str:
-    return str(row.get("schema", settings.DEFAULT_SCHEMA))
+def _key(name: str) -> str:
+    return "".join(word.capitalize() for word in f"a transaction of {name}".split())

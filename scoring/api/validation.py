@@ -6,19 +6,21 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import lru_cache
 from operator import itemgetter, le
 from typing import Any
 
 import uuid_utils
 from django.conf import settings
 
+from scoring import served
 from scoring.api.decoding import texts
 from scoring.card_numbers import SHORTEST, holds_card_number
 from scoring.exceptions import FieldError, InvalidFields, UnacceptableValues
 from scoring.messages.submission import Submission
+from scoring.served import Served
 from training.core.features.declaration import Entity
-from training.core.schema import Schema, load_schema, schema_names
+from training.core.schema import Schema
 from training.core.schema.kinds import dates
 from training.core.schema.kinds.kind import ValueRefused
 from training.core.schema.tokens import concealed, entity_token
@@ -41,16 +43,12 @@ def schema_of(body: dict[str, Any]) -> Schema:
         InvalidFields: there is no such schema.
     """
     name = body.get("schema", settings.DEFAULT_SCHEMA)
-    schema = _schemas().get(name) if type(name) is str else None
+    known_now = served.now().schemas
+    schema = known_now.get(name) if type(name) is str else None
     if schema is None:
-        known = f"Send one of {', '.join(_schemas())}, or leave it out for {settings.DEFAULT_SCHEMA}."
+        known = f"Send one of {', '.join(known_now)}, or leave it out for {settings.DEFAULT_SCHEMA}."
         raise InvalidFields(errors=[FieldError("/schema", "unknown_schema", known)])
     return schema
-
-
-@cache
-def _schemas() -> dict[str, Schema]:
-    return {name: load_schema(name) for name in schema_names()}
 
 
 def validate(
@@ -71,10 +69,10 @@ def validate(
         UnacceptableValues: values outside their declared range.
         InvalidFields: fields missing, unknown or of the wrong type.
     """
-    names = _known_names(schema.name)
+    names = _known_names(schema)
     malformed: list[FieldError] = []
     unacceptable: list[FieldError] = []
-    features = None if schema.has_texts else _ordinary(body, schema.name)
+    features = None if schema.has_texts else _ordinary(body, schema)
     if features is None:
         features = _checked(body, schema, malformed, unacceptable)
     tokens = _tokens(body, features, schema, malformed) if schema.entities else ()
@@ -109,6 +107,7 @@ def validate(
         body_sha256=hashlib.sha256(content).hexdigest(),
         tokens=tokens,
         request_id=request_id,
+        declaration=schema.hash,
     )
 
 
@@ -119,9 +118,9 @@ def _bytes_of(features: list[Value], schema: Schema) -> bytes:
     return repr(values).encode() if schema.has_texts else struct.pack(f"<{len(values)}d", *values)
 
 
-def _ordinary(body: dict[str, Any], schema_name: str) -> list[Value] | None:
+def _ordinary(body: dict[str, Any], schema: Schema) -> list[Value] | None:
     """The features of a body whose numbers are all floats inside their range, else None. A fast path."""
-    take, minima, maxima = _columns(schema_name)
+    take, minima, maxima = _columns(schema)
     try:
         features = take(body)
     except KeyError:
@@ -131,11 +130,11 @@ def _ordinary(body: dict[str, Any], schema_name: str) -> list[Value] | None:
     return list(features)
 
 
-@cache
+@lru_cache
 def _columns(
-    schema_name: str,
+    schema: Schema,
 ) -> tuple[Callable[[dict[str, Any]], tuple[Any, ...]], tuple[float, ...], tuple[float, ...]]:
-    fields = load_schema(schema_name).features
+    fields = schema.features
     take = itemgetter(*(field.name for field in fields), fields[0].name)  # with one name it would not return a tuple
     return (
         lambda body: take(body)[:-1],
@@ -256,9 +255,8 @@ def _wanted_ms(value: Any, malformed: list[FieldError]) -> int:
     return 0
 
 
-@cache
-def _known_names(schema_name: str) -> frozenset[str]:
-    schema = load_schema(schema_name)
+@lru_cache
+def _known_names(schema: Schema) -> frozenset[str]:
     return frozenset((*schema.feature_names, *schema.identifier_names, *OPTIONAL_FIELDS))
 
 
@@ -273,7 +271,7 @@ def refuse_card_data(body: dict[str, Any], headers: Mapping[str, str | None]) ->
         for name, value in headers.items()
         if value is not None and any(map(holds_card_number, _readings(value)))
     ]
-    numbers = _names_of_numbers()
+    numbers = _names_of_numbers(served.now())
     for name, value in body.items():
         if type(value) is float and name in numbers:
             continue  # the usual case
@@ -294,10 +292,10 @@ def _readings(header: str) -> Iterator[str]:
             yield header.encode("latin-1").decode()
 
 
-@cache
-def _names_of_numbers() -> frozenset[str]:
+@lru_cache(maxsize=1)
+def _names_of_numbers(served: Served) -> frozenset[str]:
     """The names of the numbers in all schemas that are too short for a card number."""
-    fields = [field for schema in _schemas().values() for field in schema.features if field.is_number]
+    fields = [field for schema in served.schemas.values() for field in schema.features if field.is_number]
     is_long = {field.name for field in fields if max(-field.lowest, field.highest) >= 10.0 ** (SHORTEST - 1)}
     return frozenset(field.name for field in fields) - is_long
 

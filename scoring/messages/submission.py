@@ -11,7 +11,8 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `features` are the values as they are stored, in the schema's order. `received_at`, `event_time` and `deadline` are
     seconds since the epoch, UTC; after the deadline no client waits for the score. `body_sha256` is the same for bodies
     with the same content, however they are spaced or ordered. `tokens` are those of the entities, in the schema's
-    order; that of a missing one is empty. `request_id` is for the logs.
+    order; that of a missing one is empty. `request_id` is for the logs. `declaration` is the hash of the declaration of
+    the schema that it was checked against; empty in messages of older versions.
     """
 
     id: str
@@ -25,3 +26,4 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
     body_sha256: str
     tokens: tuple[str, ...] = ()
     request_id: str = ""
+    declaration: str = ""

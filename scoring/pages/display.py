@@ -1,6 +1,6 @@
 """Formats rows for the pages of the admin: badges, meters, tables of values."""
 
-from functools import cache
+from functools import lru_cache
 from math import floor, log10
 from typing import Any
 
@@ -10,10 +10,11 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from scoring import served
 from scoring.messages.answers import answer_of
 from scoring.models import Label, Pending, Prediction, Review, Transaction
 from training.core.figures import at, score
-from training.core.schema import load_schema, schema_names
+from training.core.schema import Schema
 
 LABEL_COLUMNS = ("Time", "Label", "Source", "By", "Reason")
 
@@ -33,8 +34,7 @@ def money(transaction: Transaction) -> str:
 
 
 def amount_of(schema: str, amount: float) -> str:
-    if schema in schema_names():
-        declared = load_schema(schema)
+    if declared := served.now().schemas.get(schema):
         return f"{amount:,.{declared.amount_decimals}f} {declared.currency}".rstrip()
     text = f"{amount:,.2f}"
     return text if float(text.replace(",", "")) == amount else f"{amount:,}"
@@ -126,20 +126,18 @@ def field_table(transaction: Transaction) -> SafeString:
     raised = {reason["feature"] for reason in prediction.reasons} if prediction else set()
     sent = transaction.fields | {name: f"{token[:8]}…" for name, token in (transaction.tokens or {}).items()}
     derived = (prediction.derived if prediction else None) or {}
-    declared = _declared(transaction.schema)
+    schema = served.now().schemas.get(transaction.schema)
+    declared = _declared(schema) if schema else {}
     tables = [(kind, values) for kind, values in (("", sent), ("derived", derived)) if values]
     return format_html_join(
         "", '<dl class="fields {}">{}</dl>', ((kind, _cells(it, raised, declared)) for kind, it in tables)
     )
 
 
-@cache
-def _declared(schema: str) -> dict[str, tuple[str, str]]:
-    """The unit and description of everything that a schema declares, by name; empty if the schema is gone."""
-    if schema not in schema_names():
-        return {}
-    declared = load_schema(schema)
-    parts = (*declared.features, *declared.entities, *declared.derived)
+@lru_cache
+def _declared(schema: Schema) -> dict[str, tuple[str, str]]:
+    """The unit and description of everything that a schema declares, by name."""
+    parts = (*schema.features, *schema.entities, *schema.derived)
     return {part.name: (getattr(part, "unit", ""), part.description) for part in parts}
 
 

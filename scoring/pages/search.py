@@ -12,8 +12,8 @@ from django.db.models import CharField, Q, QuerySet, Value
 from django.db.models.functions import Cast, Replace
 from django.http import HttpRequest
 
+from scoring import served
 from scoring.models import Client, Transaction
-from training.core.schema import load_schema, schema_names
 
 HEX_DIGITS = 32
 # As pages show amounts, or as people type them: 12.34, 1,234.50 EUR, €12.
@@ -80,8 +80,8 @@ def _parts(term: str, after: UUID | None) -> Iterator[QuerySet[Transaction]]:
 def _is_shown_as(amount: float) -> Q:
     """Whether a transaction's amount is shown as this one, with the decimals of its schema."""
     found = Q(amount=amount)
-    for name in schema_names():
-        half = 0.5 * 10 ** -load_schema(name).amount_decimals
+    for name, schema in served.now().schemas.items():
+        half = 0.5 * 10**-schema.amount_decimals
         found |= Q(schema=name, amount__gte=amount - half, amount__lt=amount + half)
     return found
 

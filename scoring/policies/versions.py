@@ -11,8 +11,8 @@ from django.utils import timezone
 from scoring.policies import checking, document
 from scoring.policies.document import Document, PolicyInvalid
 from scoring.policies.models import PolicyChange, PolicyVersion
+from training import registry
 from training.core.exceptions import FraudsiteError
-from training.core.schema import load_schema
 
 State, Action = PolicyVersion.State, PolicyChange.Action
 
@@ -53,7 +53,7 @@ def content(version: PolicyVersion | None) -> Document:
 
 def faults(version: PolicyVersion) -> list[checking.Fault]:
     """The faults that keep a version from going live."""
-    return checking.faults(content(version), load_schema(version.schema), list_names(version.schema))
+    return checking.faults(content(version), registry.declaration_in_force(version.schema), list_names(version.schema))
 
 
 def list_names(schema: str) -> Collection[str]:
@@ -68,7 +68,7 @@ def draft(*, schema: str, by: str, reason: str = "", content: Document | None = 
     Raises:
         SchemaNotFound: there is no such schema.
     """
-    load_schema(schema)
+    registry.declaration_in_force(schema)
     now = _wait_for_my_turn(schema)
     number = 1 + (PolicyVersion.objects.filter(schema=schema).aggregate(last=Max("number"))["last"] or 0)
     written = document.written(content) if content else now.document if now else document.written(Document())

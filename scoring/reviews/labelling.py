@@ -19,7 +19,7 @@ from scoring.card_numbers import holds_card_number
 from scoring.exceptions import LabelledMeanwhile, ReasonMissing, UndoRefused
 from scoring.models import Label, Review, Transaction
 from scoring.worker import storage
-from training.core.schema import load_schema
+from training import registry
 
 REASON_LENGTH = 1_000
 
@@ -181,7 +181,7 @@ def _get_histories_ready(transaction_id: UUID) -> None:
     if row.sequence is not None:
         from scoring.worker import histories
 
-        histories.get_ready(load_schema(row.schema))
+        histories.get_ready(registry.declaration_in_force(row.schema))
 
 
 def _record(
@@ -208,7 +208,7 @@ def _record(
     if counts and row.sequence is not None:
         from scoring.worker import histories
 
-        schema = load_schema(row.schema)
+        schema = registry.declaration_in_force(row.schema)
         locked = histories.lock(schema, [storage.tokens_of(schema, row)])
         label.sequence = locked.label_arrives(row, is_fraud=is_fraud)
         storage.save_histories(locked.changed())

@@ -11,7 +11,6 @@ from django.conf import settings as site
 from django.core.management import call_command
 
 from fraudsite.testing import web_server, worker_environment
-from scoring.api import validation
 from scoring.clients import keys
 from scoring.models import Label, Prediction
 from training.core import schema
@@ -49,8 +48,7 @@ def test_the_guide_leads_from_a_file_to_a_score(worker, acme, acme_api, settings
             call_command(*check)
             call_command(*ingest)
             call_command(*train, *(part for setting in QUICK for part in ("--set", setting)))
-        # The restart of the guide, for this process; its first call has the worker compile.
-        validation._schemas.cache_clear()
+        # The first call has the worker compile.
         settings.PREDICT_DEADLINE_MS = 60_000
         body = json.loads(curl[curl.index("-d") + 1])
         answer = acme_api.post("/predict", body, content_type="application/json")
@@ -69,4 +67,3 @@ def test_the_guide_leads_from_a_file_to_a_score(worker, acme, acme_api, settings
         for path in settings.SCHEMAS_DIR.rglob("shop.toml"):
             path.unlink()
         schema.look_in(settings.SCHEMAS_DIR)
-        validation._schemas.cache_clear()

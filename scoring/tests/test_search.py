@@ -8,8 +8,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from scoring import served
 from scoring.models import Label, Pending
-from scoring.pages import search
 from scoring.pages.search import read_amount
 from training.core.schema import load_schema
 
@@ -86,7 +86,8 @@ def test_an_amount_is_found_as_it_is_shown(client, rows, term):
 
 
 def test_an_amount_is_found_by_the_decimals_of_its_schema(client, rows, monkeypatch):
-    monkeypatch.setattr(search, "load_schema", lambda name: replace(load_schema(name), amount_decimals=3))
+    of_three_decimals = served.Served({"ulb": replace(load_schema("ulb"), amount_decimals=3)}, {})
+    monkeypatch.setattr(served, "now", lambda: of_three_decimals)
     review = rows(amount=1234.567)
     assert found(client, "transaction", "1,234.567") == {review.pk}
     assert found(client, "transaction", "1,234.57") == set()

@@ -1,6 +1,7 @@
 """A running worker takes over another champion: no call waits for it, and no answer mixes two versions."""
 
 import itertools
+import json
 import shutil
 import sys
 import time
@@ -8,6 +9,7 @@ import time
 import httpx
 import numpy as np
 import pytest
+from django.conf import settings
 from django.db import connection
 
 from fraudsite.tests.deployment import deployment, run
@@ -20,6 +22,7 @@ from training.core.exceptions import BundleRefused, NoChampion
 from training.core.schema import load_schema
 from training.models import ModelVersion, Stage
 from training.tests.support import made_up_rows, tiny_bundle
+from training.tests.test_bundle import signed_anew
 
 SWAPS = 4
 PROMOTE_IN_TURN = """
@@ -205,10 +208,14 @@ def test_a_champion_whose_bundle_is_refused_leaves_the_old_one_at_work_until_it_
 
 
 @pytest.mark.django_db
-def test_a_bundle_of_another_schema_is_refused(successor, monkeypatch):
+def test_a_bundle_of_a_declaration_that_nobody_knows_is_refused(successor):
     before = predictor.current("ulb")
+    path = successor.bundle_dir / "bundle.json"
+    description = json.loads(path.read_text())
+    description["schema"]["hash"] = "0" * 64
+    path.write_text(json.dumps(description))
+    signed_anew(successor.bundle_dir, settings.BUNDLE_SIGNING_KEY)
     become_champion(successor)
-    monkeypatch.setattr("training.core.schema.Schema.hash", property(lambda schema: "another"))
     assert predictor.refresh("ulb") is before
 
 

@@ -61,7 +61,7 @@ def differences(schema: Schema, sample: int, on_progress: Callable[[str, float],
     The system may be live, as later arrivals do not change earlier features. Predictions made under another declaration
     of the schema are left out, as their features have to differ.
     """
-    computed = _computed(schema).exclude(model_version__in=registry.outdated(schema.name))
+    computed = _computed(schema).exclude(model_version__in=registry.outdated(schema))
     sampled = set(computed.order_by("?").values_list("pk", flat=True)[:sample]) if sample else None
     without_history = {feature.name for feature in schema.derived} - {feature.name for feature in schema.velocity}
     optional = {entity.name: entity.may_be_missing for entity in schema.entities}
@@ -110,7 +110,7 @@ def _stored(derived: dict[str, float | None] | None, name: str) -> float | None:
 
 def of_another_declaration(schema: Schema) -> int:
     """How many predictions were made under another declaration of the schema."""
-    return _computed(schema).filter(model_version__in=registry.outdated(schema.name)).count()
+    return _computed(schema).filter(model_version__in=registry.outdated(schema)).count()
 
 
 def _computed(schema: Schema) -> QuerySet[Prediction]:

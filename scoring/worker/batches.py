@@ -12,10 +12,12 @@ from scoring.messages.submission import Submission
 from scoring.policies.evidence import Evidence
 from scoring.policies.expressions import Case
 from scoring.worker import scorer, storage
+from scoring.worker.declared import tokens_for, values_for
 from scoring.worker.known import known_outcomes
 from scoring.worker.predictor import Predictor
 from scoring.worker.scorer import Scored
 from scoring.worker.storage import BatchContext
+from training.core.schema import Schema
 
 NOTHING = Evidence()
 
@@ -57,9 +59,10 @@ def score_batch(
 def _score_plain(
     live: Sequence[Submission], predictor: Predictor, started_at: float, stages: Stages
 ) -> dict[str, Outcome]:
-    given = predictor.schema.encode([submission.features for submission in live])
+    cases = _cases(predictor.schema, live)
+    given = predictor.schema.encode([case.values for case in cases])
     derived = scorer.nothing_derived(len(live))
-    scored = scorer.score(predictor, _cases(live), given, derived, stages, _requests(live))
+    scored = scorer.score(predictor, cases, given, derived, stages, _requests(live))
     outcomes = {submission.id: Outcome(Kind.UNSCORABLE) for submission in _unscorable(live, scored)}
     batch = [
         (submission, result) for submission, result in zip(live, scored, strict=True) if submission.id not in outcomes
@@ -94,21 +97,22 @@ def _score_under_lock(
     from scoring.worker import histories
 
     schema = predictor.schema
-    locked = histories.lock(schema, [submission.tokens for submission in live])
+    locked = histories.lock(schema, [tokens_for(schema, submission) for submission in live])
     # Look under the locks: another worker that stored a copy held the same locks, and has committed.
     outcomes = {} if all_new else known_outcomes(live)
     new = _first_copies(submission for submission in live if submission.id not in outcomes)
     if new:
         began = time.perf_counter()
-        given = schema.encode([submission.features for submission in new])
+        cases = _cases(schema, new)
+        given = schema.encode([case.values for case in cases])
         sequences, derived = locked.transactions_arrive(
             [submission.event_time for submission in new],
             given[:, schema.amount_index].tolist(),
-            [submission.tokens for submission in new],
+            [case.tokens for case in cases],
             given,
         )
         stages.features_s += time.perf_counter() - began
-        scored = scorer.score(predictor, _cases(new), given, derived, stages, _requests(new))
+        scored = scorer.score(predictor, cases, given, derived, stages, _requests(new))
         if unscorable := _unscorable(new, scored):  # they are not stored, so the histories must not include them
             raise _ScoreAgain([submission.id for submission in unscorable])
         context = BatchContext.of(predictor, stages, started_at)
@@ -129,8 +133,8 @@ def _first_copies(submissions: Iterable[Submission]) -> list[Submission]:
     return list(first.values())
 
 
-def _cases(live: Sequence[Submission]) -> list[Case]:
-    return [Case(submission.features, submission.tokens, submission.event_time) for submission in live]
+def _cases(schema: Schema, live: Sequence[Submission]) -> list[Case]:
+    return [Case(values_for(schema, each), tokens_for(schema, each), each.event_time) for each in live]
 
 
 def _requests(live: Sequence[Submission]) -> list[str]:

@@ -19,10 +19,10 @@ from scoring.messages.submission import Submission
 from scoring.models import Fallback, Label, Pending, Transaction
 from scoring.policies.expressions import Case
 from scoring.worker import scorer, storage
+from scoring.worker.declared import declaration_of
 from scoring.worker.known import known_outcomes
 from scoring.worker.predictor import Predictor
 from scoring.worker.storage import BatchContext
-from training.core.schema import load_schema
 
 FAULT_LENGTH = 200
 
@@ -45,14 +45,14 @@ def fall_back(*, submission: Submission, reason: str) -> Outcome:
 
     If a worker has stored the transaction a moment earlier, the worker's answer holds.
     """
-    schema = load_schema(submission.schema)
     now = timezone.now()
+    amount = declaration_of(submission).amount_of(submission.features)
     with transaction.atomic():
         if _keep(submission) is None:
             return known_outcomes([submission])[submission.id]
         fallback = Fallback.objects.create(
             transaction_id=UUID(submission.id),
-            decision=FallbackRules(settings.FALLBACK_REVIEW_AMOUNT).decide(schema.amount_of(submission.features)),
+            decision=FallbackRules(settings.FALLBACK_REVIEW_AMOUNT).decide(amount),
             reason=reason,
             latency_ms=round(max(0.0, (now.timestamp() - submission.received_at) * 1000), 3),
             created_at=now,
@@ -65,7 +65,7 @@ def fall_back(*, submission: Submission, reason: str) -> Outcome:
 @transaction.atomic
 def _keep(submission: Submission) -> Outcome | None:
     """Store a transaction that waits for its score. None if its id is known already."""
-    if not storage.insert_new([storage.transaction_of(submission, load_schema(submission.schema))]):
+    if not storage.insert_new([storage.transaction_of(submission)]):
         return None
     due_at = timezone.now() + timedelta(seconds=settings.PENDING_RETRY_S)
     Pending.objects.create(transaction_id=UUID(submission.id), due_at=due_at, request_id=submission.request_id)
@@ -180,7 +180,7 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
     began = time.perf_counter()
     cases = [
         Case(
-            [row.fields[name] for name in schema.feature_names],
+            [row.fields.get(name) for name in schema.feature_names],
             storage.tokens_of(schema, row),
             row.event_time.timestamp(),
         )

@@ -7,7 +7,7 @@ from scoring.policies import versions
 from scoring.policies.document import PolicyInvalid
 from scoring.policies.engine import Policy
 from scoring.policies.evidence import Degraded
-from training.core.schema import load_schema
+from training import registry
 from training.models import ModelVersion
 
 logger = logging.getLogger(__name__)
@@ -22,13 +22,13 @@ def current(champion: ModelVersion, before: Policy | None) -> Policy:
     A version that cannot be read decides nothing: the document before it goes on, or else the model's thresholds alone,
     and answers say that they are degraded.
     """
-    schema = load_schema(champion.schema)
     of_model = Thresholds(champion.review_threshold, champion.block_threshold)
     version = versions.live(champion.schema)
     pk = version.pk if version else None
     refused = pk is not None and _refused.get(champion.schema) == pk
     if before and before.of_model == of_model and (before.pk == pk or (refused and before.degraded)):
         return before
+    schema = registry.declaration(champion)
     try:
         document = versions.content(version)
         policy = Policy(schema, of_model, document, pk=pk, number=version.number if version else None)

@@ -28,7 +28,6 @@ from training.core import families
 from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion
 from training.core.families import encoding
 from training.core.features import typical
-from training.core.schema import Schema, load_schema
 from training.models import ModelVersion
 
 logger = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ class Predictor:
         self.scorer.warm()
         self.encode = encoding.of_bundle(bundle)
         self._typical = bundle.description.typical
-        self.schema: Schema = load_schema(version.schema)
+        self.schema = bundle.declared
         warm(self.schema)
         self.version = version
         self.policy = Policy(self.schema, Thresholds(version.review_threshold, version.block_threshold))
@@ -134,7 +133,9 @@ def refresh(schema: str) -> Predictor:
             champion = registry.champion(schema)
             changed = loaded is None or loaded.version.pk != champion.pk
             predictor = Predictor(champion) if changed or loaded is None else loaded
-            policy = policies.current(champion, loaded.policy if loaded else None)
+            # A policy is compiled for the values of one declaration.
+            before = loaded.policy if loaded and loaded.schema == predictor.schema else None
+            policy = policies.current(champion, before)
             if changed or policy is not predictor.policy:
                 _loaded[schema] = predictor.under(policy)
             if changed:

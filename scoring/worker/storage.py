@@ -21,6 +21,7 @@ from scoring.messages.replies import Stages
 from scoring.messages.submission import Submission
 from scoring.models import Pending, Prediction, Review, Transaction
 from scoring.policies.engine import Policy
+from scoring.worker.declared import declaration_of
 from scoring.worker.predictor import Predictor
 from scoring.worker.scorer import Scored
 from training.core.schema import Schema
@@ -146,15 +147,18 @@ def _store_on_postgresql(
 ) -> set[str]:
     schema = context.schema
     sent = [submission for submission, _ in batch]
+    # What a transaction has in its declaration is stored, whether or not the model takes it.
+    declared = [schema if each.declaration == schema.hash else declaration_of(each) for each in sent]
+    plain = schema.is_plain and not any(each.tokens for each in sent)
     scores = [scored for _, scored in batch]
     values: list[Any] = [
         [submission.id for submission in sent],
         [submission.client_id for submission in sent],
         [submission.transaction_id for submission in sent],
-        [schema.amount_of(submission.features) for submission in sent],
+        [of.amount_of(submission.features) for of, submission in zip(declared, sent, strict=True)],
         [
-            msgspec.json.encode(dict(zip(schema.feature_names, submission.features, strict=True))).decode()
-            for submission in sent
+            msgspec.json.encode(dict(zip(of.feature_names, submission.features, strict=True))).decode()
+            for of, submission in zip(declared, sent, strict=True)
         ],
         [submission.body_sha256 for submission in sent],
         [submission.event_time for submission in sent],
@@ -166,7 +170,7 @@ def _store_on_postgresql(
         [msgspec.json.encode(scored.reasons).decode() for scored in scores],
         [context.latency_ms(submission.received_at) for submission in sent],
         [context.queue_ms(submission.received_at) for submission in sent],
-        *([] if schema.is_plain else _computed_columns(batch, schema, sequences)),
+        *([] if plain else _computed_columns(batch, schema, declared, sequences)),
         schema.name,
         context.model_version,
         context.policy.pk,
@@ -176,7 +180,7 @@ def _store_on_postgresql(
         str(Review.State.OPEN),
         ALERT_NAMES,
     ]
-    if not schema.is_plain:
+    if not plain:
         values += [
             context.created_at,
             [history.token for history in histories],
@@ -186,16 +190,18 @@ def _store_on_postgresql(
     connection.ensure_connection()
     # Django's own cursor writes values into the statement's text; arrays are better sent as parameters.
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(STORE_PLAIN if schema.is_plain else STORE_COMPUTED, values, prepare=True)
+        cursor.execute(STORE_PLAIN if plain else STORE_COMPUTED, values, prepare=True)
         return {row[0] for row in cursor.fetchall()}
 
 
-def _computed_columns(batch: Batch, schema: Schema, sequences: Sequence[int | None]) -> list[list[Any]]:
-    tokens = [tokens_by_name(schema, submission.tokens) for submission, _ in batch]
+def _computed_columns(
+    batch: Batch, schema: Schema, declared: Sequence[Schema], sequences: Sequence[int | None]
+) -> list[list[Any]]:
+    tokens = [tokens_by_name(of, submission.tokens) for of, (submission, _) in zip(declared, batch, strict=True)]
     derived = [derived_by_name(schema, scored.derived) for _, scored in batch]
     return [
         [_json_or_none(row) for row in tokens],
-        list(sequences),
+        list(sequences) or [None] * len(batch),
         [_json_or_none(row) for row in derived],
     ]
 
@@ -209,10 +215,7 @@ def _store_elsewhere(
     batch: Batch, context: BatchContext, sequences: Sequence[int | None], histories: Sequence[HistoryUpdate]
 ) -> set[str]:
     inserted = insert_new(
-        [
-            transaction_of(submission, context.schema, sequence)
-            for (submission, _), sequence in zip(batch, sequences, strict=True)
-        ]
+        [transaction_of(submission, sequence) for (submission, _), sequence in zip(batch, sequences, strict=True)]
     )
     predictions = [
         _prediction_of(submission.id, submission.received_at, scored, context)
@@ -298,7 +301,8 @@ def derived_by_name(schema: Schema, derived: Sequence[float]) -> dict[str, float
     } or None
 
 
-def transaction_of(submission: Submission, schema: Schema, sequence: int | None = None) -> Transaction:
+def transaction_of(submission: Submission, sequence: int | None = None) -> Transaction:
+    schema = declaration_of(submission)
     return Transaction(
         id=UUID(submission.id),
         client_id=submission.client_id,

@@ -32,8 +32,8 @@ from msgspec.structs import replace
 from safetensors.numpy import load, save
 
 from training.core.description import Description, Metrics, Reference
-from training.core.exceptions import BundleRefused, SchemaChanged, SchemaNotFound
-from training.core.schema import load_schema
+from training.core.exceptions import BundleRefused, SchemaChanged
+from training.core.schema import Schema, loaded
 from training.core.scored import ScoredRows, pack, unpack
 
 FORMAT = 1
@@ -47,11 +47,13 @@ class Bundle:
 
     `files` are those of the model, by name, for its family to read; `plots` are PNG images by name. `scored` has
     "validation" and "test", the latter in the order of `test_rows`; it is empty in older bundles. `description` is
-    bundle.json, and `reference` the histograms for drift.
+    bundle.json, and `reference` the histograms for drift. `declared` is the declaration that the model was trained
+    under, which need not be that of the schema's file now.
     """
 
     path: Path
     description: Description
+    declared: Schema
     files: dict[str, bytes]
     reference: Reference
     test_rows: np.ndarray
@@ -154,7 +156,7 @@ def load_bundle(path: Path, *, signing_key: str) -> Bundle:
     Raises:
         BundleRefused: a file is missing, additional or altered; the signature is missing or of another key; the format
             or the schema is unknown; or bundle.json is no `Description`.
-        SchemaChanged: the schema has changed since.
+        SchemaChanged: this process does not know the declaration that the model was trained under.
     """
     manifest, signature = _read(path, "manifest.json"), _read(path, "manifest.sig")
     if not hmac.compare_digest(signature, _signature(manifest, signing_key).encode()):
@@ -174,17 +176,21 @@ def load_bundle(path: Path, *, signing_key: str) -> Bundle:
 
     try:
         description = msgspec.json.decode(contents["bundle.json"], type=Description)
-        schema = load_schema(description.schema.name)
-    except (msgspec.DecodeError, SchemaNotFound) as error:
+    except msgspec.DecodeError as error:
         raise BundleRefused(f"{path.name}: {error}") from error
-    if description.schema.hash != schema.hash:
-        raise SchemaChanged(f"{path.name}: made for another version of the schema {schema.name}. Train anew.")
+    declared = loaded.version(description.schema.name, description.schema.hash)
+    if declared is None:
+        raise SchemaChanged(
+            f"{path.name}: made for another version of the schema {description.schema.name}, which is not known here. "
+            "Train anew."
+        )
     model_files = description.model.files
     if missing := set(model_files) - contents.keys():
         raise BundleRefused(f"{path.name}: {', '.join(sorted(missing))} is missing.")
     return Bundle(
         path=path,
         description=description,
+        declared=declared,
         files={name: contents[name] for name in model_files},
         reference=json.loads(contents["reference.json"]),
         test_rows=load(contents["test_rows.safetensors"])["rows"],

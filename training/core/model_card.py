@@ -10,7 +10,6 @@ from training.core.description import Measured
 from training.core.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, LOWER_IS_BETTER, METRIC_NAMES
 from training.core.families import effective_hyperparameters
 from training.core.figures import figure, threshold
-from training.core.schema import load_schema
 
 PARTS = ("validation", "test")
 LEANS_ON = 10
@@ -59,7 +58,7 @@ def _listed(parameters: Mapping[str, Any]) -> str:
 
 def model_card(bundle: Bundle, *, stage: str, review_threshold: float, block_threshold: float | None) -> str:
     """The model card in Markdown. The stage and the thresholds are the current ones, not the bundle's."""
-    schema = load_schema(bundle.schema)
+    schema = bundle.declared
     protocol = bundle.description.split.protocol
     parent = bundle.description.parent
     frauds = sum(bundle.metrics["test"].confusion[1])

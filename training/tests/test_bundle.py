@@ -243,7 +243,8 @@ def test_an_unknown_format_is_refused(directory):
 
 
 @pytest.mark.parametrize(
-    ("schema", "message"), [({"hash": "0" * 64}, "another version of the schema ulb"), ({"name": "moon"}, "'moon'")]
+    ("schema", "message"),
+    [({"hash": "0" * 64}, "another version of the schema ulb"), ({"name": "moon"}, "schema moon")],
 )
 def test_a_bundle_for_another_schema_is_refused(directory, schema, message):
     path = directory / "bundle.json"

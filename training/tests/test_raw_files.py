@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from training.core.datasets import parquet_path, storage
-from training.core.schema import load_schema, parse_schema
+from training.core.schema import load_schema, look_in, parse_schema
 from training.core.schema.tokens import token_of
 
 DECLARATION = """
@@ -63,7 +63,7 @@ def toll(tmp_path, settings, own_schemas):
         (own_schemas / "toll.toml").write_text(
             DECLARATION.format(declared=declared, further=further).replace("500.0", str(maximum))
         )
-        load_schema.cache_clear()
+        look_in(own_schemas)
         path = tmp_path / f"raw{suffix}"
         if suffix == ".csv":
             frame.to_csv(path, index=False, **form)

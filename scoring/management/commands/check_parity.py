@@ -3,9 +3,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from training import registry
 from training.core import stages
 from training.core.exceptions import FraudsiteError
-from training.core.schema import load_schema
 
 SHOWN = 100
 
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         differing = set()
         count = 0
         try:
-            schema = load_schema(options["schema"])
+            schema = registry.declaration_in_force(options["schema"])
             with stages.printed(self.stdout):
                 for difference in arrivals.differences(schema, options["sample"], self._progress):
                     differing.add(difference.transaction)

@@ -10,7 +10,6 @@ from scoring.policies import checking, document, versions
 from scoring.policies.document import Document
 from training import registry
 from training.core.exceptions import FraudsiteError
-from training.core.schema import load_schema
 
 
 class Command(BaseCommand):
@@ -34,7 +33,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
         try:
-            load_schema(options["schema"])
+            registry.declaration_in_force(options["schema"])
             getattr(self, f"_{action}")(options)
         except versions.PolicyFaults as error:
             raise CommandError("\n".join(map(_told, error.faults))) from error
@@ -47,7 +46,9 @@ class Command(BaseCommand):
 
     def _check(self, options: dict[str, Any]) -> None:
         schema = options["schema"]
-        found = checking.faults(_read(options["file"]), load_schema(schema), versions.list_names(schema))
+        found = checking.faults(
+            _read(options["file"]), registry.declaration_in_force(schema), versions.list_names(schema)
+        )
         if found:
             raise versions.PolicyFaults(found)
         self.stdout.write(f"{options['file']} may decide about {schema}.")
@@ -56,7 +57,7 @@ class Command(BaseCommand):
         by, reason = options["by"], options["reason"]
         content = _read(options["file"])
         schema = options["schema"]
-        found = checking.faults(content, load_schema(schema), versions.list_names(schema))
+        found = checking.faults(content, registry.declaration_in_force(schema), versions.list_names(schema))
         if found:  # before a draft is made
             raise versions.PolicyFaults(found)
         version = versions.draft(schema=schema, content=content, by=by, reason=reason)

@@ -3,9 +3,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from training import registry
 from training.core import stages
 from training.core.exceptions import FraudsiteError
-from training.core.schema import load_schema
 
 
 class Command(BaseCommand):
@@ -21,7 +21,7 @@ class Command(BaseCommand):
         from scoring.worker import arrivals
 
         try:
-            schema = load_schema(options["schema"])
+            schema = registry.declaration_in_force(options["schema"])
             with stages.printed(self.stdout):
                 done = arrivals.rebuild(schema, self._progress)
         except FraudsiteError as error:

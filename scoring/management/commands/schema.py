@@ -1,6 +1,6 @@
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from scoring.models import History
-from training import registry
-from training.core import places, stages
-from training.core.exceptions import BundleRefused, FraudsiteError, SchemaInvalid
+from training import declarations, registry
+from training.core import figures, places, stages
+from training.core.exceptions import BundleRefused, FraudsiteError, SchemaInvalid, SchemaNotFound
 from training.core.features.declaration import Velocity
-from training.core.schema import Field, Schema, load_schema, look_in, read_schema, schema_names
-from training.models import ModelVersion
+from training.core.schema import Field, Schema, comparison, load_schema, loaded, look_in, read_schema, schema_names
+from training.models import ModelVersion, SchemaVersion
 
 PIPE_WIDTH = 1000
 
@@ -36,6 +36,10 @@ class Command(BaseCommand):
         check = actions.add_parser("check", help=meaning, description=meaning)
         check.add_argument("schema", nargs="?", metavar="NAME|FILE", help="a schema's name, or its file; default: all")
 
+        meaning = "every declaration of a schema that was seen, and what each changed"
+        versions = actions.add_parser("versions", help=meaning, description=meaning)
+        versions.add_argument("schema", metavar="NAME", help="a schema's name")
+
         meaning = "draft a schema and its training configuration from a file of transactions"
         draft = actions.add_parser("draft", help=meaning, description=meaning)
         draft.add_argument("file", type=Path, metavar="FILE", help="CSV, JSON Lines (.jsonl) or Parquet (.parquet)")
@@ -50,6 +54,7 @@ class Command(BaseCommand):
         draft.add_argument("--force", action="store_true", help="replace a schema of this name in SCHEMAS_DIR")
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
+        loaded.look(settled=False)
         try:
             getattr(self, f"_{action}")(options)
         except FraudsiteError as error:
@@ -70,16 +75,17 @@ class Command(BaseCommand):
 
     def _check(self, options: dict[str, Any]) -> None:
         named = options["schema"]
+        if named in loaded.faults:
+            raise CommandError(loaded.faults[named])
         if named:
             self._show(read_schema(Path(named)) if named.endswith(".toml") else load_schema(named))
             return
         faults = []
         for name in schema_names():
-            try:
-                schema = load_schema(name)
-                self.stdout.write(f"{name}: valid, {len(schema.input_names)} inputs of the model.")
-            except SchemaInvalid as error:
-                faults.append(str(error))
+            if fault := loaded.faults.get(name):
+                faults.append(fault)
+            else:
+                self.stdout.write(f"{name}: valid, {len(load_schema(name).input_names)} inputs of the model.")
         if faults:
             raise CommandError("\n".join(faults))
 
@@ -97,10 +103,7 @@ class Command(BaseCommand):
         versions = ModelVersion.objects.filter(schema=schema.name)
         for version in versions:
             try:
-                declared = registry.declared_hash(version)
-                said = "of this declaration."
-                if declared != schema.hash:
-                    said = f"of another declaration ({declared[:12]}), under which alone it scores."
+                said = _of_declaration(registry.declared_hash(version), schema)
             except BundleRefused as error:
                 said = str(error)
             self.stdout.write(f"Model {version} ({version.stage}): {said}")
@@ -115,9 +118,22 @@ class Command(BaseCommand):
             self.stdout.write(f"Histories of {entity}: {kept:,}, {f'{old:,} of them' if old else 'none'} stale.")
         if stale:
             self.stdout.write(
-                f"Under this declaration, calls that need a stale history get 503: run `manage.py rebuild_histories "
-                f"--schema {schema.name}`."
+                f"Once a model of this declaration is the champion, calls that need a stale history get 503: then run "
+                f"`manage.py rebuild_histories --schema {schema.name}`."
             )
+
+    def _versions(self, options: dict[str, Any]) -> None:
+        declarations.remember()
+        name, before = options["schema"], cast(Schema | None, None)
+        rows = SchemaVersion.objects.filter(schema=name).order_by("first_seen_at", "pk")
+        if not rows:
+            load_schema(name)
+        for row in rows:
+            now = declarations.find(name, row.hash)
+            self.stdout.write(f"{figures.at(row.first_seen_at)}  {row.hash[:12]}")
+            for change in comparison.differences(before, now) if before else []:
+                self.stdout.write(f"    {change}")
+            before = now
 
     def _draft(self, options: dict[str, Any]) -> None:
         from training.core import drafts  # imports what only a draft needs
@@ -151,6 +167,21 @@ class Command(BaseCommand):
     def _print(self, table: Table) -> None:
         # A pipe has no width, so lines are not wrapped.
         Console(width=None if self.stdout.isatty() else PIPE_WIDTH).print(table)
+
+
+def _of_declaration(hash_: str, schema: Schema) -> str:
+    """How the declaration of a model, by its hash, goes with a schema."""
+    if hash_ == schema.hash:
+        return "of this declaration."
+    said = f"of another declaration ({hash_[:12]})"
+    try:
+        declared = declarations.find(schema.name, hash_)
+    except SchemaNotFound:
+        return f"{said} that is not known here: it cannot score."
+    changes = "; ".join(comparison.differences(declared, schema))
+    obstacles = comparison.obstacles(declared, schema)
+    goes_on = f"It goes on under its own: {'; '.join(obstacles)}." if obstacles else "It scores what this one declares."
+    return f"{said}. Changed since: {changes}. {goes_on}"
 
 
 def _fields(schema: Schema) -> Table:

@@ -13,7 +13,7 @@ import numpy as np
 
 from training.core.bundle import Bundle
 from training.core.configuration.sections import Columns
-from training.core.schema import Field, Schema, load_schema
+from training.core.schema import Field, Schema
 from training.core.schema.kinds.categories import code_of
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def learn(dataset: "Dataset", part: np.ndarray) -> Encoding:
 
 def of_bundle(bundle: Bundle) -> Encoding:
     """The encoding of the inputs of a bundle's model."""
-    return Encoding(load_schema(bundle.schema), bundle.description.vocabularies)
+    return Encoding(bundle.declared, bundle.description.vocabularies)
 
 
 def _categories(schema: Schema) -> list[tuple[int, str]]:

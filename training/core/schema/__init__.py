@@ -11,7 +11,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
@@ -20,11 +20,12 @@ import msgspec
 import numpy as np
 
 from training.core import places
-from training.core.exceptions import SchemaInvalid, SchemaNotFound, did_you_mean
+from training.core.exceptions import SchemaInvalid, did_you_mean
 from training.core.features import declaration
 from training.core.features.declaration import MOST_DAYS, Age, Calendar, Computed, Distance, Entity, Point, Velocity
 from training.core.schema import files, values
 from training.core.schema.files import FileForm
+from training.core.schema.store import Store, read_text
 from training.core.schema.values import Field, Value
 
 # A request may have these in addition to the declared fields.
@@ -80,7 +81,7 @@ class Schema:
     event_time_format: str = ""
 
     def __hash__(self) -> int:
-        return hash(self.name)  # a hash of all fields would be computed again for each cache look-up
+        return hash(self.hash)  # which is computed once; a hash of all fields would be for each cache look-up
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -142,7 +143,7 @@ class Schema:
         """The unit of the amount."""
         return self.features[self.amount_index].unit
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """SHA-256, as hex, of everything that matters to a model or a client: all but the forms of raw files."""
         declared = _declared(self)
@@ -197,52 +198,13 @@ LISTS: dict[str, tuple[str, type]] = {
 _MADE = {"file", *(field_name for field_name, _ in LISTS.values())}
 
 
-@cache
-def schema_names() -> tuple[str, ...]:
-    return places.names_in(places.schema_dirs())
-
-
-def look_in(directory: Path | None) -> None:
-    """Have schemas of one's own in this directory, and their training configurations in its folder `configs`."""
-    places.own = directory
-    schema_names.cache_clear()
-    load_schema.cache_clear()
-
-
-@cache
-def load_schema(name: str) -> Schema:
-    """Read a schema by name.
-
-    Raises:
-        SchemaNotFound: there is no file of that name in `places.schema_dirs()`.
-        SchemaInvalid: the file has an invalid declaration, or the name of a schema of the package.
-    """
-    found = places.schema_files(name)
-    if not found:
-        known = schema_names()
-        if name in known:
-            raise SchemaInvalid(f"{name}.toml: the name of a schema has {places.NAME_RULE}. Rename the file.")
-        raise SchemaNotFound(
-            f"There is no schema {name!r}.{did_you_mean(name, known)} Known schemas: {', '.join(known)}."
-        )
-    if len(found) > 1:
-        raise SchemaInvalid(f"Schema {name}: {found[1]} has the name of a schema of the package. Rename it.")
-    return read_schema(found[0])
-
-
 def read_schema(path: Path) -> Schema:
     """Read a schema's file, whose name is the schema's.
 
     Raises:
         SchemaInvalid: it cannot be read, is not in UTF-8, or has an invalid declaration.
     """
-    name = path.stem
-    try:
-        return parse_schema(name, path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise SchemaInvalid(f"Schema {name}: {path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise SchemaInvalid(f"Schema {name}: {path} is not written in UTF-8.") from error
+    return parse_schema(path.stem, read_text(path))
 
 
 def parse_schema(name: str, text: str) -> Schema:
@@ -344,3 +306,27 @@ def _check(schema: Schema) -> None:
         raise SchemaInvalid("event_time_unit is for numbers and event_time_format for texts: declare one")
     files.check(schema.file)
     declaration.check(schema)
+
+
+# The schemas that this process has read.
+loaded = Store(parse_schema)
+
+
+def schema_names() -> tuple[str, ...]:
+    return loaded.names
+
+
+def look_in(directory: Path | None) -> None:
+    """Have schemas of one's own in this directory, and their training configurations in its folder `configs`."""
+    places.own = directory
+    loaded.forget()
+
+
+def load_schema(name: str) -> Schema:
+    """Read a schema by name.
+
+    Raises:
+        SchemaNotFound: there is no file of that name in `places.schema_dirs()`.
+        SchemaInvalid: the file has an invalid declaration, or the name of a schema of the package.
+    """
+    return loaded.load(name)
