@@ -11,7 +11,17 @@ from tzfpy import timezonenames
 from training.core.exceptions import StaleHistory
 from training.core.features import declaration
 from training.core.features.declaration import DAY_US, Calendar, Entity, Point, Velocity
-from training.core.features.replay import EVENT, VERSION_BYTES, Events, Labels, model_inputs, replay, version
+from training.core.features.earth import great_circle_km
+from training.core.features.replay import (
+    EVENT,
+    VERSION_BYTES,
+    Events,
+    Labels,
+    arrivals_by_time,
+    model_inputs,
+    replay,
+    version,
+)
 from training.core.schema import Field, load_schema, parse_schema
 from training.core.schema.kinds.codes import timezones
 from training.tests.test_features import EPOCH, EVERYTHING, HOUR_US, MONDAY, same_bits
@@ -278,3 +288,16 @@ def test_a_flag_covers_its_first_and_last_hour():
     moments = [(MONDAY + hour * HOUR_US, 100) for hour in range(7, 11)]
     replayed = replay(replace(HANDBOOK, calendar=flags), handbook_events(*moments))
     assert replayed.features[:, 0].tolist() == [0, 1, 1, 0]
+
+
+def test_the_other_end_of_the_earth_is_half_its_circumference_away_whatever_is_rounded():
+    for latitude in (8.0, 0.0, -82.0):  # the sines of the first and the last have squares that sum to more than 1
+        half = great_circle_km(latitude, 20.0, -latitude, -160.0)
+        assert half == pytest.approx(np.pi * 6_371.0088)
+    assert great_circle_km(8.0, 20.0, 8.0, 20.0) == 0
+
+
+def test_a_label_without_a_recorded_time_arrives_after_its_delay_and_before_the_events_of_that_time():
+    tuesday = MONDAY + DAY_US
+    events, labels = arrivals_by_time(np.array([tuesday, MONDAY, tuesday]), 1.0)
+    assert (events.tolist(), labels.tolist()) == ([2, 0, 3], [4, 1, 5])
