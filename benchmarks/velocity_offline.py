@@ -20,7 +20,7 @@ import polars as pl
 
 from benchmarks.peers import handbook_recipe, polars_recipe
 from benchmarks.stand import handbook_file, table
-from training.core.features.replay import EVENT, VERSION_BYTES, Events, Labels, arrivals_by_time, replay, warm
+from training.core.features.replay import EVENT_BYTES, VERSION_BYTES, Events, Labels, arrivals_by_time, replay, warm
 from training.core.schema import Schema, load_schema
 
 BOOK_FEATURES = 14  # the amount, its fifteenth, is given
@@ -80,7 +80,7 @@ def main() -> None:
         sizes = np.array([len(history) for history in histories.values()])
         print(
             f"History per {entity}: mean {sizes.mean():,.0f} bytes, 99 % below {np.quantile(sizes, 0.99):,.0f}, "
-            f"largest {sizes.max():,} ({VERSION_BYTES} + {EVENT.itemsize} per event); {len(sizes):,} of them"
+            f"largest {sizes.max():,} ({VERSION_BYTES} + {EVENT_BYTES} per event); {len(sizes):,} of them"
         )
 
 

@@ -13,7 +13,7 @@ from training.core.features import declaration
 from training.core.features.declaration import DAY_US, Calendar, Entity, Point, Velocity
 from training.core.features.earth import great_circle_km
 from training.core.features.replay import (
-    EVENT,
+    EVENT_BYTES,
     VERSION_BYTES,
     Events,
     Labels,
@@ -206,7 +206,7 @@ def test_a_history_that_keeps_an_entity_is_of_its_version_and_takes_four_bytes_m
     events = Events(n, MONDAY + n, n, n, {"card": ["a", "b"], "device": ["x", "x"]})
     schema = cards_of_devices()
     kept = replay(schema, events).histories["device"]["x"]
-    assert len(kept) == VERSION_BYTES + 2 * (EVENT.itemsize + 4)
+    assert len(kept) == VERSION_BYTES + 2 * (EVENT_BYTES + 4)
     counts = cards_of_devices(aggregate="count", of="events")
     assert version(counts, "device") != version(schema, "device")
     made = replace(schema, entities=(replace(schema.entities[0], of=("note",)), schema.entities[1]))
@@ -247,9 +247,9 @@ def test_a_new_feature_that_looks_no_further_back_needs_no_new_history():
 def test_a_history_is_bounded_by_its_limit_and_by_its_longest_window():
     limit = HANDBOOK.entities[0].history_limit
     busy = replay(HANDBOOK, handbook_events(*((MONDAY + i, 100) for i in range(limit + 50)))).histories
-    assert len(busy["customer"]["c"]) == VERSION_BYTES + limit * EVENT.itemsize
+    assert len(busy["customer"]["c"]) == VERSION_BYTES + limit * EVENT_BYTES
     idle = replay(HANDBOOK, handbook_events(*((MONDAY + 10 * i * DAY_US, 100) for i in range(50)))).histories
-    assert len(idle["customer"]["c"]) == VERSION_BYTES + 7 * EVENT.itemsize, "60 days, and a day for late ones"
+    assert len(idle["customer"]["c"]) == VERSION_BYTES + 7 * EVENT_BYTES, "60 days, and a day for late ones"
 
 
 def test_many_entities_are_shared_out_to_threads_with_the_same_result(monkeypatch):

@@ -30,53 +30,79 @@ from training.core.features.aggregates import (
 
 # The `label` of an operation that is an event and not a label.
 EVENT = -2
+# The sizes in a stored history: see `Histories`.
+VERSION_BYTES, EVENT_BYTES, VALUE_BYTES = 8, 25, 4
 
 
 class Operations(NamedTuple):
-    """The events and labels to replay.
+    """The labels and the events to replay, in any order, labels first.
 
-    Entity `e` has the operations `first[e]` to `first[e + 1]`, in the order of their arrival. `label` is EVENT, or the
-    label that arrived for `key`. `row` is the row of `features` to fill. `values` [n, k] int32 are what the history
-    keeps of the requests. All other arrays are int64, except `label` (int8).
+    Entity `e` has those with the numbers `order[first[e]]` to `order[first[e + 1] - 1]`, in the order of their arrival.
+    `label` is the label that arrived for `key`, or EVENT. `values` [events, k] int32 are what histories keep of the
+    requests, and `kept` the columns that those of this kind of entity keep. All other arrays are int64, except `label`
+    (int8).
     """
 
     first: np.ndarray
+    order: np.ndarray
     key: np.ndarray
     time: np.ndarray
     amount: np.ndarray
     label: np.ndarray
     values: np.ndarray
-    row: np.ndarray
+    kept: np.ndarray
 
 
 class Histories(NamedTuple):
-    """The histories of `m` entities. That of entity `e` has `kept[e]` events and begins at `first[e]`, with room for
-    the events that are added. `values` are [n, k] int32, all other arrays int64, except `label` (int8)."""
+    """The histories of `m` entities, as bytes: VERSION_BYTES of a version, then events of EVENT_BYTES with their key,
+    time, amount (int64) and label (int8), and VALUE_BYTES per value (int32), all little-endian.
 
-    first: np.ndarray
-    kept: np.ndarray
-    key: np.ndarray
-    time: np.ndarray
-    amount: np.ndarray
-    label: np.ndarray
-    values: np.ndarray
+    That of entity `e` is `stored[begins[e]:begins[e + 1]]`. It will be `written[places[e]:ends[e]]`; where `written` is
+    empty, none is written.
+    """
+
+    begins: np.ndarray
+    stored: np.ndarray
+    places: np.ndarray
+    ends: np.ndarray
+    written: np.ndarray
+
+
+@njit(nogil=True)
+def grouped(codes: np.ndarray, arrival: np.ndarray, entities: int) -> tuple[np.ndarray, np.ndarray]:
+    """`first` and `order` of `Operations`: the numbers in `arrival` [n], by the entity that `codes` [n] int64 gives to
+    each. Those with a negative code are left out. A counting sort."""
+    first = np.zeros(entities + 1, np.int64)
+    for code in codes:
+        if code >= 0:
+            first[code + 1] += 1
+    for entity in range(entities):
+        first[entity + 1] += first[entity]
+    order, following = np.empty(first[entities], np.int64), first.copy()
+    for number in arrival:
+        code = codes[number]
+        if code >= 0:
+            order[following[code]] = number
+            following[code] += 1
+    return first, order
 
 
 @njit(nogil=True)
 def replay(operations: Operations, histories: Histories, declared: Declared, features: np.ndarray) -> None:
-    """Replay operations on the histories of their entities; fills `features`, float64, and updates `histories`."""
+    """Replay operations on the histories of their entities; fills `features`, float64, and writes `histories`."""
     limit, horizon_us = declared.limit, declared.horizon_us
-    rows = FIRST_VALUE + operations.values.shape[1]
+    rows = FIRST_VALUE + len(operations.kept)
     most = 2 * limit + 2
     room, scratch = np.empty((rows, most + 1), np.int64), new_scratch(limit + 1)
     # The events with the same value, for features that want only these.
     alike = np.empty((rows, limit + 2 if declared.specs[-1, SAME] >= 0 else 0), np.int64)
     keys, times, labels = room[KEY], room[TIME], room[LABEL]
-    for entity in range(len(histories.kept)):
-        start, stop = 0, histories.kept[entity]
-        _load(histories, histories.first[entity], stop, room)
+    labels_first = len(operations.key) - len(operations.values)
+    for entity in range(len(histories.ends)):
+        start, stop = 0, _load(histories, entity, room)
         _sum_up(room, 0, stop)
-        for operation in range(operations.first[entity], operations.first[entity + 1]):
+        for place in range(operations.first[entity], operations.first[entity + 1]):
+            operation = operations.order[place]
             key, label = operations.key[operation], operations.label[operation]
             current = stop - 1
             while current >= start and keys[current] != key:
@@ -88,20 +114,21 @@ def replay(operations: Operations, histories: Histories, declared: Declared, fea
                     if changes:
                         _sum_up(room, current, stop)
                 continue
+            row = operation - labels_first
             if current < start:  # otherwise the key is known: a repetition, which is not added again
                 if stop == most:
                     for index in range(start, stop):
                         _copy_event(room, index, room, index - start)
                     start, stop = 0, stop - start
                     _sum_up(room, 0, stop)
-                current = _insert(room, start, stop, operations, operation)
+                current = _insert(room, start, stop, operations, operation, row)
                 stop += 1
                 _sum_up(room, current, stop)
-            _compute(room, start, stop, current, declared, alike, scratch, features, operations.row[operation])
+            _compute(room, start, stop, current, declared, alike, scratch, features, row)
             while stop - start > limit or times[start] <= times[stop - 1] - horizon_us:
                 start += 1
-        histories.kept[entity] = stop - start
-        _store(histories, histories.first[entity], room, start, stop)
+        if len(histories.written):
+            _store(histories, entity, room, start, stop)
 
 
 @njit(nogil=True)
@@ -152,7 +179,7 @@ def _choose_alike(
 
 
 @njit(nogil=True)
-def _insert(room: np.ndarray, start: int, stop: int, operations: Operations, operation: int) -> int:
+def _insert(room: np.ndarray, start: int, stop: int, operations: Operations, operation: int, row: int) -> int:
     """Insert the event of an operation by its time, after those of the same time. Returns its place."""
     time = operations.time[operation]
     place = stop
@@ -161,8 +188,8 @@ def _insert(room: np.ndarray, start: int, stop: int, operations: Operations, ope
         place -= 1
     room[KEY, place], room[TIME, place] = operations.key[operation], time
     room[AMOUNT, place], room[LABEL, place] = operations.amount[operation], UNKNOWN
-    for column in range(operations.values.shape[1]):
-        room[FIRST_VALUE + column, place] = operations.values[operation, column]
+    for column in range(len(operations.kept)):
+        room[FIRST_VALUE + column, place] = operations.values[row, operations.kept[column]]
     return place
 
 
@@ -183,20 +210,56 @@ def _sum_up(room: np.ndarray, changed: int, stop: int) -> None:
 
 
 @njit(nogil=True)
-def _load(histories: Histories, first: int, kept: int, room: np.ndarray) -> None:
-    for place in range(kept):
-        index = first + place
-        room[KEY, place], room[TIME, place] = histories.key[index], histories.time[index]
-        room[AMOUNT, place], room[LABEL, place] = histories.amount[index], histories.label[index]
-        for column in range(histories.values.shape[1]):
-            room[FIRST_VALUE + column, place] = histories.values[index, column]
+def _load(histories: Histories, entity: int, room: np.ndarray) -> int:
+    """Read the stored events of an entity. Returns their number."""
+    stored, values = histories.stored, len(room) - FIRST_VALUE
+    at, end, place = histories.begins[entity] + VERSION_BYTES, histories.begins[entity + 1], 0
+    while at < end:
+        room[KEY, place], room[TIME, place] = _integer(stored, at), _integer(stored, at + 8)
+        room[AMOUNT, place], room[LABEL, place] = _integer(stored, at + 16), np.int8(stored[at + 24])
+        at += EVENT_BYTES
+        for row in range(FIRST_VALUE, FIRST_VALUE + values):
+            room[row, place] = np.int32(_unsigned(stored, at, VALUE_BYTES))
+            at += VALUE_BYTES
+        place += 1
+    return place
 
 
 @njit(nogil=True)
-def _store(histories: Histories, first: int, room: np.ndarray, start: int, stop: int) -> None:
+def _store(histories: Histories, entity: int, room: np.ndarray, start: int, stop: int) -> None:
+    """Write the version and the events [start, stop) of an entity."""
+    written, values = histories.written, len(room) - FIRST_VALUE
+    at = histories.places[entity]
+    for byte in range(VERSION_BYTES):
+        written[at + byte] = histories.stored[histories.begins[entity] + byte]
+    at += VERSION_BYTES
     for place in range(start, stop):
-        index = first + place - start
-        histories.key[index], histories.time[index] = room[KEY, place], room[TIME, place]
-        histories.amount[index], histories.label[index] = room[AMOUNT, place], room[LABEL, place]
-        for column in range(histories.values.shape[1]):
-            histories.values[index, column] = room[FIRST_VALUE + column, place]
+        _write(written, at, room[KEY, place], 8)
+        _write(written, at + 8, room[TIME, place], 8)
+        _write(written, at + 16, room[AMOUNT, place], 8)
+        _write(written, at + 24, room[LABEL, place], 1)
+        at += EVENT_BYTES
+        for row in range(FIRST_VALUE, FIRST_VALUE + values):
+            _write(written, at, room[row, place], VALUE_BYTES)
+            at += VALUE_BYTES
+    histories.ends[entity] = at
+
+
+@njit(nogil=True, inline="always")
+def _integer(stored: np.ndarray, at: int) -> np.int64:
+    return np.int64(_unsigned(stored, at, 8))
+
+
+@njit(nogil=True, inline="always")
+def _unsigned(stored: np.ndarray, at: int, size: int) -> np.uint64:
+    """The bytes from `at` on as a number without a sign. The compiler makes one load of them."""
+    number = np.uint64(0)
+    for byte in range(size):
+        number |= np.uint64(stored[at + byte]) << np.uint64(8 * byte)
+    return number
+
+
+@njit(nogil=True, inline="always")
+def _write(written: np.ndarray, at: int, number: int, size: int) -> None:
+    for byte in range(size):
+        written[at + byte] = np.uint8(number >> (8 * byte))

@@ -16,13 +16,15 @@ THURSDAY = 3  # 1970-01-01 was one
 
 def fill(schema: Schema, event_time: np.ndarray, given: np.ndarray | None, features: np.ndarray) -> None:
     """Fill the columns of calendar features, ages and distances. Shapes and units are those of `replay.Events`."""
-    for column, feature in enumerate(schema.derived):
+    # These come first in `schema.derived`.
+    before: tuple[Calendar | Age | Distance, ...] = (*schema.calendar, *schema.ages, *schema.distances)
+    for column, feature in enumerate(before):
         if isinstance(feature, Calendar):
             features[:, column] = _calendar(schema, feature, event_time, given)
         elif isinstance(feature, Age):
             since = event_time - DAY_US * _value(schema, given, feature.of)
             features[:, column] = since / (AGE_UNITS[feature.unit] * DAY_US)
-        elif isinstance(feature, Distance):
+        else:
             points = {point.name: point for point in schema.points}
             ends = [points[name] for name in feature.between]
             names = [name for point in ends for name in (point.latitude, point.longitude)]

@@ -12,19 +12,19 @@ from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from training.core.exceptions import StaleHistory
 from training.core.features import aggregates, kernel, present
 from training.core.features.declaration import DAY_US, Entity, Velocity, kept_values
+from training.core.features.kernel import EVENT_BYTES, VALUE_BYTES, VERSION_BYTES
 from training.core.features.tokens import Tokens, factorize, without_missing
 from training.core.schema import Schema
 
-# An event in a stored history, which begins with the version: 25 bytes, and 4 per value that is kept.
-EVENT = np.dtype([("key", "<i8"), ("event_time", "<i8"), ("amount_minor", "<i8"), ("label", "i1")])
-VERSION_BYTES = 8
+# An event in a stored history, as its version tells it; `kernel.Histories` has the bytes.
+EVENT = [("key", "<i8"), ("event_time", "<i8"), ("amount_minor", "<i8"), ("label", "|i1")]
 MANY_OPERATIONS = 100_000  # from this number on all cores are used
 
 Histories = Mapping[str, Mapping[Any, bytes]]
@@ -99,16 +99,20 @@ def replay(
     """
     events = events or _NO_EVENTS
     labels = labels or _NO_LABELS
-    features = np.empty((len(events), len(schema.derived)))
+    # A missing entity leaves its columns as they are.
+    features = np.full((len(events), len(schema.derived)), np.nan)
     given = events.given if len(events) else np.empty((0, len(schema.features)))
     present.fill(schema, events.event_time, given, features)
+    names, plans = _plans(schema)
+    values = present.kept_values(schema, names, given, events.tokens, len(events))
+    arrivals: dict[bool, _Arrivals] = {}
     kept = {}
-    for entity in schema.entities:
-        if plan := _plan(schema, entity):
-            before = (histories or {}).get(entity.name, {})
+    for plan in plans:
+        if plan.reads_labels not in arrivals:
             relevant = labels if plan.reads_labels else _NO_LABELS
-            values = present.kept_values(schema, plan.values, given, events.tokens, len(events))
-            kept[entity.name] = _replay_entity(plan, events, values, relevant, before, features, keep=keep_histories)
+            arrivals[plan.reads_labels] = _arrivals(events, relevant, values)
+        before = (histories or {}).get(plan.entity, {})
+        kept[plan.entity] = _replay_entity(plan, arrivals[plan.reads_labels], before, features, keep=keep_histories)
     return Replayed(features, kept)
 
 
@@ -118,14 +122,12 @@ def version(schema: Schema, entity: str) -> bytes:
     A new feature that reads no further back than the others does not change it. It is empty if no feature reads this
     entity's history, which is not kept then.
     """
-    plan = _plan(schema, schema.entities[schema.entity_names.index(entity)])
-    return plan.version if plan else b""
+    return next((plan.version for plan in _plans(schema)[1] if plan.entity == entity), b"")
 
 
 def event_bytes(schema: Schema, entity: str) -> int:
     """How many bytes an event takes in a stored history of this entity; 0 if it has none."""
-    plan = _plan(schema, schema.entities[schema.entity_names.index(entity)])
-    return plan.event.itemsize if plan else 0
+    return next((plan.event_bytes for plan in _plans(schema)[1] if plan.entity == entity), 0)
 
 
 def arrivals_by_time(event_time: np.ndarray, label_delay_days: float) -> tuple[np.ndarray, np.ndarray]:
@@ -158,20 +160,27 @@ def warm(schema: Schema) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """The declaration of one entity's features, as the kernel reads it. Stored histories are `version` and then
-    records of the type `event`, which has these `values` of the request."""
+    """The declaration of one entity's features, as the kernel reads it. Stored histories are `version` and then events
+    of `event_bytes`, with the values in the columns `kept` of all that are read."""
 
     entity: str
     may_be_missing: bool
     declared: aggregates.Declared
     reads_labels: bool
-    values: tuple[str, ...]
-    event: np.dtype
+    kept: np.ndarray
+    event_bytes: int
     version: bytes
 
 
 @cache
-def _plan(schema: Schema, entity: Entity) -> _Plan | None:
+def _plans(schema: Schema) -> tuple[tuple[str, ...], list[_Plan]]:
+    """What the histories of a schema keep of requests, by name, and the plans of the entities that have features."""
+    names = tuple(sorted({name for entity in schema.entities for name in kept_values(schema, entity.name)}))
+    plans = [_plan(schema, entity, names) for entity in schema.entities]
+    return names, [plan for plan in plans if plan]
+
+
+def _plan(schema: Schema, entity: Entity, names: tuple[str, ...]) -> _Plan | None:
     columns = {feature.name: column for column, feature in enumerate(schema.derived)}
     # The kernel chooses the events with the same value once for all features of it.
     declared = sorted(
@@ -182,7 +191,7 @@ def _plan(schema: Schema, entity: Entity) -> _Plan | None:
     values = kept_values(schema, entity.name)
     reads_labels = any(feature.reads_labels for feature in declared)
     horizon_us = max(feature.window_us + feature.delay_us for feature in declared) + round(entity.late_days * DAY_US)
-    decides = [EVENT.descr, entity.name, entity.history_limit, horizon_us, schema.amount_decimals, reads_labels]
+    decides = [EVENT, entity.name, entity.history_limit, horizon_us, schema.amount_decimals, reads_labels]
     if values:
         kinds: dict[str, Any] = {field.name: field.kind for field in schema.features}
         kinds |= {each.name: ["entity", *each.of] for each in schema.entities}
@@ -200,8 +209,8 @@ def _plan(schema: Schema, entity: Entity) -> _Plan | None:
             minor_units=10**schema.amount_decimals,
         ),
         reads_labels=reads_labels,
-        values=values,
-        event=np.dtype([*EVENT.descr, ("values", "<i4", (len(values),))]) if values else EVENT,
+        kept=np.array([names.index(name) for name in values], np.int64),
+        event_bytes=EVENT_BYTES + VALUE_BYTES * len(values),
         version=hashlib.sha256(json.dumps(decides).encode()).digest()[:VERSION_BYTES],
     )
 
@@ -229,33 +238,54 @@ def _spec(schema: Schema, feature: Velocity, values: tuple[str, ...]) -> list[in
     ]
 
 
+class _Arrivals(NamedTuple):
+    """Labels and then events, of which the kernel reads `operations`, in the order of `arrival` [n]."""
+
+    tokens: list[Mapping[str, Tokens]]
+    arrival: np.ndarray
+    operations: kernel.Operations
+
+
+def _arrivals(events: Events, labels: Labels, values: np.ndarray) -> _Arrivals:
+    padding, parts = np.zeros(len(labels), np.int64), [part for part in (labels, events) if len(part)]
+    # Labels come first, and the sort is stable: at the same sequence they arrive first.
+    sequence = np.concatenate([labels.sequence, events.sequence])
+    return _Arrivals(
+        tokens=[part.tokens for part in parts],
+        arrival=np.argsort(sequence, kind="stable"),
+        operations=kernel.Operations(
+            first=_NONE,
+            order=_NONE,
+            key=np.concatenate([labels.key, events.key]),
+            time=np.concatenate([padding, events.event_time]),
+            amount=np.concatenate([padding, events.amount_minor]),
+            label=np.concatenate([labels.fraud, np.full(len(events), kernel.EVENT, np.int8)]),
+            values=values,
+            kept=_NONE,
+        ),
+    )
+
+
 def _replay_entity(
-    plan: _Plan,
-    events: Events,
-    values: np.ndarray,
-    labels: Labels,
-    before: Mapping[Hashable, bytes],
-    features: np.ndarray,
-    *,
-    keep: bool,
+    plan: _Plan, arrivals: _Arrivals, before: Mapping[Hashable, bytes], features: np.ndarray, *, keep: bool
 ) -> dict[Hashable, bytes]:
-    """Fill the columns of one entity, whose histories keep these `values` of the events. Returns the histories of all
-    its tokens in the events and labels."""
-    tokens, codes = factorize([part.tokens[plan.entity] for part in (labels, events) if len(part)])
-    present_codes = codes
+    """Fill the columns of one entity. Returns the histories of all its tokens."""
+    tokens, codes = factorize([part[plan.entity] for part in arrivals.tokens])
     if plan.may_be_missing:
         tokens, codes = without_missing(tokens, codes)
-        features[np.ix_(codes[len(labels) :] < 0, plan.declared.columns)] = np.nan
-        present_codes = codes[codes >= 0]
-    arriving = np.bincount(present_codes, minlength=len(tokens))
-    operations = _operations(events, values, labels, codes, _starts(arriving))
-    histories = _read(plan, tokens, before, arriving)
+    first, order = kernel.grouped(codes, arrivals.arrival, len(tokens))
+    operations = arrivals.operations._replace(first=first, order=order, kept=plan.kept)
+    histories = _read(plan, tokens, before, np.diff(first), keep=keep)
 
-    def run(first: int, last: int) -> None:
-        """Replay the entities [first, last)."""
+    def run(start: int, end: int) -> None:
+        """Replay the entities [start, end)."""
         kernel.replay(
-            operations._replace(first=operations.first[first : last + 1]),
-            histories._replace(first=histories.first[first:last], kept=histories.kept[first:last]),
+            operations._replace(first=first[start : end + 1]),
+            histories._replace(
+                begins=histories.begins[start : end + 1],
+                places=histories.places[start:end],
+                ends=histories.ends[start:end],
+            ),
             plan.declared,
             features,
         )
@@ -263,60 +293,33 @@ def _replay_entity(
     if len(codes) < MANY_OPERATIONS:
         run(0, len(tokens))
     else:  # entities are independent of each other, and the kernel releases the GIL
-        shares = np.searchsorted(operations.first, np.linspace(0, operations.first[-1], 4 * _cores() + 1)).tolist()
+        shares = np.searchsorted(first, np.linspace(0, first[-1], 4 * _cores() + 1)).tolist()
         with ThreadPoolExecutor(_cores()) as threads:
             list(threads.map(run, shares[:-1], shares[1:]))
-    return _write(plan, tokens, histories) if keep else {}
-
-
-def _operations(
-    events: Events, values: np.ndarray, labels: Labels, codes: np.ndarray, first: np.ndarray
-) -> kernel.Operations:
-    """Labels and events, whose tokens are `codes` [n], sorted by token and then by arrival, without those of a negative
-    code."""
-    # Labels come first in `codes`, and the sort is stable: at the same sequence they arrive first.
-    arrival = np.argsort(np.concatenate([labels.sequence, events.sequence]), kind="stable")
-    order = arrival[np.argsort(codes[arrival], kind="stable")][len(codes) - first[-1] :]
-    padding = np.zeros(len(labels), np.int64)
-    width, no_values = values.shape[1], np.empty((len(order), 0), np.int32)
-    return kernel.Operations(
-        first=first,
-        key=np.concatenate([labels.key, events.key])[order],
-        time=np.concatenate([padding, events.event_time])[order],
-        amount=np.concatenate([padding, events.amount_minor])[order],
-        label=np.concatenate([labels.fraud, np.full(len(events), kernel.EVENT, np.int8)])[order],
-        values=np.concatenate([np.zeros((len(labels), width), np.int32), values])[order] if width else no_values,
-        row=order - len(labels),
-    )
+    if not keep:
+        return {}
+    written = histories.written.tobytes()
+    ranges = zip(tokens, histories.places.tolist(), histories.ends.tolist(), strict=True)
+    return {token: written[begin:end] for token, begin, end in ranges}
 
 
 def _read(
-    plan: _Plan, tokens: Sequence[Hashable], before: Mapping[Hashable, bytes], arriving: np.ndarray
+    plan: _Plan, tokens: Sequence[Hashable], before: Mapping[Hashable, bytes], arriving: np.ndarray, *, keep: bool
 ) -> kernel.Histories:
-    """The stored histories of these tokens, with room for the `arriving` [n] events and labels of each."""
+    """The stored histories of these tokens, and room to write them with the `arriving` [n] operations of each."""
     stored = [before.get(token, plan.version) for token in tokens]
     if stale := sum(not history.startswith(plan.version) for history in stored):
         raise StaleHistory(f"{stale} histories of {plan.entity} were kept under another declaration: rebuild them.")
-    kept = np.array([(len(history) - VERSION_BYTES) // plan.event.itemsize for history in stored], np.int64)
-    first = _starts(np.minimum(kept + arriving, plan.declared.limit))
-    memory = np.zeros(first[-1], plan.event)
-    place = np.repeat(first[:-1] - _starts(kept)[:-1], kept) + np.arange(kept.sum())
-    memory[place] = np.frombuffer(b"".join([history[VERSION_BYTES:] for history in stored]), plan.event)
-    columns = [np.ascontiguousarray(memory[name]) for name in plan.event.names or ()]
-    if not plan.values:
-        columns.append(np.zeros((len(memory), 0), np.int32))
-    return kernel.Histories(first[:-1], kept, *columns)
-
-
-def _write(plan: _Plan, tokens: Sequence[Hashable], histories: kernel.Histories) -> dict[Hashable, bytes]:
-    """Histories as they are stored, by token."""
-    first, kept, *columns = histories
-    memory = np.empty(len(histories.key), plan.event)
-    for name, values in zip(plan.event.names or (), columns, strict=False):  # without values the last has no name
-        memory[name] = values
-    image = memory.tobytes()
-    begins, ends = (first * memory.itemsize).tolist(), ((first + kept) * memory.itemsize).tolist()
-    return {token: plan.version + image[begin:end] for token, begin, end in zip(tokens, begins, ends, strict=True)}
+    begins = _starts(np.fromiter(map(len, stored), np.int64, len(stored)))
+    events = np.minimum((np.diff(begins) - VERSION_BYTES) // plan.event_bytes + arriving, plan.declared.limit)
+    places = _starts(VERSION_BYTES + events * plan.event_bytes)
+    return kernel.Histories(
+        begins=begins,
+        stored=np.frombuffer(b"".join(stored), np.uint8),
+        places=places[:-1],
+        ends=np.empty(len(stored), np.int64),
+        written=np.empty(places[-1] if keep else 0, np.uint8),
+    )
 
 
 def _cores() -> int:
