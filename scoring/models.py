@@ -8,11 +8,11 @@ from django.db import models
 from django.utils import timezone
 
 from scoring.decisions import ALERTS, Decision
-from scoring.policies.models import PolicyChange, PolicyVersion
+from scoring.policies.models import Backtest, PolicyChange, PolicyVersion
 from training.core.figures import score
 from training.models import ModelVersion
 
-__all__ = ["PolicyChange", "PolicyVersion"]  # Django finds an app's models here
+__all__ = ["Backtest", "PolicyChange", "PolicyVersion"]  # Django finds an app's models here
 
 
 class Client(models.Model):

@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from scoring.messages import replies, request_ids
 from scoring.messages.replies import Kind, Outcome, Reply
 from scoring.messages.submission import Submission
+from scoring.policies import backtests
 from scoring.worker import batches, pending, predictor, shadows
 from training import registry
 from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion, StaleHistory
@@ -163,6 +164,12 @@ def resend_pending() -> None:
     ]
     for part in [*parts, *([key] for key in suspects)]:
         score_pending.delay([str(key) for key in part])
+
+
+# Acknowledged when it begins: if its worker is killed, the backtest fails, and is not started again by itself.
+@shared_task(acks_late=False)
+def run_backtest(backtest_id: int) -> None:
+    backtests.perform(backtest_id)
 
 
 @shared_task

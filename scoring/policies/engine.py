@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from scoring.decisions import Decision, Thresholds
 from scoring.policies.document import Document, Rule, State
 from scoring.policies.evidence import Basis, Degraded, Evidence, Hit, MatchedRule
-from scoring.policies.expressions import Binder, Case, Context, Expression, Outcome
+from scoring.policies.expressions import Binder, Case, Context, Expression, Outcome, outcomes
 from scoring.policies.lists import HeldLists
 from scoring.policies.names import names_of
 from training.core.schema import Schema
@@ -29,12 +29,16 @@ class Decided:
 
 @dataclass(slots=True)
 class Tally:
-    """How often each rule was evaluated and what became of it, by the rule's name, since the counts were taken."""
+    """How many transactions were decided since the counts were taken, and how often each rule matched, lacked a value
+    or could not be calculated, by the rule's name."""
 
+    decided: int = 0
     outcomes: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
 
-    def take(self) -> Counter[tuple[str, Outcome]]:
-        taken, self.outcomes = self.outcomes, Counter()
+    def take(self) -> "Tally":
+        """The counts so far; they begin at zero again."""
+        taken = Tally(self.decided, self.outcomes)
+        self.decided, self.outcomes = 0, Counter()
         return taken
 
 
@@ -63,14 +67,14 @@ class Policy:
         self.degraded = degraded
         self.thresholds = self.document.thresholds(of_model)
         self.tally = Tally()
-        self._rules = [(rule, Expression(rule.when)) for rule in self.document.evaluated_rules]
+        self._rules = self.document.evaluated_rules
+        self._conditions = [Expression(rule.when) for rule in self._rules]
         self._segments = [
             (segment.name, Expression(segment.when), self.document.thresholds(of_model, segment))
             for segment in self.document.segments
         ]
         names = names_of(schema, self.document, self.lists.names)
-        expressions = [expression for _, expression in self._rules]
-        expressions += [expression for _, expression, _ in self._segments]
+        expressions = [*self._conditions, *(expression for _, expression, _ in self._segments)]
         used = [name for expression in expressions for name in expression.names]
         self._binder = Binder(schema, names, used, self.document.constants)
 
@@ -80,34 +84,36 @@ class Policy:
         return not (self._rules or self._segments or self.lists or self.degraded)
 
     def decide(
-        self, cases: Sequence[Case], derived: Sequence[Sequence[float]], scores: Sequence[float]
+        self, cases: Sequence[Case], derived: Sequence[Sequence[float | None]], scores: Sequence[float]
     ) -> list[Decided]:
         """Decide on transactions with these computed features and scores, in order."""
         if self.is_plain:
             return [Decided(self.thresholds.decide(score), self.thresholds.review) for score in scores]
         return [self._decide(*row) for row in zip(cases, derived, scores, strict=True)]
 
-    def _decide(self, case: Case, derived: Sequence[float], score: float) -> Decided:
+    def _decide(self, case: Case, derived: Sequence[float | None], score: float) -> Decided:
         hits = self.lists.hits(case)
+        self.tally.decided += 1
         on = set(self.lists.on(case))
         context = self._binder.context(case, derived, score, on)
         failed: list[str] = []
         matched: list[MatchedRule] = []
-        for rule, expression in self._rules:
-            outcome = expression.outcome(context)
+        for index, outcome in outcomes(self._conditions, context):
+            rule = self._rules[index]
             self.tally.outcomes[rule.name, outcome] += 1
             if outcome is Outcome.MATCHED:
-                matched.append(_matched(rule, expression, context))
+                matched.append(_matched(rule, self._conditions[index], context))
             elif outcome is Outcome.FAILED and rule.state == State.ACTIVE:
                 failed.append(rule.name)
         segment, thresholds = None, self.thresholds
         for name, expression, of_segment in self._segments:
-            outcome = expression.outcome(context)
-            if outcome is Outcome.MATCHED:
-                segment, thresholds = name, of_segment
+            for _, outcome in outcomes([expression], context):
+                if outcome is Outcome.MATCHED:
+                    segment, thresholds = name, of_segment
+                elif outcome is Outcome.FAILED:
+                    failed.append(name)
+            if segment:
                 break
-            if outcome is Outcome.FAILED:
-                failed.append(name)
         return self._decided(score, thresholds, segment, matched, hits, failed)
 
     def _decided(

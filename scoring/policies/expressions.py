@@ -29,10 +29,10 @@ class Case(NamedTuple):
 
 
 class Outcome(Enum):
-    """What became of an expression. An `ABSENT` value and a `FAILED` calculation do not match."""
+    """What became of an expression, unless it just does not match. With an `ABSENT` value it does not match either, nor
+    if its calculation `FAILED`."""
 
     MATCHED = "matched"
-    UNMATCHED = "unmatched"
     ABSENT = "absent"
     FAILED = "failed"
 
@@ -45,15 +45,28 @@ class Expression:
     """
 
     def __init__(self, source: str) -> None:
-        self._program = cel.compile(source)
-        self.names: tuple[str, ...] = tuple(self._program.variables())
+        program = cel.compile(source)
+        self.execute = program.execute
+        self.names: tuple[str, ...] = tuple(program.variables())
 
-    def outcome(self, context: "Context") -> Outcome:
+    def failure(self, context: "Context") -> Outcome:
+        """Why the expression could not be calculated."""
+        absent = any(name not in context.bound for name in self.names)
+        return Outcome.ABSENT if absent else Outcome.FAILED
+
+
+def outcomes(expressions: "Sequence[Expression]", context: "Context") -> list[tuple[int, Outcome]]:
+    """What became of the expressions, by their index. Those that do not match are left out: nearly all, so this loop is
+    the cost of a rule."""
+    of_cel = context.of_cel
+    found = []
+    for index, expression in enumerate(expressions):
         try:
-            return Outcome.MATCHED if self._program.execute(context.of_cel) is True else Outcome.UNMATCHED
+            if expression.execute(of_cel) is True:
+                found.append((index, Outcome.MATCHED))
         except Exception:  # the library raises errors of many types
-            absent = any(name not in context.bound for name in self.names)
-            return Outcome.ABSENT if absent else Outcome.FAILED
+            found.append((index, expression.failure(context)))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +101,21 @@ class Binder:
             (name, name.removeprefix(ON)) for name in others if name.startswith(ON) and name not in constants
         ]
 
-    def context(self, case: Case, derived: Sequence[float], fraud_score: float, on: Collection[str]) -> Context:
-        """The context of a transaction with these computed features and this score, which is on the lists `on`."""
+    def context(self, case: Case, derived: Sequence[float | None], fraud_score: float, on: Collection[str]) -> Context:
+        """The context of a transaction with this score, which is on the lists `on`. Computed features that are NaN or
+        None are absent."""
         values = case.values
         bound: dict[str, Bound] = dict(self._constants)
         for name, index, is_truth in self._values:
             if (value := values[index]) is not None:
                 bound[name] = bool(value) if is_truth else value
         for name, index in self._computed:
-            if not math.isnan(number := derived[index]):
+            if (number := derived[index]) is not None and not math.isnan(number):
                 bound[name] = number
         for name, index in self._has_value:
             bound[name] = values[index] is not None
         for name, index in self._has_computed:
-            bound[name] = not math.isnan(derived[index])
+            bound[name] = (number := derived[index]) is not None and not math.isnan(number)
         for name, list_name in self._lists:
             bound[name] = list_name in on
         if self._score:

@@ -71,3 +71,46 @@ class PolicyChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_action_display()}. {self.reason}".strip()
+
+
+class Backtest(models.Model):
+    """A policy tried on stored transactions, by a bulk worker. `result` is of `scoring.policies.backtesting.Result`.
+
+    `document` is the policy that is tried, and `version` the version that it was copied from, if any. `done` of about
+    `total` transactions are decided.
+    """
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "Waits for a worker"
+        RUNNING = "running", "Under way"
+        DONE = "done", "Done"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+
+    ACTIVE = (State.QUEUED, State.RUNNING)
+
+    schema = models.CharField(max_length=32)
+    version = models.ForeignKey(PolicyVersion, null=True, on_delete=models.PROTECT, related_name="backtests")
+    document = models.JSONField()
+    since = models.DateTimeField()
+    until = models.DateTimeField()
+    state = models.CharField(max_length=12, choices=State.choices, default=State.QUEUED)
+    done = models.PositiveBigIntegerField(default=0)
+    total = models.PositiveBigIntegerField(default=0)
+    result = models.JSONField(null=True)
+    failure = models.TextField(blank=True)
+    by = models.CharField(max_length=150)
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True)
+    heard_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"Backtest {self.pk} of {self.schema}"
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in self.ACTIVE

@@ -139,7 +139,7 @@ def test_absent_values_keep_a_rule_from_matching_and_are_counted():
         case = Case([None] * len(PAYMENTS.feature_names), [""] * len(PAYMENTS.entities), 0.0)
         [decided] = policy.decide([case], [[math.nan] * len(PAYMENTS.derived)], [0.1])
         assert (decided.decision, decided.evidence) == (ALLOW, None)
-        assert [(name, outcome.value) for name, outcome in policy.tally.take()] == [("rule", "absent")]
+        assert [(name, outcome.value) for name, outcome in policy.tally.take().outcomes] == [("rule", "absent")]
 
 
 def test_the_other_side_of_an_or_makes_up_for_an_absent_value():

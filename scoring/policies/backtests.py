@@ -1,0 +1,130 @@
+"""Starts, performs and cancels backtests."""
+
+import logging
+from datetime import datetime, timedelta
+
+import msgspec
+import redis
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerError
+
+from scoring.decisions import Thresholds
+from scoring.policies import checking, document, versions
+from scoring.policies.backtesting import Backtester, Reader, Result, rows_of
+from scoring.policies.document import Document
+from scoring.policies.engine import Policy
+from scoring.policies.models import Backtest, PolicyVersion
+from training import registry
+from training.core.exceptions import FraudsiteError
+from training.core.schema import load_schema
+
+logger = logging.getLogger(__name__)
+
+State = Backtest.State
+
+
+class BacktestRefused(FraudsiteError):
+    """The backtest cannot be started."""
+
+
+class _Cancelled(Exception):
+    """Somebody has cancelled the backtest."""
+
+
+def start(
+    *, schema: str, content: Document, since: datetime, until: datetime, by: str, version: PolicyVersion | None = None
+) -> Backtest:
+    """Have a bulk worker try a policy on the transactions from `since`, before `until`.
+
+    Raises:
+        PolicyFaults: the policy could not decide.
+        BacktestRefused: the period is empty, or too many backtests wait.
+    """
+    if since >= until:
+        raise BacktestRefused("The period is empty: its beginning has to lie before its end.")
+    if found := checking.faults(content, load_schema(schema), versions.list_names(schema)):
+        raise versions.PolicyFaults(found)
+    give_up_the_lost()
+    if Backtest.objects.filter(state__in=Backtest.ACTIVE).count() >= settings.BACKTESTS_LIMIT:
+        raise BacktestRefused(f"{settings.BACKTESTS_LIMIT} backtests are under way (BACKTESTS_LIMIT): wait for one.")
+    backtest = Backtest.objects.create(
+        schema=schema, version=version, document=document.written(content), since=since, until=until, by=by
+    )
+    transaction.on_commit(lambda: _send(backtest))
+    return backtest
+
+
+def _send(backtest: Backtest) -> None:
+    from scoring.tasks import run_backtest
+
+    try:
+        run_backtest.apply_async((backtest.pk,), retry=False)
+    except (BrokerError, redis.RedisError, OSError) as error:
+        logger.warning("Backtest %s was not sent: %s", backtest.pk, error)
+        _end(backtest, State.FAILED, failure="The message broker does not answer. Start it again.")
+
+
+def cancel(backtest: Backtest) -> bool:
+    """Stop a backtest at the end of its page. Returns False if it has ended already."""
+    return _end(backtest, State.CANCELLED)
+
+
+def give_up_the_lost() -> None:
+    """Mark backtests whose worker was lost as failed. Called before backtests are shown or started."""
+    silent_since = timezone.now() - timedelta(seconds=settings.TRAINING_SILENCE_S)
+    Backtest.objects.filter(state=State.RUNNING, heard_at__lt=silent_since).update(
+        state=State.FAILED,
+        finished_at=timezone.now(),
+        failure=f"Its worker has not been heard for {settings.TRAINING_SILENCE_S} s. Start it again.",
+    )
+
+
+def perform(backtest_id: int) -> None:
+    """Perform a queued backtest, and write its result. Does nothing if another worker has taken it."""
+    now = timezone.now()
+    waiting = Backtest.objects.filter(pk=backtest_id, state=State.QUEUED)
+    if not waiting.update(state=State.RUNNING, started_at=now, heard_at=now):
+        return
+    backtest = Backtest.objects.get(pk=backtest_id)
+    try:
+        result = run(backtest)
+    except _Cancelled:
+        return
+    except (FraudsiteError, ValueError) as error:
+        _end(backtest, State.FAILED, failure=str(error))
+    except Exception as error:  # it must not stay "under way"
+        logger.exception("Backtest %s failed.", backtest_id)
+        _end(backtest, State.FAILED, failure=f"{type(error).__name__}: {error}")
+    else:
+        _end(backtest, State.DONE, result=msgspec.to_builtins(result))
+
+
+def run(backtest: Backtest) -> Result:
+    """Decide on the transactions of a backtest's period. Progress is written after each page.
+
+    Raises:
+        NoChampion: the schema has none, whose thresholds hold where the policy leaves them out.
+        PolicyInvalid: the policy is not one of this release.
+    """
+    schema = load_schema(backtest.schema)
+    champion = registry.champion(schema.name)
+    of_model = Thresholds(champion.review_threshold, champion.block_threshold)
+    tester = Backtester(Policy(schema, of_model, document.read(backtest.document)))
+    total = rows_of(schema, backtest.since, backtest.until).count()
+    for page in Reader(schema, backtest.since, backtest.until).pages():
+        tester.add(page)
+        if not _running(backtest).update(done=tester.rows, total=max(total, tester.rows), heard_at=timezone.now()):
+            raise _Cancelled
+    return tester.result()
+
+
+def _running(backtest: Backtest) -> QuerySet[Backtest]:
+    return Backtest.objects.filter(pk=backtest.pk, state=State.RUNNING)
+
+
+def _end(backtest: Backtest, state: str, **fields: object) -> bool:
+    active = Backtest.objects.filter(pk=backtest.pk, state__in=Backtest.ACTIVE)
+    return bool(active.update(state=state, finished_at=timezone.now(), **fields))
