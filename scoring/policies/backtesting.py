@@ -7,14 +7,15 @@ would have matched live.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 from django.db.models import Q, TextField
 from django.db.models.functions import Cast
 from msgspec import Struct
+from msgspec.structs import astuple
 from scipy.stats import binomtest
 
 from scoring.decisions import ALERTS, Decision
@@ -139,12 +140,11 @@ class _Rule:
     examples: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A stored transaction and its labels: True for fraud, None if unknown."""
+class Row(NamedTuple):
+    """A stored transaction, the day of its decision, UTC, and its labels: True for fraud, None if unknown."""
 
     key: UUID
-    created_at: datetime
+    day: str
     amount: float
     case: Case
     derived: Sequence[float | None]
@@ -173,43 +173,44 @@ class Reader:
 
     def pages(self) -> Iterator[list[Row]]:
         found = rows_of(self.schema, self.since, self.until).order_by("created_at", "pk")
-        columns = found.annotate(
-            fields=Cast("transaction__fields", TextField()),
-            computed=Cast("derived", TextField()),
-            tokens=Cast("transaction__tokens", TextField()),
-        ).values_list(
-            "pk", "created_at", "transaction__amount", "fields", "computed", "tokens", "transaction__event_time",
-            "fraud_score", "decision",
-        )  # fmt: skip
+        # As texts, as Django takes longer to make objects of times and JSON than a policy to decide.
+        texts = {
+            "at": "created_at",
+            "of_event": "transaction__event_time",
+            "fields": "transaction__fields",
+            "computed": "derived",
+            "tokens": "transaction__tokens",
+        }
+        columns = found.annotate(**{name: Cast(column, TextField()) for name, column in texts.items()}).values_list(
+            "pk", "fraud_score", "decision", *texts
+        )
         after = Q()
         while page := list(columns.filter(after)[:PAGE]):
-            yield self._rows(page)
-            key, moment = page[-1][:2]
+            rows = self._rows(page)
+            yield rows
+            key, moment = rows[-1].key, _moment(page[-1][3])
             after = Q(created_at__gte=moment) & (Q(created_at__gt=moment) | Q(pk__gt=key))
 
     def _rows(self, page: list[tuple[Any, ...]]) -> list[Row]:
-        then, now = self._labels(page)
+        then, now = self._labels(_moment(page[0][3]), _moment(page[-1][3]))
         no_derived = (None,) * len(self.schema.derived)
         no_tokens = ("",) * len(self.schema.entities)
-        return [
-            Row(
-                key, created_at, amount,
-                Case(
-                    msgspec.structs.astuple(self._values.decode(fields)),
-                    msgspec.structs.astuple(self._tokens.decode(tokens)) if tokens else no_tokens,
-                    event_time.timestamp(),
-                ),
-                msgspec.structs.astuple(self._derived.decode(computed)) if computed else no_derived,
-                score, decision, then.get(key), now.get(key),
+        rows = []
+        for key, score, decision, at, of_event, fields, computed, tokens in page:
+            values = astuple(self._values.decode(fields))
+            case = Case(
+                values, astuple(self._tokens.decode(tokens)) if tokens else no_tokens, _moment(of_event).timestamp()
             )
-            for key, created_at, amount, fields, computed, tokens, event_time, score, decision in page
-        ]  # fmt: skip
+            derived = astuple(self._derived.decode(computed)) if computed else no_derived
+            amount = self.schema.amount_of(values)
+            rows.append(Row(key, at[:10], amount, case, derived, score, decision, then.get(key), now.get(key)))
+        return rows
 
-    def _labels(self, page: list[tuple[Any, ...]]) -> tuple[dict[UUID, bool | None], dict[UUID, bool | None]]:
-        between = {"created_at__gte": page[0][1], "created_at__lte": page[-1][1]}
+    def _labels(self, first: datetime, last: datetime) -> tuple[dict[UUID, bool | None], dict[UUID, bool | None]]:
         labels = Label.objects.filter(
             transaction__schema=self.schema.name,
-            **{f"transaction__prediction__{name}": value for name, value in between.items()},
+            transaction__prediction__created_at__gte=first,
+            transaction__prediction__created_at__lte=last,
         ).order_by("created_at", "pk")
         then: dict[UUID, bool | None] = {}
         now: dict[UUID, bool | None] = {}
@@ -218,6 +219,11 @@ class Reader:
             if created_at < self.until:
                 then[key] = is_fraud
         return then, now
+
+
+def _moment(text: str) -> datetime:
+    """A time in a database's text, UTC."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def _decoder(names: Sequence[str], default: Any = None) -> msgspec.json.Decoder[Any]:
@@ -251,7 +257,7 @@ class Backtester:
         self._sides["before"].count(row, row.decision, before_alert)
         self._sides["after"].count(row, str(after), after_alert)
         for parts, name in (
-            (self._days, row.created_at.date().isoformat()),
+            (self._days, row.day),
             (self._segments, evidence.segment or ""),
         ):
             part = parts.get(name) or parts.setdefault(name, Part(name))

@@ -7,18 +7,20 @@ on, and likewise of the rules that it matches, the strictest decides.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from scoring.decisions import Decision, Thresholds
 from scoring.policies.document import Document, Rule, State
 from scoring.policies.evidence import Basis, Degraded, Evidence, Hit, MatchedRule
-from scoring.policies.expressions import Binder, Case, Context, Expression, Outcome, outcomes
+from scoring.policies.expressions import Binder, Case, Conditions, Context, Expression, Outcome
 from scoring.policies.lists import HeldLists
 from scoring.policies.names import names_of
 from training.core.schema import Schema
 
+NO_LISTS: frozenset[str] = frozenset()
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+
+class Decided(NamedTuple):
     """A decision, the review threshold that held, and the evidence; None if nothing but the policy's thresholds had a
     say."""
 
@@ -67,15 +69,12 @@ class Policy:
         self.degraded = degraded
         self.thresholds = self.document.thresholds(of_model)
         self.tally = Tally()
-        self._rules = self.document.evaluated_rules
-        self._conditions = [Expression(rule.when) for rule in self._rules]
-        self._segments = [
-            (segment.name, Expression(segment.when), self.document.thresholds(of_model, segment))
-            for segment in self.document.segments
-        ]
         names = names_of(schema, self.document, self.lists.names)
-        expressions = [*self._conditions, *(expression for _, expression, _ in self._segments)]
-        used = [name for expression in expressions for name in expression.names]
+        self._rules = self.document.evaluated_rules
+        self._conditions = Conditions([rule.when for rule in self._rules], names)
+        self._segments = [(part.name, self.document.thresholds(of_model, part)) for part in self.document.segments]
+        self._of_segments = Conditions([part.when for part in self.document.segments], names)
+        used = self._conditions.names | self._of_segments.names
         self._binder = Binder(schema, names, used, self.document.constants)
 
     @property
@@ -92,28 +91,26 @@ class Policy:
         return [self._decide(*row) for row in zip(cases, derived, scores, strict=True)]
 
     def _decide(self, case: Case, derived: Sequence[float | None], score: float) -> Decided:
-        hits = self.lists.hits(case)
         self.tally.decided += 1
-        on = set(self.lists.on(case))
+        hits, on = (self.lists.hits(case), set(self.lists.on(case))) if self.lists else ([], NO_LISTS)
         context = self._binder.context(case, derived, score, on)
         failed: list[str] = []
         matched: list[MatchedRule] = []
-        for index, outcome in outcomes(self._conditions, context):
+        for index, outcome in self._conditions.outcomes(context):
             rule = self._rules[index]
             self.tally.outcomes[rule.name, outcome] += 1
             if outcome is Outcome.MATCHED:
-                matched.append(_matched(rule, self._conditions[index], context))
+                matched.append(_matched(rule, self._conditions.expressions[index], context))
             elif outcome is Outcome.FAILED and rule.state == State.ACTIVE:
                 failed.append(rule.name)
-        segment, thresholds = None, self.thresholds
-        for name, expression, of_segment in self._segments:
-            for _, outcome in outcomes([expression], context):
-                if outcome is Outcome.MATCHED:
-                    segment, thresholds = name, of_segment
-                elif outcome is Outcome.FAILED:
-                    failed.append(name)
-            if segment:
+        segment: str | None = None
+        thresholds = self.thresholds
+        for index, outcome in self._of_segments.outcomes(context):
+            if outcome is Outcome.MATCHED:
+                segment, thresholds = self._segments[index]
                 break
+            if outcome is Outcome.FAILED:
+                failed.append(self._segments[index][0])
         return self._decided(score, thresholds, segment, matched, hits, failed)
 
     def _decided(

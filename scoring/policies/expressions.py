@@ -5,7 +5,6 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from typing import NamedTuple
@@ -55,22 +54,49 @@ class Expression:
         return Outcome.ABSENT if absent else Outcome.FAILED
 
 
-def outcomes(expressions: "Sequence[Expression]", context: "Context") -> list[tuple[int, Outcome]]:
-    """What became of the expressions, by their index. Those that do not match are left out: nearly all, so this loop is
-    the cost of a rule."""
-    of_cel = context.of_cel
-    found = []
-    for index, expression in enumerate(expressions):
-        try:
-            if expression.execute(of_cel) is True:
-                found.append((index, Outcome.MATCHED))
-        except Exception:  # the library raises errors of many types
-            found.append((index, expression.failure(context)))
-    return found
+class Conditions:
+    """Several compiled expressions. Nearly always none of them matches, which one expression of them all finds out at
+    half the cost; those with names that may be absent are left out of it, as an absent value is an error in CEL.
+
+    Raises:
+        ValueError: one of them cannot be compiled.
+    """
+
+    def __init__(self, sources: Sequence[str], names: Mapping[str, Name]) -> None:
+        self.expressions = [Expression(source) for source in sources]
+        certain = [
+            index
+            for index, expression in enumerate(self.expressions)
+            if not any(name in names and names[name].optional for name in expression.names)
+        ]
+        # The newline ends a comment of CEL.
+        self._any = Expression(" || ".join(f"({sources[index]}\n)" for index in certain)) if certain else None
+        self._all = list(enumerate(self.expressions))
+        self._uncertain = [pair for pair in self._all if pair[0] not in certain]
+
+    @property
+    def names(self) -> set[str]:
+        return {name for expression in self.expressions for name in expression.names}
+
+    def outcomes(self, context: "Context") -> list[tuple[int, Outcome]]:
+        """What became of the expressions, by their index, in order. Those that just do not match are left out."""
+        of_cel, tried = context.of_cel, self._all
+        if self._any:
+            try:
+                tried = self._all if self._any.execute(of_cel) is True else self._uncertain
+            except Exception:  # the library raises errors of many types
+                tried = self._all
+        found = []
+        for index, expression in tried:
+            try:
+                if expression.execute(of_cel) is True:
+                    found.append((index, Outcome.MATCHED))
+            except Exception:  # likewise
+                found.append((index, expression.failure(context)))
+        return found
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """The values of the names for one transaction. A name whose value is absent is not in it: then CEL raises an error,
     which the other side of `||` or `&&` may make up for."""
 

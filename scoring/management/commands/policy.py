@@ -1,12 +1,19 @@
+import time
 from argparse import ArgumentParser
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from rich.console import Console
+from rich.progress import Progress
 
-from scoring.policies import checking, document, versions
+from scoring.models import Backtest
+from scoring.policies import backtests, checking, document, versions
+from scoring.policies.backtesting import Result, Share
 from scoring.policies.document import Document
 from training import registry
 from training.core.exceptions import FraudsiteError
@@ -20,13 +27,16 @@ class Command(BaseCommand):
         for name, meaning in {
             "show": "print the live policy as JSON",
             "check": "name the faults of a policy in a file",
+            "backtest": "try the policy in a file on stored transactions",
             "activate": "make the policy in a file the live one",
             "rollback": "make the policy before the live one live again",
         }.items():
             action = actions.add_parser(name, help=meaning, description=meaning)
             action.add_argument("--schema", default=settings.DEFAULT_SCHEMA, help="default: %(default)s")
-            if name in ("check", "activate"):
+            if name in ("check", "backtest", "activate"):
                 action.add_argument("file", type=Path, help="JSON, as `show` prints it")
+            if name == "backtest":
+                action.add_argument("--days", type=float, default=30.0, help="how far back; default: %(default)g")
             if name in ("activate", "rollback"):
                 action.add_argument("--reason", default="", help="for the audit")
                 action.add_argument("--by", default=registry.account(), help="who does it; default: %(default)s")
@@ -64,6 +74,43 @@ class Command(BaseCommand):
         versions.activate(version, by=by, reason=reason)
         self.stdout.write(f"{version} decides from now on: workers take it up within {settings.MODEL_REFRESH_S:g} s.")
 
+    def _backtest(self, options: dict[str, Any]) -> None:
+        if options["days"] <= 0:
+            raise CommandError("--days is above 0.")
+        until = timezone.now()
+        since = until - timedelta(days=options["days"])
+        backtest = backtests.start(
+            schema=options["schema"], content=_read(options["file"]), since=since, until=until, by=registry.account()
+        )
+        with Progress(console=Console(stderr=True)) as progress:
+            task = progress.add_task("Waits for a bulk worker", total=None)
+            while backtest.is_active:
+                time.sleep(0.2)
+                backtest.refresh_from_db()
+                if backtest.total:
+                    progress.update(task, description="Deciding", completed=backtest.done, total=backtest.total)
+                backtests.give_up_the_lost()
+        if backtest.state != Backtest.State.DONE:
+            raise CommandError(f"{backtest} is {backtest.get_state_display().lower()}. {backtest.failure}".strip())
+        self._tell(msgspec.convert(backtest.result, Result))
+
+    def _tell(self, result: Result) -> None:
+        self.stdout.write(f"{result.transactions:,} transactions")
+        for change in result.changes:
+            count, amount = change.sum.count, change.sum.amount
+            self.stdout.write(
+                f"{change.before} → {change.after}: {count:,} ({amount:,.2f}), {change.frauds:,} known frauds"
+            )
+        for name, side in (("before", result.before), ("after", result.after)):
+            now = side.now
+            self.stdout.write(
+                f"{name}: {now.caught.count:,} known frauds caught, {now.missed.count:,} missed,"
+                f" precision {_share(now.precision)}"
+            )
+        for rule in result.rules:
+            counts = f"matched {rule.matched.count:,}, alone {rule.alone:,}"
+            self.stdout.write(f"rule {rule.rule}: {counts}, precision {_share(rule.precision)}")
+
     def _rollback(self, options: dict[str, Any]) -> None:
         earlier = versions.roll_back(schema=options["schema"], by=options["by"], reason=options["reason"])
         what = str(earlier) if earlier else "No policy, but the model alone,"
@@ -75,6 +122,10 @@ def _read(path: Path) -> Document:
         return document.parse(path.read_bytes())
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _share(share: Share) -> str:
+    return "unknown" if share.value is None else f"{share.value:.3f} ({share.low:.3f} to {share.high:.3f})"
 
 
 def _told(fault: checking.Fault) -> str:
