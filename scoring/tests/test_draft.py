@@ -50,12 +50,15 @@ def test_kinds_points_and_entities_are_found_out(draft, tmp_path):
         **{"category": "category", "amt": "number", "gender": "category", "job": "category"},
         **{"lat": "latitude", "long": "longitude", "merch_lat": "latitude", "merch_long": "longitude"},
     }
-    assert schema.entity_names == ("card", "merchant")
+    assert schema.entity_names == ("card", "merchant", "card_with_merchant")
+    assert schema.entities[2].of == ("card", "merchant")
     assert schema.card == "card"
     assert schema.currency == "USD"
     assert [distance.between for distance in schema.distances] == [("home", "merch")]
     windows = {f"card_{what}_{days}d" for what in ("count", "sum", "mean") for days in (1, 7, 30)}
     assert windows | {"hour", "weekday", "card_merch_kmh", "merchant_risk_30d"} <= set(schema.input_names)
+    of_pairs = {"card_distinct_merchant_1d", "merchant_distinct_card_1d", "card_with_merchant_count_30d"}
+    assert of_pairs <= set(schema.input_names)
     assert [feature.name for feature in schema.velocity if feature.same == "category"] == [
         *("card_category_count_30d", "card_category_mean_30d", "card_category_amount_to_mean_30d"),
     ]
@@ -144,6 +147,18 @@ def test_a_doubt_is_named_on_the_screen_and_in_the_file(draft, tmp_path, name):
     assert message.partition(": ")[2][:40] in " ".join(text.replace("\n# ", " ").split())
     is_left_out = "LEFT OUT" in printed
     assert is_left_out == (name not in {*schema.feature_names, *schema.entity_names})
+
+
+def test_a_pair_that_does_not_come_again_is_no_entity(draft, tmp_path):
+    payments(merchant=[f"m{number}" for number in range(200)] * 2).to_parquet(tmp_path / "payments.parquet")
+    assert draft(tmp_path / "payments.parquet")[0].entity_names == ("card", "merchant")
+
+
+def test_time_zones_are_found_out_and_their_hours_are_computed(draft, tmp_path):
+    payments(zone=["Europe/Berlin", "America/New_York", None, "UTC"] * 100).to_parquet(tmp_path / "payments.parquet")
+    schema, _, _ = draft(tmp_path / "payments.parquet")
+    assert kinds(schema)["zone"] == "timezone"
+    assert ("zone_hour", "zone") in [(moment.name, moment.zone) for moment in schema.calendar]
 
 
 def test_equal_rows_are_counted(draft, tmp_path):

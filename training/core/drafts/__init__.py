@@ -164,7 +164,7 @@ def _lists(read: list[Column], found: Roles, proposed: Fields, delay: int, unit:
     tables += [("point", point) for point in proposed.points]
     span = splits.span_days(found.time.moments)
     tables += features.entities(found, span, delay)
-    tables += features.calendar() if span * DAY_S > DAY_S else []
+    tables += features.calendar(proposed) if span * DAY_S > DAY_S else []
     tables += features.of_request(read, proposed)
     return tables + features.velocity(read, found, proposed, span, delay, unit)
 

@@ -9,9 +9,10 @@ from sklearn.metrics import average_precision_score
 
 from training.core.drafts.columns import Column
 from training.core.drafts.fields import FROM_BIRTH, Fields, Proposed
-from training.core.drafts.roles import Roles, says_only
+from training.core.drafts.roles import REPEATED, Roles, says_only
 
 WINDOWS_DAYS = (1, 7, 30)
+PAIR_WINDOWS_DAYS = (*WINDOWS_DAYS, 90)
 HISTORY_LIMITS = (50, 100, 200, 400, 600, 1_000)
 SMOOTHING = 10.0  # so many events with the share of fraud of the whole file
 FEWEST, MOST = 3, 100  # values of a category within which an entity's history is looked at
@@ -20,7 +21,8 @@ Tables = list[tuple[str, Proposed]]
 
 def entities(roles: Roles, span_days: float, delay_days: float) -> Tables:
     """The tables of the entities, with so many events as nearly each has in the longest window."""
-    return [("entity", _entity(column, roles, span_days, delay_days)) for column in roles.entities]
+    single = [("entity", _entity(column, roles, span_days, delay_days)) for column in roles.entities]
+    return single + [("entity", _pair(payer, payee)) for payer, payee in _pairs(roles)]
 
 
 def _entity(column: Column, roles: Roles, span_days: float, delay_days: float) -> Proposed:
@@ -35,11 +37,40 @@ def _entity(column: Column, roles: Roles, span_days: float, delay_days: float) -
     return Proposed(table | {"history_limit": limit} | optional, [remark])
 
 
-def calendar() -> Tables:
+def _pairs(roles: Roles) -> list[tuple[Column, Column]]:
+    """The first payer with each payee, such as a card at a merchant, if many of its transactions are with one that it
+    had before."""
     return [
+        (payer, payee)
+        for payer in roles.payers[:1]
+        for payee in roles.payees
+        if len(payer.codes) / len(np.unique(payer.codes * payee.distinct + payee.codes)) >= REPEATED
+    ]
+
+
+def _pair(payer: Column, payee: Column) -> Proposed:
+    name, described = _pair_name(payer, payee), f"A {payer.ours} with one {payee.ours}."
+    return Proposed(
+        {"name": name, "of": [payer.ours, payee.ours], "description": described, "history_limit": HISTORY_LIMITS[0]}
+    )
+
+
+def _pair_name(payer: Column, payee: Column) -> str:
+    return f"{payer.ours}_with_{payee.ours}"
+
+
+def calendar(fields: Fields) -> Tables:
+    tables: Tables = [
         ("calendar", Proposed({"name": "hour", "of": "hour", "description": "Hour of the day, in UTC."})),
         ("calendar", Proposed({"name": "weekday", "of": "weekday", "description": "Day of the week, 0 is Monday."})),
     ]
+    zones = [one.table["name"] for one in fields.fields.values() if one.table.get("kind") == "timezone"]
+    for zone in zones:
+        described = f"Hour of the day on the clocks of {zone}."
+        tables.append(
+            ("calendar", Proposed({"name": f"{zone}_hour", "of": "hour", "zone": zone, "description": described}))
+        )
+    return tables
 
 
 def of_request(columns: list[Column], fields: Fields) -> Tables:
@@ -77,6 +108,8 @@ def velocity(
         tables += _speeds(columns, column, fields, days[-1])
     for column in roles.payees:
         tables += _of_payee(column.ours, days, delay_days, round(float(roles.labels.mean()), 5))
+    for payer, payee in _pairs(roles):
+        tables += _of_pair(payer.ours, payee.ours, _pair_name(payer, payee), span_days)
     return [("velocity", Proposed(table)) for table in tables]
 
 
@@ -222,6 +255,31 @@ def _of_payee(name: str, days: list[int], delay_days: float, frauds: float) -> I
             "description": f"Share of known frauds with the {name} in the {window} days that ended {delay_days:g} days "
             "ago, smoothed.",
         }
+
+
+def _of_pair(payer: str, payee: str, pair: str, span_days: float) -> Iterator[dict[str, Any]]:
+    for entity, of in ((payer, payee), (payee, payer)):
+        yield {
+            "name": f"{entity}_distinct_{of}_1d",
+            "entity": entity,
+            "aggregate": "distinct",
+            "of": of,
+            "window_days": 1,
+            "current": True,
+            "unit": "1",
+            "description": f"Different values of {of} with the {entity} in the last day, this one among them.",
+        }
+    window = max((days for days in PAIR_WINDOWS_DAYS if days * 2 <= span_days), default=1)
+    yield {
+        "name": f"{pair}_count_{window}d",
+        "entity": pair,
+        "aggregate": "count",
+        "of": "events",
+        "window_days": window,
+        "unit": "1",
+        "description": f"Earlier transactions of the {payer} with this {payee} in {_days(window)}.",
+    }
+    yield _amount_to_mean(pair, window, f"the {payer}'s earlier amounts with this {payee}")
 
 
 def _days(window: int) -> str:

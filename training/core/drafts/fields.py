@@ -176,12 +176,16 @@ def _address(column: Column) -> str:
 
 
 def code_kind(column: Column) -> str:
-    """country or currency, if the name says so and all values are such codes; else empty."""
+    """country or currency, if the name says so and all values are such codes; timezone, if the values say so; else
+    empty."""
     texts = [text.upper() for text in column.texts]
     if column.names(("country", "land", "pays", "pais", "nation")) and set(texts) <= codes.countries().keys():
         return "country"
     if column.names(("currency", "waehrung", "devise", "moneda", "ccy")) and set(texts) <= codes.currencies():
         return "currency"
+    zones = {text.lower() for text in column.texts}
+    if any("/" in zone for zone in zones) and zones <= codes.timezones().keys():
+        return "timezone"
     return ""
 
 
