@@ -66,7 +66,7 @@ CURRENCY = Kind(
 )
 TIMEZONE = Kind(
     _read_timezone,
-    {"type": "string", "minLength": 3, "maxLength": TEXT_LIMIT},
+    {"type": "string", "minLength": 2, "maxLength": TEXT_LIMIT},
     "Europe/Berlin",
     encode=code_of,
     is_category=True,
