@@ -8,7 +8,12 @@ VIEW_SCORING = [
     f"scoring.view_{model}"
     for model in ("client", "apikey", "transaction", "prediction", "fallback", "pending", "review", "label")
 ]
-VIEW_MODELS = ["training.view_modelversion", "training.view_trainingrun", "monitoring.view_driftreport"]
+VIEW_MODELS = [
+    "training.view_modelversion",
+    "training.view_trainingrun",
+    "training.view_schemaversion",
+    "monitoring.view_driftreport",
+]
 
 ROLES = {
     "Fraud analyst": [*VIEW_SCORING, *VIEW_MODELS, "scoring.change_review"],

@@ -1,6 +1,7 @@
 from django.contrib import admin
 
 from monitoring.models import DriftReport
+from monitoring.schemas import admin as schemas_admin  # noqa: F401  # registered by its import
 from scoring.pages.read_only import ReadOnlyAdmin
 from training.core.figures import psi
 
