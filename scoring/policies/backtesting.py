@@ -198,9 +198,8 @@ class Reader:
         rows = []
         for key, score, decision, at, of_event, fields, computed, tokens in page:
             values = astuple(self._values.decode(fields))
-            case = Case(
-                values, astuple(self._tokens.decode(tokens)) if tokens else no_tokens, _moment(of_event).timestamp()
-            )
+            known = astuple(self._tokens.decode(tokens)) if tokens else no_tokens
+            case = Case(values, known, _moment(of_event).timestamp(), str(key))
             derived = astuple(self._derived.decode(computed)) if computed else no_derived
             amount = self.schema.amount_of(values)
             rows.append(Row(key, at[:10], amount, case, derived, score, decision, then.get(key), now.get(key)))

@@ -19,7 +19,6 @@ from scoring.policies.engine import Policy
 from scoring.policies.models import Backtest, PolicyVersion
 from training import registry
 from training.core.exceptions import FraudsiteError
-from training.core.schema import load_schema
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ def start(
     """
     if since >= until:
         raise BacktestRefused("The period is empty: its beginning has to lie before its end.")
-    if found := checking.faults(content, load_schema(schema), versions.list_names(schema)):
+    if found := checking.faults(content, registry.declaration_in_force(schema), versions.list_names(schema)):
         raise versions.PolicyFaults(found)
     give_up_the_lost()
     if Backtest.objects.filter(state__in=Backtest.ACTIVE).count() >= settings.BACKTESTS_LIMIT:
@@ -109,7 +108,7 @@ def run(backtest: Backtest) -> Result:
         NoChampion: the schema has none, whose thresholds hold where the policy leaves them out.
         PolicyInvalid: the policy is not one of this release.
     """
-    schema = load_schema(backtest.schema)
+    schema = registry.declaration_in_force(backtest.schema)
     champion = registry.champion(schema.name)
     of_model = Thresholds(champion.review_threshold, champion.block_threshold)
     tester = Backtester(Policy(schema, of_model, document.read(backtest.document)))

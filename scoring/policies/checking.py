@@ -61,7 +61,7 @@ class Fault(Struct, frozen=True):
 def faults(document: Document, schema: Schema, lists: Collection[str] = ()) -> list[Fault]:
     """Everything that keeps a policy of this schema from deciding; nothing if it may. `lists` are the lists' names."""
     names = names_of(schema, document, lists)
-    found = [*_of_thresholds(document), *_of_constants(document, schema)]
+    found = [*_of_thresholds(document), *_of_constants(document, schema), *_of_control(document)]
     groups: dict[str, Sequence[Segment | Rule]] = {"segments": document.segments, "rules": document.rules}
     for kind, parts in groups.items():
         seen: set[str] = set()
@@ -101,6 +101,16 @@ def _of_thresholds(document: Document) -> Iterable[Fault]:
         for (lower, low), (upper, high) in pairwise(ordered):
             if low > high:
                 yield Fault(prefix + upper, f"The {upper} threshold is not below the {lower} threshold.")
+
+
+def _of_control(document: Document) -> Iterable[Fault]:
+    control, limit = document.control, settings.CONTROL_SHARE_LIMIT
+    if not 0 <= control.share <= limit:
+        yield Fault("control.share", f"The share of the control group is 0 to {limit:g} (CONTROL_SHARE_LIMIT).")
+    if control.share and control.max_amount <= 0:
+        yield Fault("control.max_amount", "Give the largest amount that the control group may let through.")
+    if control.share and not control.seed:
+        yield Fault("control.seed", "Give a seed, any text that clients do not know.")
 
 
 def _of_constants(document: Document, schema: Schema) -> Iterable[Fault]:

@@ -50,6 +50,16 @@ class Segment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     challenge: float | None = None
 
 
+class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The control group: a share of would-be alerts that is let through, so that it is known what becomes of them. None
+    of more than `max_amount`, in the schema's currency, and none that a list decides about. `seed` makes the draw
+    repeatable."""
+
+    share: float = 0.0
+    max_amount: float = 0.0
+    seed: str = ""
+
+
 class Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A policy. Thresholds that are None are the model's; no model has a `challenge` threshold.
 
@@ -64,6 +74,7 @@ class Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     segments: list[Segment] = []
     rules: list[Rule] = []
     constants: dict[str, bool | float | str] = {}
+    control: Control = Control()
 
     @property
     def evaluated_rules(self) -> list[Rule]:

@@ -7,11 +7,12 @@ on, and likewise of the rules that it matches, the strictest decides.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import NamedTuple
 
-from scoring.decisions import Decision, Thresholds
+from scoring.decisions import ALERTS, Decision, Thresholds
 from scoring.policies.document import Document, Rule, State
-from scoring.policies.evidence import Basis, Degraded, Evidence, Hit, MatchedRule
+from scoring.policies.evidence import Basis, Degraded, Draw, Evidence, Hit, MatchedRule
 from scoring.policies.expressions import Binder, Case, Conditions, Context, Expression, Outcome
 from scoring.policies.lists import HeldLists
 from scoring.policies.names import names_of
@@ -67,6 +68,7 @@ class Policy:
         self.pk, self.number = pk, number
         self.lists = lists or HeldLists.none(schema)
         self.degraded = degraded
+        self._amount = schema.amount_index
         self.thresholds = self.document.thresholds(of_model)
         self.tally = Tally()
         names = names_of(schema, self.document, self.lists.names)
@@ -80,7 +82,7 @@ class Policy:
     @property
     def is_plain(self) -> bool:
         """Whether the policy's thresholds alone decide."""
-        return not (self._rules or self._segments or self.lists or self.degraded)
+        return not (self._rules or self._segments or self.lists or self.degraded or self.document.control.share)
 
     def decide(
         self, cases: Sequence[Case], derived: Sequence[Sequence[float | None]], scores: Sequence[float]
@@ -111,10 +113,11 @@ class Policy:
                 break
             if outcome is Outcome.FAILED:
                 failed.append(self._segments[index][0])
-        return self._decided(score, thresholds, segment, matched, hits, failed)
+        return self._decided(case, score, thresholds, segment, matched, hits, failed)
 
     def _decided(
         self,
+        case: Case,
         score: float,
         thresholds: Thresholds,
         segment: str | None,
@@ -129,11 +132,24 @@ class Policy:
             basis, decision = Basis.RULE, Decision.strictest(active)
         else:
             basis, decision = Basis.SCORE, thresholds.decide(score)
+        control = self._draw(case, decision) if decision in ALERTS and basis != Basis.LIST else None
+        if control and control.let_through:
+            basis, decision = Basis.CONTROL, Decision.APPROVE
         degraded = self.degraded or (Degraded.RULE if failed else None)
-        if not (segment or matched or hits or degraded):
+        if not (segment or matched or hits or degraded or control):
             return Decided(decision, thresholds.review)
-        evidence = Evidence(basis=basis, segment=segment, rules=matched, lists=hits, failed=failed, degraded=degraded)
+        evidence = Evidence(
+            basis=basis, segment=segment, rules=matched, lists=hits, failed=failed, degraded=degraded, control=control
+        )
         return Decided(decision, thresholds.review, evidence)
+
+    def _draw(self, case: Case, would: Decision) -> Draw | None:
+        """Whether the control group has a would-be alert; None if it cannot have it."""
+        control = self.document.control
+        if not control.share or float(case.values[self._amount] or 0.0) > control.max_amount:
+            return None
+        drawn = int.from_bytes(sha256(f"{control.seed}:{case.key}".encode()).digest()[:8]) / 2**64
+        return Draw(would=would, propensity=control.share, let_through=drawn < control.share)
 
 
 def _matched(rule: Rule, expression: Expression, context: Context) -> MatchedRule:

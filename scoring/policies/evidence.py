@@ -17,6 +17,7 @@ class Basis(StrEnum):
     RULE = "rule"
     LIST = "list"
     FALLBACK = "fallback"
+    CONTROL = "control"
 
 
 class Degraded(StrEnum):
@@ -42,11 +43,21 @@ class Hit(Struct, frozen=True, kw_only=True):
     action: Decision
 
 
+class Draw(Struct, frozen=True, kw_only=True):
+    """A would-be alert that the control group could have: what would have been decided, the probability of being let
+    through, and whether it was."""
+
+    would: Decision
+    propensity: float
+    let_through: bool
+
+
 class Evidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a decision was made, apart from the score.
 
     `segment` is the one whose thresholds held, `rules` those that matched, shadow rules included, and `lists` those
-    that the transaction is on. `failed` are rules and segments that could not be calculated.
+    that the transaction is on. `failed` are rules and segments that could not be calculated. `control` is there if the
+    control group could have the transaction.
     """
 
     basis: Basis = Basis.SCORE
@@ -55,6 +66,7 @@ class Evidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     lists: list[Hit] = []
     failed: list[str] = []
     degraded: Degraded | None = None
+    control: Draw | None = None
 
     @property
     def active_rules(self) -> list[str]:

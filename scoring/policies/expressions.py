@@ -20,11 +20,12 @@ Bound = bool | float | str | datetime
 
 class Case(NamedTuple):
     """A transaction as a policy sees it, apart from its computed features. `values` are its stored values, in the
-    schema's order, `tokens` those of its entities, and `event_time` is in seconds since the epoch."""
+    schema's order, `tokens` those of its entities, `event_time` is in seconds since the epoch, and `key` is our id."""
 
     values: Sequence[Value]
     tokens: Sequence[str]
     event_time: float
+    key: str = ""
 
 
 class Outcome(Enum):

@@ -134,7 +134,7 @@ def _first_copies(submissions: Iterable[Submission]) -> list[Submission]:
 
 
 def _cases(schema: Schema, live: Sequence[Submission]) -> list[Case]:
-    return [Case(values_for(schema, each), tokens_for(schema, each), each.event_time) for each in live]
+    return [Case(values_for(schema, each), tokens_for(schema, each), each.event_time, each.id) for each in live]
 
 
 def _requests(live: Sequence[Submission]) -> list[str]:

@@ -183,6 +183,7 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
             [row.fields.get(name) for name in schema.feature_names],
             storage.tokens_of(schema, row),
             row.event_time.timestamp(),
+            str(row.pk),
         )
         for row in rows
     ]

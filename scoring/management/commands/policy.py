@@ -1,6 +1,6 @@
 import time
 from argparse import ArgumentParser
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from scoring.models import Backtest
-from scoring.policies import backtests, checking, document, versions
+from scoring.policies import backtests, checking, control, document, versions
 from scoring.policies.backtesting import Result, Share
 from scoring.policies.document import Document
 from training import registry
@@ -28,6 +28,7 @@ class Command(BaseCommand):
             "show": "print the live policy as JSON",
             "check": "name the faults of a policy in a file",
             "backtest": "try the policy in a file on stored transactions",
+            "control": "what the control group tells of the alerts",
             "activate": "make the policy in a file the live one",
             "rollback": "make the policy before the live one live again",
         }.items():
@@ -35,7 +36,7 @@ class Command(BaseCommand):
             action.add_argument("--schema", default=settings.DEFAULT_SCHEMA, help="default: %(default)s")
             if name in ("check", "backtest", "activate"):
                 action.add_argument("file", type=Path, help="JSON, as `show` prints it")
-            if name == "backtest":
+            if name in ("backtest", "control"):
                 action.add_argument("--days", type=float, default=30.0, help="how far back; default: %(default)g")
             if name in ("activate", "rollback"):
                 action.add_argument("--reason", default="", help="for the audit")
@@ -74,11 +75,20 @@ class Command(BaseCommand):
         versions.activate(version, by=by, reason=reason)
         self.stdout.write(f"{version} decides from now on: workers take it up within {settings.MODEL_REFRESH_S:g} s.")
 
+    def _control(self, options: dict[str, Any]) -> None:
+        found = control.of_period(registry.declaration_in_force(options["schema"]), *_period(options))
+        self.stdout.write(
+            f"{found.alerts:,} would-be alerts, of which {found.let_through:,} were let through;"
+            f" {found.missed:,} frauds were no alerts."
+        )
+        for name in ("frauds", "precision", "recall"):
+            estimate = getattr(found, name)
+            decimals = 1 if name == "frauds" else 3
+            low, value, high = (f"{part:,.{decimals}f}" for part in (estimate.low, estimate.value, estimate.high))
+            self.stdout.write(f"{name}: {value} ({low} to {high})")
+
     def _backtest(self, options: dict[str, Any]) -> None:
-        if options["days"] <= 0:
-            raise CommandError("--days is above 0.")
-        until = timezone.now()
-        since = until - timedelta(days=options["days"])
+        since, until = _period(options)
         backtest = backtests.start(
             schema=options["schema"], content=_read(options["file"]), since=since, until=until, by=registry.account()
         )
@@ -115,6 +125,13 @@ class Command(BaseCommand):
         earlier = versions.roll_back(schema=options["schema"], by=options["by"], reason=options["reason"])
         what = str(earlier) if earlier else "No policy, but the model alone,"
         self.stdout.write(f"{what} decides again: workers take it up within {settings.MODEL_REFRESH_S:g} s.")
+
+
+def _period(options: dict[str, Any]) -> tuple[datetime, datetime]:
+    if options["days"] <= 0:
+        raise CommandError("--days is above 0.")
+    until = timezone.now()
+    return until - timedelta(days=options["days"]), until
 
 
 def _read(path: Path) -> Document:
