@@ -174,10 +174,11 @@ def _dates_after(event_time: datetime, values: list[Value], schema: Schema) -> l
 
 
 def _concealed(values: list[Value], schema: Schema) -> list[Value]:
-    return [
-        None if value is None else concealed(schema, field, value, key=settings.ENTITY_HASH_KEY)
-        for field, value in zip(schema.features, values, strict=True)
-    ]
+    stored = list(values)
+    for place, field in schema.concealed_features:
+        if (value := values[place]) is not None:
+            stored[place] = concealed(schema, field, value, key=settings.ENTITY_HASH_KEY)
+    return stored
 
 
 def _tokens(body: dict[str, Any], values: list[Value], schema: Schema, malformed: list[FieldError]) -> tuple[str, ...]:
@@ -271,17 +272,31 @@ def refuse_card_data(body: dict[str, Any], headers: Mapping[str, str | None]) ->
         for name, value in headers.items()
         if value is not None and any(map(holds_card_number, _readings(value)))
     ]
-    numbers = _names_of_numbers(served.now())
+    numbers, names = _names_of_numbers(served.now()), _ordinary_names(served.now())
     for name, value in body.items():
+        # The usual cases.
         if type(value) is float and name in numbers:
-            continue  # the usual case
+            continue
+        if type(value) is str and name in names and not holds_card_number(value):
+            continue
         shown = "" if holds_card_number(name) else f"/{name[:TRANSACTION_ID_LIMIT]}"
-        if re.sub(r"[^a-z0-9_]", "_", name.lower()) in VERIFICATION_CODES:
+        if _is_verification_code(name):
             errors.append(FieldError(shown, "card_verification_code", "Never send a card verification code."))
         elif not shown or any(map(holds_card_number, texts(value))):
             errors.append(FieldError(shown, "card_number", "Never send a card number: send a token of it."))
     if errors:
         raise UnacceptableValues("The request holds card data. Nothing of it was stored or logged.", errors=errors)
+
+
+def _is_verification_code(name: str) -> bool:
+    return re.sub(r"[^a-z0-9_]", "_", name.lower()) in VERIFICATION_CODES
+
+
+@lru_cache(maxsize=1)
+def _ordinary_names(served: Served) -> frozenset[str]:
+    """The names in all schemas that tell of no card data."""
+    names = set(OPTIONAL_FIELDS).union(*map(_known_names, served.schemas.values()))
+    return frozenset(name for name in names if not _is_verification_code(name) and not holds_card_number(name))
 
 
 def _readings(header: str) -> Iterator[str]:

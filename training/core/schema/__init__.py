@@ -25,6 +25,7 @@ from training.core.features import declaration
 from training.core.features.declaration import MOST_DAYS, Age, Calendar, Computed, Distance, Entity, Point, Velocity
 from training.core.schema import files, values
 from training.core.schema.files import FileForm
+from training.core.schema.kinds.kind import Kind
 from training.core.schema.store import Store, read_text
 from training.core.schema.values import Field, Value
 
@@ -89,6 +90,16 @@ class Schema:
         return tuple(feature.name for feature in self.features)
 
     @cached_property
+    def kind_of(self) -> dict[str, Kind]:
+        """The kind of each value of a request, by its name."""
+        return {feature.name: feature.of_kind for feature in self.features}
+
+    @cached_property
+    def concealed_features(self) -> list[tuple[int, Field]]:
+        """The values of a request that are stored in another form, with their places."""
+        return [(place, feature) for place, feature in enumerate(self.features) if feature.is_concealed]
+
+    @cached_property
     def entity_names(self) -> tuple[str, ...]:
         """All entities, in order; each transaction has a token of each."""
         return tuple(entity.name for entity in self.entities)
@@ -107,6 +118,11 @@ class Schema:
     def derived(self) -> tuple[Computed, ...]:
         """The computed features, in order."""
         return (*self.calendar, *self.ages, *self.distances, *self.velocity)
+
+    @cached_property
+    def derived_names(self) -> tuple[str, ...]:
+        """The names of the computed features, in order."""
+        return tuple(feature.name for feature in self.derived)
 
     @cached_property
     def inputs(self) -> tuple[Field | Computed, ...]:

@@ -30,9 +30,9 @@ def entity_token(schema: "Schema", entity: "Entity", values: Sequence[str], key:
     """
     if not entity.of:
         return token_of(key, schema.name, entity.name, values[0])
-    kinds = {field.name: field.of_kind for field in schema.features}
     parts = [
-        kinds[name].entity(value) if name in kinds else value for name, value in zip(entity.of, values, strict=True)
+        schema.kind_of[name].entity(value) if name in schema.kind_of else value
+        for name, value in zip(entity.of, values, strict=True)
     ]
     # No text has this character, as it is not printable.
     return token_of(key, schema.name, entity.name, "\x1f".join(parts))

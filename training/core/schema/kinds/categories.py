@@ -2,9 +2,10 @@
 
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from training.core.schema.kinds.kind import TEXT_LIMIT, Kind, read_text
+from training.core.schema.kinds.kind import REMEMBERED, TEXT_LIMIT, Kind, read_text
 
 if TYPE_CHECKING:
     from training.core.schema.values import Field
@@ -13,6 +14,7 @@ LOWEST_CODE = -(2**31)  # stands for a missing value where codes are int32
 LONG_TEXT_LIMIT = 500
 
 
+@lru_cache(REMEMBERED)
 def code_of(text: str) -> float:
     """The code of a text: 32 bits of it, a whole number above `LOWEST_CODE`. Two texts share a code with a probability
     of 2**-32.

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from training.core.schema.values import Field
 
 TEXT_LIMIT = 64  # characters, also of identifiers of entities
+# So many of the latest values are remembered by what is slow to compute of them.
+REMEMBERED = 10_000
 
 
 class ValueRefused(ValueError):
