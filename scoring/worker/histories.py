@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,7 @@ def lock(schema: Schema, tokens: Iterable[Sequence[str]]) -> Locked:
     Raises:
         StaleHistory: the schema has transactions, but all of its histories are lost.
     """
-    kept = {place: name for place, name in enumerate(schema.entity_names) if version(schema, name)}
+    kept = _kept(schema)
     entity_of = {row[place]: name for row in tokens for place, name in kept.items() if row[place]}
     held = _lock_all(list(entity_of))
     if len(held) < len(entity_of):
@@ -139,6 +140,12 @@ def lock(schema: Schema, tokens: Iterable[Sequence[str]]) -> Locked:
         events[entity_of[token]][token] = bytes(stored)
         last_sequence[token] = last
     return Locked(schema, events, last_sequence)
+
+
+@lru_cache
+def _kept(schema: Schema) -> dict[int, str]:
+    """The entities that have histories, by their place."""
+    return {place: name for place, name in enumerate(schema.entity_names) if version(schema, name)}
 
 
 # Rows are locked in the same order everywhere; otherwise two batches could deadlock. For the same reason none is locked

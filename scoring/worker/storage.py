@@ -198,7 +198,8 @@ def _computed_columns(
     batch: Batch, schema: Schema, declared: Sequence[Schema], sequences: Sequence[int | None]
 ) -> list[list[Any]]:
     tokens = [tokens_by_name(of, submission.tokens) for of, (submission, _) in zip(declared, batch, strict=True)]
-    derived = [derived_by_name(schema, scored.derived) for _, scored in batch]
+    # In JSON, NaN is null: no feature has to be looked at, as in `derived_by_name`.
+    derived = [dict(zip(schema.derived_names, scored.derived, strict=True)) for _, scored in batch]
     return [
         [_json_or_none(row) for row in tokens],
         list(sequences) or [None] * len(batch),

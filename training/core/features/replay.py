@@ -146,8 +146,12 @@ def arrivals_by_time(event_time: np.ndarray, label_delay_days: float) -> tuple[n
 def model_inputs(schema: Schema, given: np.ndarray, derived: np.ndarray) -> np.ndarray:
     """The model's inputs [n, len(schema.input_names)], from the fields of requests [n, len(schema.features)] and the
     computed features [n, len(schema.derived)]."""
-    taken = [index for index, feature in enumerate(schema.features) if feature.is_input]
-    return np.hstack([given[:, taken], derived])
+    return np.hstack([given[:, _places_of_inputs(schema)], derived])
+
+
+@cache
+def _places_of_inputs(schema: Schema) -> np.ndarray:
+    return np.array([index for index, feature in enumerate(schema.features) if feature.is_input], np.int64)
 
 
 def warm(schema: Schema) -> None:
