@@ -18,25 +18,13 @@ from scoring.pages.display import (
     score_meter,
     waiting,
 )
+from scoring.pages.filters import SchemaFilter
 from scoring.pages.read_only import ReadOnlyAdmin
 from scoring.pages.search import TransactionSearch
 from scoring.reviews import admin as reviews_admin  # noqa: F401  # likewise
 from scoring.reviews.label_admin import CorrectableAdmin
 from scoring.worker import pending
 from training.core.figures import at, threshold
-from training.core.schema import schema_names
-
-
-class SchemaFilter(admin.SimpleListFilter):
-    """Offers the declared schemas. Django's own filter would read the whole table to find those of the rows."""
-
-    title = parameter_name = "schema"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
-        return [(name, name) for name in schema_names()]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Transaction]) -> QuerySet[Transaction]:
-        return queryset.filter(schema=self.value()) if self.value() else queryset
 
 
 @admin.register(Transaction)

@@ -18,6 +18,7 @@ import uuid_utils
 from training.core.exceptions import FraudsiteError
 from training.core.schema import EVENT_TIME, Schema
 
+ID_PREFIX = "simulated-"  # of the ids of transactions
 RETRY_LIMIT = 3
 PATIENCE_S = 0.2  # the longest pause between two checks whether the time is up or a label is due
 WEEK = pd.Timedelta(days=7)
@@ -58,29 +59,55 @@ def drawn(
 
 
 def paced(
-    schema: Schema, rows: pd.DataFrame, *, now: datetime, days: float, speed: float, label_delay_days: float
+    schema: Schema,
+    rows: pd.DataFrame,
+    *,
+    now: datetime,
+    first: datetime,
+    speed: float,
+    label_delay_days: float,
+    repeat: bool = False,
 ) -> Iterator[Call]:
     """Give rows with event times in their order, at the pace of these times.
 
-    The event times are moved by whole weeks, so that hours and weekdays stay, to begin less than a week before the
-    moment `days` before `now`. Rows before that moment are left out. The simulated clock starts there and goes `speed`
-    times as fast as the real one until it has caught up. Labels become known `label_delay_days` after their event, on
-    the simulated clock.
+    The event times are moved by `weeks_to` the moment `first`, which is not after `now`. Rows before it are left out.
+    The simulated clock starts there and goes `speed` times as fast as the real one until it has caught up. Labels
+    become known `label_delay_days` after their event, on the simulated clock. With `repeat` the whole weeks of the rows
+    follow each other without end.
     """
-    first = pd.Timestamp(now) - pd.Timedelta(days=days)
-    moments = rows[EVENT_TIME] + (first - rows[EVENT_TIME].iloc[0]) // WEEK * WEEK
+    start, delay = pd.Timestamp(first), pd.Timedelta(days=label_delay_days)
+    moments = rows[EVENT_TIME] + weeks_to(first, rows[EVENT_TIME].iloc[0])
+    round_time = max((moments.iloc[-1] - moments.iloc[0]) // WEEK, 1) * WEEK
+    if repeat:
+        moments = moments[moments < moments.iloc[0] + round_time]
 
     def due_s(moment: pd.Timestamp) -> float:
-        return max((moment - first).total_seconds() / speed, (moment - now).total_seconds())
+        return max((moment - start).total_seconds() / speed, (moment - now).total_seconds())
 
-    delay = pd.Timedelta(days=label_delay_days)
-    chosen = rows[moments >= first]
-    columns = list(chosen.columns)
-    for moment, label, row in zip(
-        moments[moments >= first], chosen[schema.label], chosen.itertuples(index=False), strict=True
-    ):
-        payload = body_of(schema, dict(zip(columns, row, strict=True))) | {EVENT_TIME: moment.isoformat()}
-        yield Call(due_s(moment), payload, bool(label), due_s(moment + delay))
+    columns = list(rows.columns)
+    while True:
+        later = moments[moments > start]
+        chosen = rows.loc[later.index]
+        for moment, label, row in zip(later, chosen[schema.label], chosen.itertuples(index=False), strict=True):
+            payload = body_of(schema, dict(zip(columns, row, strict=True))) | {EVENT_TIME: moment.isoformat()}
+            yield Call(due_s(moment), payload, bool(label), due_s(moment + delay))
+        if not repeat:
+            return
+        moments = moments + round_time
+
+
+def weeks_to(first: datetime, begin: pd.Timestamp) -> pd.Timedelta:
+    """By what event times are moved, so that traffic that begins at `begin` begins less than a week before `first`:
+    whole weeks, so that hours and weekdays stay."""
+    return (pd.Timestamp(first) - begin) // WEEK * WEEK
+
+
+def before(rows: pd.DataFrame, first_test: int, first: datetime, days: float) -> pd.DataFrame:
+    """The rows of `days` days before those that `paced` gives of `rows[first_test:]` from the moment `first` on, with
+    their moved event times."""
+    moments = rows[EVENT_TIME] + weeks_to(first, rows[EVENT_TIME].iloc[first_test])
+    chosen = moments.between(pd.Timestamp(first) - pd.Timedelta(days=days), pd.Timestamp(first))
+    return rows[chosen].assign(**{EVENT_TIME: moments[chosen]})
 
 
 def body_of(schema: Schema, row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -212,7 +239,7 @@ class Simulator:
 
     def _send(self, call: Call) -> None:
         try:
-            payload = call.payload | {"transaction_id": f"simulated-{uuid_utils.uuid7()}"}
+            payload = call.payload | {"transaction_id": f"{ID_PREFIX}{uuid_utils.uuid7()}"}
             began = time.monotonic()
             outcome = self._post(payload)
             latency_ms = (time.monotonic() - began) * 1000

@@ -124,14 +124,15 @@ def test_rows(version: ModelVersion) -> pd.DataFrame:
     return rows.iloc[tests]
 
 
-def later_traffic(version: ModelVersion) -> pd.DataFrame:
-    """All rows from this version's first test row on, with the values of requests, in the order of event times.
+def traffic(version: ModelVersion) -> tuple[pd.DataFrame, int]:
+    """All stored rows, with the values of requests, in the order of event times; and the number of this version's first
+    test row.
 
     Raises:
         BundleRefused, DatasetError: as above.
     """
     rows, tests = _rows_and_tests(version)
-    return rows.iloc[tests.min() :]
+    return rows, int(tests.min())
 
 
 def _rows_and_tests(version: ModelVersion) -> tuple[pd.DataFrame, np.ndarray]:

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -20,16 +21,21 @@ from fraudsite.testing import PROCESS_START_S, free_port, worker_environment
 pytestmark = pytest.mark.alone
 
 HOST = "127.0.0.1"
-# The file of the made-up rows counts as the published one.
+# The file of the made-up rows counts as the published one, fewer payments are generated, and few trees are grown.
 DEMO = """
 import django, sys
 django.setup()
 from django.conf import settings
 from fraudsite.command_line import main
+from fraudsite.management.commands import demo
 from training.core.datasets import ulb
 from training.tests.support import store_made_up_dataset
 ulb.SHA256 = "0" * 64
 store_made_up_dataset(settings.DATASETS_DIR, ulb.SHA256)
+demo.PAYMENT_ROWS = 12_000
+changes = ["xgboost.epochs=9", "evaluation.bootstrap_resamples=0", "policy.choose=alerts_per_day"]
+manage, quick = demo._manage, [word for change in changes for word in ("--set", change)]
+demo._manage = lambda *words, **options: manage(*words, *(quick if words[0] == "train" else []), **options)
 main(["manage.py", "demo", *sys.argv[1:]])
 """
 
@@ -167,19 +173,29 @@ def test_a_worker_outlives_the_shell_that_started_it(tmp_path, db, redis_server)
             await_that(lambda: pid not in processes())
 
 
+def scored(database):
+    """The schemas of which transactions were scored."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        rows = connection.execute(
+            "SELECT DISTINCT schema FROM scoring_transaction t JOIN scoring_prediction p ON p.transaction_id = t.id"
+        )
+        return {schema for (schema,) in rows}
+
+
 @pytest.mark.skipif("postgresql" in settings.DATABASES["default"]["ENGINE"], reason="The demo keeps to SQLite.")
-def test_a_demo_that_is_killed_leaves_no_process_and_its_ports_are_free(tmp_path, environment):
+def test_a_demo_scores_both_schemas_and_when_killed_leaves_no_process_and_its_ports_free(tmp_path, environment):
     made = [sys.executable, "-m", "fraudsite.tests.prepare", str(tmp_path)]
     subprocess.run(made, env=os.environ | environment, cwd=settings.BASE_DIR, check=True, capture_output=True)
     port, redis_port = free_port(), free_port()
     command = [sys.executable, "-c", DEMO, "--port", str(port), "--redis-port", str(redis_port)]
     with started(command, tmp_path, **environment) as demo:
-        await_that(lambda: answers(f"http://{HOST}:{port}/readyz"), timeout_s=2 * PROCESS_START_S)
+        await_that(lambda: answers(f"http://{HOST}:{port}/readyz"), timeout_s=4 * PROCESS_START_S)
+        await_that(lambda: scored(tmp_path / "var" / "fraudsite.sqlite3") == {"payments", "ulb"})
         beside = [sys.executable, "-c", DEMO, "--port", str(free_port()), "--redis-port", str(free_port())]
         second = subprocess.run(beside, env=os.environ | environment, cwd=settings.BASE_DIR, capture_output=True)
         assert b"Another demo is at work" in second.stderr
         assert len(second.stderr.splitlines()) == 1
-        kill_and_await_the_end(demo, 14)
+        kill_and_await_the_end(demo, 16)
     await_that(lambda: not any(ports.refusal(HOST, number) for number in (port, redis_port)), timeout_s=10)
 
 

@@ -30,6 +30,7 @@ from scoring.pages.display import (
     score_meter,
     state_badge,
 )
+from scoring.pages.filters import ReviewedSchemaFilter
 from scoring.pages.search import TransactionSearch
 from scoring.reviews import labelling, queue
 from scoring.reviews.label_admin import CorrectableAdmin, may_decide, with_undo
@@ -71,7 +72,14 @@ class ReviewAdmin(TransactionSearch, CorrectableAdmin):
     """The review queue, highest score first. Reviews are closed from the list or one by one on their pages."""
 
     list_display = ["score", "badge", "amount", "reasons_shown", "client", "opened", "state_shown", "reviewer"]
-    list_filter = [StateFilter, "prediction__decision", "prediction__transaction__client", "opened_at", "reviewer"]
+    list_filter = [
+        StateFilter,
+        ReviewedSchemaFilter,
+        "prediction__decision",
+        "prediction__transaction__client",
+        "opened_at",
+        "reviewer",
+    ]
     list_select_related = [
         "prediction__transaction__client",
         "prediction__transaction__fallback",

@@ -73,6 +73,16 @@ def test_the_filter_of_the_list_is_kept(client, alice, alert, word):
     assert follow(client, address_of(last) + kept, word) == f"{QUEUE}?{BLOCKED}"
 
 
+def test_the_queue_of_one_schema_is_worked_through_alone(client, alice, alert):
+    first, _, third = alert(0.9, schema="payments"), alert(0.8), alert(0.7, schema="payments")
+    client.force_login(alice)
+    page = client.get(QUEUE, {"schema": "payments"}).content.decode()
+    assert page.count('name="_selected_action"') == 2
+    assert follow(client, f"{address_of(first)}?_changelist_filters=schema%3Dpayments", "skip").startswith(
+        address_of(third)
+    )
+
+
 def test_the_order_of_the_list_is_kept(client, alice, alert):
     small, large, middle = alert(0.9, amount=1), alert(0.8, amount=100), alert(0.7, amount=10)
     client.force_login(alice)

@@ -35,7 +35,7 @@ def test_it_needs_the_dataset_of_the_champion(champion, settings, tmp_path):
     assert "manage.py ingest" in refusal()
 
 
-@pytest.mark.parametrize("options", [{"days": 1.0}, {"speed": 2.0}, {"labels": 0.0}])
+@pytest.mark.parametrize("options", [{"days": 1.0}, {"speed": 2.0}, {"labels": 0.0}, {"past": 1.0}, {"repeat": True}])
 def test_options_of_recorded_times_are_refused_for_a_schema_without_event_times(options):
     assert f"--{next(iter(options))}: ulb has no event times" in refusal(**options)
 
@@ -53,6 +53,7 @@ def test_what_only_drawn_rows_read_is_refused_for_a_schema_with_event_times(opti
         ({"days": float("nan")}, "--days must be"),
         ({"speed": 0.0}, "--speed must be positive"),
         ({"labels": -1.0}, "--labels must be at least 0"),
+        ({"past": -1.0}, "--past must be at least 0"),
     ],
 )
 def test_recorded_times_begin_in_the_past_and_go_forward(options, message):

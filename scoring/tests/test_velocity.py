@@ -434,6 +434,35 @@ def test_the_simulator_sends_customers_in_the_order_of_time_and_reports_labels(a
     check_parity()
 
 
+def test_past_traffic_is_not_scored_and_gives_histories_to_what_follows(handbook, site, acme, acme_api, capsys):
+    store_made_up_payments(django_settings.DATASETS_DIR)
+    _, key = keys.create(client=acme)
+    options = {"schema": "handbook", "url": site, "api_key": key, "days": 9, "speed": 1e6, "past": 5, "concurrency": 1}
+    call_command("simulate", **options, count=0)
+    past = Transaction.objects.count()
+    assert f"{past} past transactions of handbook are stored." in capsys.readouterr().out
+    assert 300 < past < 450, "75 a day"
+    assert Label.objects.count() == past
+    assert not Prediction.objects.exists()
+    patiently(lambda: predict(acme_api, payment("warm", "warm")))
+    for _ in range(2):
+        call_command("simulate", **options, count=10)
+    sent = Transaction.objects.filter(transaction_id__startswith="simulated-").order_by("sequence")
+    assert sent.count() == past + 20, "the past is stored once"
+    moments = [row.event_time for row in sent]
+    assert moments == sorted(moments), "the second run goes on where the first ended"
+    counts = Prediction.objects.filter(pk__in=sent).values_list("derived__customer_count_30d", flat=True)
+    assert min(counts) > 10
+    check_parity()
+
+
+def test_past_traffic_needs_a_client(handbook_champion, settings, tmp_path):
+    settings.DATASETS_DIR = tmp_path
+    store_made_up_payments(tmp_path)
+    with pytest.raises(CommandError, match="--api-key is not a valid key"):
+        call_command("simulate", schema="handbook", api_key="fs_wrong", past=5, count=0)
+
+
 def test_the_review_page_shows_shortened_tokens_and_what_was_computed(api, alice, client):
     prediction = pay(api, amount=900.0)
     client.force_login(alice)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import join, quote
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -33,8 +34,9 @@ from fraudsite import ports
 from fraudsite.env import integer, number
 from fraudsite.lifeline import follow_parent, following
 from scoring.clients import keys
-from scoring.models import ApiKey, Client
+from scoring.models import ApiKey, Client, Transaction
 from training import registry
+from training.core.datasets import parquet_path, storage
 from training.core.exceptions import NoChampion
 from training.core.schema import EVENT_TIME, load_schema
 from training.management.command import Options
@@ -42,6 +44,12 @@ from training.management.command import Options
 PEOPLE = {"alice": "Fraud analyst", "mel": "ML engineer", "ada": "Administrator"}
 HOST = "127.0.0.1"
 START_LIMIT_S = 120
+# The schema of named fields, with generated traffic. It begins two weeks ago, on cards with histories of six weeks, and
+# three transactions a second are sent until it catches up with the clock two hours later. So cards pay at a human pace.
+# Fraud is more frequent than in life, so that there is something to see.
+PAYMENTS = "payments"
+PAYMENT_ROWS, PAYMENT_FRAUD_SHARE = 200_000, 0.01
+PAYMENT_TRAFFIC = "--days 14 --speed 150 --past 42 --repeat"
 
 
 class Access(msgspec.Struct):
@@ -60,7 +68,10 @@ class _Followed(Process):
 
 
 class Command(BaseCommand):
-    help = "Get the data, train, and run web, workers, beat and simulated traffic until Ctrl-C. For a first look only."
+    help = (
+        "Get and generate data, train, and run web, workers, beat and simulated traffic of two schemas until Ctrl-C. "
+        "For a first look only."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -73,13 +84,13 @@ class Command(BaseCommand):
             "--rate",
             type=float,
             default=number("DEMO_RATE", 5.0, 0.001, 10_000.0),
-            help="transactions per second; or $DEMO_RATE",
+            help="transactions per second of the default schema; or $DEMO_RATE",
         )
         parser.add_argument(
             "--fraud-rate",
             type=float,
             default=number("DEMO_FRAUD_RATE", 0.02, 0.0, 1.0),
-            help="share of fraud in the traffic, far above life's 0.0017 so that there is something to see; "
+            help="share of fraud among them, far above life's 0.0017 so that there is something to see; "
             "or $DEMO_FRAUD_RATE",
         )
 
@@ -93,9 +104,17 @@ class Command(BaseCommand):
     def _run(self, options: Options) -> None:
         if settings.DEFAULT_SCHEMA == "ulb":
             call_command("ingest")
+        _generate_payments()
         call_command("migrate", verbosity=0)
-        self._train_if_needed()
+        for schema in {settings.DEFAULT_SCHEMA: None, PAYMENTS: None}:
+            _train_if_needed(schema)
         access = self._grant_access()
+        if not Transaction.objects.filter(schema=PAYMENTS).exists():
+            _manage(
+                *f"simulate --schema {PAYMENTS} {PAYMENT_TRAFFIC} --count 0".split(),
+                FRAUDSITE_API_KEY=access.api_key,
+                otherwise="There is no past traffic; the reason is above.",
+            )
         with _redis(options["redis_port"]) as redis_url:
             manager = Manager()
             manager._process_ctor = _Followed
@@ -105,15 +124,6 @@ class Command(BaseCommand):
             manager.loop()
         if manager.returncode not in (0, 130, 143):
             raise CommandError("A process of the demo stopped by itself; its output is above.")
-
-    def _train_if_needed(self) -> None:
-        try:
-            registry.champion(settings.DEFAULT_SCHEMA)
-        except NoChampion:
-            # In a process of its own, so that TensorFlow's memory is freed when training ends.
-            train = following(sys.executable, "manage.py", "train", "--schema", settings.DEFAULT_SCHEMA)
-            if subprocess.run(train, cwd=settings.BASE_DIR).returncode:  # noqa: S603
-                raise CommandError("There is no model; the output of the training is above.") from None
 
     def _grant_access(self) -> Access:
         """Make the demo's people and API key once; later runs read them from the file that only its owner reads."""
@@ -152,8 +162,9 @@ class Command(BaseCommand):
         celery = f"{python} -m celery --quiet --app fraudsite"
         worker = f"{celery} worker --loglevel WARNING --without-gossip --without-mingle"
         port = options["port"]
+        traffic = f"{python} manage.py simulate --url http://{HOST}:{port} --await-ready {START_LIMIT_S}"
         has_times = load_schema(settings.DEFAULT_SCHEMA).time == EVENT_TIME
-        traffic = "" if has_times else f"--rate {options['rate']} --fraud-rate {options['fraud_rate']}"
+        drawn = "" if has_times else f"--rate {options['rate']} --fraud-rate {options['fraud_rate']}"
         commands = {
             "web": f"{python} -m fraudsite.web --host {HOST} --port {port} --log-level error",
             "realtime": f"{worker} --queues {settings.REALTIME_QUEUE} --pool solo --hostname realtime@%h",
@@ -161,9 +172,10 @@ class Command(BaseCommand):
             "training": f"{worker} --queues {settings.TRAINING_QUEUE} --concurrency 1 --max-tasks-per-child 1 "
             "--hostname training@%h",
             "beat": f"{celery} beat --loglevel WARNING --schedule {quote(str(settings.VAR_DIR / 'beat-schedule'))}",
-            "traffic": f"{python} manage.py simulate --url http://{HOST}:{port} --await-ready {START_LIMIT_S} "
-            f"{traffic}",
+            PAYMENTS: f"{traffic} --schema {PAYMENTS} {PAYMENT_TRAFFIC}",
         }
+        if settings.DEFAULT_SCHEMA != PAYMENTS:
+            commands["traffic"] = f"{traffic} {drawn}"
         for name, command in commands.items():
             # Without exec, signals would reach the shell instead of the program.
             manager.add_process(name, f"exec {command}", env=environment, cwd=str(settings.BASE_DIR))
@@ -190,6 +202,29 @@ class Command(BaseCommand):
             f"  API key        {access.api_key}\n\n"
             f"  Ctrl-C stops everything.\n\n"
         )
+
+
+def _generate_payments() -> None:
+    if storage.read_report(parquet_path(settings.DATASETS_DIR, PAYMENTS)):
+        return
+    with TemporaryDirectory(dir=settings.VAR_DIR) as directory:
+        file = Path(directory) / f"{PAYMENTS}.parquet"
+        call_command("generate", output=file, rows=PAYMENT_ROWS, fraud_share=PAYMENT_FRAUD_SHARE)
+        call_command("ingest", schema=PAYMENTS, source=str(file))
+
+
+def _train_if_needed(schema: str) -> None:
+    try:
+        registry.champion(schema)
+    except NoChampion:
+        _manage("train", "--schema", schema, otherwise="There is no model; the output of the training is above.")
+
+
+def _manage(*arguments: str, otherwise: str, **environment: str) -> None:
+    """Run a command in a process of its own, so that its memory is freed when it ends."""
+    command = following(sys.executable, "manage.py", *arguments)
+    if subprocess.run(command, cwd=settings.BASE_DIR, env=os.environ | environment).returncode:  # noqa: S603
+        raise CommandError(otherwise) from None
 
 
 def _check(options: Options) -> None:

@@ -2,19 +2,23 @@ import os
 import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx
+import pandas as pd
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db.models import Max
 from django.utils import timezone
 from rich.console import Console
 from rich.live import Live
 
-from scoring.models import Label, Transaction
+from scoring import simulation
+from scoring.models import ApiKey, Label, Transaction
 from scoring.reviews import labelling
-from scoring.simulation import Call, Simulator, drawn, paced
+from scoring.simulation import Call, Simulator
 from training import registry
 from training.core import stages
 from training.core.exceptions import FraudsiteError
@@ -23,7 +27,7 @@ from training.core.schema import EVENT_TIME, Schema, load_schema
 PLAIN_LINE_EVERY_S = 1
 RATE_PER_S, DAYS, SPEED = 5.0, 0.0, 1.0
 OF_DRAWN_ROWS = ("rate", "fraud_rate", "seed")
-OF_PACED_ROWS = ("days", "speed", "labels")
+OF_PACED_ROWS = ("days", "speed", "labels", "past", "repeat")
 
 
 class Command(BaseCommand):
@@ -40,7 +44,7 @@ class Command(BaseCommand):
             "--api-key", default=os.environ.get("FRAUDSITE_API_KEY"), help="default: $FRAUDSITE_API_KEY"
         )
         parser.add_argument("--await-ready", type=float, default=0, help="seconds to wait for /readyz before starting")
-        parser.add_argument("--count", type=int, help="stop after so many transactions")
+        parser.add_argument("--count", type=int, help="stop after so many transactions; 0: only --past")
         parser.add_argument("--duration", type=float, help="stop after so many seconds; default: on Ctrl-C")
         parser.add_argument("--concurrency", type=int, default=8, help="requests under way at most")
         parser.add_argument(
@@ -51,7 +55,10 @@ class Command(BaseCommand):
         )
         parser.add_argument("--seed", type=int, help="drawn rows: repeat the same traffic")
         parser.add_argument(
-            "--days", type=float, help=f"recorded times: begin so many days in the past; default: {DAYS:g}"
+            "--days",
+            type=float,
+            help="recorded times: begin so many days in the past, or where an earlier run ended, if that is later; "
+            f"default: {DAYS:g}",
         )
         parser.add_argument(
             "--speed",
@@ -60,6 +67,18 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--labels", type=float, help="recorded times: report labels so many days later; default: the schema's delay"
+        )
+        parser.add_argument(
+            "--past",
+            type=float,
+            help="recorded times: first store the transactions of so many days before, without scores, so that cards "
+            "have histories; does nothing if the schema has transactions",
+        )
+        parser.add_argument(
+            "--repeat",
+            action="store_const",
+            const=True,
+            help="recorded times: after the last whole week begin again with the first; default: stop at the end",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -77,6 +96,8 @@ class Command(BaseCommand):
             calls = self._pace(schema, options) if has_times else self._draw(schema, options)
         except FraudsiteError as error:
             raise CommandError(str(error)) from error
+        if options["count"] == 0:
+            return
         try:
             simulator = Simulator(
                 url=options["url"],
@@ -111,7 +132,7 @@ class Command(BaseCommand):
         if options["fraud_rate"] is not None and not 0 <= options["fraud_rate"] <= 1:
             raise CommandError("--fraud-rate must lie between 0 and 1.")
         rows = registry.test_rows(registry.champion(schema.name))
-        return drawn(schema, rows, rate_per_s=rate, fraud_rate=options["fraud_rate"], seed=options["seed"])
+        return simulation.drawn(schema, rows, rate_per_s=rate, fraud_rate=options["fraud_rate"], seed=options["seed"])
 
     def _pace(self, schema: Schema, options: dict[str, Any]) -> Iterator[Call]:
         _refuse(options, OF_DRAWN_ROWS, f"{schema.name} has event times, so its rows are sent at these times")
@@ -126,8 +147,39 @@ class Command(BaseCommand):
             raise CommandError("--speed must be positive.")
         if not labels >= 0:
             raise CommandError("--labels must be at least 0.")
-        rows = registry.later_traffic(registry.champion(schema.name))
-        return paced(schema, rows, now=timezone.now(), days=days, speed=speed, label_delay_days=labels)
+        if not (options["past"] is None or options["past"] >= 0):
+            raise CommandError("--past must be at least 0.")
+        rows, first_test = registry.traffic(registry.champion(schema.name))
+        now = timezone.now()
+        first = now - timedelta(days=days)
+        if options["past"] is not None and not Transaction.objects.filter(schema=schema.name).exists():
+            past = simulation.before(rows, first_test, first, options["past"])
+            self._store_past(schema, past, options["api_key"])
+        sent = Transaction.objects.filter(schema=schema.name, transaction_id__startswith=simulation.ID_PREFIX)
+        latest = sent.aggregate(latest=Max("event_time"))["latest"]
+        return simulation.paced(
+            schema,
+            rows[first_test:],
+            now=now,
+            first=max(first, latest) if latest else first,
+            speed=speed,
+            label_delay_days=labels,
+            repeat=bool(options["repeat"]),
+        )
+
+    def _store_past(self, schema: Schema, rows: pd.DataFrame, api_key: str) -> None:
+        from scoring import past  # numba takes a second to load
+
+        key = ApiKey.objects.filter(digest=ApiKey.digest_of(api_key), revoked_at=None).first()
+        if key is None:
+            raise CommandError("--api-key is not a valid key; `manage.py create_api_key` makes one.")
+        past.store(
+            schema,
+            rows,
+            key.client_id,
+            lambda count: stages.enter(f"Storing past traffic, {count:,} of {len(rows):,} transactions"),
+        )
+        self.stdout.write(f"{len(rows):,} past transactions of {schema.name} are stored.")
 
 
 def _refuse(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
