@@ -16,7 +16,7 @@ VIEW_MODELS = [
 ]
 
 ROLES = {
-    "Fraud analyst": [*VIEW_SCORING, *VIEW_MODELS, "scoring.change_review"],
+    "Fraud analyst": [*VIEW_SCORING, *VIEW_MODELS, "scoring.view_personal", "scoring.change_review"],
     "ML engineer": [
         *VIEW_SCORING,
         *VIEW_MODELS,
@@ -27,6 +27,7 @@ ROLES = {
     "Administrator": [
         *VIEW_SCORING,
         *VIEW_MODELS,
+        "scoring.view_personal",
         "scoring.change_review",
         "scoring.add_client",
         "scoring.change_pending",

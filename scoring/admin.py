@@ -19,6 +19,7 @@ from scoring.pages.display import (
     waiting,
 )
 from scoring.pages.filters import SchemaFilter
+from scoring.pages.personal import PersonalAdmin, shows_personal
 from scoring.pages.read_only import ReadOnlyAdmin
 from scoring.pages.search import TransactionSearch
 from scoring.reviews import admin as reviews_admin  # noqa: F401  # likewise
@@ -28,7 +29,7 @@ from training.core.figures import at, threshold
 
 
 @admin.register(Transaction)
-class TransactionAdmin(TransactionSearch, CorrectableAdmin):
+class TransactionAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
     list_display = ["received", "transaction_id", "client", "money", "decision", "id"]
     list_filter = ["client", SchemaFilter, "received_at"]
     list_select_related = ["client", "prediction", "fallback", "pending"]
@@ -87,11 +88,11 @@ class TransactionAdmin(TransactionSearch, CorrectableAdmin):
 
     @admin.display(description="Fields")
     def values(self, transaction: Transaction) -> SafeString:
-        return field_table(transaction)
+        return field_table(transaction, personal=shows_personal(transaction))
 
 
 @admin.register(Prediction)
-class PredictionAdmin(AnswerColumns, TransactionSearch, ReadOnlyAdmin):
+class PredictionAdmin(AnswerColumns, TransactionSearch, PersonalAdmin, ReadOnlyAdmin):
     list_display = ["created", "score", "badge", "amount", "latency", "client", "version"]
     list_filter = ["decision", "model_version", "transaction__client", "created_at"]
     list_select_related = ["transaction__client"]
@@ -125,15 +126,15 @@ class PredictionAdmin(AnswerColumns, TransactionSearch, ReadOnlyAdmin):
 
     @admin.display(description="Reasons")
     def reasons_shown(self, prediction: Prediction) -> SafeString | str:
-        return reason_table(prediction) or "-"
+        return reason_table(prediction, personal=shows_personal(prediction)) or "-"
 
     @admin.display(description="Fields")
     def values(self, prediction: Prediction) -> SafeString:
-        return field_table(prediction.transaction)
+        return field_table(prediction.transaction, personal=shows_personal(prediction))
 
 
 @admin.register(Fallback)
-class FallbackAdmin(AnswerColumns, TransactionSearch, ReadOnlyAdmin):
+class FallbackAdmin(AnswerColumns, TransactionSearch, PersonalAdmin, ReadOnlyAdmin):
     list_display = ["created", "badge", "reason", "amount", "client", "score"]
     list_filter = ["decision", "reason", "transaction__client", "created_at"]
     list_select_related = ["transaction__client", "transaction__prediction", "transaction__pending"]
@@ -149,7 +150,7 @@ class FallbackAdmin(AnswerColumns, TransactionSearch, ReadOnlyAdmin):
 
 
 @admin.register(Pending)
-class PendingAdmin(TransactionColumns, TransactionSearch, ReadOnlyAdmin):
+class PendingAdmin(TransactionColumns, TransactionSearch, PersonalAdmin, ReadOnlyAdmin):
     list_display = ["due", "standing", "attempts", "amount", "client", "fault"]
     list_filter = ["attempts", "transaction__client", "due_at"]
     list_select_related = ["transaction__client"]

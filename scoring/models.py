@@ -83,6 +83,7 @@ class Transaction(models.Model):
     received_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
+        permissions = [("view_personal", "Can view personal values")]
         constraints = [
             models.UniqueConstraint(
                 fields=["client", "transaction_id"],

@@ -12,6 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from monitoring.schemas import report
+from scoring.pages.personal import may_see_personal
 from scoring.pages.read_only import ReadOnlyAdmin
 from training import declarations, registry
 from training.core import places
@@ -75,7 +76,7 @@ class SchemaAdmin(ReadOnlyAdmin):
         fault = loaded.faults.get(name)
         if shown is None and fault is None:
             raise Http404(f"There is no schema {name}.")
-        personal = request.user.has_perm("scoring.view_personal")
+        personal = may_see_personal(request)
         known = report.measured(champion)
         versions = _versions(name)
         context = self.admin_site.each_context(request) | {

@@ -17,7 +17,7 @@ from scoring.pages.display import number
 from training import registry
 from training.core.exceptions import BundleRefused, SchemaNotFound
 from training.core.features import typical
-from training.core.features.declaration import Age, Computed, Velocity
+from training.core.features.declaration import Computed, Velocity
 from training.core.features.typical import Typical
 from training.core.schema import Field, Schema, comparison
 from training.models import ModelVersion, Stage
@@ -144,12 +144,11 @@ def measured(champion: ModelVersion | None) -> Measured:
 
 def fields_of(schema: Schema, known: Measured, *, personal: bool) -> list[Value]:
     """The fields of requests; values of personal ones are shown only if `personal`."""
-    return [_field(each, known, shows=personal or not each.is_concealed) for each in schema.features]
+    return [_field(each, known, shows=personal or each.name not in schema.personal_names) for each in schema.features]
 
 
 def computed_of(schema: Schema, known: Measured, *, personal: bool) -> list[Value]:
     """The computed features."""
-    concealed = {each.name for each in schema.features if each.is_concealed}
     return [
         _with_usual(
             Value(
@@ -161,7 +160,7 @@ def computed_of(schema: Schema, known: Measured, *, personal: bool) -> list[Valu
             ),
             each,
             known.of.get(each.name),
-            shows=personal or not (isinstance(each, Age) and each.of in concealed),
+            shows=personal or each.name not in schema.personal_names,
         )
         for each in schema.derived
     ]

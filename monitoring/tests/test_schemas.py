@@ -1,19 +1,25 @@
 """The pages of schemas in the admin."""
 
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from django.conf import settings as site
 from django.urls import reverse
 from django.utils import timezone
 
 from monitoring.models import TrafficRollup
+from monitoring.schemas import report
 from scoring.models import Prediction, Transaction
 from training import declarations, registry
+from training.core.bundle import load_bundle
+from training.core.features.declaration import Age
+from training.core.features.typical import Typical
 from training.core.places import PACKAGE
 from training.core.schema import load_schema, loaded
 from training.models import SchemaVersion
-from training.tests.support import bundle_of_purchases
+from training.tests.support import bundle_of_purchases, with_purchases
 
 pytestmark = pytest.mark.django_db
 
@@ -22,12 +28,18 @@ QUICK = {"model.architecture": "xgboost", "xgboost.epochs": 5, "policy.review_pr
 LIST = "admin:training_schemaversion_changelist"
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    with with_purchases(tmp_path_factory.mktemp("schemas")):
+        return bundle_of_purchases(tmp_path_factory.mktemp("models"), site.BUNDLE_SIGNING_KEY, **QUICK).path
+
+
 @pytest.fixture
-def purchases(own_schemas, settings):
+def purchases(own_schemas, settings, trained):
     """The file of a schema with a champion."""
     shutil.copy(PACKAGE / "tests" / "fixtures" / "purchases.toml", own_schemas)
-    bundle = bundle_of_purchases(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY, **QUICK)
-    registry.register(bundle, promote=True)
+    settings.BUNDLES_DIR = trained.parent
+    registry.register(load_bundle(trained, signing_key=settings.BUNDLE_SIGNING_KEY), promote=True)
     return own_schemas / "purchases.toml"
 
 
@@ -110,13 +122,11 @@ def test_a_changed_file_is_compared_with_what_the_champion_was_trained_under(cli
 
 
 def test_it_names_the_histories_that_become_stale(client, mel, own_schemas):
-    from monitoring.schemas.report import change_of
-
     before = load_schema("handbook")
     shutil.copy(PACKAGE / "schemas" / "handbook.toml", own_schemas / "book.toml")
     change(own_schemas / "book.toml", "history_limit = 600", "history_limit = 700")
-    assert change_of(before, load_schema("book")).stale == ["customer"]
-    assert change_of(before, before).stale == []
+    assert report.change_of(before, load_schema("book")).stale == ["customer"]
+    assert report.change_of(before, before).stale == []
 
 
 def test_any_two_declarations_that_were_seen_can_be_compared(client, mel, purchases):
@@ -152,6 +162,19 @@ def test_a_schema_that_never_was_valid_has_a_page_and_one_that_is_not_there_has_
     assert "Invalid value" in page(client, "stall").content.decode()
     assert page(client, "nowhere").status_code == 404
     assert page(client, "sparkov").status_code == 200  # without a model
+
+
+def test_what_is_usual_of_personal_values_is_shown_to_who_may_see_them(shop):
+    shop = replace(shop, ages=(Age(name="account_years", of="opened", unit="years", description="Of the account."),))
+    quantiles = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    known = report.Measured({name: Typical(quantiles=quantiles) for name in ("amount", "home_lat", "account_years")})
+
+    def usual(personal):
+        shown = (make(shop, known, personal=personal) for make in (report.fields_of, report.computed_of))
+        return {value.name: value.usual for values in shown for value in values if value.usual}
+
+    assert usual(personal=False) == {"amount": "3 to 5 EUR", "home_lat": "hidden", "account_years": "hidden"}
+    assert usual(personal=True)["home_lat"] == "3 to 5"
 
 
 def test_who_may_not_see_models_sees_no_schemas(client, db, django_user_model):

@@ -1,5 +1,6 @@
 """Formats rows for the pages of the admin: badges, meters, tables of values."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from math import floor, log10
 from typing import Any
@@ -11,11 +12,13 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from scoring import served
-from scoring.messages.answers import answer_of
+from scoring.messages.answers import Reason, answer_of
 from scoring.models import Label, Pending, Prediction, Review, Transaction
 from training.core.figures import at, score
 from training.core.schema import Schema
 
+HIDDEN = "hidden"  # in place of a personal value
+_Hiding = Callable[[str], bool]
 LABEL_COLUMNS = ("Time", "Label", "Source", "By", "Reason")
 
 
@@ -92,23 +95,27 @@ def waiting(pending: Pending) -> str:
     return "waits for its score" + (f": {pending.fault}" if pending.fault else "")
 
 
-def reason_list(prediction: Prediction) -> SafeString:
-    """The reasons by their names, for a line of a list; their sentences are shown under the mouse."""
+def reason_list(prediction: Prediction, *, personal: bool) -> SafeString:
+    """The reasons by their names, for a line of a list; their sentences are shown under the mouse. Those of personal
+    values are told if `personal`."""
+    hides = _hiding(prediction.transaction.schema, personal=personal)
     reasons = (
-        (reason.get("text", ""), reason["feature"], f"{reason['contribution']:+.2f}") for reason in prediction.reasons
+        (_told(reason, hides), reason["feature"], f"{reason['contribution']:+.2f}") for reason in prediction.reasons
     )
     return format_html_join(" ", '<span class="reason" title="{}"><b>{}</b> {}</span>', reasons)
 
 
-def reason_table(prediction: Prediction) -> SafeString:
-    """The reasons as sentences, with a bar of each one's share. Older predictions have names alone."""
+def reason_table(prediction: Prediction, *, personal: bool) -> SafeString:
+    """The reasons as sentences, with a bar of each one's share. Older predictions have names alone. Those of personal
+    values are told if `personal`."""
+    hides = _hiding(prediction.transaction.schema, personal=personal)
     strongest = max((reason["contribution"] for reason in prediction.reasons), default=1.0)
     reasons = (
         (
             f"{reason['contribution'] / strongest:.3f}",
             f"{reason['contribution']:+.2f}",
             reason["feature"],
-            reason.get("text", ""),
+            _told(reason, hides),
         )
         for reason in prediction.reasons
     )
@@ -117,8 +124,23 @@ def reason_table(prediction: Prediction) -> SafeString:
     return format_html('<table class="reasons"><tbody>{}</tbody></table>', rows) if rows else rows
 
 
-def field_table(transaction: Transaction) -> SafeString:
-    """The fields that were sent, then the computed ones; those that raised the score most are highlighted.
+def _told(reason: Reason, hides: _Hiding) -> str:
+    return HIDDEN if hides(reason["feature"]) else reason.get("text", "")
+
+
+def _hiding(schema: str, *, personal: bool) -> _Hiding:
+    """Says of a name whether its value is hidden: if it is personal, tells something personal, or if nobody knows, as
+    it is not declared any more."""
+    if personal:
+        return lambda name: False
+    declared = served.now().schemas.get(schema)
+    open_names = _declared(declared).keys() - declared.personal_names if declared else frozenset()
+    return lambda name: name not in open_names
+
+
+def field_table(transaction: Transaction, *, personal: bool) -> SafeString:
+    """The fields that were sent, then the computed ones; those that raised the score most are highlighted. Personal
+    values are shown if `personal`.
 
     The first digits of a token are shown: enough to recognise it in another transaction.
     """
@@ -128,9 +150,10 @@ def field_table(transaction: Transaction) -> SafeString:
     derived = (prediction.derived if prediction else None) or {}
     schema = served.now().schemas.get(transaction.schema)
     declared = _declared(schema) if schema else {}
+    hides = _hiding(transaction.schema, personal=personal)
     tables = [(kind, values) for kind, values in (("", sent), ("derived", derived)) if values]
     return format_html_join(
-        "", '<dl class="fields {}">{}</dl>', ((kind, _cells(it, raised, declared)) for kind, it in tables)
+        "", '<dl class="fields {}">{}</dl>', ((kind, _cells(it, raised, declared, hides)) for kind, it in tables)
     )
 
 
@@ -141,13 +164,16 @@ def _declared(schema: Schema) -> dict[str, tuple[str, str]]:
     return {part.name: (getattr(part, "unit", ""), part.description) for part in parts}
 
 
-def _cells(values: dict[str, Any], raised: set[str], declared: dict[str, tuple[str, str]]) -> SafeString:
+def _cells(
+    values: dict[str, Any], raised: set[str], declared: dict[str, tuple[str, str]], hides: _Hiding
+) -> SafeString:
     cells = []
     in_order = {name: values[name] for name in declared if name in values} | values  # PostgreSQL keeps no order
     for name, value in in_order.items():
         unit, description = declared.get(name, ("", ""))
         title = f"{description} ({unit})" if unit not in ("", "1") else description
-        cells.append(("raised" if name in raised else "", title, name, "missing" if value is None else number(value)))
+        shown = HIDDEN if hides(name) else "missing" if value is None else number(value)
+        cells.append(("raised" if name in raised else "", title, name, shown))
     return format_html_join("", '<div class="{}" title="{}"><dt>{}</dt><dd>{}</dd></div>', cells)
 
 

@@ -31,6 +31,7 @@ from scoring.pages.display import (
     state_badge,
 )
 from scoring.pages.filters import ReviewedSchemaFilter
+from scoring.pages.personal import PersonalAdmin, shows_personal
 from scoring.pages.search import TransactionSearch
 from scoring.reviews import labelling, queue
 from scoring.reviews.label_admin import CorrectableAdmin, may_decide, with_undo
@@ -68,7 +69,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(Review)
-class ReviewAdmin(TransactionSearch, CorrectableAdmin):
+class ReviewAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
     """The review queue, highest score first. Reviews are closed from the list or one by one on their pages."""
 
     list_display = ["score", "badge", "amount", "reasons_shown", "client", "opened", "state_shown", "reviewer"]
@@ -136,11 +137,11 @@ class ReviewAdmin(TransactionSearch, CorrectableAdmin):
 
     @admin.display(description="Reasons")
     def reasons_shown(self, review: Review) -> SafeString | str:
-        return reason_list(review.prediction) or "-"
+        return reason_list(review.prediction, personal=shows_personal(review)) or "-"
 
     @admin.display(description="Reasons")
     def reasons_told(self, review: Review) -> SafeString | str:
-        return reason_table(review.prediction) or "-"
+        return reason_table(review.prediction, personal=shows_personal(review)) or "-"
 
     @admin.display(description="Client")
     def client(self, review: Review) -> Client:
@@ -156,7 +157,7 @@ class ReviewAdmin(TransactionSearch, CorrectableAdmin):
 
     @admin.display(description="Fields")
     def values(self, review: Review) -> SafeString:
-        return field_table(review.prediction.transaction)
+        return field_table(review.prediction.transaction, personal=shows_personal(review))
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         """Leave out the state and the reviewer in the list of open reviews."""

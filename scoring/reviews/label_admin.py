@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 
 from scoring.models import Label, Review, Transaction
 from scoring.pages.display import label_badge, label_table, link
+from scoring.pages.personal import PersonalAdmin
 from scoring.pages.read_only import ReadOnlyAdmin
 from scoring.pages.search import TransactionSearch
 from scoring.reviews import labelling
@@ -99,7 +100,7 @@ def _corrections(latest: Label | None, review: Review | None) -> list[tuple[str,
 
 
 @admin.register(Label)
-class LabelAdmin(TransactionSearch, ReadOnlyAdmin):
+class LabelAdmin(TransactionSearch, PersonalAdmin, ReadOnlyAdmin):
     list_display = ["recorded", "badge", "source", "author", "reason", "transaction"]
     list_filter = ["is_fraud", "source", "author", "created_at"]
     list_select_related = ["author", "transaction"]

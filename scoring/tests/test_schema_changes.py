@@ -39,6 +39,12 @@ def purchases(own_schemas, settings, monkeypatch):
     return own_schemas / "purchases.toml"
 
 
+@pytest.fixture
+def own_bundles(settings, tmp_path):
+    """A directory of models of the test's own, where no other has trained one in the same second."""
+    settings.BUNDLES_DIR = tmp_path / "models"
+
+
 def promote_a_model(settings):
     bundle = bundle_of_purchases(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY, **QUICK)
     return registry.register(bundle, promote=True)
@@ -122,7 +128,9 @@ def checked(acme, body):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_was_checked_before_a_change_is_scored_after_it_with_all_that_was_sent(acme, purchases, settings):
+def test_what_was_checked_before_a_change_is_scored_after_it_with_all_that_was_sent(
+    acme, purchases, settings, own_bundles
+):
     promote_a_model(settings)
     change(purchases, "[[feature]]", CHANNEL + "[[feature]]")
     with_channel = checked(acme, PURCHASE | {"channel": "web"})
@@ -147,7 +155,9 @@ PURCHASE_STORED = {"amount": 12.5, "category": "books", "device_days": None, "co
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_call_that_is_repeated_after_the_schema_got_another_field_gets_its_answer_again(acme, purchases, settings):
+def test_a_call_that_is_repeated_after_the_schema_got_another_field_gets_its_answer_again(
+    acme, purchases, settings, own_bundles
+):
     promote_a_model(settings)
     model = predictor.current("purchases")
 
@@ -164,7 +174,7 @@ def test_a_call_that_is_repeated_after_the_schema_got_another_field_gets_its_ans
 
 @pytest.mark.django_db(transaction=True)
 def test_histories_are_kept_under_the_champions_declaration_while_the_file_is_another(
-    acme, own_schemas, settings, monkeypatch
+    acme, own_schemas, own_bundles, settings, monkeypatch
 ):
     monkeypatch.setattr(predictor, "_loaded", {})
     path = own_schemas / "book.toml"

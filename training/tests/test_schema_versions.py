@@ -144,10 +144,11 @@ def test_what_may_be_missing_now_but_never_was_is_no_compatible_change():
 
 @pytest.mark.django_db
 def test_a_model_scores_under_the_declaration_that_it_was_trained_with_after_its_file_has_changed(
-    own_schemas, settings
+    own_schemas, settings, tmp_path
 ):
     from training.tests.support import bundle_of_purchases, with_purchases
 
+    settings.BUNDLES_DIR = tmp_path / "models"
     small = {"model.architecture": "xgboost", "xgboost.epochs": 5, "policy.review_precision": 0.1}
     with with_purchases(own_schemas) as declared:
         version = registry.register(

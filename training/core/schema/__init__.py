@@ -140,6 +140,12 @@ class Schema:
         return frozenset(each.name for each in self.inputs if declaration.may_be_missing(each, self))
 
     @cached_property
+    def personal_names(self) -> frozenset[str]:
+        """The values that are personal, and the ages that tell one."""
+        concealed = frozenset(each.name for each in self.features if each.is_concealed)
+        return concealed | {age.name for age in self.ages if age.of in concealed}
+
+    @cached_property
     def is_plain(self) -> bool:
         """Whether the model's inputs are the values of a request, without computed features and histories."""
         return not self.derived and not self.entities
