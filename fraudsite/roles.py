@@ -1,4 +1,4 @@
-"""The three roles in the admin and their permissions. Every `migrate` updates their groups."""
+"""The roles in the admin and their permissions. Every `migrate` updates their groups."""
 
 from typing import Any
 
@@ -6,7 +6,10 @@ from django.contrib.auth.models import Group, Permission
 
 VIEW_SCORING = [
     f"scoring.view_{model}"
-    for model in ("client", "apikey", "transaction", "prediction", "fallback", "pending", "review", "label")
+    for model in (
+        *("client", "apikey", "transaction", "prediction", "fallback", "pending", "review", "label"),
+        *("policyversion", "backtest"),
+    )
 ]
 VIEW_MODELS = [
     "training.view_modelversion",
@@ -14,6 +17,8 @@ VIEW_MODELS = [
     "training.view_schemaversion",
     "monitoring.view_driftreport",
 ]
+
+EDIT_POLICIES = ["scoring.add_policyversion", "scoring.activate_policyversion"]
 
 ROLES = {
     "Fraud analyst": [*VIEW_SCORING, *VIEW_MODELS, "scoring.view_personal", "scoring.change_review"],
@@ -24,10 +29,12 @@ ROLES = {
         "training.add_trainingrun",
         "scoring.change_pending",
     ],
+    "Risk manager": [*VIEW_SCORING, *VIEW_MODELS, "scoring.view_personal", *EDIT_POLICIES],
     "Administrator": [
         *VIEW_SCORING,
         *VIEW_MODELS,
         "scoring.view_personal",
+        *EDIT_POLICIES,
         "scoring.change_review",
         "scoring.add_client",
         "scoring.change_pending",

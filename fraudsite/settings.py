@@ -228,6 +228,8 @@ RETRY_AFTER_S = integer("RETRY_AFTER_S", 1, 1, 3_600)
 MODEL_THREADS = integer("MODEL_THREADS", 1, 1, 256)
 MODEL_REFRESH_S = number("MODEL_REFRESH_S", 1.0, 0.0, 60.0)
 BACKTESTS_LIMIT = integer("BACKTESTS_LIMIT", 4, 1, 100)
+# How many of the latest transactions the editor tries a rule on.
+POLICY_MATCHES_TRIED = integer("POLICY_MATCHES_TRIED", 5_000, 100, 100_000)
 CONTROL_SHARE_LIMIT = number("CONTROL_SHARE_LIMIT", 0.05, 0.0, 0.5)
 # Whether a second person has to approve a policy before it goes live.
 POLICY_APPROVAL_REQUIRED = boolean("POLICY_APPROVAL_REQUIRED", default=False)

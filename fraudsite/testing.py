@@ -353,6 +353,11 @@ def mel(db: None) -> "User":
 
 
 @pytest.fixture
+def rita(db: None) -> "User":
+    return _person("rita", "Risk manager")
+
+
+@pytest.fixture
 def ada(db: None) -> "User":
     return _person("ada", "Administrator")
 

@@ -11,6 +11,7 @@ from scoring.models import Fallback, Pending, Prediction, Transaction
 from scoring.pages.columns import AnswerColumns, TransactionColumns
 from scoring.pages.display import (
     answer_badge,
+    decided_by,
     field_table,
     link,
     money,
@@ -22,6 +23,7 @@ from scoring.pages.filters import SchemaFilter
 from scoring.pages.personal import PersonalAdmin, shows_personal
 from scoring.pages.read_only import ReadOnlyAdmin
 from scoring.pages.search import TransactionSearch
+from scoring.policies import admin as policies_admin  # noqa: F401  # likewise
 from scoring.reviews import admin as reviews_admin  # noqa: F401  # likewise
 from scoring.reviews.label_admin import CorrectableAdmin
 from scoring.worker import pending
@@ -104,6 +106,7 @@ class PredictionAdmin(AnswerColumns, TransactionSearch, PersonalAdmin, ReadOnlyA
         "amount",
         "score",
         "badge",
+        "decided_by",
         "reasons_shown",
         "threshold_shown",
         "model_version",
@@ -123,6 +126,10 @@ class PredictionAdmin(AnswerColumns, TransactionSearch, PersonalAdmin, ReadOnlyA
     @admin.display(description="Model version", ordering="model_version")
     def version(self, prediction: Prediction) -> str:
         return prediction.model_version_id
+
+    @admin.display(description="Decided")
+    def decided_by(self, prediction: Prediction) -> SafeString:
+        return decided_by(prediction, personal=shows_personal(prediction))
 
     @admin.display(description="Reasons")
     def reasons_shown(self, prediction: Prediction) -> SafeString | str:

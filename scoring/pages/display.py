@@ -14,8 +14,12 @@ from django.utils.safestring import SafeString
 from scoring import served
 from scoring.messages.answers import Reason, answer_of
 from scoring.models import Label, Pending, Prediction, Review, Transaction
+from scoring.policies import evidence
+from scoring.policies.document import State
+from scoring.policies.evidence import Basis, MatchedRule
+from scoring.policies.names import FRAUD_SCORE
 from training.core.figures import at, score
-from training.core.schema import Schema
+from training.core.schema import EVENT_TIME, Schema
 
 HIDDEN = "hidden"  # in place of a personal value
 _Hiding = Callable[[str], bool]
@@ -96,13 +100,15 @@ def waiting(pending: Pending) -> str:
 
 
 def reason_list(prediction: Prediction, *, personal: bool) -> SafeString:
-    """The reasons by their names, for a line of a list; their sentences are shown under the mouse. Those of personal
-    values are told if `personal`."""
+    """The lists and active rules that decided, and the reasons of the score by their names, for a line of a list; their
+    sentences are shown under the mouse. Those of personal values are told if `personal`."""
     hides = _hiding(prediction.transaction.schema, personal=personal)
-    reasons = (
+    found = evidence.read(prediction.evidence)
+    names = [("A list", hit.list, "") for hit in found.lists] + [("A rule", name, "") for name in found.active_rules]
+    reasons = [
         (_told(reason, hides), reason["feature"], f"{reason['contribution']:+.2f}") for reason in prediction.reasons
-    )
-    return format_html_join(" ", '<span class="reason" title="{}"><b>{}</b> {}</span>', reasons)
+    ]
+    return format_html_join(" ", '<span class="reason" title="{}"><b>{}</b> {}</span>', [*names, *reasons])
 
 
 def reason_table(prediction: Prediction, *, personal: bool) -> SafeString:
@@ -136,6 +142,49 @@ def _hiding(schema: str, *, personal: bool) -> _Hiding:
     declared = served.now().schemas.get(schema)
     open_names = _declared(declared).keys() - declared.personal_names if declared else frozenset()
     return lambda name: name not in open_names
+
+
+# Names in rules that are no values of a request.
+OF_POLICIES = {FRAUD_SCORE, EVENT_TIME}
+BASES = {
+    Basis.SCORE: "the score",
+    Basis.RULE: "rules",
+    Basis.LIST: "lists",
+    Basis.CONTROL: "the control group, which lets it through",
+}
+
+
+def decided_by(prediction: Prediction, *, personal: bool) -> SafeString:
+    """What made the decision: the policy version, and the lists, rules and segment that had a say. Personal values in
+    rules are shown if `personal`."""
+    hides = _hiding(prediction.transaction.schema, personal=personal)
+    found = evidence.read(prediction.evidence)
+    lines = [format_html("By {}", BASES[found.basis])]
+    if policy := prediction.policy:
+        lines = [format_html("By {} of {}", BASES[found.basis], link(policy, str(policy)))]
+    lines += [format_html("List <b>{}</b>: {}", hit.list, decision_badge(hit.action)) for hit in found.lists]
+    lines += [_matched(matched, hides) for matched in found.rules]
+    if found.segment:
+        lines.append(format_html("Thresholds of the segment <b>{}</b>", found.segment))
+    lines += [format_html("<b>{}</b> could not be calculated", name) for name in found.failed]
+    return format_html(
+        '<ul class="decided-by">{}</ul>', format_html_join("", "<li>{}</li>", ((line,) for line in lines))
+    )
+
+
+def _matched(matched: MatchedRule, hides: _Hiding) -> SafeString:
+    values = ", ".join(
+        f"{name} {HIDDEN if name not in OF_POLICIES and hides(name) else number(value)}"
+        for name, value in sorted(matched.values.items())
+    )
+    shadow = format_html(' <span class="quiet">{}</span>', "a shadow rule, without effect")
+    return format_html(
+        "Rule <b>{}</b>: {}{} <span>{}</span>",
+        matched.rule,
+        decision_badge(matched.action),
+        shadow if matched.state == State.SHADOW else "",
+        values,
+    )
 
 
 def field_table(transaction: Transaction, *, personal: bool) -> SafeString:

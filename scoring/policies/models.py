@@ -29,6 +29,7 @@ class PolicyVersion(models.Model):
     class Meta:
         ordering = ["-pk"]
         verbose_name = "policy"
+        permissions = [("activate_policyversion", "Can make a policy live and roll it back")]
         verbose_name_plural = "policies"
         constraints = [
             models.UniqueConstraint(fields=["schema", "number"], name="one_policy_of_each_number"),

@@ -48,7 +48,7 @@ def names_of(schema: Schema, document: Document, lists: Iterable[str] = ()) -> d
             Name(
                 field.name,
                 _type_of(field.kind),
-                f"{field.description} ({field.unit})" if field.unit else field.description,
+                f"{field.description} ({field.unit})" if field.unit not in ("", "1") else field.description,
                 field.optional,
             )
             for field in schema.features

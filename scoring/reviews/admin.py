@@ -21,6 +21,7 @@ from scoring.models import Client, Review, Transaction
 from scoring.pages.display import (
     amount_of,
     answer_badge,
+    decided_by,
     field_table,
     fraud_badge,
     link,
@@ -93,6 +94,7 @@ class ReviewAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
     gone_message = "{} had been closed already and kept their label."
     fields = [
         ("score", "decision"),
+        "decided_by",
         "reasons_told",
         ("amount", "client"),
         "transaction_link",
@@ -142,6 +144,10 @@ class ReviewAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
     @admin.display(description="Reasons")
     def reasons_told(self, review: Review) -> SafeString | str:
         return reason_table(review.prediction, personal=shows_personal(review)) or "-"
+
+    @admin.display(description="Decided")
+    def decided_by(self, review: Review) -> SafeString:
+        return decided_by(review.prediction, personal=shows_personal(review))
 
     @admin.display(description="Client")
     def client(self, review: Review) -> Client:

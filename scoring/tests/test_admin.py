@@ -294,7 +294,12 @@ def test_a_disabled_client_is_refused(acme):
 
 
 def test_there_is_a_group_for_each_role():
-    assert set(Group.objects.values_list("name", flat=True)) == {"Fraud analyst", "ML engineer", "Administrator"}
+    assert set(Group.objects.values_list("name", flat=True)) == {
+        "Fraud analyst",
+        "ML engineer",
+        "Risk manager",
+        "Administrator",
+    }
 
 
 def test_guessing_passwords_locks_the_guesser_out_but_not_the_owner(client, alice):
