@@ -2,11 +2,13 @@ from celery import shared_task
 from django.conf import settings
 
 from training import registry, runs
+from training.core.schema import loaded
 
 
 # Acknowledged when it begins: if its worker is killed, the run fails, and is not started again by itself.
 @shared_task(acks_late=False, time_limit=settings.TRAINING_TIME_LIMIT_S)
 def train(run_id: int) -> None:
+    loaded.look(settled=False)
     runs.perform(run_id)
 
 

@@ -334,6 +334,7 @@ def test_every_page_fits_a_phone(browser, site, post, ada, champion, acme, width
     addresses += [
         reverse("admin:training_trainingrun_add"),
         reverse("at_work", args=[champion.pk]),
+        reverse("admin:training_schemaversion_of", args=["ulb"]),
         reverse("admin:index"),
     ]
     for address in addresses:

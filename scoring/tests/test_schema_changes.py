@@ -88,6 +88,7 @@ def await_status(http, body, status):
 
 def test_files_change_under_traffic_and_no_call_is_lost_or_refused(worker, acme, purchases, settings):
     first = promote_a_model(settings)
+    (purchases.parent / "stall.toml").write_text("title =")  # a web server starts all the same
     key = keys.create(client=acme)[1]
     environment = worker_environment() | {"SCHEMAS_DIR": str(purchases.parent), "MODEL_REFRESH_S": str(LOOK_S)}
     headers = {"Authorization": f"Bearer {key}"}

@@ -15,11 +15,13 @@ from django.utils.html import escape
 
 from fraudsite.celery import app
 from fraudsite.testing import suspended, worker_environment
-from training import run_queue, runs
+from training import run_queue, runs, tasks
 from training.core import configuration
 from training.core.configuration.sections import SETTINGS
 from training.core.exceptions import TrainingRefused
+from training.core.schema import load_schema
 from training.models import TrainingRun
+from training.tests.test_own_schema import DECLARED
 
 START = reverse("admin:training_trainingrun_add")
 LIST = reverse("admin:training_trainingrun_changelist")
@@ -260,3 +262,17 @@ def test_what_is_told_to_the_page_is_plain_json(client, mel):
     page = client.get(page_of(run)).content.decode()
     assert "<script>alert" not in page
     assert json.dumps(progress_of(client, run))
+
+
+@pytest.mark.django_db
+def test_a_run_reads_the_file_of_its_schema_as_it_is_when_the_run_begins(own_schemas):
+    path = own_schemas / "shop.toml"
+    path.write_text(DECLARED)
+    load_schema("shop")
+    kept = configuration.as_json(quick(**{"data.schema": "shop"}))
+    run = TrainingRun.objects.create(schema="shop", configuration=kept, epochs=2, by="mel")
+    path.write_text("title =")
+    tasks.train(run.pk)
+    run.refresh_from_db()
+    assert run.state == State.FAILED
+    assert "Schema shop: Invalid value" in run.failure

@@ -92,9 +92,11 @@ def test_a_new_file_is_a_new_schema_and_a_removed_one_is_none(shop, own_schemas)
 def test_a_file_that_became_invalid_leaves_the_declaration_before(shop, broken):
     shop(broken)
     loaded.look(settled=False)
-    assert load_schema("shop").feature_names == ("amount",)
+    assert loaded.current["shop"].feature_names == ("amount",)
     assert loaded.faults["shop"].startswith("Schema shop: ")
     assert "ulb" in loaded.current
+    with pytest.raises(SchemaInvalid, match="Schema shop: "):
+        load_schema("shop")
     shop(DECLARED + FURTHER)
     loaded.look(settled=False)
     assert not loaded.faults

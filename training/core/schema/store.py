@@ -63,11 +63,11 @@ class Store:
         return {name: standing.fault for name, standing in sorted(self._read().items()) if standing.fault}
 
     def load(self, name: str) -> "Schema":
-        """The latest valid declaration of a file.
+        """What a file declares now.
 
         Raises:
             SchemaNotFound: there is no such file.
-            SchemaInvalid: it never had a valid declaration since this process reads it.
+            SchemaInvalid: it is not valid. `current` may have an earlier declaration of it.
         """
         if name not in self._read() and name in places.names_in(places.schema_dirs()):
             with self._lock:
@@ -78,7 +78,7 @@ class Store:
             raise SchemaNotFound(
                 f"There is no schema {name!r}.{did_you_mean(name, known)} Known schemas: {', '.join(known)}."
             )
-        if standing.schema is None:
+        if standing.fault or standing.schema is None:
             raise SchemaInvalid(standing.fault)
         return standing.schema
 
