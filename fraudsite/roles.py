@@ -12,11 +12,10 @@ VIEW_SCORING = [
     )
 ]
 VIEW_MODELS = [
-    "training.view_modelversion",
-    "training.view_trainingrun",
-    "training.view_schemaversion",
+    *(f"training.view_{model}" for model in ("modelversion", "trainingrun", "schemaversion", "exchangerate")),
     "monitoring.view_driftreport",
 ]
+WRITE_RATES = ["training.add_exchangerate", "training.change_exchangerate"]
 
 EDIT_POLICIES = ["scoring.add_policyversion", "scoring.activate_policyversion"]
 
@@ -27,6 +26,7 @@ ROLES = {
         *VIEW_MODELS,
         "training.change_modelversion",
         "training.add_trainingrun",
+        *WRITE_RATES,
         "scoring.change_pending",
     ],
     "Risk manager": [*VIEW_SCORING, *VIEW_MODELS, "scoring.view_personal", *EDIT_POLICIES],
@@ -43,6 +43,7 @@ ROLES = {
         "scoring.change_apikey",
         "training.change_modelversion",
         "training.add_trainingrun",
+        *WRITE_RATES,
         *[f"auth.{verb}_{model}" for verb in ("view", "add", "change") for model in ("user", "group")],
     ],
 }

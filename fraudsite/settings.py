@@ -199,6 +199,11 @@ SCHEMAS = places.names_in([places.PACKAGE / "schemas", SCHEMAS_DIR])
 DEFAULT_SCHEMA = choice("DEFAULT_SCHEMA", "ulb", SCHEMAS)
 # The key for the tokens of cards, terminals and other entities, whose identifiers are never stored.
 ENTITY_HASH_KEY = secret("ENTITY_HASH_KEY", VAR_DIR / "entity_hash_key")
+# Rates of exchange: how old one may be, what happens to an amount whose rate is older, and how long a web process keeps
+# them in memory.
+RATES_MAX_AGE_DAYS = number("RATES_MAX_AGE_DAYS", 7.0, 0.01, 36_500.0)
+RATES_POLICY = choice("RATES_POLICY", "refuse", ("refuse", "last"))
+RATES_CACHE_S = number("RATES_CACHE_S", 5.0, 0.1, 3_600.0)
 # Threads of a web process for pages, lists and everything else except predict calls, which need none.
 WEB_THREADS = integer("WEB_THREADS", 16, 1, 1_000)
 PREDICT_DEADLINE_MS = integer("PREDICT_DEADLINE_MS", 1_000, 10, 60_000)

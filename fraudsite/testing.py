@@ -120,10 +120,20 @@ def handbook_champion(db: None, handbook_bundle: "Bundle") -> "ModelVersion":
 @pytest.fixture
 def shop(own_schemas: Path) -> "Schema":
     """A schema with a field of every kind."""
+    return _placed("shop", own_schemas)
+
+
+@pytest.fixture
+def travels(own_schemas: Path) -> "Schema":
+    """A schema with amounts in several currencies."""
+    return _placed("travels", own_schemas)
+
+
+def _placed(name: str, directory: Path) -> "Schema":
     from training.core import schema
 
-    shutil.copy(Path(schema.__file__).parents[2] / "tests" / "fixtures" / "shop.toml", own_schemas)
-    return schema.load_schema("shop")
+    shutil.copy(Path(schema.__file__).parents[2] / "tests" / "fixtures" / f"{name}.toml", directory)
+    return schema.load_schema(name)
 
 
 def _register(bundle: "Bundle") -> "ModelVersion":

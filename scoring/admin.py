@@ -9,6 +9,7 @@ from django.utils.safestring import SafeString
 from scoring.clients import admin as clients_admin  # noqa: F401  # registered by its import
 from scoring.models import Fallback, Pending, Prediction, Transaction
 from scoring.pages.columns import AnswerColumns, TransactionColumns
+from scoring.pages.conversions import sent_amount
 from scoring.pages.display import (
     answer_badge,
     decided_by,
@@ -43,6 +44,7 @@ class TransactionAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
         "transaction_id",
         "client",
         "money",
+        "sent",
         "event_time",
         "received",
         "decision",
@@ -54,6 +56,8 @@ class TransactionAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Transaction | None = None) -> list[Any]:
         skipped = set() if hasattr(obj, "fallback") else {"fallback_link"}
+        if obj and not obj.conversion:
+            skipped.add("sent")
         if obj and not obj.labels.exists():
             skipped.add("labels_shown")
         return [field for field in self.fields if field not in skipped]
@@ -71,6 +75,10 @@ class TransactionAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
     @admin.display(description="Amount", ordering="amount")
     def money(self, transaction: Transaction) -> str:
         return money(transaction)
+
+    @admin.display(description="Sent as")
+    def sent(self, transaction: Transaction) -> str:
+        return sent_amount(transaction)
 
     @admin.display(description="Decision")
     def decision(self, transaction: Transaction) -> SafeString | str:

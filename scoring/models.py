@@ -61,10 +61,12 @@ class ApiKey(models.Model):
 class Transaction(models.Model):
     """A transaction as the client posted it. Insert-only.
 
-    `fields` are the schema's features by name. `tokens` are the tokens of its entities by name; null if it has none.
-    `body_sha256` tells a repeat of the same body from another transaction with the same id. `sequence` is the place in
-    the order of arrival of transactions and labels: docs/features.md. It is null for schemas without computed features,
-    and until a transaction that is scored later has entered the histories.
+    `fields` are the schema's features by name, `amount` among them. An amount that was sent in another currency than
+    the schema's is converted in both, and `conversion` is a `scoring.messages.submission.Conversion`, else null.
+    `tokens` are the tokens of its entities by name; null if it has none. `body_sha256` tells a repeat of the same body
+    from another transaction with the same id. `sequence` is the place in the order of arrival of transactions and
+    labels: docs/features.md. It is null for schemas without computed features, and until a transaction that is scored
+    later has entered the histories.
 
     Here and in `Prediction` the database checks no foreign key: the checks were two fifths of the cost of an insert,
     one statement writes both rows, and the rows that they refer to are never deleted (PROTECT).
@@ -77,6 +79,7 @@ class Transaction(models.Model):
     amount = models.FloatField(help_text="In the schema's currency.")
     fields = models.JSONField()
     tokens = models.JSONField(null=True)
+    conversion = models.JSONField(null=True)
     sequence = models.BigIntegerField(null=True)
     body_sha256 = models.CharField(max_length=64)
     event_time = models.DateTimeField()

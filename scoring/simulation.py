@@ -16,7 +16,7 @@ import pandas as pd
 import uuid_utils
 
 from training.core.exceptions import FraudsiteError
-from training.core.schema import EVENT_TIME, Schema
+from training.core.schema import EVENT_TIME, SENT_AMOUNT, Schema
 
 ID_PREFIX = "simulated-"  # of the ids of transactions
 RETRY_LIMIT = 3
@@ -114,7 +114,8 @@ def body_of(schema: Schema, row: Mapping[Any, Any]) -> dict[str, Any]:
     """The body of a stored row, without what is missing."""
     body: dict[str, Any] = {"schema": schema.name}
     for declared in schema.features:
-        value = row[declared.name]
+        sent = SENT_AMOUNT if schema.amount_currency and declared.name == schema.amount else declared.name
+        value = row[sent]
         if pd.isna(value):
             continue
         convert = bool if declared.kind == "boolean" else float if declared.is_number else str

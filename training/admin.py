@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from msgspec.structs import asdict
 
-from training import registry, run_admin  # noqa: F401  # run_admin is registered by its import
+from training import rate_admin, registry, run_admin  # noqa: F401  # the admins are registered by their import
 from training.core import figures
 from training.core.bundle import Bundle
 from training.core.description import Measured, Metrics

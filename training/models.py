@@ -10,6 +10,9 @@ from django.utils import timezone
 
 from training.core.description import Metrics
 from training.core.exceptions import StageRefused
+from training.core.exchange.rates import AHEAD, checked
+from training.core.figures import at
+from training.core.schema.kinds import codes
 
 
 class Stage(models.TextChoices):
@@ -242,3 +245,46 @@ class TrainingRun(models.Model):
     @property
     def is_active(self) -> bool:
         return self.state in self.ACTIVE
+
+
+class ExchangeRate(models.Model):
+    """A rate of exchange: from `valid_from` on, one unit of `base` buys `rate` units of `currency`.
+
+    Never changed: a correction is a new row with the same base, currency and beginning, and the latest row counts.
+    """
+
+    base = models.CharField(max_length=3, default="EUR", help_text="The currency in which it is quoted.")
+    currency = models.CharField(max_length=3, help_text="A code of ISO 4217, such as USD.")
+    # SQLite keeps 15 digits; `training.core.exchange.rates.checked` allows no more.
+    rate = models.DecimalField(
+        max_digits=30, decimal_places=18, help_text="How many units of the currency one unit of the base buys."
+    )
+    valid_from = models.DateTimeField(help_text="In UTC. It holds until the next one begins.")
+    source = models.CharField(max_length=100, editable=False)
+    by = models.CharField(max_length=150, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        indexes = [models.Index(fields=["base", "currency", "valid_from"], name="rate_by_currency_and_time")]
+
+    def __str__(self) -> str:
+        return f"1 {self.base} = {self.rate.normalize():f} {self.currency} from {at(self.valid_from)}"
+
+    def clean(self) -> None:
+        faults = {}
+        for name in ("base", "currency"):
+            code = getattr(self, name).strip().upper()
+            setattr(self, name, code)
+            if code not in codes.currencies():
+                faults[name] = "Give a code of ISO 4217, such as USD."
+        if not faults and self.base == self.currency:
+            faults["currency"] = "A rate of a currency to itself is 1, and is not given."
+        if self.rate is not None:
+            try:
+                self.rate = checked(self.rate)
+            except ValueError as error:
+                faults["rate"] = f"Not so: {error}."
+        if self.valid_from and self.valid_from > timezone.now() + AHEAD:
+            faults["valid_from"] = "Give a time that is at most a day ahead."
+        if faults:
+            raise ValidationError(faults)

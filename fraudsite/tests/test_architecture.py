@@ -119,6 +119,8 @@ LEANS_ON = (
     "core.exceptions",
     "core.drafts",
     "core.places",
+    "core.exchange",
+    "rates",
     "core.datasets.storage",
     "core.stages",
     "registry",

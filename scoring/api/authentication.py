@@ -1,83 +1,42 @@
-import logging
-import threading
 import time
 from typing import Any
 
 from django.conf import settings
-from django.db import Error, connection
 from django.http import HttpRequest
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from scoring.exceptions import DatabaseUnavailable
+from scoring.api.remembered import Remembered
 from scoring.models import ApiKey, Client
-
-logger = logging.getLogger(__name__)
 
 SCHEME = "Bearer"
 
 
-class KeyRing:
-    """An in-memory cache of all valid keys, by digest. Keys are few, and every request needs one.
+class KeyRing(Remembered[dict[str, ApiKey]]):
+    """All valid keys, by digest. Keys are few, and every request needs one."""
 
-    After half of `API_KEY_CACHE_S` a thread reads them again while requests go on with the cached keys. A request
-    waits for the database only if its key is not cached or the cache has expired.
-    """
+    @property
+    def keep_s(self) -> float:
+        return settings.API_KEY_CACHE_S
 
-    def __init__(self) -> None:
-        self._keys: dict[str, ApiKey] = {}
-        self._read_at = -float("inf")
-        self._reading = threading.Lock()
-        self._is_refreshing = False
+    def read(self) -> dict[str, ApiKey]:
+        valid = ApiKey.objects.select_related("client").filter(revoked_at=None, client__is_active=True)
+        return {key.digest: key for key in valid}
 
     def recall(self, digest: str) -> ApiKey | None:
-        """Look a valid key up without waiting. None if it is not cached or the cache has expired: ask `find` then."""
-        age_s = time.monotonic() - self._read_at
-        if age_s > settings.API_KEY_CACHE_S:
-            return None
-        if age_s > settings.API_KEY_CACHE_S / 2 and not self._is_refreshing:
-            self._is_refreshing = True
-            threading.Thread(target=self._refresh, name="read-keys", daemon=True).start()
-        return self._keys.get(digest)
+        """Look a valid key up without waiting. None if it is not kept or the keys have expired: ask `find` then."""
+        return (self.kept() or {}).get(digest)
 
     def find(self, digest: str) -> ApiKey | None:
-        """Look a valid key up, in the database if the cache cannot answer.
+        """Look a valid key up, in the database if memory cannot answer.
 
         Raises:
-            DatabaseUnavailable: the database failed, or the thread that reads it had no answer in time.
+            DatabaseUnavailable: see `read_since`.
         """
         asked_at = time.monotonic()
-        if key := self.recall(digest):
-            return key
-        # One thread reads for all of them: a database that hangs must not block every thread.
-        if not self._reading.acquire(timeout=settings.PREDICT_DEADLINE_MS / 1000):
-            raise DatabaseUnavailable
-        try:
-            if self._read_at < asked_at:
-                self._read()
-        except Error as error:
-            raise DatabaseUnavailable from error
-        finally:
-            self._reading.release()
-        return self._keys.get(digest)
-
-    def _refresh(self) -> None:
-        try:
-            with self._reading:
-                self._read()
-        except Error as error:
-            logger.warning("The keys could not be read: %s", error)
-        finally:
-            connection.close()
-            self._is_refreshing = False
-
-    def _read(self) -> None:
-        began = time.monotonic()
-        valid = ApiKey.objects.select_related("client").filter(revoked_at=None, client__is_active=True)
-        self._keys = {key.digest: key for key in valid}
-        self._read_at = began
+        return self.recall(digest) or self.read_since(asked_at).get(digest)
 
 
 ring = KeyRing()

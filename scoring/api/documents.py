@@ -1,6 +1,7 @@
 """The JSON Schemas of request bodies, made from the transaction schemas, for the OpenAPI document."""
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 from django.conf import settings
@@ -32,7 +33,13 @@ def request_document(schemas: Sequence[Schema]) -> Document:
 
 def transaction_document(schema: Schema) -> Document:
     """The JSON Schema of a transaction of one schema."""
-    values = {field.name: _value_document(field) for field in schema.features}
+    values = {field.name: _value_document(field) for field in schema.sent_features}
+    if schema.amount_currency:
+        bounded = schema.features[schema.amount_index]
+        values[schema.amount]["description"] = (
+            f"{bounded.description} In the currency of {schema.amount_currency}, with no more decimals than it has. "
+            f"Converted to {schema.currency}, it lies between {bounded.lowest:g} and {bounded.highest:g}."
+        )
     entities = {
         entity.name: {
             "type": "string",
@@ -81,7 +88,8 @@ def transaction_document(schema: Schema) -> Document:
 
 
 def _value_document(field: Field) -> Document:
-    bounds = {"minimum": field.lowest, "maximum": field.highest} if field.is_number and field.kind != "boolean" else {}
+    is_bounded = field.is_number and field.kind != "boolean" and isfinite(field.highest)
+    bounds = {"minimum": field.lowest, "maximum": field.highest} if is_bounded else {}
     unit = f" Unit: {field.unit}." if field.unit else ""
     return field.of_kind.document | bounds | {"description": f"{field.description}{unit}"} | _optional(field)
 
@@ -100,4 +108,6 @@ def example(schema: Schema) -> Body:
         else field.of_kind.example
         for field in schema.features
     }
+    if schema.amount_currency:
+        values[schema.amount_currency] = schema.currency
     return named | values | entities | {"transaction_id": f"{schema.name}-1001"}

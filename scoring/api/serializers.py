@@ -12,6 +12,16 @@ class ReasonSerializer(serializers.Serializer):
     text = serializers.CharField(required=False, help_text="The value, and what is usual, in words.")
 
 
+class ConversionSerializer(serializers.Serializer):
+    sent = serializers.FloatField(help_text="The amount that was sent.")
+    currency = serializers.CharField(help_text="Its currency.")
+    amount = serializers.FloatField(help_text="The amount that was scored.")
+    base = serializers.CharField(help_text="The schema's currency, in which it is.")
+    rate = serializers.CharField(help_text="How many units of the currency one unit of the base buys.")
+    rate_from = serializers.DateTimeField(help_text="Since when this rate holds.")
+    rate_stale = serializers.BooleanField(help_text="The rate was older than the operator allows.")
+
+
 class PredictionSerializer(serializers.Serializer):
     """Describes `Answer` in the OpenAPI document."""
 
@@ -39,6 +49,9 @@ class PredictionSerializer(serializers.Serializer):
         allow_null=True,
         help_text="What was left out of the decision: the score, if there is none, or a rule or the policy, if there is"
         " one. Null in an ordinary answer.",
+    )
+    conversion = ConversionSerializer(
+        allow_null=True, help_text="How the amount was converted; null if it was sent in the schema's currency."
     )
 
 

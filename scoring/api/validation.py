@@ -17,8 +17,9 @@ from scoring import served
 from scoring.api.decoding import texts
 from scoring.card_numbers import SHORTEST, holds_card_number
 from scoring.exceptions import FieldError, InvalidFields, UnacceptableValues
-from scoring.messages.submission import Submission
+from scoring.messages.submission import Conversion, Submission
 from scoring.served import Served
+from training.core.exchange.rates import NO_RATES, AmountRefused, Converted, Rates, microseconds
 from training.core.features.declaration import Entity
 from training.core.schema import Schema
 from training.core.schema.kinds import dates
@@ -61,9 +62,10 @@ def validate(
     clock_skew_s: int,
     idempotency_key: str | None = None,
     request_id: str = "",
+    rates: Rates = NO_RATES,
 ) -> Submission:
     """Check a decoded body against its schema. Call `refuse_card_data` first. A `deadline_ms` in the body can only
-    lower the given one.
+    lower the given one. `rates` convert an amount in another currency than the schema's.
 
     Raises:
         UnacceptableValues: values outside their declared range.
@@ -87,6 +89,7 @@ def validate(
     if schema.has_texts:
         unacceptable += _dates_after(event_time, features, schema)
         features = _concealed(features, schema)
+    converted = _converted(features, schema, event_time, rates, unacceptable) if schema.amount_currency else None
     if "deadline_ms" in body:
         deadline_ms = min(deadline_ms, _wanted_ms(body["deadline_ms"], malformed))
     if malformed:
@@ -94,7 +97,10 @@ def validate(
     if unacceptable:
         raise UnacceptableValues(errors=unacceptable)
     identity = (schema.name, transaction_id, event_time.isoformat() if "event_time" in body else None, *tokens)
+    # What was sent decides whether a body is the same: other rates may hold when it is sent again.
     content = _bytes_of(features, schema) + repr(identity).encode()
+    if converted:
+        features[schema.amount_index] = converted.amount
     return Submission(
         id=str(uuid_utils.uuid7()),
         client_id=client_id,
@@ -108,6 +114,7 @@ def validate(
         tokens=tokens,
         request_id=request_id,
         declaration=schema.hash,
+        conversion=Conversion.of(converted, schema.currency) if converted else None,
     )
 
 
@@ -148,7 +155,7 @@ def _checked(
 ) -> list[Value]:
     """The values of a body, with None for each that is missing or refused; adds the errors to the two lists."""
     values: list[Value] = []
-    for field in schema.features:
+    for field in schema.sent_features:
         value, sent = body.get(field.name), None
         if value is None and field.optional:
             pass
@@ -179,6 +186,21 @@ def _concealed(values: list[Value], schema: Schema) -> list[Value]:
         if (value := values[place]) is not None:
             stored[place] = concealed(schema, field, value, key=settings.ENTITY_HASH_KEY)
     return stored
+
+
+def _converted(
+    values: list[Value], schema: Schema, event_time: datetime, rates: Rates, unacceptable: list[FieldError]
+) -> Converted | None:
+    """The amount in the schema's currency. None if it cannot be converted, or if it or its currency was refused."""
+    sent, currency = values[schema.amount_index], values[schema.currency_index]
+    if not isinstance(sent, float) or not isinstance(currency, str):
+        return None
+    try:
+        return rates.of_transaction(schema, sent, currency, microseconds(event_time))
+    except AmountRefused as error:
+        name = schema.amount_currency if error.of_currency else schema.amount
+        unacceptable.append(FieldError(f"/{name}", error.code, error.remedy))
+        return None
 
 
 def _tokens(body: dict[str, Any], values: list[Value], schema: Schema, malformed: list[FieldError]) -> tuple[str, ...]:
@@ -310,7 +332,7 @@ def _readings(header: str) -> Iterator[str]:
 @lru_cache(maxsize=1)
 def _names_of_numbers(served: Served) -> frozenset[str]:
     """The names of the numbers in all schemas that are too short for a card number."""
-    fields = [field for schema in served.schemas.values() for field in schema.features if field.is_number]
+    fields = [field for schema in served.schemas.values() for field in schema.sent_features if field.is_number]
     is_long = {field.name for field in fields if max(-field.lowest, field.highest) >= 10.0 ** (SHORTEST - 1)}
     return frozenset(field.name for field in fields) - is_long
 

@@ -27,6 +27,7 @@ from scoring.api import problems, refusals
 from scoring.api.authentication import needs_database
 from scoring.api.decoding import Body, read_object
 from scoring.api.preferences import Preferences, read_preferences
+from scoring.api.rates import courses
 from scoring.api.serializers import (
     BatchAnswerSerializer,
     PendingSerializer,
@@ -49,6 +50,8 @@ from scoring.messages.answers import ANSWER_PARTS, json_answer_of
 from scoring.messages.replies import Kind, Outcome
 from scoring.models import Fallback, Transaction
 from scoring.worker import pending
+from training.core.exchange.rates import NO_RATES, Rates
+from training.core.schema import Schema
 
 T = TypeVar("T")
 # `scoring.api.openapi` puts the schemas of the moment in its place.
@@ -97,12 +100,13 @@ class PredictView(APIView):
         preferences = read_preferences(request.META.get("HTTP_PREFER", ""))
         refuse_card_data({}, {"X-Request-ID": request.META.get("HTTP_X_REQUEST_ID")})
         body = read_object(request._request, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES)
+        key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+        schema = _schema_of(body, key)
+        rates = NO_RATES
+        if schema.amount_currency:
+            rates = courses.kept() or await _in_thread(courses.now)()
         submission = _validated(
-            body,
-            request,
-            received_at,
-            deadline_ms=_deadline_ms(preferences),
-            key=request.META.get("HTTP_IDEMPOTENCY_KEY"),
+            body, request, received_at, schema=schema, rates=rates, deadline_ms=_deadline_ms(preferences), key=key
         )
         outcome = await (_accept(submission) if preferences.respond_async else _ask(submission))
         return _response(outcome, preferences)
@@ -159,7 +163,11 @@ class BatchView(APIView):
             try:
                 if not isinstance(row, dict):
                     raise InvalidFields("A transaction must be a JSON object.")
-                submissions[index] = _validated(row, request, received_at, deadline_ms=settings.BATCH_DEADLINE_MS)
+                schema = _schema_of(row)
+                rates = courses.now() if schema.amount_currency else NO_RATES
+                submissions[index] = _validated(
+                    row, request, received_at, schema=schema, rates=rates, deadline_ms=settings.BATCH_DEADLINE_MS
+                )
             except RequestRefused as refusal:
                 results[index] = _refused(refusal, request)
         results |= zip(submissions, _ask_in_chunks(list(submissions.values()), request), strict=True)
@@ -193,13 +201,26 @@ class PredictionView(APIView):
         return _pending(str(row.pk), detail=row.pending.fault)
 
 
-def _validated(
-    body: Body, request: Request, received_at: datetime, *, deadline_ms: int, key: str | None = None
-) -> Submission:
+def _schema_of(body: Body, key: str | None = None) -> Schema:
+    """The schema of a body that has no card data."""
     refuse_card_data(body, {"Idempotency-Key": key})
+    return schema_of(body)
+
+
+def _validated(
+    body: Body,
+    request: Request,
+    received_at: datetime,
+    *,
+    schema: Schema,
+    rates: Rates,
+    deadline_ms: int,
+    key: str | None = None,
+) -> Submission:
     return validate(
         body,
-        schema=schema_of(body),
+        schema=schema,
+        rates=rates,
         client_id=request.user.pk,  # type: ignore[arg-type]  # a Client, and saved
         received_at=received_at,
         deadline_ms=deadline_ms,

@@ -4,6 +4,7 @@ from typing import NotRequired, Self, TypedDict
 
 import msgspec
 
+from scoring.messages.submission import Conversion
 from scoring.models import Fallback, Prediction, Transaction
 from scoring.policies import evidence
 from scoring.policies.evidence import Basis, Evidence
@@ -33,8 +34,9 @@ class Answer(msgspec.Struct):
     """The answer to a predict call. It is made of stored values only, so a repeated answer is the same to the byte.
 
     `policy_version` is the number of the policy that decided, null if the model's thresholds alone did; `basis` says
-    what the decision was made by, and `rules` and `lists` are those that matched. A degraded answer was given without a
-    part of what decides, which `degraded` names; without a model it has no score, threshold or version.
+    what the decision was made by, and `rules` and `lists` are those that matched. `conversion` tells how an amount in
+    another currency was converted. A degraded answer was given without a part of what decides, which `degraded` names;
+    without a model it has no score, threshold or version.
     """
 
     id: str
@@ -53,6 +55,7 @@ class Answer(msgspec.Struct):
     latency_ms: float
     created_at: str
     degraded: str | None = None
+    conversion: Conversion | None = None
 
     @classmethod
     def of(cls, prediction: Prediction) -> Self:
@@ -70,6 +73,7 @@ class Answer(msgspec.Struct):
             policy_version=policy.number if policy else None,
             latency_ms=prediction.latency_ms,
             created_at=prediction.created_at.isoformat(),
+            conversion=_conversion_of(prediction.transaction),
             **told(evidence.read(prediction.evidence)),
         )
 
@@ -92,6 +96,7 @@ class Answer(msgspec.Struct):
             latency_ms=fallback.latency_ms,
             created_at=fallback.created_at.isoformat(),
             degraded=fallback.reason,
+            conversion=_conversion_of(fallback.transaction),
         )
 
     def to_json(self) -> bytes:
@@ -115,6 +120,10 @@ def told(evidence: Evidence) -> Told:
         lists=[hit.list for hit in evidence.lists],
         degraded=evidence.degraded,
     )
+
+
+def _conversion_of(transaction: Transaction) -> Conversion | None:
+    return msgspec.convert(transaction.conversion, Conversion) if transaction.conversion else None
 
 
 def answer_of(transaction: Transaction) -> Answer | None:

@@ -1,8 +1,40 @@
 """The message that carries a transaction from a web process to a worker."""
 
+from typing import Self
+
 import msgspec
 
+from training.core.exchange.rates import EPOCH, MICROSECOND, Converted
 from training.core.schema.values import Value
+
+
+class Conversion(msgspec.Struct, frozen=True):
+    """How an amount was converted: `sent` in `currency` is `amount` in `base`. `rate` is how many units of the currency
+    one unit of the base buys, since `rate_from`; `rate_stale` says that this was longer ago than RATES_MAX_AGE_DAYS."""
+
+    sent: float
+    currency: str
+    amount: float
+    base: str
+    rate: str
+    rate_from: str
+    rate_stale: bool
+
+    @classmethod
+    def of(cls, converted: Converted, base: str) -> Self | None:
+        """None for an amount that was sent in the base currency."""
+        if converted.since_us is None:
+            return None
+        since = EPOCH + converted.since_us * MICROSECOND
+        return cls(
+            sent=converted.sent,
+            currency=converted.currency,
+            amount=converted.amount,
+            base=base,
+            rate=converted.rate,
+            rate_from=since.isoformat(),
+            rate_stale=converted.stale,
+        )
 
 
 class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -12,7 +44,8 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
     seconds since the epoch, UTC; after the deadline no client waits for the score. `body_sha256` is the same for bodies
     with the same content, however they are spaced or ordered. `tokens` are those of the entities, in the schema's
     order; that of a missing one is empty. `request_id` is for the logs. `declaration` is the hash of the declaration of
-    the schema that it was checked against; empty in messages of older versions.
+    the schema that it was checked against; empty in messages of older versions. The amount among the features is in the
+    schema's currency; `conversion` tells what was sent, if that was another.
     """
 
     id: str
@@ -27,3 +60,4 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tokens: tuple[str, ...] = ()
     request_id: str = ""
     declaration: str = ""
+    conversion: Conversion | None = None

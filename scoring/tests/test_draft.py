@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 from scoring.tests import shapes
 from training import registry
 from training.core.datasets import parquet_path, storage
-from training.core.schema import Schema, load_schema
+from training.core.schema import Schema, load_schema, parse_schema
 
 QUICK = ("xgboost.epochs=5", "evaluation.bootstrap_resamples=0", "policy.review_precision=0.1")
 
@@ -159,6 +159,16 @@ def test_time_zones_are_found_out_and_their_hours_are_computed(draft, tmp_path):
     schema, _, _ = draft(tmp_path / "payments.parquet")
     assert kinds(schema)["zone"] == "timezone"
     assert ("zone_hour", "zone") in [(moment.name, moment.zone) for moment in schema.calendar]
+
+
+def test_a_draft_says_how_amounts_in_several_currencies_are_declared(draft, own_schemas, tmp_path):
+    payments(currency=["EUR", "JPY"] * 200).to_csv(tmp_path / "raw.csv", index=False)
+    schema, text, _ = draft(tmp_path / "raw.csv", currency="EUR")
+    assert not schema.amount_currency, "the column may be of the merchant, and tell nothing of the amount"
+    line = 'amount_currency = "currency"'
+    assert f"# If amounts are in the currency of currency, declare {line} above" in text
+    declared = text.replace("amount_decimals = ", f"{line}\namount_decimals = ", 1)
+    assert parse_schema("shop", declared).currency == "EUR"
 
 
 def test_equal_rows_are_counted(draft, tmp_path):

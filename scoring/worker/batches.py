@@ -169,5 +169,6 @@ def _answer(submission: Submission, scored: Scored, context: BatchContext) -> An
         latency_ms=context.latency_ms(submission.received_at),
         created_at=context.created_at.isoformat(),
         policy_version=context.policy.number,
+        conversion=submission.conversion,
         **told(scored.decided.evidence or NOTHING),
     )

@@ -33,20 +33,20 @@ STATEMENT = """
 WITH sent AS (
     SELECT * FROM unnest(
         %b::text[], %b::bigint[], %b::text[], %b::float8[], %b::text[], %b::text[], %b::float8[], %b::float8[],
-        %b::float8[], %b::text[], %b::float8[], %b::text[], %b::text[], %b::float8[], %b::float8[]
+        %b::float8[], %b::text[], %b::float8[], %b::text[], %b::text[], %b::float8[], %b::float8[], %b::text[]
 +       , %b::text[], %b::bigint[], %b::text[]
     ) AS sent(
         id, client_id, transaction_id, amount, fields, body_sha256, event_time, received_at,
-        fraud_score, decision, threshold, evidence, reasons, latency_ms, queue_ms
+        fraud_score, decision, threshold, evidence, reasons, latency_ms, queue_ms, conversion
 +       , tokens, sequence, derived
     )
 ), inserted AS (
     INSERT INTO scoring_transaction
-        (id, client_id, transaction_id, schema, amount, fields, body_sha256, event_time, received_at
+        (id, client_id, transaction_id, schema, amount, fields, body_sha256, event_time, received_at, conversion
 +       , tokens, sequence
         )
     SELECT id::uuid, client_id, transaction_id, %b, amount, fields::jsonb, body_sha256,
-        to_timestamp(event_time), to_timestamp(received_at)
+        to_timestamp(event_time), to_timestamp(received_at), conversion::jsonb
 +       , tokens::jsonb, sequence
     FROM sent ORDER BY client_id, transaction_id, id
     ON CONFLICT DO NOTHING
@@ -170,6 +170,7 @@ def _store_on_postgresql(
         [msgspec.json.encode(scored.reasons).decode() for scored in scores],
         [context.latency_ms(submission.received_at) for submission in sent],
         [context.queue_ms(submission.received_at) for submission in sent],
+        [_json_or_none(submission.conversion) for submission in sent],
         *([] if plain else _computed_columns(batch, schema, declared, sequences)),
         schema.name,
         context.model_version,
@@ -312,6 +313,7 @@ def transaction_of(submission: Submission, sequence: int | None = None) -> Trans
         amount=schema.amount_of(submission.features),
         fields=dict(zip(schema.feature_names, submission.features, strict=True)),
         tokens=tokens_by_name(schema, submission.tokens),
+        conversion=msgspec.to_builtins(submission.conversion),
         sequence=sequence,
         body_sha256=submission.body_sha256,
         event_time=datetime.fromtimestamp(submission.event_time, UTC),

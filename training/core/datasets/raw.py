@@ -9,11 +9,12 @@ import pandas as pd
 import pyarrow as pa
 
 from training.core import stages
-from training.core.datasets import columns, tables
+from training.core.datasets import columns, conversion, tables
 from training.core.datasets.event_times import read_event_times
 from training.core.datasets.storage import Report
 from training.core.exceptions import DatasetError
-from training.core.schema import EVENT_TIME, TRANSACTION_ID, Schema
+from training.core.exchange.rates import NO_RATES, Rates
+from training.core.schema import EVENT_TIME, RATE_STALE, TRANSACTION_ID, Schema
 from training.core.schema.tokens import concealed, entity_token
 
 SHOWN = 5  # how many ids, and rows of each, an error names
@@ -42,13 +43,14 @@ def read_csv(path: Path, schema: Schema) -> pd.DataFrame:
     return frame
 
 
-def read_raw(path: Path, schema: Schema, *, earliest: datetime) -> tuple[pd.DataFrame, int]:
+def read_raw(path: Path, schema: Schema, *, earliest: datetime, rates: Rates = NO_RATES) -> tuple[pd.DataFrame, int]:
     """Read the raw file of a schema. Returns the rows, sorted by time, and how many copies of an earlier row, id
     included, were left out. If the time is a feature, rows have no ids, and keep their order.
 
     Columns are renamed as `schema.source` says; others are left out. Entities and ids become strings. In a CSV any text
     of theirs is a value, also `NA` and `null`, unless the schema's `file` says otherwise; only an empty one is missing.
-    The values become those that a web process would store, see `columns.read`. For event times see `read_event_times`.
+    The values become those that a web process would store, see `columns.read`; amounts in several currencies are
+    converted by `rates`. For event times see `read_event_times`.
 
     Raises:
         DatasetError: the file cannot be read, a column is missing or of another type, a value is refused, or different
@@ -72,6 +74,8 @@ def read_raw(path: Path, schema: Schema, *, earliest: datetime) -> tuple[pd.Data
             raise DatasetError(f"Column {name}: {error}") from error
     if times is None:
         return frame, 0
+    if schema.amount_currency:
+        frame = conversion.converted(frame, schema, rates)
     different = frame[~frame.duplicated()]
     _refuse_ids_on_several(different)
     rows = different.sort_values(EVENT_TIME, kind="stable", ignore_index=True)
@@ -135,6 +139,7 @@ def validate(frame: pd.DataFrame, schema: Schema, *, source_sha256: str, left_ou
             f"The column {schema.label} has nothing but {int(frame[schema.label].iloc[0])}: training needs frauds (1) "
             "and legitimate transactions (0)."
         )
+    foreign = frame[schema.amount_currency] != schema.currency if schema.amount_currency else pd.Series(dtype=bool)
     return Report(
         schema=schema.name,
         source_sha256=source_sha256,
@@ -144,6 +149,8 @@ def validate(frame: pd.DataFrame, schema: Schema, *, source_sha256: str, left_ou
         nulls=int(nulls.sum()),
         out_of_range=sum(out_of_range.values()),
         left_out=left_out,
+        converted=int(foreign.sum()),
+        stale=int(frame[RATE_STALE].sum()) if schema.amount_currency else 0,
     )
 
 

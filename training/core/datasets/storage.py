@@ -30,7 +30,8 @@ DAY_S = 86_400
 @dataclass(frozen=True)
 class Report:
     """The findings of validation. `duplicates` counts stored rows that equal an earlier one in every column. With
-    transaction ids there are none: `left_out` counts copies of an earlier row, id included, which are not stored."""
+    transaction ids there are none: `left_out` counts copies of an earlier row, id included, which are not stored.
+    `converted` counts amounts in other currencies than the schema's, and `stale` those whose rate was too old."""
 
     schema: str
     source_sha256: str
@@ -40,13 +41,18 @@ class Report:
     nulls: int
     out_of_range: int
     left_out: int = 0
+    converted: int = 0
+    stale: int = 0
 
     def lines(self) -> list[str]:
         copies = [f"{self.left_out:,} copies of an earlier row, id included, left out"] if self.left_out else []
+        converted = [f"{self.converted:,} amounts converted, {self.stale:,} of them by a rate that was too old"]
+        converted = converted if self.converted else []
         return [
             f"{self.rows:,} rows, {self.frauds:,} of them fraud ({self.frauds / self.rows:.4%})",
             f"{self.duplicates:,} exact duplicates of an earlier row (kept here; `train` says what it does with them)",
             *copies,
+            *converted,
             f"{self.nulls:,} missing values, {self.out_of_range:,} values outside their declared range",
         ]
 

@@ -74,7 +74,23 @@ def propose(columns: list[Column], roles: Roles, left_out: dict[str, str], curre
         _spare_names(column, roles, proposed)
         found.fields[column.name] = proposed
     found.points = _points(columns, roles, places)
+    _offer_conversion(columns, roles, found)
     return found
+
+
+def _offer_conversion(columns: list[Column], roles: Roles, found: Fields) -> None:
+    """Say how amounts are declared that are in the currencies of a column, where the file has several."""
+    several = [
+        column.ours
+        for column in columns
+        if column.distinct > 1 and not column.missing and column.name in found.fields
+        if found.fields[column.name].table.get("kind") == "currency"
+    ]
+    if several and roles.amount.name in found.fields:
+        found.fields[roles.amount.name].remarks.append(
+            f'If amounts are in the currency of {several[0]}, declare amount_currency = "{several[0]}" above, beside '
+            "amount. Unit, minimum and maximum are then of the currency to which they are converted."
+        )
 
 
 def _kind(column: Column, roles: Roles, currency: str, found: Fields) -> Proposed | str:

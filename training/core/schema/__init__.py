@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
@@ -25,12 +25,15 @@ from training.core.features import declaration
 from training.core.features.declaration import MOST_DAYS, Age, Calendar, Computed, Distance, Entity, Point, Velocity
 from training.core.schema import files, values
 from training.core.schema.files import FileForm
+from training.core.schema.kinds import codes
 from training.core.schema.kinds.kind import Kind
 from training.core.schema.store import Store, read_text
 from training.core.schema.values import Field, Value
 
 # A request may have these in addition to the declared fields.
 TRANSACTION_ID, EVENT_TIME = "transaction_id", "event_time"
+# Further columns of a dataset whose amounts were converted: what they were, and whether the rate was too old.
+SENT_AMOUNT, RATE_STALE = "sent_amount", "rate_stale"
 MOST_DECIMALS = 8
 EVENT_TIME_UNITS = ("s", "ms", "us", "ns", "min", "h", "d")
 Declared = TypeVar("Declared")
@@ -55,6 +58,9 @@ class Schema:
     (1 fraud, 0 legitimate), never part of a request; it is known `label_delay_days` after the transaction. `past_days`
     is how far back the event time of a request may lie. `card` names the entity that is blocked after a fraud.
 
+    Amounts in several currencies are in that of the feature `amount_currency`, and are converted to the base currency,
+    the unit of the amount, before anything else is made of them. Its bounds are those of the converted amount.
+
     For raw files, `file` is their form and `source` maps our column names to other names in the file. `event_time_unit`
     is the unit of event times that are numbers, since 1970 or the `origin` of the form, and `event_time_format` the
     `strptime` format of those that are texts other than ISO 8601.
@@ -68,6 +74,7 @@ class Schema:
     label: str
     past_days: int
     amount_decimals: int = 2
+    amount_currency: str = ""
     label_delay_days: float = 0.0
     card: str = ""
     entities: tuple[Entity, ...] = ()
@@ -162,8 +169,21 @@ class Schema:
 
     @property
     def currency(self) -> str:
-        """The unit of the amount."""
+        """The unit of the amount, and the base currency of amounts in several."""
         return self.features[self.amount_index].unit
+
+    @cached_property
+    def sent_features(self) -> tuple[Field, ...]:
+        """`features` as they are sent: an amount that is to be converted has no bounds yet."""
+        if not self.amount_currency:
+            return self.features
+        unbounded = replace(self.features[self.amount_index], minimum=None, maximum=None)
+        return tuple(unbounded if field.name == self.amount else field for field in self.features)
+
+    @cached_property
+    def currency_index(self) -> int:
+        """The index, among the values of a request, of the currency of its amount."""
+        return self.feature_names.index(self.amount_currency)
 
     @cached_property
     def hash(self) -> str:
@@ -295,6 +315,7 @@ def _check(schema: Schema) -> None:
     requested = (*schema.feature_names, *schema.identifier_names)
     made = (entity.name for entity in schema.entities if entity.of)
     names = (*requested, *made, *(feature.name for feature in (*schema.derived, *schema.points)), schema.label)
+    names += (SENT_AMOUNT, RATE_STALE) if schema.amount_currency else ()
     reserved = {TRANSACTION_ID, EVENT_TIME, "deadline_ms", "schema"}
     for name, count in Counter(names).items():
         if count > 1 or name in reserved:
@@ -303,6 +324,8 @@ def _check(schema: Schema) -> None:
         hint = did_you_mean(schema.amount, schema.feature_names)
         raise SchemaInvalid(f"amount names no feature: {schema.amount!r}.{hint}")
     amount = schema.features[schema.amount_index]
+    if schema.amount_currency:
+        _check_currency(schema, amount)
     if amount.kind not in ("number", "integer") or amount.optional:
         raise SchemaInvalid(f"{amount.name}: the amount is a number or an integer, and not optional")
     bounds = {"amount_decimals": MOST_DECIMALS, "past_days": MOST_DAYS, "label_delay_days": MOST_DAYS}
@@ -328,6 +351,24 @@ def _check(schema: Schema) -> None:
         raise SchemaInvalid("event_time_unit is for numbers and event_time_format for texts: declare one")
     files.check(schema.file)
     declaration.check(schema)
+
+
+def _check_currency(schema: Schema, amount: Field) -> None:
+    named = {field.name: field for field in schema.features}.get(schema.amount_currency)
+    if named is None:
+        hint = did_you_mean(schema.amount_currency, schema.feature_names)
+        raise SchemaInvalid(f"amount_currency names no feature: {schema.amount_currency!r}.{hint}")
+    if named.kind != "currency" or named.optional:
+        raise SchemaInvalid(f"{named.name}: the currency of amounts is of the kind currency, and not optional")
+    if amount.kind != "number" or amount.unit not in codes.currencies():
+        raise SchemaInvalid(
+            f"{amount.name}: an amount in several currencies is a number, and its unit the currency to which it is "
+            f"converted, such as EUR, not {amount.unit!r}"
+        )
+    if schema.amount_decimals != codes.decimals_of(amount.unit):
+        raise SchemaInvalid(f"amount_decimals is {codes.decimals_of(amount.unit)}, as {amount.unit} has so many")
+    if schema.time != EVENT_TIME:
+        raise SchemaInvalid('amount_currency needs time = "event_time", as rates hold from a time on')
 
 
 # The schemas that this process has read.

@@ -7,10 +7,13 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
+from training import rates
 from training.core import stages
 from training.core.datasets import parquet_path, raw, storage, ulb
 from training.core.datasets.download import Progress, copy, verify
 from training.core.exceptions import DatasetError, FraudsiteError, did_you_mean
+from training.core.exchange import files
+from training.core.exchange.rates import NO_RATES, Rates
 from training.core.schema import Schema, load_schema
 from training.management.command import Options
 
@@ -29,6 +32,13 @@ class Command(BaseCommand):
             help=f"ulb: use this source only, of {', '.join(['file', *ulb.SOURCES])}; default: each in turn. "
             "Other schemas: the raw file: .parquet, .jsonl or .csv",
         )
+        parser.add_argument(
+            "--rates",
+            type=Path,
+            metavar="FILE",
+            help="amounts in several currencies: a file of rates, as `import_rates` takes it; default: the database",
+        )
+        parser.add_argument("--rates-base", default="EUR", help="in which that file quotes; default: EUR")
         parser.add_argument("--force", action="store_true", help="ingest again, even if the dataset is here")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -74,11 +84,23 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"{source} cannot be read: {error}") from error
         self._say("Validating and storing …")
-        frame, left_out = raw.read_raw(source, schema, earliest=settings.EVENT_TIME_EARLIEST)
+        known = self._rates(schema, options)
+        frame, left_out = raw.read_raw(source, schema, earliest=settings.EVENT_TIME_EARLIEST, rates=known)
         report = raw.validate(frame, schema, source_sha256=sha256, left_out=left_out)
         target.parent.mkdir(parents=True, exist_ok=True)
         storage.write(raw.with_tokens(frame, schema, settings.ENTITY_HASH_KEY), schema, report, target)
         return report
+
+    def _rates(self, schema: Schema, options: Options) -> Rates:
+        """The rates of a file, or else of the database, if the schema needs any."""
+        if not schema.amount_currency:
+            if options["rates"]:
+                raise CommandError(f"--rates: the amounts of {schema.name} are in one currency.")
+            return NO_RATES
+        if not options["rates"]:
+            return rates.known()
+        base = options["rates_base"]
+        return rates.of((base, quote) for quote in files.read(options["rates"], base).quotes)
 
     def _fetch(self, csv: Path, file: Path | None, only: str | None) -> Path:
         """Try the sources in turn until one has the right file. Returns its path."""

@@ -10,6 +10,14 @@ from training.core.schema.kinds.kind import TEXT_LIMIT, Kind, ValueRefused, read
 if TYPE_CHECKING:
     from training.core.schema.values import Field
 
+# The decimals of amounts, by ISO 4217 (list one, column "minor unit"); all other currencies have two.
+DECIMALS = (
+    dict.fromkeys(["BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG"], 0)
+    | dict.fromkeys(["RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"], 0)
+    | dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3)
+    | dict.fromkeys(["CLF", "UYW"], 4)
+)
+
 
 def _read_country(field: "Field", value: Any) -> str:
     found = countries().get(read_text(value).upper())
@@ -56,6 +64,15 @@ def timezones() -> dict[str, str]:
     """The name of each time zone, by its letters in lower case."""
     names = resources.files("tzdata").joinpath("zones").read_text().split()
     return {name.casefold(): name for name in names}
+
+
+def decimals_of(currency: str) -> int:
+    """How many decimals an amount in a currency has.
+
+    >>> decimals_of("EUR"), decimals_of("JPY"), decimals_of("KWD")
+    (2, 0, 3)
+    """
+    return DECIMALS.get(currency, 2)
 
 
 COUNTRY = Kind(
