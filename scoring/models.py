@@ -8,11 +8,13 @@ from django.db import models
 from django.utils import timezone
 
 from scoring.decisions import ALERTS, Decision
+from scoring.lists.models import ListEntry, PolicyList
 from scoring.policies.models import Backtest, PolicyChange, PolicyVersion
 from training.core.figures import score
 from training.models import ModelVersion
 
-__all__ = ["Backtest", "PolicyChange", "PolicyVersion"]  # Django finds an app's models here
+# Django finds an app's models here.
+__all__ = ["Backtest", "ListEntry", "PolicyChange", "PolicyList", "PolicyVersion"]
 
 
 class Client(models.Model):

@@ -7,9 +7,10 @@ from typing import Any
 from django.conf import settings
 
 from scoring.api.decoding import Body
-from scoring.api.validation import ENTITY_LIMIT, TRANSACTION_ID_LIMIT
+from scoring.api.validation import TRANSACTION_ID_LIMIT
 from training.core.features.declaration import Entity
 from training.core.schema import Field, Schema
+from training.core.schema.kinds.kind import TEXT_LIMIT
 
 # A JSON Schema or another part of the OpenAPI document.
 Document = dict[str, Any]
@@ -44,7 +45,7 @@ def transaction_document(schema: Schema) -> Document:
         entity.name: {
             "type": "string",
             "minLength": 1,
-            "maxLength": ENTITY_LIMIT,
+            "maxLength": TEXT_LIMIT,
             "description": f"{entity.description} Only a keyed hash of it is kept.",
         }
         | _optional(entity)

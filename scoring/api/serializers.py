@@ -47,8 +47,8 @@ class PredictionSerializer(serializers.Serializer):
     degraded = serializers.ChoiceField(
         choices=[*Fallback.Reason.values, *Degraded],
         allow_null=True,
-        help_text="What was left out of the decision: the score, if there is none, or a rule or the policy, if there is"
-        " one. Null in an ordinary answer.",
+        help_text="What was left out of the decision: the score, if there is none, or a rule, a list or the policy, if"
+        " there is one. Null in an ordinary answer.",
     )
     conversion = ConversionSerializer(
         allow_null=True, help_text="How the amount was converted; null if it was sent in the schema's currency."

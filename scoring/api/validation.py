@@ -24,13 +24,11 @@ from training.core.features.declaration import Entity
 from training.core.schema import Schema
 from training.core.schema.kinds import dates
 from training.core.schema.kinds.kind import ValueRefused
-from training.core.schema.tokens import concealed, entity_token
+from training.core.schema.tokens import USABLE_IDENTIFIER, concealed, entity_token, is_identifier
 from training.core.schema.values import Value
 
 TRANSACTION_ID_LIMIT = 64
 USABLE_ID = f"Send a string of 1 to {TRANSACTION_ID_LIMIT} printable characters."
-ENTITY_LIMIT = 64
-USABLE_ENTITY = f"Send a string of 1 to {ENTITY_LIMIT} printable characters."
 OPTIONAL_FIELDS = ("transaction_id", "event_time", "deadline_ms", "schema")
 # A string of RFC 9651; its parameters are ignored.
 STRUCTURED_STRING = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)" *(?:;.*)?')
@@ -210,12 +208,12 @@ def _tokens(body: dict[str, Any], values: list[Value], schema: Schema, malformed
         if entity.of:
             continue
         value = body.get(entity.name)
-        if isinstance(value, str) and 1 <= len(value) <= ENTITY_LIMIT and value.isprintable():
+        if is_identifier(value):
             identifiers[entity.name] = value
         elif value is None and entity.optional:
             pass
         elif entity.name in body:
-            malformed.append(FieldError(f"/{entity.name}", "invalid_entity", USABLE_ENTITY))
+            malformed.append(FieldError(f"/{entity.name}", "invalid_entity", USABLE_IDENTIFIER))
         else:
             malformed.append(FieldError(f"/{entity.name}", "missing", "This field is required."))
     known = identifiers

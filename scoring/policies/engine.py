@@ -66,8 +66,7 @@ class Policy:
     ) -> None:
         self.of_model, self.document = of_model, document or Document()
         self.pk, self.number = pk, number
-        self.lists = lists or HeldLists.none(schema)
-        self.degraded = degraded
+        self.lists = HeldLists.none(schema) if lists is None else lists
         self._amount = schema.amount_index
         self.thresholds = self.document.thresholds(of_model)
         self.tally = Tally()
@@ -77,6 +76,7 @@ class Policy:
         self._segments = [(part.name, self.document.thresholds(of_model, part)) for part in self.document.segments]
         self._of_segments = Conditions([part.when for part in self.document.segments], names)
         used = self._conditions.names | self._of_segments.names
+        self.degraded = degraded or (Degraded.LIST if self.lists.are_missed(used) else None)
         self._binder = Binder(schema, names, used, self.document.constants)
 
     @property

@@ -25,6 +25,7 @@ class Degraded(StrEnum):
 
     RULE = "rule"  # a rule or segment could not be calculated, and counted as not matching
     POLICY = "policy"  # the live policy cannot be read, so the policy before it or the model's thresholds decided
+    LIST = "list"  # a list that should decide, or entries of it, could not be read, and counted as empty
 
 
 class MatchedRule(Struct, frozen=True, kw_only=True):

@@ -1,12 +1,13 @@
 """Lists at run time: which transactions are on them, held in memory by each worker process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 from scoring.decisions import Decision
 from scoring.policies.evidence import Hit
 from scoring.policies.expressions import Case
+from scoring.policies.names import ON
 from training.core.schema import Schema
 
 
@@ -36,10 +37,15 @@ class HeldList:
 
 
 class HeldLists:
-    """The lists of a schema, in memory."""
+    """The lists of a schema, in memory.
 
-    def __init__(self, schema: Schema, lists: Sequence[HeldList]) -> None:
+    `faulty` are the names of lists that cannot be used or lack entries, and whether they would decide.
+    """
+
+    def __init__(self, schema: Schema, lists: Sequence[HeldList], faulty: Mapping[str, bool] | None = None) -> None:
+        self.schema = schema
         self._lists = tuple(lists)
+        self._faulty = faulty or {}
         self._amount = schema.amount_index
 
     @classmethod
@@ -52,6 +58,10 @@ class HeldLists:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(held.name for held in self._lists)
+
+    def are_missed(self, used: Collection[str]) -> bool:
+        """Whether a faulty list should decide, by itself or in expressions that use these names."""
+        return any(decides or ON + name in used for name, decides in self._faulty.items())
 
     def on(self, case: Case) -> Iterator[str]:
         """The names of the lists that a transaction is on."""

@@ -8,6 +8,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from scoring.lists import changes as lists
 from scoring.policies import checking, document
 from scoring.policies.document import Document, PolicyInvalid
 from scoring.policies.models import PolicyChange, PolicyVersion
@@ -58,7 +59,7 @@ def faults(version: PolicyVersion) -> list[checking.Fault]:
 
 def list_names(schema: str) -> Collection[str]:
     """The names of a schema's lists."""
-    return ()
+    return lists.names(schema)
 
 
 @transaction.atomic

@@ -7,6 +7,7 @@ from scoring.policies import versions
 from scoring.policies.document import PolicyInvalid
 from scoring.policies.engine import Policy
 from scoring.policies.evidence import Degraded
+from scoring.worker import lists
 from training import registry
 from training.models import ModelVersion
 
@@ -17,7 +18,8 @@ _refused: dict[str, int] = {}
 
 
 def current(champion: ModelVersion, before: Policy | None) -> Policy:
-    """The live policy of a champion's schema with the champion's thresholds: `before` itself if it still is.
+    """The live policy of a champion's schema with the champion's thresholds and the schema's lists: `before` itself if
+    it still is.
 
     A version that cannot be read decides nothing: the document before it goes on, or else the model's thresholds alone,
     and answers say that they are degraded.
@@ -26,12 +28,18 @@ def current(champion: ModelVersion, before: Policy | None) -> Policy:
     version = versions.live(champion.schema)
     pk = version.pk if version else None
     refused = pk is not None and _refused.get(champion.schema) == pk
-    if before and before.of_model == of_model and (before.pk == pk or (refused and before.degraded)):
+    schema = before.lists.schema if before else registry.declaration(champion)
+    held = lists.current(schema, before.lists if before else None)
+    if (
+        before
+        and before.of_model == of_model
+        and before.lists is held
+        and (before.pk == pk or (refused and before.degraded))
+    ):
         return before
-    schema = registry.declaration(champion)
     try:
         document = versions.content(version)
-        policy = Policy(schema, of_model, document, pk=pk, number=version.number if version else None)
+        policy = Policy(schema, of_model, document, pk=pk, number=version.number if version else None, lists=held)
         _refused.pop(champion.schema, None)
         return policy
     except (PolicyInvalid, ValueError) as error:
@@ -40,6 +48,12 @@ def current(champion: ModelVersion, before: Policy | None) -> Policy:
         _refused[champion.schema] = pk or 0
         if before:
             return Policy(
-                schema, of_model, before.document, pk=before.pk, number=before.number, degraded=Degraded.POLICY
+                schema,
+                of_model,
+                before.document,
+                pk=before.pk,
+                number=before.number,
+                lists=held,
+                degraded=Degraded.POLICY,
             )
-        return Policy(schema, of_model, degraded=Degraded.POLICY)
+        return Policy(schema, of_model, lists=held, degraded=Degraded.POLICY)

@@ -3,13 +3,21 @@
 import hmac
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from training.core.schema.kinds.kind import TEXT_LIMIT
 
 if TYPE_CHECKING:
     from training.core.features.declaration import Entity
     from training.core.schema import Field, Schema
 
 TOKEN_LENGTH = 32  # of hexadecimal digits
+USABLE_IDENTIFIER = f"Send a string of 1 to {TEXT_LIMIT} printable characters."
+
+
+def is_identifier(value: Any) -> bool:
+    """Whether a value of a request can be the identifier of an entity."""
+    return isinstance(value, str) and 1 <= len(value) <= TEXT_LIMIT and value.isprintable()
 
 
 def token_of(key: str, schema: str, entity: str, value: str) -> str:

@@ -1,0 +1,201 @@
+"""Lists as CSV: their export, and the import of entries, all of a file or none."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import islice
+from typing import BinaryIO
+
+from django.conf import settings
+from django.utils import timezone
+
+from scoring.lists import changes
+from scoring.lists.changes import Added, Addition, ListRefused
+from scoring.lists.keys import EntryRefused, Subject, subject_of
+from scoring.lists.models import NOTE_LIMIT, ListEntry, PolicyList
+from training.core.exceptions import did_you_mean
+
+KEY, VALUE, EXPIRES, NOTE = "key", "value", "expires", "note"
+# Columns of an export that an import passes over.
+FOR_PEOPLE = ("shown", "author", "added")
+COLUMNS = (KEY, "shown", EXPIRES, NOTE, "author", "added")
+# Spreadsheets take texts that begin so for formulas. We write an apostrophe before them, and take it away again.
+FORMULAS = tuple("=+-@\t\r'")
+CHUNK = 1_000
+REFUSALS_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A refused line of a file; 1 is the header. `column` is empty if the line itself is at fault."""
+
+    line: int
+    column: str
+    remedy: str
+
+
+@dataclass
+class Report:
+    """What became of a file. If any line was refused, nothing was stored; `refused` has the first of them."""
+
+    lines: int = 0
+    refused: list[Refusal] = field(default_factory=list)
+    refused_count: int = 0
+    added: Added = field(default_factory=Added)
+
+    def refuse(self, line: int, column: str, remedy: str) -> None:
+        self.refused_count += 1
+        if len(self.refused) < REFUSALS_SHOWN:
+            self.refused.append(Refusal(line, column, remedy))
+
+
+def columns_of(subject: Subject) -> dict[str, str]:
+    """The columns in which values stand as clients send them, and the part of the subject that each is."""
+    if len(subject.parts) == 1:
+        return {VALUE: subject.parts[0]}
+    return {f"{VALUE}_{part}": part for part in subject.parts}
+
+
+def load(row: PolicyList, file: BinaryIO, *, by: str) -> Report:
+    """Add the entries of a CSV file to a list: of each line the key, as an export has it, or else the value as clients
+    send it, and if given when it expires, and a note. The file is read twice and never held in memory as a whole.
+
+    Raises:
+        ListRefused: it is no such file, or the list has no room for it.
+        NoSuchSubject: the list is about nothing that the schema has.
+    """
+    if file.seek(0, io.SEEK_END) > settings.LIST_IMPORT_LIMIT_BYTES:
+        raise ListRefused(
+            f"The file is larger than {settings.LIST_IMPORT_LIMIT_BYTES:,} bytes (LIST_IMPORT_LIMIT_BYTES)."
+        )
+    subject, report = subject_of(row.schema, row.about), Report()
+    with _lines(file, subject) as lines:
+        for line, cells in lines:
+            report.lines += 1
+            if report.lines > settings.LIST_ENTRIES_LIMIT:
+                raise changes.TooManyEntries
+            try:
+                _addition(subject, cells)
+            except EntryRefused as refusal:
+                report.refuse(line, refusal.part, str(refusal))
+    if not report.refused:
+        with _lines(file, subject) as lines:
+            additions = (_addition(subject, cells) for _, cells in lines)
+            report.added = changes.add(row, _chunks(additions), by=by)
+    return report
+
+
+@contextmanager
+def _lines(file: BinaryIO, subject: Subject) -> Iterator[Iterator[tuple[int, dict[str, str]]]]:
+    """The lines of a file after its header: their numbers, and their cells by column."""
+    file.seek(0)
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    try:
+        yield _read(text, subject)
+    except UnicodeDecodeError as error:
+        raise ListRefused("The file is not written in UTF-8.") from error
+    except csv.Error as error:
+        raise ListRefused(f"The file is not CSV: {error}.") from error
+    finally:
+        text.detach()  # otherwise it would close the file
+
+
+def _read(text: io.TextIOWrapper, subject: Subject) -> Iterator[tuple[int, dict[str, str]]]:
+    header = text.readline()
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    names = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    values = columns_of(subject)
+    known = [*COLUMNS, *values]
+    for name in names:
+        if name not in known:
+            raise ListRefused(f"There is no column {name!r}.{did_you_mean(name, known)} Columns: {', '.join(known)}.")
+    if len(set(names)) < len(names) or not (KEY in names or values.keys() <= set(names)):
+        raise ListRefused(f"The first line names each column once, {KEY} or {' and '.join(values)} among them.")
+    reader = csv.reader(text, delimiter=delimiter)
+    for cells in reader:
+        if any(cells):
+            found = dict(zip(names, map(_plain, cells), strict=False))
+            if len(cells) > len(names):
+                found[""] = "too many"
+            yield reader.line_num + 1, found
+
+
+def _addition(subject: Subject, cells: dict[str, str]) -> Addition:
+    if "" in cells:
+        raise EntryRefused("", "The line has more cells than the first line.")
+    note = cells.get(NOTE, "").strip()
+    if len(note) > NOTE_LIMIT or "\0" in note:
+        raise EntryRefused(NOTE, f"A note has at most {NOTE_LIMIT} characters.")
+    if key := cells.get(KEY, ""):
+        key = subject.checked(key)
+    else:
+        try:
+            key = subject.key_of({part: cells.get(column, "") for column, part in columns_of(subject).items()})
+        except EntryRefused as refusal:
+            named = {part: column for column, part in columns_of(subject).items()}
+            raise EntryRefused(named[refusal.part], str(refusal)) from refusal
+    return Addition(key, expiry(cells.get(EXPIRES, "")), note)
+
+
+def expiry(text: str) -> datetime | None:
+    """When an entry expires: a time with its offset, or a day, to whose end in UTC it counts. None for an empty text.
+
+    Raises:
+        EntryRefused: it is neither, or has passed.
+    """
+    if not (text := text.strip()):
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        if len(text) == len("2026-12-31"):
+            moment = datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), UTC)
+        if moment.tzinfo is None:
+            raise ValueError("no offset")
+        moment = moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise EntryRefused(EXPIRES, "Give a day such as 2026-12-31, or a time such as 2026-12-31T12:00:00Z.") from None
+    if moment <= timezone.now():
+        raise EntryRefused(EXPIRES, "It has expired already.")
+    return moment
+
+
+def _chunks(additions: Iterable[Addition]) -> Iterator[list[Addition]]:
+    additions = iter(additions)
+    while chunk := list(islice(additions, CHUNK)):
+        yield chunk
+
+
+def dump(row: PolicyList) -> Iterator[str]:
+    """The entries of a list that are neither removed nor expired, as lines of CSV, the earliest first.
+
+    Raises:
+        NoSuchSubject: the list is about nothing that the schema has.
+    """
+    subject = subject_of(row.schema, row.about)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(COLUMNS)
+    entries = ListEntry.objects.filter(list=row, removed_at=None).order_by("pk")
+    found = entries.values_list("key", "expires_at", "note", "author", "created_at")
+    now = timezone.now()
+    for number, (key, expires_at, note, author, added) in enumerate(found.iterator(chunk_size=CHUNK)):
+        if expires_at is None or expires_at > now:
+            expires = expires_at.isoformat() if expires_at else ""
+            writer.writerow(map(_defused, (key, subject.shown(key), expires, note, author, added.isoformat())))
+        if number % CHUNK == 0:
+            yield buffer.getvalue()
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue()
+
+
+def _defused(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULAS) else cell
+
+
+def _plain(cell: str) -> str:
+    """A cell as it was before `_defused`."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULAS) else cell
