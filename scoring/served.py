@@ -21,6 +21,8 @@ from training.models import ModelVersion
 
 logger = logging.getLogger(__name__)
 
+FIRST_LOOK_S = 2.0  # as the database may hang, and a web process has other things to answer
+
 
 @dataclass(frozen=True, eq=False)
 class Served:
@@ -72,7 +74,7 @@ def _chosen(files: Mapping[str, Schema]) -> tuple[dict[str, Schema], dict[str, l
         name, declared = champion.schema, _declaration(champion)
         if declared is None:
             continue
-        reasons = comparison.obstacles(declared, files[name]) if name in files else ["its file is not there"]
+        reasons = comparison.obstacles(declared, files[name]) if name in files else ["it has no valid file"]
         if reasons:
             schemas[name], held[name] = declared, reasons
     return dict(sorted(schemas.items())), held
@@ -103,14 +105,16 @@ def _log_change(name: str, found: Served) -> None:
 
 
 def follow() -> None:
-    """Follow the files and champions from now on, in a thread."""
+    """Follow the files and champions from now on, in a thread. Returns after the first look, or once it takes long."""
     global _follows
     now()
     _follows = True
-    threading.Thread(target=_follow, name="schemas", daemon=True).start()
+    looked = threading.Event()
+    threading.Thread(target=_follow, args=(looked,), name="schemas", daemon=True).start()
+    looked.wait(FIRST_LOOK_S)
 
 
-def _follow() -> None:
+def _follow(looked: threading.Event) -> None:
     while True:
         close_old_connections()
         try:
@@ -121,4 +125,5 @@ def _follow() -> None:
             logger.exception("The declarations of schemas were not looked at.")
         finally:
             connection.close()
+            looked.set()
         time.sleep(max(0.1, settings.MODEL_REFRESH_S))

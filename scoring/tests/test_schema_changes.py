@@ -156,6 +156,21 @@ PURCHASE_STORED = {"amount": 12.5, "category": "books", "device_days": None, "co
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_process_that_starts_with_an_invalid_file_or_none_serves_what_the_champion_was_trained_under(
+    acme, purchases, settings, own_bundles
+):
+    champions = registry.declaration(promote_a_model(settings))
+    for spoil in (lambda: purchases.write_text("title ="), purchases.unlink):
+        spoil()
+        loaded.forget()
+        assert "purchases" not in served.now().schemas
+        served.look()
+        assert checked(acme, PURCHASE).declaration == champions.hash
+        assert served.now().held["purchases"] == ["it has no valid file"]
+    assert "ulb" in served.now().schemas
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_call_that_is_repeated_after_the_schema_got_another_field_gets_its_answer_again(
     acme, purchases, settings, own_bundles
 ):
