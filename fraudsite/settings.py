@@ -247,6 +247,10 @@ LIST_IMPORT_LIMIT_BYTES = integer("LIST_IMPORT_LIMIT_BYTES", 268_435_456, 1_024,
 SHADOW_SHARE = number("SHADOW_SHARE", 1.0, 0.0, 1.0)
 API_KEY_CACHE_S = number("API_KEY_CACHE_S", 1.0, 0.0, 1.0)
 REASONS_PER_ALERT = integer("REASONS_PER_ALERT", 3, 0, 10)
+# How long a page or a call waits for a worker to explain a score, and how many versions besides the champions a worker
+# process keeps in memory for that.
+EXPLAIN_DEADLINE_MS = integer("EXPLAIN_DEADLINE_MS", 10_000, 10, 60_000)
+EXPLAIN_VERSIONS_KEPT = integer("EXPLAIN_VERSIONS_KEPT", 2, 1, 100)
 READY_TIMEOUT_MS = integer("READY_TIMEOUT_MS", 2_000, 10, 60_000)
 
 # --- models ----------------------------------------------------------------------------------------------------------

@@ -1,12 +1,19 @@
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from scoring import explanations
 from scoring.clients import admin as clients_admin  # noqa: F401  # registered by its import
+from scoring.exceptions import RequestRefused
 from scoring.models import Fallback, Pending, Prediction, Transaction
 from scoring.pages.columns import AnswerColumns, TransactionColumns
 from scoring.pages.conversions import sent_amount
@@ -16,10 +23,10 @@ from scoring.pages.display import (
     field_table,
     link,
     money,
-    reason_table,
     score_meter,
     waiting,
 )
+from scoring.pages.explanation import explanation_table, reason_table
 from scoring.pages.filters import SchemaFilter
 from scoring.pages.personal import PersonalAdmin, shows_personal
 from scoring.pages.read_only import ReadOnlyAdmin
@@ -68,6 +75,32 @@ class TransactionAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
     def transaction_of(self, obj: Transaction) -> Transaction:
         return obj
 
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.explanation_view)
+        return [path("<uuid:key>/explanation/", view, name="scoring_transaction_explanation"), *super().get_urls()]
+
+    def explanation_view(self, request: HttpRequest, key: UUID) -> HttpResponse:
+        """Why a transaction has its score. Of others than alerts a worker finds it out now."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        row = self.get_queryset(request).select_related("prediction__model_version").filter(pk=key).first()
+        if row is None or not hasattr(row, "prediction"):
+            raise Http404
+        context = self.admin_site.each_context(request) | {
+            "title": "What raised or lowered the score",
+            "opts": self.opts,
+            "media": self.media,
+            "original": row,
+            "prediction": row.prediction,
+            "meter": score_meter(row.prediction),
+        }
+        try:
+            explanation = explanations.explanation_of(row.prediction)
+            context["table"] = explanation_table(row.prediction, explanation, personal=shows_personal(row))
+        except RequestRefused as refusal:
+            context["refusal"] = str(refusal)
+        return TemplateResponse(request, "admin/scoring/transaction/explanation.html", context)
+
     @admin.display(description="Received", ordering="received_at")
     def received(self, transaction: Transaction) -> str:
         return at(transaction.received_at)
@@ -93,7 +126,9 @@ class TransactionAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
     @admin.display(description="Prediction")
     def prediction_link(self, transaction: Transaction) -> SafeString | str:
         if hasattr(transaction, "prediction"):
-            return link(transaction.prediction, str(transaction.prediction))
+            address = reverse("admin:scoring_transaction_explanation", args=[transaction.pk])
+            prediction = link(transaction.prediction, str(transaction.prediction))
+            return format_html('{} <a href="{}" class="explain">What raised or lowered it</a>', prediction, address)
         return link(transaction.pending, waiting(transaction.pending)) if hasattr(transaction, "pending") else ""
 
     @admin.display(description="Fields")

@@ -73,6 +73,13 @@ class Unscorable(RequestRefused):
     title = "Unscorable transaction"
 
 
+class NotExplained(RequestRefused):
+    """The score of this transaction cannot be explained any more."""
+
+    status = 422
+    title = "Score not explained"
+
+
 class ScorerUnavailable(RequestRefused):
     """No worker scored inside the deadline, or none could. `reason` is one of `Fallback.Reason`."""
 

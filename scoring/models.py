@@ -113,6 +113,7 @@ class Prediction(models.Model):
     measured from the arrival of the request to just before the commit. Parts of it are `queue_ms`, until a worker took
     the transaction, `features_ms`, while its batch's features were computed, and `model_ms`, while the model scored the
     batch. `reasons` is a list of `{"feature", "contribution", "text"}`, strongest first; only alerts have any.
+    `explanation` has the contributions of all inputs, as `scoring.messages.explanation.Explanation`; null for others.
     `derived` are the computed features by name, as float64, each that is missing null; null for schemas without any.
     """
 
@@ -128,6 +129,7 @@ class Prediction(models.Model):
     )
     evidence = models.JSONField(null=True)
     reasons = models.JSONField(default=list)
+    explanation = models.JSONField(null=True)
     derived = models.JSONField(null=True)
     latency_ms = models.FloatField()
     queue_ms = models.FloatField(db_default=0.0)

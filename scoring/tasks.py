@@ -18,7 +18,7 @@ from scoring.messages import replies, request_ids
 from scoring.messages.replies import Kind, Outcome, Reply
 from scoring.messages.submission import Submission
 from scoring.policies import backtests
-from scoring.worker import batches, pending, predictor, shadows
+from scoring.worker import batches, explanations, pending, predictor, shadows
 from training import registry
 from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion, StaleHistory
 
@@ -99,6 +99,20 @@ def _client_message(error: Exception) -> str:
         case FraudsiteError():
             return str(error)
     return "The database does not answer."
+
+
+@shared_task
+def explain(reply_to: str, transaction_id: str) -> None:
+    """Explain the score of a stored transaction, and send the explanation back."""
+    started_at = time.time()
+    try:
+        explanation = explanations.explain(UUID(transaction_id))
+        outcomes = [Outcome(Kind.EXPLAINED, msgspec.json.encode(explanation))]
+        reply = Reply(transaction_id, started_at, time.time(), outcomes=outcomes)
+    except (FraudsiteError, Error) as error:
+        logger.warning("The score of %s was not explained: %s", transaction_id, error, exc_info=error.__cause__)
+        reply = Reply(transaction_id, started_at, time.time(), error=_client_message(error))
+    replies.send(reply_to, reply)
 
 
 @shared_task

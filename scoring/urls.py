@@ -3,7 +3,8 @@ from django.urls.converters import UUIDConverter
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from scoring.api.views import BatchView, PredictionView, PredictView
+from scoring.api.stored import ExplanationView, PredictionView
+from scoring.api.views import BatchView, PredictView
 
 # The API's document needs no key: developers read it before they have one.
 PUBLIC: dict[str, list[type]] = {"authentication_classes": [], "permission_classes": []}
@@ -29,6 +30,7 @@ _addresses = [
     path("api/v1/predict", PredictView.as_view(), name="predict"),
     path("api/v1/predict/batch", BatchView.as_view(), name="predict-batch"),
     path("api/v1/predictions/<any_uuid:prediction_id>", PredictionView.as_view(), name="prediction"),
+    path("api/v1/predictions/<any_uuid:prediction_id>/explanation", ExplanationView.as_view(), name="explanation"),
     path("api/v1/schema", SpectacularAPIView.as_view(**PUBLIC), name="schema"),
     path("api/v1/docs", SpectacularSwaggerSplitView.as_view(**DOCS, **PUBLIC), name="docs"),
 ]

@@ -55,6 +55,19 @@ class PredictionSerializer(serializers.Serializer):
     )
 
 
+class ExplanationSerializer(serializers.Serializer):
+    """Why a transaction has its score, in logits."""
+
+    id = serializers.UUIDField()
+    model_version = serializers.CharField(help_text="The version that scored it, and that explains it.")
+    fraud_score = serializers.FloatField(min_value=0, max_value=1)
+    base = serializers.FloatField(help_text="The logit of an ordinary transaction.")
+    contributions = ReasonSerializer(
+        many=True, help_text="Of every input, raising or lowering the score, the strongest first."
+    )
+    residual = serializers.FloatField(help_text="What rounding leaves of the logit of `fraud_score`.")
+
+
 class PendingSerializer(serializers.Serializer):
     """A transaction that is stored and waits for its score."""
 

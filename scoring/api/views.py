@@ -7,16 +7,14 @@ from datetime import datetime
 from inspect import iscoroutine
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
-from uuid import UUID
 
 import msgspec
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.conf import settings
 from django.db import Error, connection
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
-from django.urls import reverse
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
@@ -34,6 +32,7 @@ from scoring.api.serializers import (
     PredictionSerializer,
     ProblemSerializer,
 )
+from scoring.api.stored import pending_answer
 from scoring.api.validation import Submission, refuse_card_data, schema_of, validate
 from scoring.exceptions import (
     DatabaseUnavailable,
@@ -46,9 +45,8 @@ from scoring.exceptions import (
     Unscorable,
 )
 from scoring.gateway import Waiting
-from scoring.messages.answers import ANSWER_PARTS, json_answer_of
 from scoring.messages.replies import Kind, Outcome
-from scoring.models import Fallback, Transaction
+from scoring.models import Fallback
 from scoring.worker import pending
 from training.core.exchange.rates import NO_RATES, Rates
 from training.core.schema import Schema
@@ -173,32 +171,6 @@ class BatchView(APIView):
         results |= zip(submissions, _ask_in_chunks(list(submissions.values()), request), strict=True)
         body = b'{"results":[%b]}' % b",".join(results[index] for index in range(len(rows)))
         return HttpResponse(body, content_type="application/json")
-
-
-class PredictionView(APIView):
-    @extend_schema(
-        operation_id="prediction",
-        parameters=[OpenApiParameter("prediction_id", UUID, OpenApiParameter.PATH)],
-        summary="Read a stored prediction",
-        description="The answer that was given. In a degraded answer, `rescored` is the prediction that followed.",
-        responses={
-            200: PredictionSerializer,
-            202: PendingSerializer,
-            (404, "application/problem+json"): ProblemSerializer,
-            (422, "application/problem+json"): ProblemSerializer,
-        },
-    )
-    def get(self, request: Request, prediction_id: UUID) -> HttpResponse:
-        try:
-            own = Transaction.objects.filter(client=request.user.pk)  # others' transactions are answered with 404
-            row = own.select_related(*ANSWER_PARTS).get(pk=prediction_id)
-        except Transaction.DoesNotExist:
-            raise Http404 from None
-        if answer := json_answer_of(row):
-            return HttpResponse(answer, content_type="application/json")
-        if row.pending.attempts >= settings.PENDING_ATTEMPTS_LIMIT:
-            raise Unscorable(row.pending.fault or None)
-        return _pending(str(row.pk), detail=row.pending.fault)
 
 
 def _schema_of(body: Body, key: str | None = None) -> Schema:
@@ -337,17 +309,8 @@ def _response(outcome: Outcome, preferences: Preferences) -> HttpResponse:
             headers = {"Idempotent-Replayed": "true"}
             return HttpResponse(outcome.answer, content_type="application/json", headers=headers)
         case Kind.PENDING:
-            return _pending(outcome.answer.decode(), respond_async=preferences.respond_async)
+            return pending_answer(outcome.answer.decode(), respond_async=preferences.respond_async)
     raise _refusal_of(outcome)
-
-
-def _pending(key: str, *, respond_async: bool = False, detail: str = "") -> HttpResponse:
-    address = reverse("prediction", args=[key])
-    headers = {"Location": address, "Retry-After": str(settings.RETRY_AFTER_S)}
-    if respond_async:
-        headers["Preference-Applied"] = "respond-async"
-    body = {"id": key, "status": "pending", "location": address} | ({"detail": detail} if detail else {})
-    return HttpResponse(msgspec.json.encode(body), status=202, content_type="application/json", headers=headers)
 
 
 def _refusal_of(outcome: Outcome) -> RequestRefused:

@@ -21,6 +21,7 @@ class Kind(StrEnum):
     SCORED = "scored"
     REPEATED = "replayed"  # the id and the content are known: the stored answer; the value is that of older workers
     CONFLICT = "conflict"  # the id is known with other content
+    EXPLAINED = "explained"  # a stored transaction's score was explained: the explanation
     PENDING = "pending"  # the id and the content are known, and the score is still to come
     UNSCORABLE = "unscorable"  # the model has no finite score for these values; nothing was stored
     FAILED = "failed"  # its schema's part of the batch failed; nothing of that part was stored

@@ -22,7 +22,7 @@ from training.core.figures import at, score
 from training.core.schema import EVENT_TIME, Schema
 
 HIDDEN = "hidden"  # in place of a personal value
-_Hiding = Callable[[str], bool]
+Hiding = Callable[[str], bool]
 LABEL_COLUMNS = ("Time", "Label", "Source", "By", "Reason")
 
 
@@ -102,39 +102,21 @@ def waiting(pending: Pending) -> str:
 def reason_list(prediction: Prediction, *, personal: bool) -> SafeString:
     """The lists and active rules that decided, and the reasons of the score by their names, for a line of a list; their
     sentences are shown under the mouse. Those of personal values are told if `personal`."""
-    hides = _hiding(prediction.transaction.schema, personal=personal)
+    hides = hiding(prediction.transaction.schema, personal=personal)
     found = evidence.read(prediction.evidence)
     names = [("A list", hit.list, "") for hit in found.lists] + [("A rule", name, "") for name in found.active_rules]
     reasons = [
-        (_told(reason, hides), reason["feature"], f"{reason['contribution']:+.2f}") for reason in prediction.reasons
+        (told(reason, hides), reason["feature"], f"{reason['contribution']:+.2f}") for reason in prediction.reasons
     ]
     return format_html_join(" ", '<span class="reason" title="{}"><b>{}</b> {}</span>', [*names, *reasons])
 
 
-def reason_table(prediction: Prediction, *, personal: bool) -> SafeString:
-    """The reasons as sentences, with a bar of each one's share. Older predictions have names alone. Those of personal
-    values are told if `personal`."""
-    hides = _hiding(prediction.transaction.schema, personal=personal)
-    strongest = max((reason["contribution"] for reason in prediction.reasons), default=1.0)
-    reasons = (
-        (
-            f"{reason['contribution'] / strongest:.3f}",
-            f"{reason['contribution']:+.2f}",
-            reason["feature"],
-            _told(reason, hides),
-        )
-        for reason in prediction.reasons
-    )
-    row = '<tr><td><meter class="raised" value="{}"></meter> {}</td><th scope="row">{}</th><td>{}</td></tr>'
-    rows = format_html_join("", row, reasons)
-    return format_html('<table class="reasons"><tbody>{}</tbody></table>', rows) if rows else rows
-
-
-def _told(reason: Reason, hides: _Hiding) -> str:
+def told(reason: Reason, hides: Hiding) -> str:
+    """The sentence of a reason, unless it is of a personal value that is hidden."""
     return HIDDEN if hides(reason["feature"]) else reason.get("text", "")
 
 
-def _hiding(schema: str, *, personal: bool) -> _Hiding:
+def hiding(schema: str, *, personal: bool) -> Hiding:
     """Says of a name whether its value is hidden: if it is personal, tells something personal, or if nobody knows, as
     it is not declared any more."""
     if personal:
@@ -157,7 +139,7 @@ BASES = {
 def decided_by(prediction: Prediction, *, personal: bool) -> SafeString:
     """What made the decision: the policy version, and the lists, rules and segment that had a say. Personal values in
     rules are shown if `personal`."""
-    hides = _hiding(prediction.transaction.schema, personal=personal)
+    hides = hiding(prediction.transaction.schema, personal=personal)
     found = evidence.read(prediction.evidence)
     lines = [format_html("By {}", BASES[found.basis])]
     if policy := prediction.policy:
@@ -172,7 +154,7 @@ def decided_by(prediction: Prediction, *, personal: bool) -> SafeString:
     )
 
 
-def _matched(matched: MatchedRule, hides: _Hiding) -> SafeString:
+def _matched(matched: MatchedRule, hides: Hiding) -> SafeString:
     values = ", ".join(
         f"{name} {HIDDEN if name not in OF_POLICIES and hides(name) else number(value)}"
         for name, value in sorted(matched.values.items())
@@ -199,7 +181,7 @@ def field_table(transaction: Transaction, *, personal: bool) -> SafeString:
     derived = (prediction.derived if prediction else None) or {}
     schema = served.now().schemas.get(transaction.schema)
     declared = _declared(schema) if schema else {}
-    hides = _hiding(transaction.schema, personal=personal)
+    hides = hiding(transaction.schema, personal=personal)
     tables = [(kind, values) for kind, values in (("", sent), ("derived", derived)) if values]
     return format_html_join(
         "", '<dl class="fields {}">{}</dl>', ((kind, _cells(it, raised, declared, hides)) for kind, it in tables)
@@ -213,9 +195,7 @@ def _declared(schema: Schema) -> dict[str, tuple[str, str]]:
     return {part.name: (getattr(part, "unit", ""), part.description) for part in parts}
 
 
-def _cells(
-    values: dict[str, Any], raised: set[str], declared: dict[str, tuple[str, str]], hides: _Hiding
-) -> SafeString:
+def _cells(values: dict[str, Any], raised: set[str], declared: dict[str, tuple[str, str]], hides: Hiding) -> SafeString:
     cells = []
     in_order = {name: values[name] for name in declared if name in values} | values  # PostgreSQL keeps no order
     for name, value in in_order.items():

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 # The columns that hold values of requests. Without the permission nobody may filter by them either, as each answer
 # would tell something of a value.
-OF_VALUES = {"fields", "tokens", "derived", "reasons", "evidence"}
+OF_VALUES = {"fields", "tokens", "derived", "reasons", "evidence", "explanation"}
 
 
 def may_see_personal(request: HttpRequest) -> bool:

@@ -27,10 +27,10 @@ from scoring.pages.display import (
     link,
     money,
     reason_list,
-    reason_table,
     score_meter,
     state_badge,
 )
+from scoring.pages.explanation import reason_table
 from scoring.pages.filters import ReviewedSchemaFilter
 from scoring.pages.personal import PersonalAdmin, shows_personal
 from scoring.pages.search import TransactionSearch

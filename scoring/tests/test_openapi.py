@@ -21,6 +21,7 @@ def test_it_describes_every_endpoint(document):
         "/api/v1/predict",
         "/api/v1/predict/batch",
         "/api/v1/predictions/{prediction_id}",
+        "/api/v1/predictions/{prediction_id}/explanation",
     }
     assert set(document["paths"]["/api/v1/predict"]["post"]["responses"]) >= {"200", "400", "401", "409", "422", "503"}
 

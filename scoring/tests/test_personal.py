@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 
-from scoring.models import Label, Review, Transaction
+from scoring.models import Label, Prediction, Review, Transaction
 from scoring.tests.test_kinds import PURCHASE
 from scoring.worker import pending
 from training.core.schema import loaded
@@ -80,6 +80,20 @@ def test_each_page_shows_personal_values_to_the_roles_that_may_see_them_and_to_n
             assert "a note" in text
             assert "Items: 7" in text or page == "transaction page"
             assert text.count("<dd>hidden</dd>") == (0 if SEES[who] else 6), page
+
+
+def test_an_explanation_tells_what_is_personal_to_those_who_may_see_it_and_to_no_other(client, review, alice, mel):
+    explanation = {"base": -3.0, "residual": 0.0, "contributions": {"opened": 2.0, "items": -1.0}}
+    Prediction.objects.filter(pk=review.pk).update(explanation=explanation)
+    for address in (
+        reverse("admin:scoring_transaction_explanation", args=[review.pk]),
+        reverse("admin:scoring_review_change", args=[review.pk]),
+    ):
+        for person, told in ((alice, ""), (mel, "hidden")):
+            client.force_login(person)
+            page = client.get(address).content.decode()
+            assert f'+2.00</td><th scope="row">opened</th><td>{told}</td>' in page
+            assert '-1.00</td><th scope="row">items</th><td></td>' in page
 
 
 @pytest.mark.parametrize("who", SEES)

@@ -253,7 +253,8 @@ def test_a_page_tells_each_reason_in_a_sentence_and_the_list_has_their_names(cli
     Prediction.objects.filter(pk=review.pk).update(reasons=reasons)
     client.force_login(alice)
     page = unescape(client.get(address_of(review)).content.decode())
-    assert '<meter class="raised" value="0.250"></meter> +0.80</td><th scope="row">V14</th>' in page
+    assert '<rect class="raised" x="40.0" width="10.0" height="12"/>' in page
+    assert ' +0.80</td><th scope="row">V14</th>' in page
     assert f"<td>{sentence}</td>" in page
     listed = unescape(client.get(QUEUE).content.decode())
     assert "<b>pause_s</b> +3.20" in listed

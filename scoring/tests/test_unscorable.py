@@ -10,6 +10,8 @@ from scoring.messages.replies import Kind
 from scoring.models import Prediction, Transaction
 from scoring.worker import batches
 from scoring.worker.predictor import Predictor
+from training.core.evaluation.calibration import Calibration
+from training.core.families import Calibrated
 from training.core.families.networks.scorer import Scorer
 from training.core.schema import load_schema
 from training.tests.support import networks_of
@@ -23,7 +25,8 @@ def predictor(champion, bundle):
     kernel = bundle.weights["dense_1/kernel"].copy()
     kernel[V1] = np.finfo(np.float32).max
     predictor = Predictor(champion)
-    predictor.scorer = Scorer(networks_of(bundle), bundle.weights | {"dense_1/kernel": kernel})
+    broken = Scorer(networks_of(bundle), bundle.weights | {"dense_1/kernel": kernel})
+    predictor.scorer = Calibrated(broken, Calibration())
     return predictor
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from django.db import DatabaseError, close_old_connections
 from scoring.decisions import Thresholds
 from scoring.messages import request_ids
 from scoring.messages.answers import Reason
+from scoring.messages.explanation import Explanation
 from scoring.policies.engine import Policy
 from scoring.worker import policies, workers
 from training import registry
@@ -33,6 +35,8 @@ from training.models import ModelVersion
 logger = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_S = 0.0005
+# Of contributions. Even of a hundred, what rounding leaves is far below a thousandth of a logit.
+DECIMALS = 6
 
 
 class Predictor:
@@ -76,18 +80,21 @@ class Predictor:
                 return np.array([np.nan])
             return np.concatenate([self.score(row[None], requests[i : i + 1]) for i, row in enumerate(features)])
 
-    def reasons(self, features: np.ndarray) -> list[list[Reason]]:
-        """The features that raised each row's score most, strongest first. `features` are [n, f] float32.
+    def explain(self, features: np.ndarray, scores: np.ndarray) -> list[Explanation]:
+        """Why rows of encoded inputs, [n, f] float32, have the `scores` [n] that the model gave."""
+        base, contributions, logits = self.scorer.explain(features, scores)
+        rounded = contributions.round(DECIMALS)  # of a float64, JSON would have all seventeen digits
+        residuals = logits - base - rounded.sum(axis=1)
+        return [
+            Explanation(base, residual, dict(zip(self.schema.input_names, row, strict=True)))
+            for residual, row in zip(residuals.tolist(), rounded.tolist(), strict=True)
+        ]
 
-        A contribution is in logits of the calibrated score, above the baseline: see `families.Calibrated.explain`.
-        """
-        reasons = []
-        for row, contributions in zip(features, self.scorer.explain(features), strict=True):
-            strongest = np.argsort(contributions)[::-1][: settings.REASONS_PER_ALERT]
-            reasons.append(
-                [self._reason(i, float(row[i]), float(contributions[i])) for i in strongest if contributions[i] > 0]
-            )
-        return reasons
+    def reasons(self, row: np.ndarray, explanation: Explanation) -> list[Reason]:
+        """The features that raised a row's score most, strongest first. `row` is [f] float32."""
+        added = list(explanation.contributions.values())
+        strongest = sorted(range(len(added)), key=added.__getitem__, reverse=True)[: settings.REASONS_PER_ALERT]
+        return [self._reason(column, float(row[column]), added[column]) for column in strongest if added[column] > 0]
 
     def _reason(self, column: int, value: float, contribution: float) -> Reason:
         declared = self.schema.inputs[column]
@@ -119,6 +126,21 @@ def current(schema: str) -> Predictor:
         BundleRefused: its bundle is refused, and no earlier champion is loaded.
     """
     return _loaded.get(schema) or refresh(schema)
+
+
+def of_version(version: ModelVersion) -> Predictor:
+    """Any version, also a retired one. A few are kept, beside the champions.
+
+    Raises:
+        BundleRefused: its bundle is refused.
+    """
+    loaded = _loaded.get(version.schema)
+    return loaded if loaded and loaded.version == version else _of_other_version(version.pk)
+
+
+@lru_cache(maxsize=settings.EXPLAIN_VERSIONS_KEPT)
+def _of_other_version(pk: str) -> Predictor:
+    return Predictor(ModelVersion.objects.get(pk=pk))
 
 
 def refresh(schema: str) -> Predictor:

@@ -12,23 +12,28 @@ import numpy as np
 
 from scoring.decisions import ALERTS, Decision
 from scoring.messages.answers import Reason
+from scoring.messages.explanation import Explanation
 from scoring.messages.replies import Stages
+from scoring.models import Prediction
 from scoring.policies.engine import Decided
 from scoring.policies.expressions import Case
 from scoring.worker.predictor import Predictor
 from training.core.families.encoding import Encoding
+from training.core.schema import Schema
 from training.core.schema.values import Value
 
 
 @dataclass(slots=True)
 class Scored:
     """The score, decision and reasons of one transaction. `derived` are its computed features, in the schema's order.
-    `fraud_score` is NaN if the model has no finite score; the other fields are meaningless then."""
+    Only an alert has reasons and an explanation. `fraud_score` is NaN if the model has no finite score; the other
+    fields are meaningless then."""
 
     fraud_score: float
     decided: Decided
     reasons: list[Reason]
     derived: Sequence[float]
+    explanation: Explanation | None = None
 
     @property
     def decision(self) -> Decision:
@@ -57,17 +62,20 @@ def score(
     began = time.perf_counter()
     inputs = inputs_of(predictor.encode, given, derived)
     prepared = time.perf_counter()
-    scores = predictor.score(inputs, requests).tolist()
+    scores = predictor.score(inputs, requests)
     rows = derived.tolist()
-    decided = predictor.policy.decide(cases, rows, scores)
-    alerts = [index for index, each in enumerate(decided) if each.decision in ALERTS]
-    reasons = dict(zip(alerts, predictor.reasons(inputs[alerts]), strict=True)) if alerts else {}
+    decided = predictor.policy.decide(cases, rows, scores.tolist())
+    scored = [
+        Scored(fraud_score, each, [], values)
+        for fraud_score, each, values in zip(scores.tolist(), decided, rows, strict=True)
+    ]
+    if alerts := [index for index, each in enumerate(scored) if each.is_alert]:
+        for index, explanation in zip(alerts, predictor.explain(inputs[alerts], scores[alerts]), strict=True):
+            scored[index].explanation = explanation
+            scored[index].reasons = predictor.reasons(inputs[index], explanation)
     stages.features_s += prepared - began
     stages.model_s += time.perf_counter() - prepared
-    return [
-        Scored(fraud_score, each, reasons.get(index, []), values)
-        for index, (fraud_score, each, values) in enumerate(zip(scores, decided, rows, strict=True))
-    ]
+    return scored
 
 
 def inputs_of(encode: Encoding, given: np.ndarray, derived: np.ndarray) -> np.ndarray:
@@ -86,6 +94,12 @@ def stored_inputs(
     given = schema.encode([[values.get(name) for name in schema.feature_names] for values in fields])
     computed = np.array([[values[feature.name] for feature in schema.derived] for values in derived], np.float64)
     return inputs_of(encode, given, computed)
+
+
+def has_inputs(schema: Schema, prediction: Prediction) -> bool:
+    """Whether a stored prediction has all inputs that a schema declares: those of older declarations lack new ones."""
+    fields, derived = prediction.transaction.fields.keys(), (prediction.derived or {}).keys()
+    return fields >= set(schema.feature_names) and derived >= {feature.name for feature in schema.derived}
 
 
 def nothing_derived(rows: int) -> np.ndarray:

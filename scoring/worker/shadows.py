@@ -68,7 +68,11 @@ def _score_some(predictor: Predictor, now: datetime) -> int | None:
         rows = whole or list(decided.filter(created_at=rows[0].created_at))
     if not rows:
         return None
-    drawn = [row for row in rows if row.pk.int % SHARES < settings.SHADOW_SHARE * SHARES and _is_whole(predictor, row)]
+    drawn = [
+        row
+        for row in rows
+        if row.pk.int % SHARES < settings.SHADOW_SHARE * SHARES and scorer.has_inputs(predictor.schema, row)
+    ]
     fields, derived = [row.transaction.fields for row in drawn], [row.derived or {} for row in drawn]
     scores = predictor.score(scorer.stored_inputs(predictor.encode, fields, derived)) if drawn else np.empty(0)
     with transaction.atomic():
@@ -91,10 +95,3 @@ def _since(version: ModelVersion, now: datetime) -> datetime:
     # After a standstill, or if there is too much traffic, older predictions are skipped.
     furthest = now - timedelta(seconds=settings.SHADOW_BEHIND_S)
     return max(began, furthest, progress.scored_until if progress else began)
-
-
-def _is_whole(predictor: Predictor, row: Prediction) -> bool:
-    """Whether a prediction has all inputs of the shadow: a champion of an older declaration lacks new features."""
-    fields, derived = row.transaction.fields.keys(), (row.derived or {}).keys()
-    schema = predictor.schema
-    return fields >= set(schema.feature_names) and derived >= {feature.name for feature in schema.derived}

@@ -33,11 +33,12 @@ STATEMENT = """
 WITH sent AS (
     SELECT * FROM unnest(
         %b::text[], %b::bigint[], %b::text[], %b::float8[], %b::text[], %b::text[], %b::float8[], %b::float8[],
-        %b::float8[], %b::text[], %b::float8[], %b::text[], %b::text[], %b::float8[], %b::float8[], %b::text[]
+        %b::float8[], %b::text[], %b::float8[], %b::text[], %b::text[], %b::text[], %b::float8[], %b::float8[],
+        %b::text[]
 +       , %b::text[], %b::bigint[], %b::text[]
     ) AS sent(
         id, client_id, transaction_id, amount, fields, body_sha256, event_time, received_at,
-        fraud_score, decision, threshold, evidence, reasons, latency_ms, queue_ms, conversion
+        fraud_score, decision, threshold, evidence, reasons, explanation, latency_ms, queue_ms, conversion
 +       , tokens, sequence, derived
     )
 ), inserted AS (
@@ -53,12 +54,12 @@ WITH sent AS (
     RETURNING id
 ), predicted AS (
     INSERT INTO scoring_prediction
-        (transaction_id, model_version_id, policy_id, fraud_score, decision, threshold, evidence, reasons, latency_ms,
-         queue_ms, features_ms, model_ms, created_at
+        (transaction_id, model_version_id, policy_id, fraud_score, decision, threshold, evidence, reasons, explanation,
+         latency_ms, queue_ms, features_ms, model_ms, created_at
 +        , derived
         )
-    SELECT inserted.id, %b, %b, fraud_score, decision, threshold, evidence::jsonb, reasons::jsonb, latency_ms,
-        queue_ms, %b, %b, %b
+    SELECT inserted.id, %b, %b, fraud_score, decision, threshold, evidence::jsonb, reasons::jsonb,
+        explanation::jsonb, latency_ms, queue_ms, %b, %b, %b
 +       , derived::jsonb
     FROM inserted JOIN sent ON inserted.id = sent.id::uuid
     RETURNING transaction_id, fraud_score, decision, created_at
@@ -168,6 +169,7 @@ def _store_on_postgresql(
         [scored.decided.threshold for scored in scores],
         [_json_or_none(scored.decided.evidence) for scored in scores],
         [msgspec.json.encode(scored.reasons).decode() for scored in scores],
+        [_json_or_none(scored.explanation) for scored in scores],
         [context.latency_ms(submission.received_at) for submission in sent],
         [context.queue_ms(submission.received_at) for submission in sent],
         [_json_or_none(submission.conversion) for submission in sent],
@@ -261,6 +263,7 @@ def _prediction_of(key: UUID | str, received_at: float, scored: Scored, context:
         policy_id=context.policy.pk,
         evidence=msgspec.to_builtins(evidence) if (evidence := scored.decided.evidence) else None,
         reasons=scored.reasons,
+        explanation=msgspec.to_builtins(explanation) if (explanation := scored.explanation) else None,
         derived=derived_by_name(context.schema, scored.derived),
         latency_ms=context.latency_ms(received_at),
         queue_ms=context.queue_ms(received_at),

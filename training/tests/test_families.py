@@ -7,7 +7,7 @@ import pytest
 from django.conf import settings as django_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy.special import logit
+from scipy.special import expit
 
 from training.core import configuration, families
 from training.core.bundle import load_bundle
@@ -120,35 +120,57 @@ def test_the_bundle_keeps_what_was_said_of_validation_and_test_rows(bundle, scor
 
 def test_the_reasons_of_a_fraud_are_the_features_that_make_frauds(bundle, scorer):
     features, labels = made_up(bundle, seed=2)
-    contributions = scorer.explain(features[labels == 1])
+    contributions = explained(scorer, features[labels == 1]).contributions
     assert contributions.shape == (labels.sum(), len(bundle.feature_names))
     strongest = contributions.mean(axis=0).argsort()[::-1][: 3 if bundle.schema == "ulb" else 2]
     assert {bundle.feature_names[i] for i in strongest} <= REASONS[bundle.schema]
 
 
-@pytest.mark.parametrize(
-    "calibration",
-    [
-        Calibration(),
-        Calibration("platt", a=0.6, b=0.6, c=-2.5),
-        Calibration("beta", a=0.4, b=1.7, c=-4.0),
-        Calibration("beta", a=2.0, b=0.0, c=1.0),
-    ],
-)
-def test_reasons_add_up_to_the_logit_of_the_score_that_is_answered(scorer, rows, calibration):
-    calibrated = Calibrated(scorer._scorer, calibration)
-    scores, contributions = calibrated.score(rows), calibrated.explain(rows)
-    inside = (scores > 1e-9) & (scores < 1 - 1e-9)  # beyond, float64 itself rounds the score
-    far = np.abs(logit(scores[inside]) - calibrated.baseline) > 0.5
-    assert far.mean() > 0.25
-    np.testing.assert_allclose(
-        contributions[inside][far].sum(axis=1) + calibrated.baseline, logit(scores[inside][far]), rtol=1e-6, atol=1e-6
-    )
+def explained(scorer, rows):
+    return scorer.explain(rows, scorer.score(rows))
+
+
+CALIBRATIONS = [
+    Calibration(),
+    Calibration("platt", a=0.6, b=0.6, c=-2.5),
+    Calibration("beta", a=0.4, b=1.7, c=-4.0),
+    Calibration("beta", a=2.0, b=0.0, c=1.0),
+]
+
+
+def perturbed(bundle, rows, seed):
+    """Rows whose numbers lie anywhere between the others', a few of them as far out as a schema lets them; with what
+    is missing and what nobody has seen, where the schema has such."""
+    random = np.random.default_rng(seed)
+    mixed = np.where(random.random((40, rows.shape[1])) < 0.5, rows[random.integers(0, 600, 40)], rows[:40])
+    return np.concatenate([mixed, STRANGE[bundle.schema], rows[random.integers(0, 600, 20)]])
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32 - 1), st.sampled_from(CALIBRATIONS))
+def test_base_and_contributions_add_up_to_the_logit_of_the_score_that_is_answered(
+    bundle, scorer, rows, seed, calibration
+):
+    calibrated, rows = Calibrated(scorer._scorer, calibration), perturbed(bundle, rows, seed)
+    scores = calibrated.score(rows)
+    base, contributions, logits = calibrated.explain(rows, scores)
+    assert np.isfinite(contributions).all()
+    np.testing.assert_allclose(base + contributions.sum(axis=1), logits, rtol=0, atol=1e-3)
+    inside = (scores > 0) & (scores < 1)
+    np.testing.assert_allclose(expit(logits[inside]), scores[inside], rtol=1e-6)
+
+
+def test_scores_of_0_and_1_are_explained_by_finite_contributions(scorer, rows):
+    for calibration in CALIBRATIONS:
+        base, contributions, logits = Calibrated(scorer._scorer, calibration).explain(rows[:2], np.array([0.0, 1.0]))
+        assert logits[0] < -80
+        assert logits[1] > 17
+        np.testing.assert_allclose(base + contributions.sum(axis=1), logits, rtol=0, atol=1e-3)
 
 
 def test_calibration_changes_neither_the_order_of_reasons_nor_their_shares(scorer, rows):
     calibrated = Calibrated(scorer._scorer, Calibration("beta", a=0.4, b=1.7, c=-4.0))
-    plain, stretched = scorer._scorer.explain(rows), calibrated.explain(rows)
+    plain, stretched = scorer._scorer.explain(rows), explained(calibrated, rows).contributions
     before, after = (contributions.argsort(axis=1, kind="stable") for contributions in (plain, stretched))
     np.testing.assert_array_equal(before, after)
     # Of every two features of a row, the ratio stays.
@@ -157,7 +179,7 @@ def test_calibration_changes_neither_the_order_of_reasons_nor_their_shares(score
 
 
 def test_nothing_has_no_reasons(scorer, rows):
-    assert len(scorer.explain(rows[:0])) == len(scorer.score(rows[:0])) == 0
+    assert len(explained(scorer, rows[:0]).contributions) == len(scorer.score(rows[:0])) == 0
 
 
 def test_a_seed_repeats_a_run_to_the_last_bit(bundle, tmp_path):

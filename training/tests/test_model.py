@@ -8,11 +8,14 @@ from django.conf import settings as django_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from scipy.special import logit
 
+from training.core.configuration.sections import NetworkHyperparameters
 from training.core.evaluation import Ranking
 from training.core.evaluation.calibration import Calibration
 from training.core.exceptions import BundleRefused
 from training.core.families import scorer_of
+from training.core.families.networks.architectures import BUILD
 from training.core.families.networks.scorer import Scorer
 from training.tests.support import made_up_rows, networks_of, tiny_bundle
 
@@ -122,16 +125,43 @@ def test_scores_lie_between_0_and_1_however_strange_the_row(scorer):
 def test_contributions_add_up_to_the_difference_from_the_average_row(bundle, scorer, rows):
     explained = scorer._scorer.explain(rows[:200])  # before calibration
     expected = logits(bundle, rows[:200]) - logits(bundle, bundle.weights["standardise/mean"][None])
-    np.testing.assert_allclose(explained.sum(axis=1), expected, rtol=0.03, atol=0.1)
+    np.testing.assert_allclose(explained.sum(axis=1), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_contributions_are_the_integrated_gradients_that_ever_smaller_steps_approach(bundle, scorer, rows):
+    import tensorflow as tf
+
+    family, row = scorer._scorer, rows[:1]
+    start, end = (family._encode(tf.constant(some)).numpy() for some in (bundle.weights["standardise/mean"][None], row))
+    path = start + (np.arange(4096, dtype=np.float32)[:, None] + 0.5) / 4096 * (end - start)
+    head = BUILD[bundle.architecture](rows.shape[1], networks_of(bundle)).head
+    for variable in head.variables:
+        if "seed_generator" not in variable.path:
+            variable.assign(bundle.weights[variable.path])
+    with tf.GradientTape() as tape:
+        tape.watch(path := tf.constant(path))
+        summed = tf.reduce_sum(tf.reduce_mean(head(path), axis=1))
+    stepwise = np.bincount(family._column_of, (end - start)[0] * np.mean(tape.gradient(summed, path), axis=0))
+    np.testing.assert_allclose(family.explain(row)[0], stepwise, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("units", [[], [16], [16, 8, 8]])
+def test_contributions_add_up_with_any_number_of_hidden_layers(bag, rows, units):
+    hyperparameters = NetworkHyperparameters(architecture="bag", members=2, bins=4, units=units)
+    untrained = {variable.path: variable.numpy() for variable in BUILD["bag"](rows.shape[1], hyperparameters).variables}
+    fitted = {name: bag.weights[name] for name in ("standardise/mean", "standardise/scale")}
+    scorer = Scorer(hyperparameters, untrained | fitted | {"bins/edges": bag.weights["bins/edges"][:, ::2]})
+    scored = logit(scorer.score(rows[:50]).astype(np.float64))
+    np.testing.assert_allclose(scorer.baseline + scorer.explain(rows[:50]).sum(axis=1), scored, rtol=1e-4, atol=1e-4)
 
 
 def test_the_average_row_has_nothing_to_explain(bundle, scorer):
-    assert not scorer.explain(bundle.weights["standardise/mean"][None]).any()
+    assert not scorer._scorer.explain(bundle.weights["standardise/mean"][None]).any()
 
 
 def test_the_reasons_of_a_fraud_are_the_features_that_make_frauds(bundle, scorer):
     features, labels = made_up_rows(seed=2)
-    strongest = scorer.explain(features[labels == 1].astype(np.float32)).mean(axis=0).argsort()[::-1][:4]
+    strongest = scorer._scorer.explain(features[labels == 1].astype(np.float32)).mean(axis=0).argsort()[::-1][:4]
     assert {bundle.feature_names[i] for i in strongest} <= {"V3", "V4", "V10", "V12", "V14", "V17"}
 
 

@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.special import expit, logit
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 
@@ -46,6 +46,16 @@ class Calibration:
         above, below = _terms(scores.astype(np.float64))
         # Elementwise, as the rounding of a matrix product can depend on the size of the batch.
         return self.a * above + self.b * below + self.c
+
+    def logits_of_answers(self, probabilities: np.ndarray) -> np.ndarray:
+        """Logits [n] float64, all finite, of probabilities [n] that this returned."""
+        if self.method == "none":
+            return self.logits(probabilities)
+        return logit(probabilities.clip(np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).epsneg))
+
+    def slopes(self, scores: np.ndarray) -> np.ndarray:
+        """The derivatives of `logits` by the logits of the scores themselves, [n] each."""
+        return self.a * (1 - scores) + self.b * scores
 
     def as_json(self) -> StoredCalibration:
         return StoredCalibration(method=self.method, a=self.a, b=self.b, c=self.c)

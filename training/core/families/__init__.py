@@ -30,7 +30,8 @@ from training.core.exceptions import BundleRefused, ConfigurationError
 from training.core.schema import load_schema
 
 Rows = tuple[np.ndarray, np.ndarray]
-# Contributions whose sum is closer to 0, in logits, are not scaled: see `Calibrated.explain`.
+# Closer to the baseline than this, in logits, the slope of the calibration is that at the baseline: see
+# `Calibrated.explain`.
 SMALLEST_TOTAL = 0.01
 # Hyperparameters by name, as JSON has them.
 Recorded = dict[str, Any]
@@ -64,7 +65,8 @@ class Scorer(Protocol):
         of a row does not depend on the other rows, to the last bit."""
 
     def explain(self, features: np.ndarray) -> np.ndarray:
-        """The contribution of each feature to a row's logit, above the baseline; [n, f] float32 to [n, f] floats."""
+        """The contribution of each feature to a row's logit, above the baseline; [n, f] float32 to [n, f] floats. They
+        add up to the logit minus the baseline, up to rounding."""
 
 
 @dataclass(frozen=True)
@@ -239,12 +241,24 @@ def effective_hyperparameters(bundle: Bundle) -> Recorded:
     return {name: value for name, value in bundle.hyperparameters.items() if name not in left_out}
 
 
+class Explained(NamedTuple):
+    """Why `n` rows have their scores, in logits of the calibrated score. `base` is that of an ordinary transaction,
+    `contributions` [n, f] float64 are what each feature adds to it, raising or lowering, and `logits` [n] float64 are
+    those of the scores. A row's base and contributions add up to its logit."""
+
+    base: float
+    contributions: np.ndarray
+    logits: np.ndarray
+
+
 class Calibrated:
     """A family's scorer with calibrated scores, and contributions that add up to them."""
 
     def __init__(self, scorer: Scorer, calibration: Calibration) -> None:
         self._scorer, self._calibration = scorer, calibration
-        self.baseline = float(calibration.logits(expit(np.array([scorer.baseline])))[0])
+        ordinary = expit(np.array([scorer.baseline]))
+        self.base = float(calibration.logits(ordinary)[0])
+        self._slope_at_base = float(calibration.slopes(ordinary)[0])
 
     def warm(self) -> None:
         self._scorer.warm()
@@ -253,24 +267,23 @@ class Calibrated:
         """See `Scorer`. [n] float64."""
         return self._calibration(self._scorer.score(features))
 
-    def explain(self, features: np.ndarray) -> np.ndarray:
-        """See `Scorer`. [n, f] float64.
+    def explain(self, features: np.ndarray, scores: np.ndarray) -> Explained:
+        """Explain the `scores` [n] that this gave to rows [n, f] float32.
 
-        The contributions to the uncalibrated logit, scaled by one factor per row. So they add up to the logit of the
-        calibrated score minus the baseline, and keep their order and shares.
+        Calibration, with the rounding of scores, is a rising function of the family's logit. Between the logits of the
+        baseline and of a row it has a mean slope, by which all contributions of the row are multiplied. So they add up
+        exactly, and keep their order and shares.
         """
-        if not len(features):
-            return np.empty(features.shape)
         contributions = self._scorer.explain(features).astype(np.float64)
+        logits = self._calibration.logits_of_answers(scores)
         total = contributions.sum(axis=1)
-        wanted = self._calibration.logits(self._scorer.score(features)) - self.baseline
-        # Close to the baseline, the factor and even its sign would depend on rounding.
-        scaled = (np.abs(total) > SMALLEST_TOTAL) & (wanted * total > 0)
-        factor = np.divide(wanted, total, out=np.ones_like(total), where=scaled)
-        return contributions * factor[:, None]
+        # Close to the baseline, a quotient would be one of rounding errors.
+        slopes = np.full_like(total, self._slope_at_base)
+        np.divide(logits - self.base, total, out=slopes, where=np.abs(total) > SMALLEST_TOTAL)
+        return Explained(self.base, contributions * slopes[:, None], logits)
 
 
-def scorer_of(bundle: Bundle) -> Scorer:
+def scorer_of(bundle: Bundle) -> Calibrated:
     """The model of a bundle of any family, with the bundle's calibration.
 
     Raises:

@@ -8,8 +8,7 @@ import tensorflow as tf
 from training.core.configuration.sections import NetworkHyperparameters
 from training.core.exceptions import BundleRefused
 from training.core.families.networks.architectures import BUILD, Network
-
-EXPLAIN_STEPS = 32
+from training.core.families.networks.paths import members_of
 
 
 class Scorer:
@@ -35,26 +34,15 @@ class Scorer:
                 variable.assign(weights[variable.path])
         except (KeyError, ValueError) as error:
             raise BundleRefused(f"The weights do not fit the architecture {architecture}: {error}.") from error
-        average = _average(network, mean, weights.get("categories/frequencies", np.empty(0, np.float32)))
-        self.baseline = float(tf.reduce_mean(head(average, training=False)))
+        self._average = _average(network, mean, weights.get("categories/frequencies", np.empty(0, np.float32)))
+        self.baseline = float(tf.reduce_mean(head(self._average, training=False)))
+        self._members, self._column_of = members_of(head), network.layout.column_of
 
         def score(rows: tf.Tensor) -> tf.Tensor:
             return tf.sigmoid(tf.reduce_mean(head(encoder(rows, training=False), training=False), axis=1))
 
-        def explain(row: tf.Tensor) -> tf.Tensor:
-            # The midpoint rule on the straight line between the encodings of the average row and this one. Between the
-            # rows themselves the model would be less smooth, as a bin may be narrower than a step.
-            steps = (tf.range(EXPLAIN_STEPS, dtype=tf.float32) + 0.5)[:, None] / EXPLAIN_STEPS
-            difference = encoder(row[None], training=False) - average
-            path = average + steps * difference
-            with tf.GradientTape() as tape:
-                tape.watch(path)
-                logits = tf.reduce_mean(head(path, training=False), axis=1)
-            contributions = difference[0] * tf.reduce_mean(tape.gradient(logits, path), axis=0)
-            return tf.math.unsorted_segment_sum(contributions, network.layout.column_of, self._width)
-
         self._score = {size: _compiled(score, (size, self._width)) for size in self.BATCH_SIZES}
-        self._explain = _compiled(explain, (self._width,))
+        self._encode = _compiled(lambda rows: encoder(rows, training=False), (None, self._width))
 
     def warm(self) -> None:
         """Run everything once, so that the first transaction meets a warm model."""
@@ -75,13 +63,21 @@ class Scorer:
         return self._score[size](tf.constant(padded)).numpy()[: len(features)]
 
     def explain(self, features: np.ndarray) -> np.ndarray:
-        """The contribution of each feature to the logit, against the average training row; [n, f] float32. That row
+        """The contribution of each feature to the logit, against the average training row; [n, f] float64. That row
         has the mean of each number, and of each category all values at once, each with its share.
 
-        Integrated gradients (Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, ICML 2017): a row's
-        contributions add up to its logit minus that of the average row, up to the error of 32 steps.
+        Integrated gradients (Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, ICML 2017), on the
+        straight line between the encodings of both rows, and without steps: `paths` has the integrals as they are. A
+        row's contributions add up to its logit minus that of the average row.
         """
-        return np.array([self._explain(tf.constant(row, tf.float32)).numpy() for row in features])
+        start = self._average.numpy()[0]
+        encoded = self._encode(tf.constant(features, tf.float32)).numpy()
+        return np.array([self._contributions(start, end) for end in encoded]).reshape(len(encoded), self._width)
+
+    def _contributions(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """The contributions of each feature on the line between two encoded rows."""
+        gradient = sum(member.mean_gradient(start, end) for member in self._members) / len(self._members)
+        return np.bincount(self._column_of, (end - start) * gradient, self._width)
 
 
 def _average(network: Network, mean: np.ndarray, frequencies: np.ndarray) -> tf.Tensor:
@@ -92,5 +88,7 @@ def _average(network: Network, mean: np.ndarray, frequencies: np.ndarray) -> tf.
     return tf.concat([encoded[:, : encoded.shape[1] - len(frequencies)], frequencies[None]], axis=1)
 
 
-def _compiled(function: Callable[[tf.Tensor], tf.Tensor], shape: tuple[int, ...]) -> Callable[[tf.Tensor], tf.Tensor]:
+def _compiled(
+    function: Callable[[tf.Tensor], tf.Tensor], shape: tuple[int | None, ...]
+) -> Callable[[tf.Tensor], tf.Tensor]:
     return tf.function(function, input_signature=[tf.TensorSpec(shape, tf.float32)]).get_concrete_function()

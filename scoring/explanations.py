@@ -1,0 +1,93 @@
+"""Explanations of scores, for pages and calls: the stored one of an alert, or one that a worker makes on demand."""
+
+import time
+from functools import lru_cache
+from math import nan
+from uuid import uuid4
+
+import msgspec
+import redis
+from django.conf import settings
+from kombu.exceptions import OperationalError
+
+from scoring import tasks
+from scoring.exceptions import NotExplained, ScorerUnavailable
+from scoring.messages import replies
+from scoring.messages.answers import Reason
+from scoring.messages.explanation import Explanation
+from scoring.models import Fallback, Prediction
+from training import registry
+from training.core.exceptions import FraudsiteError
+from training.core.features import typical
+from training.core.features.typical import Typical
+from training.core.schema import Schema
+from training.models import ModelVersion
+
+NO_ANSWER = "No worker has explained it in time. Ask again later."
+
+
+def stored(prediction: Prediction) -> Explanation | None:
+    """The explanation that is stored with an alert."""
+    return msgspec.convert(prediction.explanation, Explanation) if prediction.explanation else None
+
+
+def explanation_of(prediction: Prediction) -> Explanation:
+    """The stored explanation, or one that a bulk worker makes now. Waits at most `EXPLAIN_DEADLINE_MS`.
+
+    Raises:
+        ScorerUnavailable: no worker answered in time, or the broker does not answer.
+        NotExplained: the score cannot be explained any more.
+    """
+    return stored(prediction) or _ask(prediction)
+
+
+def _ask(prediction: Prediction) -> Explanation:
+    reply_to, wait_s = f"fraudsite:explanation:{uuid4()}", settings.EXPLAIN_DEADLINE_MS / 1000
+    until = time.monotonic() + wait_s
+    try:
+        tasks.explain.apply_async((reply_to, str(prediction.pk)), expires=wait_s, retry=False)
+        reply = None
+        while reply is None and time.monotonic() < until:
+            reply = replies.receive(reply_to, timeout_s=1)
+    except (OperationalError, redis.RedisError, OSError) as error:
+        raise ScorerUnavailable("The message broker does not answer.", reason=Fallback.Reason.BROKER) from error
+    if reply is None:
+        raise ScorerUnavailable(NO_ANSWER, reason=Fallback.Reason.DEADLINE)
+    if reply.error:
+        raise NotExplained(reply.error)
+    return msgspec.json.decode(reply.outcomes[0].answer, type=Explanation)
+
+
+def told(prediction: Prediction, explanation: Explanation) -> list[Reason]:
+    """The contributions, the strongest in either direction first, each with the input's value and what is usual."""
+    texts = _texts(prediction)
+    return [
+        Reason(feature=name, contribution=added) | ({"text": texts[name]} if name in texts else {})
+        for name, added in explanation.by_strength()
+    ]
+
+
+def _texts(prediction: Prediction) -> dict[str, str]:
+    """The sentence of each input of the model, by name; none if its bundle is gone, or is too old to say."""
+    try:
+        schema, usual = _known_of(prediction.model_version_id)
+    except FraudsiteError:
+        return {}
+    fields = prediction.transaction.fields
+    [encoded] = schema.encode([[fields.get(name) for name in schema.feature_names]]).tolist()
+    values: dict[str, float | str | None] = dict(zip(schema.feature_names, encoded, strict=True))
+    values |= prediction.derived or {}
+    found = {}
+    for declared in schema.inputs:
+        name = declared.name
+        value = fields.get(name) if typical.is_category(declared) else values.get(name)
+        if name in usual:
+            found[name] = typical.in_words(declared, nan if value is None else value, usual[name])
+    return found
+
+
+@lru_cache(maxsize=16)
+def _known_of(version: str) -> tuple[Schema, dict[str, Typical]]:
+    """What a version was trained under, and what is usual of each input, by name."""
+    bundle = registry.load(ModelVersion.objects.get(pk=version))
+    return bundle.declared, bundle.description.typical
