@@ -88,6 +88,18 @@ def grouped(codes: np.ndarray, arrival: np.ndarray, entities: int) -> tuple[np.n
 
 
 @njit(nogil=True)
+def allotted(lengths: np.ndarray, first: np.ndarray, event_bytes: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """`begins` of `Histories` of these `lengths` [m] int64, and `places`, with the end behind the last, [m + 1] each:
+    there is room for the operations that are in `first`."""
+    begins, places = np.zeros(len(lengths) + 1, np.int64), np.zeros(len(lengths) + 1, np.int64)
+    for entity in range(len(lengths)):
+        events = (lengths[entity] - VERSION_BYTES) // event_bytes + first[entity + 1] - first[entity]
+        begins[entity + 1] = begins[entity] + lengths[entity]
+        places[entity + 1] = places[entity] + VERSION_BYTES + min(events, limit) * event_bytes
+    return begins, places
+
+
+@njit(nogil=True)
 def replay(operations: Operations, histories: Histories, declared: Declared, features: np.ndarray) -> None:
     """Replay operations on the histories of their entities; fills `features`, float64, and writes `histories`."""
     limit, horizon_us = declared.limit, declared.horizon_us

@@ -105,14 +105,13 @@ def replay(
     present.fill(schema, events.event_time, given, features)
     names, plans = _plans(schema)
     values = present.kept_values(schema, names, given, events.tokens, len(events))
-    arrivals: dict[bool, _Arrivals] = {}
+    without_labels = _arrivals(events, _NO_LABELS, values)
+    with_labels = _arrivals(events, labels, values) if len(labels) else without_labels
     kept = {}
     for plan in plans:
-        if plan.reads_labels not in arrivals:
-            relevant = labels if plan.reads_labels else _NO_LABELS
-            arrivals[plan.reads_labels] = _arrivals(events, relevant, values)
+        arrivals = with_labels if plan.reads_labels else without_labels
         before = (histories or {}).get(plan.entity, {})
-        kept[plan.entity] = _replay_entity(plan, arrivals[plan.reads_labels], before, features, keep=keep_histories)
+        kept[plan.entity] = _replay_entity(plan, arrivals, before, features, keep=keep_histories)
     return Replayed(features, kept)
 
 
@@ -277,9 +276,11 @@ def _replay_entity(
     tokens, codes = factorize([part[plan.entity] for part in arrivals.tokens])
     if plan.may_be_missing:
         tokens, codes = without_missing(tokens, codes)
+    if not tokens:
+        return {}
     first, order = kernel.grouped(codes, arrivals.arrival, len(tokens))
     operations = arrivals.operations._replace(first=first, order=order, kept=plan.kept)
-    histories = _read(plan, tokens, before, np.diff(first), keep=keep)
+    histories = _read(plan, tokens, before, first, keep=keep)
 
     def run(start: int, end: int) -> None:
         """Replay the entities [start, end)."""
@@ -308,15 +309,15 @@ def _replay_entity(
 
 
 def _read(
-    plan: _Plan, tokens: Sequence[Hashable], before: Mapping[Hashable, bytes], arriving: np.ndarray, *, keep: bool
+    plan: _Plan, tokens: Sequence[Hashable], before: Mapping[Hashable, bytes], first: np.ndarray, *, keep: bool
 ) -> kernel.Histories:
-    """The stored histories of these tokens, and room to write them with the `arriving` [n] operations of each."""
+    """The stored histories of these tokens, and room to write them with the operations that are in `first`."""
     stored = [before.get(token, plan.version) for token in tokens]
     if stale := sum(not history.startswith(plan.version) for history in stored):
         raise StaleHistory(f"{stale} histories of {plan.entity} were kept under another declaration: rebuild them.")
-    begins = _starts(np.fromiter(map(len, stored), np.int64, len(stored)))
-    events = np.minimum((np.diff(begins) - VERSION_BYTES) // plan.event_bytes + arriving, plan.declared.limit)
-    places = _starts(VERSION_BYTES + events * plan.event_bytes)
+    begins, places = kernel.allotted(
+        np.array([len(history) for history in stored]), first, plan.event_bytes, plan.declared.limit
+    )
     return kernel.Histories(
         begins=begins,
         stored=np.frombuffer(b"".join(stored), np.uint8),
@@ -329,11 +330,6 @@ def _read(
 def _cores() -> int:
     """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _starts(lengths: np.ndarray) -> np.ndarray:
-    """The offsets of parts of these lengths [n], and the end of the last one, [n + 1] int64."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
 _NONE = np.zeros(0, np.int64)

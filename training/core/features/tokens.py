@@ -27,6 +27,8 @@ def factorize(parts: list[Tokens]) -> tuple[list[Any], np.ndarray]:
 def without_missing(tokens: list[Any], codes: np.ndarray) -> tuple[list[Hashable], np.ndarray]:
     """The same without the tokens that stand for a missing entity, whose code becomes -1."""
     missing = np.array([is_missing(token) for token in tokens], bool)
+    if not missing.any():
+        return tokens, codes
     places = np.where(missing, -1, np.cumsum(~missing) - 1)
     return [token for token, gone in zip(tokens, missing, strict=True) if not gone], places[codes]
 

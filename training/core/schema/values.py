@@ -4,7 +4,6 @@ A value is *read* once, in a web process or at ingest: it is checked and normali
 or None if it is missing. It is *encoded* as a float64 wherever features are computed and models score, by `encode`.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -109,11 +108,13 @@ def encode(fields: Sequence[Field], rows: Sequence[Sequence[Value]]) -> np.ndarr
     """
     if all(field.is_number for field in fields):
         return np.array(rows, np.float64).reshape(len(rows), len(fields))  # None becomes NaN
-    encoded = np.empty((len(rows), len(fields)))
+    encoded = [list(row) for row in rows]
     for index, field in enumerate(fields):
+        if field.is_number:
+            continue
         encode_text = field.of_kind.encode
-        encoded[:, index] = [
-            math.nan if value is None else encode_text(value) if isinstance(value, str) else value
-            for value in (row[index] for row in rows)
-        ]
-    return encoded
+        for row in encoded:
+            value = row[index]
+            if isinstance(value, str):
+                row[index] = encode_text(value)
+    return np.array(encoded, np.float64).reshape(len(rows), len(fields))  # None becomes NaN
