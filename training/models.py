@@ -79,6 +79,14 @@ class ModelVersion(models.Model):
     def __str__(self) -> str:
         return self.version
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save the row, and record its thresholds if they may have changed: decisions are computed again with those
+        that held at their time."""
+        super().save(*args, **kwargs)
+        fields = kwargs.get("update_fields")
+        if fields is None or {"review_threshold", "block_threshold"} & set(fields):
+            self.thresholds.create(review_threshold=self.review_threshold, block_threshold=self.block_threshold)
+
     @property
     def bundle_dir(self) -> Path:
         return settings.BUNDLES_DIR / self.version
@@ -194,6 +202,21 @@ class StageChange(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         raise TypeError("A stage change is never deleted.")
+
+
+class ThresholdRecord(models.Model):
+    """The thresholds of a version from a time on. Rows are added and never changed."""
+
+    version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="thresholds")
+    review_threshold = models.FloatField()
+    block_threshold = models.FloatField(null=True)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.version_id} from {self.at:%Y-%m-%d %H:%M:%S}"
 
 
 class TrainingRun(models.Model):

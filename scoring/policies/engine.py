@@ -5,7 +5,7 @@ on, and likewise of the rules that it matches, the strictest decides.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NamedTuple
@@ -113,7 +113,7 @@ class Policy:
                 break
             if outcome is Outcome.FAILED:
                 failed.append(self._segments[index][0])
-        return self._decided(case, score, thresholds, segment, matched, hits, failed)
+        return self._decided(case, score, thresholds, segment, matched, hits, on, failed)
 
     def _decided(
         self,
@@ -123,6 +123,7 @@ class Policy:
         segment: str | None,
         matched: list[MatchedRule],
         hits: list[Hit],
+        on: Collection[str],
         failed: list[str],
     ) -> Decided:
         active = [each.action for each in matched if each.state == State.ACTIVE]
@@ -135,11 +136,19 @@ class Policy:
         control = self._draw(case, decision) if decision in ALERTS and basis != Basis.LIST else None
         if control and control.let_through:
             basis, decision = Basis.CONTROL, Decision.APPROVE
+        others = sorted(set(on) - {hit.list for hit in hits}) if on else []
         degraded = self.degraded or (Degraded.RULE if failed else None)
-        if not (segment or matched or hits or degraded or control):
+        if not (segment or matched or hits or others or degraded or control):
             return Decided(decision, thresholds.review)
         evidence = Evidence(
-            basis=basis, segment=segment, rules=matched, lists=hits, failed=failed, degraded=degraded, control=control
+            basis=basis,
+            segment=segment,
+            rules=matched,
+            lists=hits,
+            on=others,
+            failed=failed,
+            degraded=degraded,
+            control=control,
         )
         return Decided(decision, thresholds.review, evidence)
 

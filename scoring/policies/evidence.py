@@ -57,14 +57,15 @@ class Evidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a decision was made, apart from the score.
 
     `segment` is the one whose thresholds held, `rules` those that matched, shadow rules included, and `lists` those
-    that the transaction is on. `failed` are rules and segments that could not be calculated. `control` is there if the
-    control group could have the transaction.
+    that decided; the transaction is also `on` others, which rules may ask for. `failed` are rules and segments that
+    could not be calculated. `control` is there if the control group could have the transaction.
     """
 
     basis: Basis = Basis.SCORE
     segment: str | None = None
     rules: list[MatchedRule] = []
     lists: list[Hit] = []
+    on: list[str] = []
     failed: list[str] = []
     degraded: Degraded | None = None
     control: Draw | None = None
