@@ -169,6 +169,8 @@ class ModelVersionAdmin(admin.ModelAdmin):
         for change in changes:
             self.log_change(request, change.version, str(change))
         messages.success(request, OUTCOMES[Stage(changes[-1].after)].format(changes[-1].version))
+        if stale := registry.stale_histories(changes):
+            messages.warning(request, stale)
 
     def save_model(self, request: HttpRequest, obj: ModelVersion, form: ModelForm, change: bool) -> None:
         # Save only the edited fields: a promotion may have happened since the row was read.

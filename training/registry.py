@@ -2,6 +2,7 @@
 
 import getpass
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +20,7 @@ from training.core import evaluation
 from training.core.bundle import Bundle, declared_hash_of, load_bundle
 from training.core.datasets import parquet_path, storage
 from training.core.exceptions import BundleRefused, DatasetError, NoChampion, SchemaNotFound, StageRefused
-from training.core.schema import Schema, load_schema
+from training.core.schema import Schema, comparison, load_schema
 from training.models import ModelVersion, Stage, StageChange
 
 COMPARISON_RESAMPLES = 500
@@ -100,6 +101,25 @@ def declaration_in_force(schema: str) -> Schema:
         with suppress(BundleRefused, SchemaNotFound):
             return declaration(version)
     return load_schema(schema)
+
+
+def stale_histories(changes: Sequence[StageChange]) -> str:
+    """What has to be done after a promotion or a rollback that made histories stale; empty if nothing has to."""
+    if len(changes) < 2 or changes[-1].after != Stage.CHAMPION:
+        return ""
+    before, after = changes[0].version, changes[-1].version
+    try:
+        if declared_hash(before) == declared_hash(after):
+            return ""
+        stale = comparison.stale_histories(declaration(before), declaration(after))
+    except (BundleRefused, SchemaNotFound):
+        return ""
+    if not stale:
+        return ""
+    return (
+        f"The histories of {' and '.join(stale)} are stale under it: calls that need one get 503 until "
+        f"`manage.py rebuild_histories --schema {after.schema}` has run. Run it now."
+    )
 
 
 def outdated(schema: Schema) -> list[ModelVersion]:

@@ -115,15 +115,11 @@ def _model(row: ModelVersion, now: Schema | None) -> Model:
 
 def change_of(champions: Schema, now: Schema) -> Change:
     """What taking over a model of the declaration `now` would change."""
-    from training.core.features.replay import version  # numba takes a second to load
-
-    kept = {entity.name: version(champions, entity.name) for entity in champions.entities}
-    stale = [
-        entity.name
-        for entity in now.entities
-        if kept.get(entity.name) and version(now, entity.name) not in (b"", kept[entity.name])
-    ]
-    return Change(comparison.differences(champions, now), comparison.obstacles(champions, now), stale)
+    return Change(
+        comparison.differences(champions, now),
+        comparison.obstacles(champions, now),
+        comparison.stale_histories(champions, now),
+    )
 
 
 def measured(champion: ModelVersion | None) -> Measured:

@@ -25,6 +25,7 @@ from training.core.schema import load_schema, loaded
 from training.tests.support import bundle_of_purchases, tiny_handbook_bundle
 
 PURCHASE = {"schema": "purchases", "amount": 12.5, "category": "books"}
+BOOKED = {"schema": "book", "amount": 20.0, "customer": "c-1", "terminal": "t-1"}
 CHANNEL = '\n[[feature]]\nname = "channel"\nkind = "text"\noptional = true\ndescription = "How it was ordered."\n'
 QUICK = {"model.architecture": "xgboost", "xgboost.epochs": 5, "policy.review_precision": 0.1}
 LOOK_S = 0.1
@@ -189,8 +190,8 @@ def test_a_call_that_is_repeated_after_the_schema_got_another_field_gets_its_ans
 
 
 @pytest.mark.django_db(transaction=True)
-def test_histories_are_kept_under_the_champions_declaration_while_the_file_is_another(
-    acme, own_schemas, own_bundles, settings, monkeypatch
+def test_histories_are_kept_under_the_champions_declaration_and_a_promotion_says_which_it_makes_stale(
+    acme, own_schemas, own_bundles, settings, monkeypatch, capsys
 ):
     monkeypatch.setattr(predictor, "_loaded", {})
     path = own_schemas / "book.toml"
@@ -199,7 +200,7 @@ def test_histories_are_kept_under_the_champions_declaration_while_the_file_is_an
     champions, model = load_schema("book"), predictor.current("book")
     change(path, "history_limit = 600", "history_limit = 700")
     for number in range(2):
-        sent = checked(acme, {"schema": "book", "amount": 20.0, "customer": "c-1", "terminal": "t-1"})
+        sent = checked(acme, BOOKED)
         assert sent.declaration == load_schema("book").hash != champions.hash
         [outcome], _ = batches.score_batch(submissions=[sent], predictor=model, started_at=time.time())
         assert outcome.kind == Kind.SCORED
@@ -208,6 +209,16 @@ def test_histories_are_kept_under_the_champions_declaration_while_the_file_is_an
     assert Prediction.objects.latest("created_at").derived["customer_count_1d"] == 2
     labelling.add_label(transaction_id=sent.id, is_fraud=True, source=Label.Source.CHARGEBACK)
     call_command("check_parity", schema="book")
+    second = tiny_handbook_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY, "book", **{"model.seed": 1})
+    registry.register(second, promote=False)
+    call_command("models", "promote", second.version, "--force", "--reason", "A test.")
+    assert "The histories of customer are stale under it" in capsys.readouterr().out
+    assert registry.declaration_in_force("book") == load_schema("book")
+    call_command("rebuild_histories", schema="book")
+    [outcome], _ = batches.score_batch(
+        submissions=[checked(acme, BOOKED)], predictor=predictor.refresh("book"), started_at=time.time()
+    )
+    assert outcome.kind == Kind.SCORED
 
 
 @pytest.mark.django_db

@@ -185,7 +185,7 @@ def tiny_bundle(directory: Path, signing_key: str, parent: str | None = None, /,
     return bundle_of(*made_up_rows(), directory, signing_key, None, "ulb", parent, **overrides)
 
 
-def tiny_handbook_bundle(directory: Path, signing_key: str, schema: str = "handbook") -> Bundle:
+def tiny_handbook_bundle(directory: Path, signing_key: str, schema: str = "handbook", /, **overrides: Any) -> Bundle:
     """The same for `handbook`, or a schema of its inputs: fraud is of large amounts, and histories tell nothing."""
     random = np.random.default_rng(0)
     labels = np.zeros(3000, np.int8)
@@ -193,7 +193,7 @@ def tiny_handbook_bundle(directory: Path, signing_key: str, schema: str = "handb
     names = load_schema(schema).input_names
     inputs = random.uniform(0, [6e6 if name.endswith("_s") else 2000 for name in names], (len(labels), len(names)))
     inputs[:, 0] = np.where(labels == 1, random.uniform(500, 2000, len(labels)), random.lognormal(3, 0.8, len(labels)))
-    return bundle_of(inputs, labels, directory, signing_key, None, schema)
+    return bundle_of(inputs, labels, directory, signing_key, None, schema, **overrides)
 
 
 def networks_of(bundle: Bundle) -> NetworkHyperparameters:

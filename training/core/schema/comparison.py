@@ -61,6 +61,18 @@ def obstacles(model: Schema, now: Schema) -> list[str]:
     return found
 
 
+def stale_histories(before: Schema, after: Schema) -> list[str]:
+    """The entities whose histories have to be rebuilt when a model of `after` takes over from one of `before`."""
+    from training.core.features.replay import version  # numba takes a second to load
+
+    kept = {entity.name: version(before, entity.name) for entity in before.entities}
+    return [
+        entity.name
+        for entity in after.entities
+        if kept.get(entity.name) and version(after, entity.name) not in (b"", kept[entity.name])
+    ]
+
+
 def _obstacles_of(field: Field, now: Field | None) -> Iterable[str]:
     if now is None:
         yield "removed"

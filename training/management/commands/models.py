@@ -110,6 +110,8 @@ class Command(BaseCommand):
             self.stdout.write(f"{change.version_id}: {change.before} → {change.after}")
         if changes[-1].evidence:
             self.stdout.write(changes[-1].evidence)
+        if stale := registry.stale_histories(changes):
+            self.stdout.write(stale)
         for change in changes:
             self.stdout.write(MEANINGS[Stage(change.after)].format(change.version_id, settings.MODEL_REFRESH_S))
 
