@@ -8,7 +8,7 @@ VIEW_SCORING = [
     f"scoring.view_{model}"
     for model in (
         *("client", "apikey", "transaction", "prediction", "fallback", "pending", "review", "label"),
-        *("policyversion", "backtest"),
+        *("policyversion", "backtest", "policylist"),
     )
 ]
 VIEW_MODELS = [
@@ -17,10 +17,15 @@ VIEW_MODELS = [
 ]
 WRITE_RATES = ["training.add_exchangerate", "training.change_exchangerate"]
 
-EDIT_POLICIES = ["scoring.add_policyversion", "scoring.activate_policyversion"]
+EDIT_POLICIES = [
+    *("scoring.add_policyversion", "scoring.activate_policyversion"),
+    *(f"scoring.{verb}_policylist" for verb in ("add", "change", "delete")),
+]
+# Whoever sees personal values. Removing an entry is a change, as it is kept.
+EDIT_ENTRIES = [f"scoring.{verb}_listentry" for verb in ("view", "add", "change")]
 
 ROLES = {
-    "Fraud analyst": [*VIEW_SCORING, *VIEW_MODELS, "scoring.view_personal", "scoring.change_review"],
+    "Fraud analyst": [*VIEW_SCORING, *VIEW_MODELS, "scoring.view_personal", *EDIT_ENTRIES, "scoring.change_review"],
     "ML engineer": [
         *VIEW_SCORING,
         *VIEW_MODELS,
@@ -29,12 +34,13 @@ ROLES = {
         *WRITE_RATES,
         "scoring.change_pending",
     ],
-    "Risk manager": [*VIEW_SCORING, *VIEW_MODELS, "scoring.view_personal", *EDIT_POLICIES],
+    "Risk manager": [*VIEW_SCORING, *VIEW_MODELS, "scoring.view_personal", *EDIT_POLICIES, *EDIT_ENTRIES],
     "Administrator": [
         *VIEW_SCORING,
         *VIEW_MODELS,
         "scoring.view_personal",
         *EDIT_POLICIES,
+        *EDIT_ENTRIES,
         "scoring.change_review",
         "scoring.add_client",
         "scoring.change_pending",

@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from scoring import explanations
 from scoring.clients import admin as clients_admin  # noqa: F401  # registered by its import
 from scoring.exceptions import RequestRefused
+from scoring.lists import admin as lists_admin  # noqa: F401  # likewise
 from scoring.models import Fallback, Pending, Prediction, Transaction
 from scoring.pages.columns import AnswerColumns, TransactionColumns
 from scoring.pages.conversions import sent_amount

@@ -83,6 +83,20 @@ def create(
     """Make a list.
 
     Raises:
+        ListRefused: as `check_new`, or the action or the amount makes no sense.
+        NoSuchSubject: the schema has no such entity or field.
+    """
+    check_new(schema, name, about)
+    check(action, max_amount, note)
+    return PolicyList.objects.create(
+        schema=schema, name=name, about=about, action=action, max_amount=max_amount, note=note, author=by
+    )
+
+
+def check_new(schema: str, name: str, about: str) -> None:
+    """Check what a list keeps for good.
+
+    Raises:
         ListRefused: its name is not free or not a name, or there are too many lists.
         NoSuchSubject: the schema has no such entity or field.
     """
@@ -95,13 +109,14 @@ def create(
         raise ListRefused(f"The name {name} is taken.")
     if len(known) >= settings.LISTS_LIMIT:
         raise ListRefused(f"A schema has at most {settings.LISTS_LIMIT:,} lists (LISTS_LIMIT).")
-    _check(action, max_amount, note)
-    return PolicyList.objects.create(
-        schema=schema, name=name, about=about, action=action, max_amount=max_amount, note=note, author=by
-    )
 
 
-def _check(action: str, max_amount: float | None, note: str) -> None:
+def check(action: str, max_amount: float | None, note: str) -> None:
+    """Check what a list does.
+
+    Raises:
+        ListRefused: the action or the amount makes no sense, or the note is too long.
+    """
     if action and action not in Decision.values:
         raise ListRefused(f"The action is one of {', '.join(Decision.values)}.{did_you_mean(action, Decision.values)}")
     if max_amount is not None and not 0 <= max_amount < float("inf"):
@@ -121,7 +136,7 @@ def change(row: PolicyList, *, action: str, max_amount: float | None, note: str)
     Raises:
         ListRefused: the action or the amount makes no sense.
     """
-    _check(action, max_amount, note)
+    check(action, max_amount, note)
     PolicyList.objects.filter(pk=row.pk).update(action=action, max_amount=max_amount, note=note)
     row.refresh_from_db()
 

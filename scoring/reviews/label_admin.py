@@ -3,17 +3,16 @@
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 
+from scoring.lists.listable import ListableAdmin
 from scoring.models import Label, Review, Transaction
+from scoring.pages import undo
 from scoring.pages.display import label_badge, label_table, link
 from scoring.pages.personal import PersonalAdmin
 from scoring.pages.read_only import ReadOnlyAdmin
@@ -29,21 +28,15 @@ def may_decide(request: HttpRequest) -> bool:
 
 def with_undo(request: HttpRequest, message: str, act: UUID) -> str:
     """A message with a button that undoes the act, which is shown for as long as undoing is possible."""
-    if not settings.UNDO_S:
-        return message
-    context = {"message": message, "act": act, "seconds": settings.UNDO_S, "back": request.get_full_path()}
-    return render_to_string("admin/scoring/undo.html", context, request)
+    return undo.with_undo(request, message, reverse("admin:scoring_label_undo", args=[act]))
 
 
 def review_of(row: Transaction) -> Review | None:
     return Review.objects.filter(pk=row.pk).first()
 
 
-class CorrectableAdmin(ReadOnlyAdmin):
+class CorrectableAdmin(ListableAdmin):
     """Pages that show all labels of a transaction, and where an analyst corrects the label, with a reason."""
-
-    def transaction_of(self, obj: Any) -> Transaction:
-        raise NotImplementedError
 
     @admin.display(description="Labels")
     def labels_shown(self, obj: Any) -> SafeString | str:
@@ -145,7 +138,4 @@ class LabelAdmin(TransactionSearch, PersonalAdmin, ReadOnlyAdmin):
                 messages.success(request, f"{len(restored)} undone: as before.")
             if kept:
                 messages.warning(request, f"{kept} had been labelled again since, and kept that label.")
-        back = request.POST.get("back", "")
-        if not url_has_allowed_host_and_scheme(back, allowed_hosts=None):
-            back = reverse("admin:scoring_review_changelist")
-        return HttpResponseRedirect(back)
+        return undo.back(request, reverse("admin:scoring_review_changelist"))

@@ -1,0 +1,384 @@
+"""Lists and their entries in the admin."""
+
+from typing import Any, cast
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q, QuerySet
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from scoring.lists import changes, files
+from scoring.lists.changes import Addition
+from scoring.lists.forms import EntryForm, FileForm, ListForm
+from scoring.lists.keys import EntryRefused, NoSuchSubject, subject_of
+from scoring.lists.listable import BLOCK_DAYS, expiry_in, keys_of
+from scoring.lists.models import ListEntry, PolicyList
+from scoring.models import Transaction
+from scoring.pages import undo
+from scoring.pages.display import decision_badge
+from scoring.pages.personal import may_see_personal
+from scoring.pages.read_only import ReadOnlyAdmin
+from training.core.exceptions import FraudsiteError
+from training.core.figures import at
+
+ENTRIES = "admin:scoring_listentry_changelist"
+
+
+def entries_of(row: PolicyList) -> str:
+    """The address of a list's entries."""
+    return f"{reverse(ENTRIES)}?list={row.pk}"
+
+
+@admin.register(PolicyList)
+class PolicyListAdmin(admin.ModelAdmin):
+    form = ListForm
+    list_display = ["name", "schema", "about", "does", "entries", "note", "author", "created"]
+    list_filter = ["schema", "action"]
+    change_form_template = "admin/scoring/policylist/change_form.html"
+
+    class Media:
+        css = {"all": ["scoring/admin.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[PolicyList]:
+        return super().get_queryset(request).filter(removed_at=None)
+
+    def get_fields(self, request: HttpRequest, obj: PolicyList | None = None) -> list[Any]:
+        if obj is None:
+            return ["subject", "name", "action", "max_amount", "note"]
+        return ["name", "schema", "about", "action", "max_amount", "note", "author", "created", "entries"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: PolicyList | None = None) -> list[str]:
+        return ["name", "schema", "about", "author", "created", "entries"] if obj else []
+
+    def has_delete_permission(self, request: HttpRequest, obj: PolicyList | None = None) -> bool:
+        return False  # Django would delete the rows, which are kept for the audit
+
+    @admin.display(description="Action", ordering="action")
+    def does(self, row: PolicyList) -> SafeString | str:
+        if not row.action:
+            return "for rules"
+        badge = decision_badge(row.action)
+        return badge if row.max_amount is None else format_html("{} up to {}", badge, f"{row.max_amount:,g}")
+
+    @admin.display(description="Entries", ordering="size")
+    def entries(self, row: PolicyList) -> SafeString:
+        return format_html('<a href="{}">{}</a>', entries_of(row), f"{row.size:,}")
+
+    @admin.display(description="Created", ordering="created_at")
+    def created(self, row: PolicyList) -> str:
+        return at(row.created_at)
+
+    def save_model(self, request: HttpRequest, obj: PolicyList, form: Any, change: bool) -> None:
+        given = {name: form.cleaned_data[name] for name in ("action", "max_amount", "note")}
+        if change:
+            changes.change(obj, **given)
+        else:
+            new = changes.create(schema=obj.schema, name=obj.name, about=obj.about, by=_name(request), **given)
+            obj.pk = new.pk
+            obj.refresh_from_db()
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        may_remove = request.user.has_perm("scoring.delete_policylist")
+        row = self.get_object(request, object_id)
+        if row and may_remove and request.method == "POST" and "remove" in request.POST:
+            return self._remove(request, row)
+        context = {"may_remove": may_remove, "entries": entries_of(row) if row else ""}
+        return super().change_view(request, object_id, form_url, context | (extra_context or {}))
+
+    def _remove(self, request: HttpRequest, row: PolicyList) -> HttpResponse:
+        try:
+            changes.remove(row)
+        except FraudsiteError as refusal:
+            messages.error(request, str(refusal))
+            return HttpResponseRedirect(request.get_full_path())
+        self.log_change(request, row, f"Removed: {request.POST.get('reason', '').strip()}")
+        messages.success(request, f"The list {row.name} is removed.")
+        return HttpResponseRedirect(reverse("admin:scoring_policylist_changelist"))
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path(f"<int:pk>/{name}/", self.admin_site.admin_view(view), name=f"scoring_policylist_{name}")
+            for name, view in (("entry", self.entry_view), ("import", self.import_view), ("export", self.export_view))
+        ]
+        return [*own, *super().get_urls()]
+
+    def _listed(self, request: HttpRequest, pk: int, permission: str) -> PolicyList:
+        if not (request.user.has_perm(f"scoring.{permission}_listentry") and may_see_personal(request)):
+            raise PermissionDenied
+        return get_object_or_404(self.get_queryset(request), pk=pk)
+
+    def entry_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """A page that adds an entry, by what clients send."""
+        row = self._listed(request, pk, "add")
+        try:
+            form = EntryForm(row, request.POST or None)
+        except NoSuchSubject as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(entries_of(row))
+        if request.method == "POST" and form.is_valid():
+            try:
+                entry = changes.add_one(row, form.addition, by=_name(request))
+            except FraudsiteError as refusal:
+                form.add_error(None, str(refusal))
+            else:
+                _tell_added(request, entry, entries_of(row))
+                return HttpResponseRedirect(entries_of(row))
+        return self._page(request, row, "Add an entry", form)
+
+    def import_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """A page that adds the entries of a CSV file, or shows its refused lines."""
+        row = self._listed(request, pk, "add")
+        form, report = FileForm(request.POST or None, request.FILES or None), None
+        if request.method == "POST" and form.is_valid():
+            try:
+                report = files.load(row, form.cleaned_data["file"].file, by=_name(request))
+            except FraudsiteError as refusal:
+                form.add_error("file", str(refusal))
+            else:
+                if not report.refused:
+                    added = report.added
+                    told = f"{added.new:,} added, {added.replaced:,} replaced, {added.unchanged:,} there already."
+                    self.log_change(request, row, f"Imported {form.cleaned_data['file'].name}: {told}")
+                    messages.success(request, told)
+                    return HttpResponseRedirect(entries_of(row))
+        return self._page(request, row, "Import entries", form, report=report)
+
+    def _page(self, request: HttpRequest, row: PolicyList, title: str, form: forms.Form, **more: Any) -> HttpResponse:
+        try:
+            columns = [*files.columns_of(subject_of(row.schema, row.about)), "expires", "note"]
+        except NoSuchSubject:
+            columns = []
+        context = self.admin_site.each_context(request) | {
+            "title": title,
+            "row": row,
+            "form": form,
+            "entries": entries_of(row),
+            "columns": columns,
+            "media": self.media,
+            "opts": self.opts,
+            **more,
+        }
+        return TemplateResponse(request, "admin/scoring/policylist/form.html", context)
+
+    def export_view(self, request: HttpRequest, pk: int) -> HttpResponse | StreamingHttpResponse:
+        row = self._listed(request, pk, "view")
+        try:
+            subject_of(row.schema, row.about)
+        except NoSuchSubject as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(entries_of(row))
+        return StreamingHttpResponse(
+            files.dump(row),
+            content_type="text/csv; charset=utf-8",
+            headers={"Content-Disposition": f'attachment; filename="{row.schema}-{row.name}.csv"'},
+        )
+
+
+class ListFilter(admin.SimpleListFilter):
+    title = parameter_name = "list"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
+        return [(str(row.pk), str(row)) for row in PolicyList.objects.filter(removed_at=None)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ListEntry]) -> QuerySet[ListEntry]:
+        chosen = self.value()
+        return queryset.filter(list=int(chosen)) if chosen else queryset
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Shows the entries that count, unless others are chosen."""
+
+    title = parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
+        return [("expired", "Expired"), ("removed", "Removed"), ("all", "All")]
+
+    def choices(self, changelist: Any) -> Any:
+        for value, title in [(None, "On the list"), *self.lookup_choices]:
+            changed = {self.parameter_name: value} if value else {}
+            address = changelist.get_query_string(changed, [] if value else [self.parameter_name])
+            yield {"selected": self.value() == value, "query_string": address, "display": title}
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ListEntry]) -> QuerySet[ListEntry]:
+        now, there = timezone.now(), queryset.filter(removed_at=None)
+        match self.value():
+            case "expired":
+                return there.filter(expires_at__lte=now)
+            case "removed":
+                return queryset.exclude(removed_at=None)
+            case "all":
+                return queryset
+        return there.filter(Q(expires_at=None) | Q(expires_at__gt=now))
+
+
+@admin.register(ListEntry)
+class ListEntryAdmin(ReadOnlyAdmin):
+    list_display = ["shown", "list_name", "expires", "note", "author", "added", "removed"]
+    list_filter = [StateFilter, ListFilter]
+    list_select_related = ["list"]
+    search_fields = ["key"]
+    search_help_text = "What clients send of it, such as the identifier; or the beginning of what the list shows."
+    actions = ["remove"]
+    fields = ["shown", "list_name", "key", "expires", "note", "author", "added", "removed", "removed_because"]
+    change_list_template = "admin/scoring/listentry/change_list.html"
+    change_form_template = "admin/scoring/listentry/change_form.html"
+
+    def has_view_permission(self, request: HttpRequest, obj: ListEntry | None = None) -> bool:
+        return may_see_personal(request) and super().has_view_permission(request, obj)
+
+    @admin.display(description="Entry", ordering="key")
+    def shown(self, entry: ListEntry) -> str:
+        try:
+            return subject_of(entry.list.schema, entry.list.about).shown(entry.key)
+        except NoSuchSubject:
+            return entry.key
+
+    @admin.display(description="List", ordering="list")
+    def list_name(self, entry: ListEntry) -> str:
+        return str(entry.list)
+
+    @admin.display(description="Expires", ordering="expires_at")
+    def expires(self, entry: ListEntry) -> str:
+        return at(entry.expires_at) if entry.expires_at else "never"
+
+    @admin.display(description="Added", ordering="created_at")
+    def added(self, entry: ListEntry) -> str:
+        return at(entry.created_at)
+
+    @admin.display(description="Removed", ordering="removed_at")
+    def removed(self, entry: ListEntry) -> str:
+        return f"{at(entry.removed_at)} by {entry.removed_by}" if entry.removed_at else "-"
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        if not (term := search_term.strip()):
+            return queryset, False
+        found = Q(key__startswith=term.removesuffix("…"))
+        for row in PolicyList.objects.filter(removed_at=None):
+            try:
+                subject = subject_of(row.schema, row.about)
+                found |= Q(list=row, key=subject.key_of(dict.fromkeys(subject.parts, term)))
+            except (NoSuchSubject, EntryRefused):
+                continue  # nothing on this list can have it
+        return queryset.filter(found), False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        chosen = request.GET.get("list", "")
+        known = chosen.isascii() and chosen.isdecimal() and len(chosen) < 19
+        row = PolicyList.objects.filter(pk=chosen, removed_at=None).first() if known else None
+        context: dict[str, Any] = {"row": row, "title": f"Entries of {row}" if row else "List entries"}
+        context["may_add"] = request.user.has_perm("scoring.add_listentry")
+        return super().changelist_view(request, context | (extra_context or {}))
+
+    def has_remove_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("scoring.change_listentry")
+
+    @admin.action(description="Remove from the list", permissions=["remove"])
+    def remove(self, request: HttpRequest, queryset: QuerySet[ListEntry]) -> None:
+        self._take_off(request, list(queryset.select_related("list")), "")
+
+    def _take_off(self, request: HttpRequest, entries: list[ListEntry], because: str) -> None:
+        count = 0
+        try:
+            for row in {entry.list for entry in entries}:
+                chosen = [entry.pk for entry in entries if entry.list == row]
+                count += changes.take_off(row, chosen, by=_name(request), because=because)
+        except FraudsiteError as refusal:
+            messages.error(request, str(refusal))
+        if count:
+            messages.success(request, f"{count} removed. Workers take it up within a few seconds.")
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        may_remove = self.has_remove_permission(request)
+        entry = self.get_object(request, object_id)
+        if entry and may_remove and request.method == "POST":
+            self._take_off(request, [entry], request.POST.get("reason", "").strip())
+            return HttpResponseRedirect(request.get_full_path())
+        context = {"may_remove": may_remove, "title": "List entry"}
+        return super().change_view(request, object_id, form_url, context | (extra_context or {}))
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path(
+                "of/<uuid:pk>/",
+                self.admin_site.admin_view(self.of_transaction_view),
+                name="scoring_listentry_of_transaction",
+            ),
+            path("<int:pk>/undo/", self.admin_site.admin_view(self.undo_view), name="scoring_listentry_undo"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def of_transaction_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        """Add what a transaction has to a list, and redirect to the page of the form."""
+        if refused := _refused(request):
+            return refused
+        row = get_object_or_404(Transaction, pk=pk)
+        wanted = request.POST.get("block") or request.POST.get("list", "")
+        days = str(BLOCK_DAYS) if request.POST.get("block") else request.POST.get("days", "")
+        chosen = {str(each.pk): (each, key) for each, key in keys_of(row).items()}.get(wanted)
+        back = undo.back(request, reverse("admin:scoring_transaction_change", args=[row.pk]))
+        try:
+            if chosen is None:
+                raise changes.ListRefused("Nothing was added: choose one of the lists.")
+            reason = request.POST.get("reason", "").strip()
+            entry = changes.add_one(chosen[0], Addition(chosen[1], expiry_in(days), reason), by=_name(request))
+        except FraudsiteError as refusal:
+            messages.error(request, str(refusal))
+        else:
+            _tell_added(request, entry, back.url)
+        return back
+
+    def undo_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Undo the addition of an entry, and redirect to the page of the click."""
+        if refused := _refused(request):
+            return refused
+        entry = get_object_or_404(ListEntry, pk=pk)
+        try:
+            changes.undo(entry, by=_name(request))
+        except FraudsiteError as refusal:
+            messages.error(request, str(refusal))
+        else:
+            messages.success(request, "Undone: as before.")
+        return undo.back(request, entries_of(entry.list))
+
+
+def _refused(request: HttpRequest) -> HttpResponse | None:
+    """The answer to a request that may not add entries; None if it may.
+
+    Raises:
+        PermissionDenied: the user may not.
+    """
+    if not request.user.has_perm("scoring.add_listentry"):
+        raise PermissionDenied
+    return None if request.method == "POST" else HttpResponseNotAllowed(["POST"])
+
+
+def _tell_added(request: HttpRequest, entry: ListEntry, back_to: str) -> None:
+    shown = subject_of(entry.list.schema, entry.list.about).shown(entry.key)
+    until = f" until {at(entry.expires_at)}" if entry.expires_at else ""
+    address = reverse("admin:scoring_listentry_undo", args=[entry.pk])
+    told = f"{entry.list.about} {shown} is on the list {entry.list.name}{until}."
+    messages.success(request, undo.with_undo(request, told, address, back_to))
+
+
+def _name(request: HttpRequest) -> str:
+    return cast(Any, request.user).get_username()

@@ -1,0 +1,95 @@
+"""The forms of lists and their entries."""
+
+from typing import Any
+
+from django import forms
+
+from scoring.lists import changes
+from scoring.lists.changes import Addition
+from scoring.lists.files import expiry
+from scoring.lists.keys import EntryRefused, subject_of
+from scoring.lists.models import NOTE_LIMIT, PolicyList
+from training.core.exceptions import FraudsiteError
+from training.core.schema import load_schema, schema_names
+
+
+def _subjects() -> list[tuple[str, list[tuple[str, str]]]]:
+    """What a list may be about, by schema; entities first."""
+    found = []
+    for name in schema_names():
+        schema = load_schema(name)
+        found.append((name, [(f"{name}/{part}", part) for part in (*schema.entity_names, *schema.feature_names)]))
+    return found
+
+
+class ListForm(forms.ModelForm):
+    """Makes a list, or changes what one does."""
+
+    subject = forms.ChoiceField(label="About", choices=_subjects, help_text="The entity or field of a schema.")
+
+    class Meta:
+        model = PolicyList
+        fields = ["name", "action", "max_amount", "note"]
+        help_texts = {
+            "name": "Rules refer to the list as on_<name>.",
+            "action": "The decision about transactions that are on the list. None: only rules refer to it.",
+            "max_amount": "The list does not decide about larger amounts. Empty: no limit.",
+            "note": "What the list is for.",
+        }
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.instance.pk:
+            del self.fields["subject"]  # which a list keeps for good
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or self.cleaned_data
+        try:
+            changes.check(given.get("action", ""), given.get("max_amount"), given.get("note", ""))
+            if "subject" in self.fields and "subject" in given and "name" in given:
+                self.instance.schema, _, self.instance.about = given["subject"].partition("/")
+                changes.check_new(self.instance.schema, given["name"], self.instance.about)
+        except FraudsiteError as refusal:
+            raise forms.ValidationError(str(refusal)) from refusal
+        return given
+
+
+class EntryForm(forms.Form):
+    """Adds an entry to a list, by what clients send of it. `addition` is the entry, if the form is valid.
+
+    Raises:
+        NoSuchSubject: the list is about nothing that the schema has.
+    """
+
+    def __init__(self, row: PolicyList, data: Any = None) -> None:
+        super().__init__(data)
+        self._subject = subject_of(row.schema, row.about)
+        for part in self._subject.parts:
+            self.fields[f"part_{part}"] = forms.CharField(
+                label=part, max_length=600, help_text="As clients send it.", widget=_text()
+            )
+        self.fields["expires"] = forms.CharField(
+            required=False,
+            help_text="A day, such as 2026-12-31, to whose end in UTC it counts, or a time. Empty: never.",
+            widget=_text(),
+        )
+        self.fields["note"] = forms.CharField(label="Reason", max_length=NOTE_LIMIT, widget=_text())
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or self.cleaned_data
+        if self.errors:
+            return given
+        try:
+            key = self._subject.key_of({part: given[f"part_{part}"] for part in self._subject.parts})
+            self.addition = Addition(key, expiry(given["expires"]), given["note"])
+        except EntryRefused as refusal:
+            self.add_error("expires" if refusal.part == "expires" else f"part_{refusal.part}", str(refusal))
+        return given
+
+
+def _text() -> forms.TextInput:
+    return forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off"})
+
+
+class FileForm(forms.Form):
+    file = forms.FileField(help_text="CSV in UTF-8.")
