@@ -22,9 +22,8 @@ class RateField(forms.DecimalField):
 
 @admin.register(ExchangeRate)
 class ExchangeRateAdmin(admin.ModelAdmin):
-    list_display = ["currency", "quoted", "begins", "counts", "source", "by", "added"]
+    list_display = ["currency", "quoted", "begins", "counts", "origin", "added"]
     list_filter = ["base", "currency", "valid_from"]
-    search_fields = ["currency"]
     ordering = ["-valid_from", "currency", "-pk"]
     date_hierarchy = "valid_from"
     list_per_page = 50
@@ -64,6 +63,10 @@ class ExchangeRateAdmin(admin.ModelAdmin):
     @admin.display(description="Counts", boolean=True)
     def counts(self, rate: ExchangeRate) -> bool:
         return not rate.is_replaced  # type: ignore[attr-defined]  # annotated above
+
+    @admin.display(description="From")
+    def origin(self, rate: ExchangeRate) -> str:
+        return f"{rate.source}, by {rate.by}"
 
     @admin.display(description="Added", ordering="created_at")
     def added(self, rate: ExchangeRate) -> str:

@@ -259,7 +259,7 @@ def test_those_who_may_add_a_rate_in_the_admin(client, mel, alice, usd):
     page = client.get(rows, {"currency": "JPY"}).content.decode()
     assert "1 EUR = 171.3 JPY" in page
     assert "1 EUR = 1.0876 USD" not in page
-    assert ">mel<" in page
+    assert ">admin, by mel<" in page
 
 
 def test_a_changed_rate_is_a_new_row_and_the_old_one_stays(client, mel, usd):
