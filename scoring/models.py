@@ -9,12 +9,12 @@ from django.utils import timezone
 
 from scoring.decisions import ALERTS, Decision
 from scoring.lists.models import ListEntry, PolicyList
-from scoring.policies.models import Backtest, PolicyChange, PolicyVersion
+from scoring.policies.models import Backtest, PolicyChange, PolicyVersion, RuleCount
 from training.core.figures import score
 from training.models import ModelVersion
 
 # Django finds an app's models here.
-__all__ = ["Backtest", "ListEntry", "PolicyChange", "PolicyList", "PolicyVersion"]
+__all__ = ["Backtest", "ListEntry", "PolicyChange", "PolicyList", "PolicyVersion", "RuleCount"]
 
 
 class Client(models.Model):

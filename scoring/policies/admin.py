@@ -7,6 +7,7 @@ import msgspec
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -150,6 +151,7 @@ class PolicyVersionAdmin(ReadOnlyAdmin):
             "differences": differences(live, content) if version.state != State.LIVE else [],
             "names": _names(version, content),
             "changes": _history(version),
+            "counts": _counts(version),
             "backtests": version.backtests.all()[:5],
             "may_edit": self.may_edit(request),
             "may_activate": self.may_activate(request),
@@ -287,6 +289,13 @@ def _history(version: PolicyVersion) -> list[tuple[Any, list[Any]]]:
         changed = [] if change.document == old else differences(_read(old), _read(change.document))
         found.append((change, changed))
     return found
+
+
+def _counts(version: PolicyVersion) -> list[Any]:
+    """What became of each rule in the last day."""
+    found = version.rule_counts.filter(minute__gt=timezone.now() - timedelta(days=1)).values("rule").order_by("rule")
+    sums = found.annotate(**{f"{name}_sum": Sum(name) for name in ("decided", "matched", "absent", "failed")})
+    return list(sums)
 
 
 def _reads_personal(source: str, schema: Schema) -> bool:

@@ -7,6 +7,7 @@ on, and likewise of the rules that it matches, the strictest decides.
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -47,7 +48,7 @@ class Tally:
 
 class Policy:
     """A policy version that decides, with the thresholds of a model and the lists of its schema. Immutable, apart from
-    the tally and the members of lists. `pk` and `number` are those of the version; None if there is none.
+    the tally and the members of lists. `pk`, `number` and `live_at` are those of the version; None if there is none.
 
     Raises:
         ValueError: an expression cannot be compiled.
@@ -61,11 +62,12 @@ class Policy:
         *,
         pk: int | None = None,
         number: int | None = None,
+        live_at: datetime | None = None,
         lists: HeldLists | None = None,
         degraded: Degraded | None = None,
     ) -> None:
         self.of_model, self.document = of_model, document or Document()
-        self.pk, self.number = pk, number
+        self.pk, self.number, self.live_at = pk, number, live_at
         self.lists = HeldLists.none(schema) if lists is None else lists
         self._amount = schema.amount_index
         self.thresholds = self.document.thresholds(of_model)

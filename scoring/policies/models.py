@@ -74,6 +74,30 @@ class PolicyChange(models.Model):
         return f"{self.get_action_display()}. {self.reason}".strip()
 
 
+class RuleCount(models.Model):
+    """What became of a rule in one minute: of `decided` transactions it `matched` some, lacked a value for some, and
+    could not be calculated for some."""
+
+    minute = models.DateTimeField()
+    # As of predictions: counts of a version may be written a moment after it has left.
+    policy = models.ForeignKey(
+        PolicyVersion, on_delete=models.CASCADE, related_name="rule_counts", db_constraint=False, db_index=False
+    )
+    rule = models.CharField(max_length=64)
+    decided = models.PositiveIntegerField()
+    matched = models.PositiveIntegerField()
+    absent = models.PositiveIntegerField()
+    failed = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["minute", "policy", "rule"], name="one_rule_count_per_minute_and_rule")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rule}, {self.minute:%Y-%m-%d %H:%M}: {self.matched} of {self.decided}"
+
+
 class Backtest(models.Model):
     """A policy tried on stored transactions, by a bulk worker. `result` is of `scoring.policies.backtesting.Result`.
 

@@ -26,7 +26,7 @@ def current(champion: ModelVersion, before: Policy | None) -> Policy:
     """
     of_model = Thresholds(champion.review_threshold, champion.block_threshold)
     version = versions.live(champion.schema)
-    pk = version.pk if version else None
+    pk, live_at = (version.pk, version.live_at) if version else (None, None)
     refused = pk is not None and _refused.get(champion.schema) == pk
     schema = before.lists.schema if before else registry.declaration(champion)
     held = lists.current(schema, before.lists if before else None)
@@ -34,12 +34,14 @@ def current(champion: ModelVersion, before: Policy | None) -> Policy:
         before
         and before.of_model == of_model
         and before.lists is held
-        and (before.pk == pk or (refused and before.degraded))
+        and ((before.pk, before.live_at) == (pk, live_at) or (refused and before.degraded))
     ):
         return before
     try:
         document = versions.content(version)
-        policy = Policy(schema, of_model, document, pk=pk, number=version.number if version else None, lists=held)
+        policy = Policy(
+            schema, of_model, document, pk=pk, number=version.number if version else None, live_at=live_at, lists=held
+        )
         _refused.pop(champion.schema, None)
         return policy
     except (PolicyInvalid, ValueError) as error:
@@ -53,6 +55,7 @@ def current(champion: ModelVersion, before: Policy | None) -> Policy:
                 before.document,
                 pk=before.pk,
                 number=before.number,
+                live_at=before.live_at,
                 lists=held,
                 degraded=Degraded.POLICY,
             )

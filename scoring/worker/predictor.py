@@ -24,7 +24,7 @@ from scoring.messages import request_ids
 from scoring.messages.answers import Reason
 from scoring.messages.explanation import Explanation
 from scoring.policies.engine import Policy
-from scoring.worker import policies, workers
+from scoring.worker import policies, rule_counts, workers
 from training import registry
 from training.core import families
 from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion
@@ -158,6 +158,8 @@ def refresh(schema: str) -> Predictor:
             # A policy is compiled for the values of one declaration.
             before = loaded.policy if loaded and loaded.schema == predictor.schema else None
             policy = policies.current(champion, before)
+            if before and policy is not before:
+                rule_counts.flush(before)
             if changed or policy is not predictor.policy:
                 _loaded[schema] = predictor.under(policy)
             if changed:
@@ -199,6 +201,7 @@ def _follow(worker: str, end: threading.Event) -> None:
             with _in_small_steps():
                 for schema in registry.live_schemas() | _loaded.keys():
                     _keep_up(schema)
+                rule_counts.flush_in_time(predictor.policy for predictor in list(_loaded.values()))
         except DatabaseError as error:
             logger.warning("The register was not read: %s", error)
         versions = {schema: predictor.version.pk for schema, predictor in _loaded.items()}
