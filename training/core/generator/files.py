@@ -30,7 +30,7 @@ def write(tables: Iterable[pa.Table], path: Path, on_rows: Callable[[int], objec
     scenarios: Counter[str] = Counter()
     writer = None
     try:
-        for table in _gathered(tables):
+        for table in gathered(tables):
             writer = writer or WRITERS[path.suffix](unfinished, table.schema)
             writer.write_table(table)
             for count in table["fraud_scenario"].value_counts().to_pylist():
@@ -46,7 +46,7 @@ def write(tables: Iterable[pa.Table], path: Path, on_rows: Callable[[int], objec
     return scenarios
 
 
-def _gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The same rows in fewer tables: small ones make large files."""
     held: list[pa.Table] = []
     for table in tables:
