@@ -57,8 +57,17 @@ def is_by(version):
     return lambda answer: answer["policy_version"] == version
 
 
+@pytest.fixture
+def follower(worker, post):
+    """The running worker, which has let go of the test's policies at its end: tests of others share it."""
+    yield worker
+    if versions.live("ulb"):
+        versions.roll_back(schema="ulb", by="ada")
+    soon(lambda: post(seed_payload()).json(), is_by(None))
+
+
 def test_a_running_worker_decides_by_a_policy_soon_after_it_goes_live_and_not_after_a_rollback(
-    worker, acme_api, post, run
+    follower, acme_api, post, run
 ):
     assert "decides from now on" in run("activate", LARGE, reason="A test.")
     soon(lambda: post(seed_payload()).json(), is_by(1))
@@ -86,14 +95,14 @@ def test_a_running_worker_decides_by_a_policy_soon_after_it_goes_live_and_not_af
     assert (answer["decision"], answer["policy_version"], answer["basis"]) == ("approve", None, "score")
 
 
-def test_a_challenge_is_answered_and_is_no_alert(worker, post, run):
+def test_a_challenge_is_answered_and_is_no_alert(follower, post, run):
     run("activate", rules(("step_up", "Amount > 100", Decision.CHALLENGE)))
     answer = soon(lambda: post(seed_payload(Amount=500.0)).json(), lambda answer: answer["rules"] == ["step_up"])
     assert (answer["decision"], answer["alert"]) == ("challenge", False)
     assert not Review.objects.filter(pk=answer["id"]).exists()
 
 
-def test_a_rule_that_cannot_be_calculated_leaves_the_decision_to_the_score_and_says_so(worker, post, run):
+def test_a_rule_that_cannot_be_calculated_leaves_the_decision_to_the_score_and_says_so(follower, post, run):
     when = "1 / (event_time.getDate() - event_time.getDate() + (Amount > 100 ? 0 : 1)) > 5"
     run("activate", rules(("faulty", when, Decision.BLOCK)))
     answer = soon(lambda: post(fraudulent_payload(Amount=500.0)).json(), lambda answer: answer["degraded"] == "rule")

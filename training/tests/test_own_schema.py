@@ -23,7 +23,7 @@ PAGE = (site.BASE_DIR / "docs" / "features.md").read_text()
 @pytest.fixture
 def toll(tmp_path, monkeypatch, settings, own_schemas):
     """The schema of the page, in a directory outside of the package. Gives the commands of the page."""
-    [declared] = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    [declared] = [block for block in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL) if block.startswith("title =")]
     [recipe] = [block for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if "--schema toll" in block]
     (own_schemas / "toll.toml").write_text(declared)
     settings.DATASETS_DIR, settings.BUNDLES_DIR = tmp_path / "datasets", tmp_path / "models"
