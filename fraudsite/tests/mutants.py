@@ -217,7 +217,7 @@ def _train_once(kept: Path) -> None:
     train = support.train
 
     def remember(**arguments: Any) -> Bundle:
-        asked = (arguments["config"], arguments["dataset"].schema.name, arguments["parent"])
+        asked = (arguments["config"], arguments["dataset"].schema.name, arguments.get("parent"))
         place = kept / hashlib.sha256(repr(asked).encode()).hexdigest()
         if not place.exists():
             bundle = train(**arguments)
