@@ -19,6 +19,8 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 import pytest
 
+from fraudsite.tests import databases
+
 if TYPE_CHECKING:
     import playwright.sync_api
     from django.contrib.auth.models import User
@@ -42,29 +44,6 @@ BROWSER_ARGUMENTS = [
     "--disable-component-update",
     "--no-first-run",
 ]
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL skip the tests that cannot differ from SQLite: those without a database, and those of pages in
-    windows of several widths. Tests of faults make their own database of the tested kind."""
-    from django.conf import settings
-
-    if "postgresql" in settings.DATABASES["default"]["ENGINE"]:
-        once = [
-            item
-            for item in items
-            if not (_touches_database(item) or item.get_closest_marker("alone")) or "width" in _fixtures(item)
-        ]
-        config.hook.pytest_deselected(items=once)
-        items[:] = [item for item in items if item not in set(once)]
-
-
-def _touches_database(item: pytest.Item) -> bool:
-    return bool({"db", "transactional_db"} & _fixtures(item) or item.get_closest_marker("django_db"))
-
-
-def _fixtures(item: pytest.Item) -> set[str]:
-    return set(getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture
@@ -215,7 +194,7 @@ def worker(
 
 
 def _await_idle() -> None:
-    """Return when the worker is idle: truncating tables on PostgreSQL could deadlock with a task."""
+    """Return when the worker is idle: a task could store rows after they are deleted."""
     from django.conf import settings
 
     from fraudsite.celery import app
@@ -232,20 +211,33 @@ def _await_idle() -> None:
 
 @contextmanager
 def suspended(process_id: int) -> Iterator[None]:
-    """Suspend a process, so that it neither answers nor closes its connections."""
+    """Suspend a process, so that it neither answers nor closes its connections. It holds no lock on SQLite, which
+    would stop everybody else, too."""
+    give_up = time.monotonic() + PROCESS_START_S
     os.kill(process_id, signal.SIGSTOP)
     try:
+        while not databases.sqlite_can_be_written():
+            os.kill(process_id, signal.SIGCONT)
+            if time.monotonic() > give_up:
+                raise RuntimeError("The database stays locked.")
+            time.sleep(0.01)
+            os.kill(process_id, signal.SIGSTOP)
         yield
     finally:
         os.kill(process_id, signal.SIGCONT)
 
 
-@pytest.fixture
-def site(worker: "subprocess.Popen[bytes]") -> Iterator[str]:
-    """The address of a real web server in front of the worker."""
+@pytest.fixture(scope="session")
+def site_process(worker_process: "subprocess.Popen[bytes]") -> Iterator[str]:
     with web_server(worker_environment()) as url:
-        _await_answer(f"{url}/readyz")
         yield url
+
+
+@pytest.fixture
+def site(worker: "subprocess.Popen[bytes]", site_process: str) -> str:
+    """The address of a real web server in front of the worker, the same for all tests."""
+    _await_answer(f"{site_process}/readyz")
+    return site_process
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The whole suite on SQLite, and again on PostgreSQL where it can be had: `make test`, with pytest's arguments. What
-cannot differ there runs once: see `fraudsite.testing`. Tests that tell how long things take come one by one; the
-others come first, as many at a time as there are cores.
+cannot differ there runs once: see `fraudsite.tests.databases`. Tests that tell how long things take come one by one;
+the others come first, as many at a time as there are cores.
 
 `TEST_DATABASE_URL` names a server to use, whose user may create databases; without it, a server of our own is started
 if its programs are here. Where `CI=true`, being without one is a failure.
