@@ -170,6 +170,7 @@ CELERY_DB_REUSE_MAX = 10**12
 CELERY_TASK_TIME_LIMIT = 120
 PENDING_SWEEP_S = number("PENDING_SWEEP_S", 5.0, 0.1, 3_600.0)
 REFUSALS_INTERVAL_S = number("REFUSALS_INTERVAL_S", 5.0, 0.1, 3600.0)
+SCORE_COUNTS_INTERVAL_S = number("SCORE_COUNTS_INTERVAL_S", 60.0, 1.0, 3_600.0)
 ROLLUP_INTERVAL_S = number("ROLLUP_INTERVAL_S", 5.0, 1.0, 60.0)
 DRIFT_INTERVAL_S = number("DRIFT_INTERVAL_S", 60.0, 5.0, 86_400.0)
 SHADOW_INTERVAL_S = number("SHADOW_INTERVAL_S", 5.0, 0.1, 3_600.0)
@@ -184,6 +185,7 @@ CELERY_BEAT_SCHEDULE = {
         "monitoring.tasks.update_rollups": ROLLUP_INTERVAL_S,
         "monitoring.tasks.measure_drift": DRIFT_INTERVAL_S,
         "scoring.tasks.resend_pending": PENDING_SWEEP_S,
+        "scoring.tasks.count_scores": SCORE_COUNTS_INTERVAL_S,
         "scoring.tasks.score_shadows": SHADOW_INTERVAL_S,
         "training.tasks.compare_waiting": COMPARISON_INTERVAL_S,
     }.items()

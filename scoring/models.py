@@ -9,12 +9,12 @@ from django.utils import timezone
 
 from scoring.decisions import ALERTS, Decision
 from scoring.lists.models import ListEntry, PolicyList
-from scoring.policies.models import Backtest, PolicyChange, PolicyVersion, RuleCount
+from scoring.policies.models import Backtest, PolicyChange, PolicyVersion, RuleCount, ScoreCount
 from training.core.figures import score
 from training.models import ModelVersion
 
 # Django finds an app's models here.
-__all__ = ["Backtest", "ListEntry", "PolicyChange", "PolicyList", "PolicyVersion", "RuleCount"]
+__all__ = ["Backtest", "ListEntry", "PolicyChange", "PolicyList", "PolicyVersion", "RuleCount", "ScoreCount"]
 
 
 class Client(models.Model):
@@ -300,7 +300,10 @@ class Label(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        indexes = [models.Index(fields=["transaction", "-created_at"], name="label_latest")]
+        indexes = [
+            models.Index(fields=["transaction", "-created_at"], name="label_latest"),
+            models.Index(fields=["-created_at"], name="label_fraud", condition=models.Q(is_fraud=True)),
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_is_fraud_display().lower()} by {self.get_source_display().lower()}"

@@ -17,7 +17,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from scoring.messages import replies, request_ids
 from scoring.messages.replies import Kind, Outcome, Reply
 from scoring.messages.submission import Submission
-from scoring.policies import backtests
+from scoring.policies import backtests, score_counts
 from scoring.worker import batches, explanations, pending, predictor, shadows
 from training import registry
 from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion, StaleHistory
@@ -184,6 +184,11 @@ def resend_pending() -> None:
 @shared_task(acks_late=False)
 def run_backtest(backtest_id: int) -> None:
     backtests.perform(backtest_id)
+
+
+@shared_task
+def count_scores() -> None:
+    score_counts.update()
 
 
 @shared_task

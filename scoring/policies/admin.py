@@ -19,7 +19,7 @@ from scoring.models import Backtest, PolicyVersion
 from scoring.pages.display import amount_of
 from scoring.pages.personal import may_see_personal
 from scoring.pages.read_only import ReadOnlyAdmin
-from scoring.policies import backtests, checking, versions
+from scoring.policies import backtests, capacity, checking, versions, what_if_pages
 from scoring.policies.backtesting import Result
 from scoring.policies.checking import FUNCTIONS
 from scoring.policies.differences import differences
@@ -48,7 +48,7 @@ class PolicyVersionAdmin(ReadOnlyAdmin):
 
     class Media:
         css = {"all": ["scoring/admin.css", "scoring/policy.css"]}
-        js = ["scoring/policy.js"]
+        js = ["scoring/policy.js", "scoring/what_if.js"]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).prefetch_related("changes")
@@ -92,6 +92,7 @@ class PolicyVersionAdmin(ReadOnlyAdmin):
         admin_view = self.admin_site.admin_view
         return [
             path("draft/<slug:schema>/", admin_view(self.draft_view), name="scoring_policyversion_draft"),
+            path("what-if/<slug:schema>/", admin_view(self.what_if_view), name="scoring_policyversion_what_if"),
             path("<int:pk>/check.json", admin_view(self.check_view), name="scoring_policyversion_check"),
             path("<int:pk>/matches/", admin_view(self.matches_view), name="scoring_policyversion_matches"),
             *super().get_urls(),
@@ -107,6 +108,13 @@ class PolicyVersionAdmin(ReadOnlyAdmin):
             messages.error(request, str(error))
             return HttpResponseRedirect(reverse("admin:scoring_policyversion_changelist"))
         return HttpResponseRedirect(_page_of(version))
+
+    def what_if_view(self, request: HttpRequest, schema: str) -> HttpResponse:
+        """What other thresholds would do."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        context = {"opts": self.opts, "media": self.media}
+        return what_if_pages.respond(request, self.admin_site, schema, context)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -152,6 +160,7 @@ class PolicyVersionAdmin(ReadOnlyAdmin):
             "names": _names(version, content),
             "changes": _history(version),
             "counts": _counts(version),
+            "load": _load(version, content),
             "backtests": version.backtests.all()[:5],
             "may_edit": self.may_edit(request),
             "may_activate": self.may_activate(request),
@@ -296,6 +305,13 @@ def _counts(version: PolicyVersion) -> list[Any]:
     found = version.rule_counts.filter(minute__gt=timezone.now() - timedelta(days=1)).values("rule").order_by("rule")
     sums = found.annotate(**{f"{name}_sum": Sum(name) for name in ("decided", "matched", "absent", "failed")})
     return list(sums)
+
+
+def _load(version: PolicyVersion, content: Document) -> capacity.Load | None:
+    """How many reviews the live policy opens; None of other versions."""
+    if version.state != State.LIVE:
+        return None
+    return capacity.load(registry.declaration_in_force(version.schema), content.capacity)
 
 
 def _reads_personal(source: str, schema: Schema) -> bool:

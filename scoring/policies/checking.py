@@ -88,6 +88,8 @@ def _of_thresholds(document: Document) -> Iterable[Fault]:
         yield Fault(
             "appetite", f"The appetite is one of {', '.join(APPETITES)}.{did_you_mean(document.appetite, APPETITES)}"
         )
+    if document.capacity is not None and document.capacity <= 0:
+        yield Fault("capacity", "Give how many reviews a day analysts can do, above 0, or nothing.")
     parts: list[tuple[str, Document | Segment]] = [
         ("", document),
         *((f"segments.{index}.", segment) for index, segment in enumerate(document.segments)),

@@ -32,6 +32,7 @@ def _flat(document: Document) -> dict[str, str]:
         value = getattr(document, name)
         parts[f"{name} threshold"] = "that of the model" if value is None and name != "challenge" else _text(value)
     parts["appetite"] = document.appetite
+    parts["reviews a day"] = _text(document.capacity)
     for index, segment in enumerate(document.segments):
         parts |= _fields(f"segment {segment.name}", msgspec.to_builtins(segment))
         parts[f"segment {segment.name}: place"] = str(index + 1)

@@ -64,12 +64,13 @@ class Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A policy. Thresholds that are None are the model's; no model has a `challenge` threshold.
 
     `appetite` moves all thresholds, those of segments included. `constants` are names for numbers, texts and truth
-    values in expressions.
+    values in expressions. `capacity` is how many reviews a day analysts can do; it decides nothing.
     """
 
     review: float | None = None
     block: float | None = None
     challenge: float | None = None
+    capacity: float | None = None
     appetite: str = "balanced"
     segments: list[Segment] = []
     rules: list[Rule] = []

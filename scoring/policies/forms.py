@@ -24,6 +24,11 @@ class ThresholdsForm(forms.Form):
         choices=[(name, name) for name in APPETITES],
         help_text="Moves all thresholds together: cautious halves their odds, bold doubles them.",
     )
+    capacity = forms.FloatField(
+        required=False, min_value=0, label="Reviews a day",
+        widget=forms.NumberInput(attrs={"step": "any", "placeholder": "not known", "class": "threshold"}),
+        help_text="How many analysts can do.",
+    )  # fmt: skip
     share = forms.FloatField(
         required=False, min_value=0, widget=forms.NumberInput(attrs={"step": "any", "placeholder": "off"}),
         help_text="Of would-be alerts, let through to learn what becomes of them.",
@@ -77,6 +82,7 @@ class PolicyForms:
                 "block": document.block,
                 "challenge": document.challenge,
                 "appetite": document.appetite,
+                "capacity": document.capacity,
                 "share": control.share or None,
                 "max_amount": control.max_amount or None,
                 "seed": control.seed,
@@ -108,6 +114,7 @@ class PolicyForms:
             block=given["block"],
             challenge=given["challenge"],
             appetite=given["appetite"],
+            capacity=given["capacity"],
             segments=[Segment(**{name: row[name] for name in Segment.__struct_fields__}) for row in segments],
             rules=[
                 Rule(

@@ -1,6 +1,8 @@
 from django.db import models
 from django.utils import timezone
 
+from training.models import ModelVersion
+
 
 class PolicyVersion(models.Model):
     """A version of a schema's policy: a draft that is edited, the live one, or one that was live.
@@ -96,6 +98,36 @@ class RuleCount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.rule}, {self.minute:%Y-%m-%d %H:%M}: {self.matched} of {self.decided}"
+
+
+class ScoreCount(models.Model):
+    """How many predictions of an hour have a score in each bin, of those that one model version scored, one policy
+    decided about and one segment had.
+
+    `number` is that of the policy, 0 if the model's thresholds alone decided, and `segment` is empty without one.
+    `decided` is empty if the score decided, else what lists or rules decided. `counts` are numbers of predictions by
+    bin, see `scoring.policies.bins`.
+    """
+
+    hour = models.DateTimeField()
+    model_version = models.ForeignKey(
+        ModelVersion, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False
+    )
+    number = models.PositiveIntegerField()
+    segment = models.CharField(max_length=64)
+    decided = models.CharField(max_length=12)
+    counts = models.JSONField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model_version", "hour", "number", "segment", "decided"], name="one_score_count_per_hour"
+            )
+        ]
+        indexes = [models.Index(fields=["-hour"], name="score_count_hour")]
+
+    def __str__(self) -> str:
+        return f"{self.model_version_id}, {self.hour:%Y-%m-%d %H}:00: {sum(self.counts.values())}"
 
 
 class Backtest(models.Model):
