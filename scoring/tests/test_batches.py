@@ -82,6 +82,7 @@ def test_each_is_told_what_was_stored_of_it_in_the_order_of_the_batch(score, cha
 
 def test_the_times_of_a_prediction_are_those_of_its_way(champion, acme):
     sent = submission(acme.pk, seed_payload())
+    sent = msgspec.structs.replace(sent, received_at=sent.received_at - 10)
     [outcome], stages = batches.score_batch(
         submissions=[sent], predictor=predictor.refresh("ulb"), started_at=sent.received_at + 0.25
     )
@@ -199,6 +200,15 @@ def test_what_the_model_cannot_score_is_in_no_history(pay, by_history, monkeypat
     assert stored(later).derived["customer_count_1d"] == 3
     assert kinds(pay({"amount": 666.0}, customer="eve")) == [Kind.UNSCORABLE]
     assert not Transaction.objects.filter(amount=666).exists()
+
+
+def test_what_is_known_is_answered_beside_what_the_model_cannot_score(pay, by_history, monkeypatch):
+    cannot_score_666(by_history, monkeypatch, place=0)
+    order = {"transaction_id": "order-1", "event_time": timezone.now().isoformat()}
+    [known] = pay(order)
+    repeated, unscorable, new = pay(order, {"amount": 666.0}, {})
+    assert kinds([repeated, unscorable, new]) == [Kind.REPEATED, Kind.UNSCORABLE, Kind.SCORED]
+    assert repeated.answer == known.answer
 
 
 def test_the_order_of_arrival_is_kept_with_each_transaction_and_its_histories(pay):

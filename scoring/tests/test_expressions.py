@@ -63,8 +63,21 @@ def test_a_condition_over_the_names_of_the_schema_is_accepted(source):
 )
 def test_a_fault_is_named_at_its_place_with_a_remedy(source, column, told):
     [fault, *_] = expression_faults(source, NAMES)
-    assert fault.column == column
+    assert (fault.line, fault.column) == (1, column)
     assert told in fault.message
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "column"),
+    [
+        ("amount > 5 &&\n  amnt > 1", 2, 3),
+        ('amount > 5 &&\ncategory.matches("(")', 2, 18),
+        ('\ncategory.matches("(")', 2, 18),
+    ],
+)
+def test_a_fault_on_a_later_line_is_named_by_its_line_and_its_place_in_it(source, line, column):
+    [fault] = expression_faults(source, NAMES)
+    assert (fault.line, fault.column) == (line, column)
 
 
 @given(st.text(max_size=60))

@@ -191,7 +191,16 @@ class TestTransactions:
         client.post(page_of("listentry_of_transaction", review.pk), sent)
         assert list(row.entries.values_list("key", "expires_at")) == [("12.5", None)]
 
-    @pytest.mark.parametrize("sent", [{"list": "999"}, {"days": "-1"}, {"days": "many"}, {"reason": "x" * 201}])
+    def test_an_entry_counts_for_as_many_days_as_were_chosen(self, client, alice, stolen, handbook):
+        client.force_login(alice)
+        sent = {"list": stolen.pk, "days": "3650", "reason": "Called"}
+        client.post(page_of("listentry_of_transaction", handbook.pk), sent)
+        left = ListEntry.objects.get().expires_at - timezone.now()
+        assert timedelta(days=3649) < left < timedelta(days=3650)
+
+    @pytest.mark.parametrize(
+        "sent", [{"list": "999"}, {"days": "-1"}, {"days": "many"}, {"days": "3651"}, {"reason": "x" * 201}]
+    )
     def test_what_the_form_cannot_mean_is_refused(self, client, alice, stolen, handbook, sent):
         client.force_login(alice)
         sent = {"list": stolen.pk, "days": "7", "reason": "Called"} | sent

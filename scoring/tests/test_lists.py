@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from io import BytesIO, StringIO
 
 import pytest
@@ -161,6 +162,23 @@ class TestLists:
         with pytest.raises(CommandError, match=told):
             run("create", *arguments)
 
+    @pytest.mark.parametrize(
+        ("does", "told"),
+        [
+            ({"action": "blok"}, "Did you mean block"),
+            ({"max_amount": -1.0}, "from 0 on"),
+            ({"max_amount": float("inf")}, "from 0 on"),
+            ({"max_amount": float("nan")}, "from 0 on"),
+            ({"note": "x" * 201}, "at most 200"),
+            ({"note": "\0"}, "at most 200"),
+        ],
+    )
+    def test_what_a_list_cannot_do_is_refused(self, db, does, told):
+        create = partial(changes.create, schema="ulb", name="amounts", about="Amount", by="ada")
+        with pytest.raises(changes.ListRefused, match=told):
+            create(**does)
+        assert create(action="", max_amount=0.0, note="x" * 200).max_amount == 0
+
     def test_a_schema_has_at_most_so_many_lists(self, amounts, settings):
         settings.LISTS_LIMIT = 1
         with pytest.raises(changes.ListRefused, match="LISTS_LIMIT"):
@@ -229,6 +247,23 @@ class TestKeys:
         with pytest.raises(EntryRefused, match=told):
             subject_of("shop", about).key_of({about: text})
 
+    def test_minus_zero_is_zero(self, shop):
+        assert subject_of("shop", "home_lat").key_of({"home_lat": "-0.0"}) == "0.0"
+
+    @pytest.mark.parametrize(
+        ("about", "key", "shown"),
+        [
+            ("card", "0123456789abcdef", "01234567…"),
+            ("is_gift", "1.0", "true"),
+            ("is_gift", "0.0", "false"),
+            ("items", "3.0", "3"),
+            ("amount", "12.5", "12.5"),
+            ("category", "toys", "toys"),
+        ],
+    )
+    def test_people_are_shown_a_value_as_clients_send_it_and_of_a_token_its_beginning(self, shop, about, key, shown):
+        assert subject_of("shop", about).shown(key) == shown
+
 
 @pytest.mark.django_db
 class TestFiles:
@@ -266,6 +301,19 @@ class TestFiles:
         with pytest.raises(changes.ListRefused, match=limit):
             files.load(amounts, BytesIO(b"value\n1.25\n2.25\n"), by="ada")
         assert ListEntry.objects.count() == 1
+
+    def test_a_list_may_be_filled_to_its_limit(self, amounts, settings):
+        settings.LIST_ENTRIES_LIMIT = 2
+        assert files.load(amounts, BytesIO(b"value\n1.25\n2.25\n"), by="ada").added.new == 2
+
+    def test_it_is_told_how_many_entries_were_new_replaced_or_there_already(self, amounts):
+        files.load(amounts, BytesIO(b"value,note\n1,a\n2,a\n"), by="ada")
+        report = files.load(amounts, BytesIO(b"value,note\n1,a\n2,b\n3,a\n"), by="ada")
+        assert (report.lines, report.added) == (3, changes.Added(new=1, replaced=1, unchanged=1))
+
+    def test_of_many_refused_lines_the_first_are_named_and_all_are_counted(self, amounts):
+        report = files.load(amounts, BytesIO(b"value\n" + b"much\n" * (files.REFUSALS_SHOWN + 2)), by="ada")
+        assert (len(report.refused), report.refused_count) == (files.REFUSALS_SHOWN, files.REFUSALS_SHOWN + 2)
 
     def test_a_day_counts_to_its_end_and_the_later_of_two_lines_counts(self, amounts):
         report = files.load(amounts, BytesIO(b"value,expires,note\n1,,a\n1.0,2199-12-31,b\n"), by="ada")

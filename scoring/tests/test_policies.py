@@ -11,7 +11,7 @@ from scoring.decisions import Decision, Thresholds
 from scoring.policies.document import APPETITES, Document, PolicyInvalid, Rule, Segment, State, parse
 from scoring.policies.engine import Policy
 from scoring.policies.evidence import Basis, Degraded
-from scoring.policies.expressions import Case
+from scoring.policies.expressions import Case, Outcome
 from scoring.policies.lists import HeldList, HeldLists
 from training.core.schema import load_schema
 
@@ -89,8 +89,13 @@ def test_an_entry_of_a_list_ends_when_it_expires():
     assert decide(lists=[blocked]).decision == ALLOW
 
 
-def test_a_missing_entity_is_on_no_list():
+def test_a_missing_entity_or_value_is_on_no_list():
     assert decide(lists=[held(BLOCK, "card")], tokens=("", "terminal")).decision == ALLOW
+    optional = next(feature.name for feature in PAYMENTS.features if feature.optional)
+    of_value = HeldList("values", BLOCK, False, PAYMENTS.feature_names.index(optional), members={"a": math.inf})
+    tokens = [""] * len(PAYMENTS.entities)
+    assert decide(lists=[of_value], schema=PAYMENTS, tokens=tokens, **{optional: "a"}).decision == BLOCK
+    assert decide(lists=[of_value], schema=PAYMENTS, tokens=tokens).decision == ALLOW
 
 
 def test_a_rule_may_ask_for_a_list_that_decides_nothing_itself():
@@ -156,10 +161,26 @@ def test_a_rule_asks_with_has_whether_a_value_is_there():
     assert decide(document, schema=PAYMENTS, tokens=tokens, **{optional: 1.0}).decision == ALLOW
 
 
-def test_a_missing_computed_feature_is_absent_too():
-    name = next(feature.name for feature in HANDBOOK.derived)
-    derived = [math.nan] + [1.0] * (len(HANDBOOK.derived) - 1)
-    assert decide(Document(rules=[rule(BLOCK, f"{name} < 1e9")]), derived=derived).decision == ALLOW
+@pytest.mark.parametrize("missing", [math.nan, None])
+def test_a_missing_computed_feature_is_absent_too(missing):
+    name = next(feature.name for feature in PAYMENTS.derived if feature.name in PAYMENTS.optional_inputs)
+    place = PAYMENTS.derived_names.index(name)
+    there = [1.0] * len(PAYMENTS.derived)
+    absent = [*there[:place], missing, *there[place + 1 :]]
+    for when, of_absent, of_there in [(f"!({name} > 1e9)", ALLOW, BLOCK), (f"!has_{name}", BLOCK, ALLOW)]:
+        document = Document(rules=[rule(BLOCK, when)])
+        tokens = [""] * len(PAYMENTS.entities)
+        decided = [decide(document, schema=PAYMENTS, tokens=tokens, derived=each) for each in (absent, there)]
+        assert [each.decision for each in decided] == [of_absent, of_there], when
+
+
+def test_each_decision_is_counted_once_with_what_became_of_each_rule():
+    policy = Policy(HANDBOOK, OF_MODEL, Document(rules=[rule(BLOCK), rule(BLOCK, "amount > 1000", name="larger")]))
+    case = Case([150.0], ("card", "terminal"), 1.8e9)
+    for _ in range(2):  # the counts that were taken are not in the next ones
+        policy.decide([case] * 3, [[1.0] * len(HANDBOOK.derived)] * 3, [0.1] * 3)
+        taken = policy.tally.take()
+        assert (taken.decided, taken.outcomes) == (3, {("rule", Outcome.MATCHED): 3})
 
 
 def test_rules_use_computed_features_the_score_the_time_and_constants():
