@@ -51,7 +51,7 @@ def measure(rounds: int) -> None:
     import django
 
     django.setup()
-    from scoring.policies import backtesting  # noqa: F401  # loaded before it is measured
+    from scoring.policies import backtesting, stored  # noqa: F401  # loaded before they are measured
 
     gc.collect()
     gc.freeze()  # as workers do
@@ -76,15 +76,16 @@ def _period() -> dict[str, datetime]:
 
 def _backtest() -> tuple[int, dict[str, int]]:
     from scoring.decisions import Decision, Thresholds
-    from scoring.policies.backtesting import Backtester, Reader
+    from scoring.policies.backtesting import Backtester
     from scoring.policies.document import Document, Rule, State
     from scoring.policies.engine import Policy
+    from scoring.policies.stored import Reader
     from training.core.schema import load_schema
 
     rules = [Rule(name=name, when=when, action=Decision.REVIEW, state=State.ACTIVE) for name, when in RULES]
     schema = load_schema("ulb")
     tester = Backtester(Policy(schema, Thresholds(0.5), Document(rules=rules)))
-    for page in Reader(schema, **_period()).pages():
+    for page in Reader(schema, **_period(), used=tester.used).pages():
         tester.add(page)
     result = tester.result()
     return result.transactions, {rule.rule: rule.matched.count for rule in result.rules}

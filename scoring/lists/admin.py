@@ -46,8 +46,8 @@ def entries_of(row: PolicyList) -> str:
 @admin.register(PolicyList)
 class PolicyListAdmin(admin.ModelAdmin):
     form = ListForm
-    list_display = ["name", "schema", "about", "does", "entries", "note", "author", "created"]
-    list_filter = ["schema", "action"]
+    list_display = ["title", "schema", "about", "does", "entries", "note", "author", "created"]
+    list_filter = ["schema", "action", "is_draft"]
     change_form_template = "admin/scoring/policylist/change_form.html"
 
     class Media:
@@ -58,7 +58,7 @@ class PolicyListAdmin(admin.ModelAdmin):
 
     def get_fields(self, request: HttpRequest, obj: PolicyList | None = None) -> list[Any]:
         if obj is None:
-            return ["subject", "name", "action", "max_amount", "note"]
+            return ["subject", "name", "action", "max_amount", "note", "is_draft"]
         return ["name", "schema", "about", "action", "max_amount", "note", "author", "created", "entries"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: PolicyList | None = None) -> list[str]:
@@ -66,6 +66,12 @@ class PolicyListAdmin(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: PolicyList | None = None) -> bool:
         return False  # Django would delete the rows, which are kept for the audit
+
+    @admin.display(description="Name", ordering="name")
+    def title(self, row: PolicyList) -> SafeString | str:
+        if not row.is_draft:
+            return row.name
+        return format_html('{} <span class="policy-state draft">Draft</span>', row.name)
 
     @admin.display(description="Action", ordering="action")
     def does(self, row: PolicyList) -> SafeString | str:
@@ -83,10 +89,11 @@ class PolicyListAdmin(admin.ModelAdmin):
         return at(row.created_at)
 
     def save_model(self, request: HttpRequest, obj: PolicyList, form: Any, change: bool) -> None:
-        given = {name: form.cleaned_data[name] for name in ("action", "max_amount", "note")}
+        given: dict[str, Any] = {name: form.cleaned_data[name] for name in ("action", "max_amount", "note")}
         if change:
             changes.change(obj, **given)
         else:
+            given["is_draft"] = obj.is_draft
             new = changes.create(schema=obj.schema, name=obj.name, about=obj.about, by=_name(request), **given)
             obj.pk = new.pk
             obj.refresh_from_db()
@@ -98,6 +105,13 @@ class PolicyListAdmin(admin.ModelAdmin):
         row = self.get_object(request, object_id)
         if row and may_remove and request.method == "POST" and "remove" in request.POST:
             return self._remove(request, row)
+        if (
+            row
+            and self.has_change_permission(request, row)
+            and request.method == "POST"
+            and "make_live" in request.POST
+        ):
+            return self._make_live(request, row)
         context = {"may_remove": may_remove, "entries": entries_of(row) if row else ""}
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
@@ -110,6 +124,16 @@ class PolicyListAdmin(admin.ModelAdmin):
         self.log_change(request, row, f"Removed: {request.POST.get('reason', '').strip()}")
         messages.success(request, f"The list {row.name} is removed.")
         return HttpResponseRedirect(reverse("admin:scoring_policylist_changelist"))
+
+    def _make_live(self, request: HttpRequest, draft: PolicyList) -> HttpResponse:
+        try:
+            row = changes.make_live(draft, by=_name(request))
+        except FraudsiteError as refusal:
+            messages.error(request, str(refusal))
+            return HttpResponseRedirect(request.get_full_path())
+        self.log_change(request, row, f"A draft was made live: {request.POST.get('reason', '').strip()}")
+        messages.success(request, f"The list {row.name} counts from now on. Workers take it up within a few seconds.")
+        return HttpResponseRedirect(reverse("admin:scoring_policylist_change", args=[row.pk]))
 
     def get_urls(self) -> list[URLPattern]:
         own = [

@@ -1,9 +1,10 @@
 """Changes of lists and their entries. Workers follow within `MODEL_REFRESH_S`."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 
 from django.conf import settings
 from django.db import transaction
@@ -20,6 +21,7 @@ from training.core.exceptions import FraudsiteError, did_you_mean
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 REPLACED = "Replaced."
+CHUNK = 1_000
 
 
 class ListRefused(FraudsiteError):
@@ -49,23 +51,32 @@ class Added:
 
 
 def live(schema: str) -> QuerySet[PolicyList]:
-    """The lists of a schema, by name."""
-    return PolicyList.objects.filter(schema=schema, removed_at=None).order_by("name")
+    """The lists of a schema, by name, without drafts."""
+    return PolicyList.objects.filter(schema=schema, removed_at=None, is_draft=False).order_by("name")
+
+
+def drafts(schema: str) -> QuerySet[PolicyList]:
+    """The drafts of lists of a schema, by name."""
+    return PolicyList.objects.filter(schema=schema, removed_at=None, is_draft=True).order_by("name")
 
 
 def names(schema: str) -> tuple[str, ...]:
     return tuple(live(schema).values_list("name", flat=True))
 
 
-def named(schema: str, name: str) -> PolicyList:
-    """A list by name.
+def named(schema: str, name: str, *, is_draft: bool = False) -> PolicyList:
+    """A list by name, or a draft.
 
     Raises:
         ListRefused: there is none.
     """
-    found = live(schema).filter(name=name).first()
+    known = drafts(schema) if is_draft else live(schema)
+    found = known.filter(name=name).first()
     if found is None:
-        raise ListRefused(f"{schema} has no list {name}.{did_you_mean(name, names(schema))}")
+        what = "draft of a list" if is_draft else "list"
+        raise ListRefused(
+            f"{schema} has no {what} {name}.{did_you_mean(name, tuple(known.values_list('name', flat=True)))}"
+        )
     return found
 
 
@@ -79,21 +90,29 @@ def create(
     action: str = "",
     max_amount: float | None = None,
     note: str = "",
+    is_draft: bool = False,
 ) -> PolicyList:
-    """Make a list.
+    """Make a list, or a draft.
 
     Raises:
         ListRefused: as `check_new`, or the action or the amount makes no sense.
         NoSuchSubject: the schema has no such entity or field.
     """
-    check_new(schema, name, about)
+    check_new(schema, name, about, is_draft=is_draft)
     check(action, max_amount, note)
     return PolicyList.objects.create(
-        schema=schema, name=name, about=about, action=action, max_amount=max_amount, note=note, author=by
+        schema=schema,
+        name=name,
+        about=about,
+        action=action,
+        max_amount=max_amount,
+        note=note,
+        author=by,
+        is_draft=is_draft,
     )
 
 
-def check_new(schema: str, name: str, about: str) -> None:
+def check_new(schema: str, name: str, about: str, *, is_draft: bool = False) -> None:
     """Check what a list keeps for good.
 
     Raises:
@@ -104,6 +123,13 @@ def check_new(schema: str, name: str, about: str) -> None:
     if not NAME.fullmatch(name):
         raise ListRefused("A name has lower-case letters, digits and _, begins with a letter, and has at most 60.")
     known = names(schema)
+    if is_draft:
+        if drafts(schema).filter(name=name).exists():
+            raise ListRefused(f"There is a draft {name} already: add to it, or remove it.")
+        if name in known:
+            if (of := named(schema, name).about) != about:
+                raise ListRefused(f"The list {name} is about {of}, and so is a draft of it.")
+            return
     policy = PolicyVersion.objects.filter(schema=schema, state=PolicyVersion.State.LIVE).first()
     if name in known or ON + name in names_of(subject.schema, document.read(policy.document if policy else {})):
         raise ListRefused(f"The name {name} is taken.")
@@ -142,12 +168,45 @@ def change(row: PolicyList, *, action: str, max_amount: float | None, note: str)
 
 
 @transaction.atomic
+def make_live(draft: PolicyList, *, by: str) -> PolicyList:
+    """Have a draft count. If there is a list of its name, that list does what the draft does, and takes over its
+    entries; all others of its entries stay. Returns the list that counts.
+
+    Raises:
+        ListRefused: the draft is none any more, or there is no room for its entries.
+    """
+    _locked(draft)
+    if not draft.is_draft:
+        raise ListRefused(f"The list {draft.name} counts already.")
+    row = live(draft.schema).filter(name=draft.name).first()
+    if row is None:
+        check_new(draft.schema, draft.name, draft.about)
+        draft.is_draft = False
+        draft.save(update_fields=["is_draft"])
+        return draft
+    change(row, action=draft.action, max_amount=draft.max_amount, note=draft.note)
+    entries = ListEntry.objects.filter(list=draft, removed_at=None).order_by("pk")
+    found = entries.values_list("key", "expires_at", "note").iterator(chunk_size=CHUNK)
+    add(row, batched(Addition(*entry) for entry in found), by=by)
+    remove(draft)
+    return row
+
+
+@transaction.atomic
 def remove(row: PolicyList) -> None:
     """Remove a list. It and its entries are kept for the audit.
 
     Raises:
         ListRefused: the live policy refers to it.
     """
+    if not row.is_draft:
+        _check_unused(row)
+    _locked(row)
+    row.removed_at = timezone.now()
+    row.save(update_fields=["removed_at"])
+
+
+def _check_unused(row: PolicyList) -> None:
     policy = PolicyVersion.objects.filter(schema=row.schema, state=PolicyVersion.State.LIVE).first()
     content = document.read(policy.document if policy else {})
     conditions = [(rule.name, rule.when) for rule in content.rules]
@@ -155,9 +214,6 @@ def remove(row: PolicyList) -> None:
     users = [name for name, when in conditions if re.search(rf"\b{ON}{row.name}\b", when)]
     if users:
         raise ListRefused(f"The live policy refers to {ON}{row.name} in {', '.join(users)}: change that first.")
-    _locked(row)
-    row.removed_at = timezone.now()
-    row.save(update_fields=["removed_at"])
 
 
 @transaction.atomic
@@ -180,6 +236,13 @@ def add(row: PolicyList, additions: Iterable[Sequence[Addition]], *, by: str) ->
     if done.new or done.replaced:
         row.save(update_fields=["revision", "size"])
     return done
+
+
+def batched(additions: Iterable[Addition]) -> Iterator[list[Addition]]:
+    """Additions in chunks, as `add` takes them."""
+    additions = iter(additions)
+    while chunk := list(islice(additions, CHUNK)):
+        yield chunk
 
 
 def add_one(row: PolicyList, addition: Addition, *, by: str) -> ListEntry:

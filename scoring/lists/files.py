@@ -2,11 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import islice
 from typing import BinaryIO
 
 from django.conf import settings
@@ -78,13 +77,13 @@ def load(row: PolicyList, file: BinaryIO, *, by: str) -> Report:
             if report.lines > settings.LIST_ENTRIES_LIMIT:
                 raise changes.TooManyEntries
             try:
-                _addition(subject, cells)
+                _addition(subject, cells, row)
             except EntryRefused as refusal:
                 report.refuse(line, refusal.part, str(refusal))
     if not report.refused:
         with _lines(file, subject) as lines:
-            additions = (_addition(subject, cells) for _, cells in lines)
-            report.added = changes.add(row, _chunks(additions), by=by)
+            additions = (_addition(subject, cells, row) for _, cells in lines)
+            report.added = changes.add(row, changes.batched(additions), by=by)
     return report
 
 
@@ -123,7 +122,7 @@ def _read(text: io.TextIOWrapper, subject: Subject) -> Iterator[tuple[int, dict[
             yield reader.line_num + 1, found
 
 
-def _addition(subject: Subject, cells: dict[str, str]) -> Addition:
+def _addition(subject: Subject, cells: dict[str, str], row: PolicyList) -> Addition:
     if "" in cells:
         raise EntryRefused("", "The line has more cells than the first line.")
     note = cells.get(NOTE, "").strip()
@@ -137,11 +136,12 @@ def _addition(subject: Subject, cells: dict[str, str]) -> Addition:
         except EntryRefused as refusal:
             named = {part: column for column, part in columns_of(subject).items()}
             raise EntryRefused(named[refusal.part], str(refusal)) from refusal
-    return Addition(key, expiry(cells.get(EXPIRES, "")), note)
+    return Addition(key, expiry(cells.get(EXPIRES, ""), may_be_past=row.is_draft), note)
 
 
-def expiry(text: str) -> datetime | None:
+def expiry(text: str, *, may_be_past: bool = False) -> datetime | None:
     """When an entry expires: a time with its offset, or a day, to whose end in UTC it counts. None for an empty text.
+    In a draft, an expiry that has passed takes the list's entry off.
 
     Raises:
         EntryRefused: it is neither, or has passed.
@@ -157,15 +157,9 @@ def expiry(text: str) -> datetime | None:
         moment = moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise EntryRefused(EXPIRES, "Give a day such as 2026-12-31, or a time such as 2026-12-31T12:00:00Z.") from None
-    if moment <= timezone.now():
+    if moment <= timezone.now() and not may_be_past:
         raise EntryRefused(EXPIRES, "It has expired already.")
     return moment
-
-
-def _chunks(additions: Iterable[Addition]) -> Iterator[list[Addition]]:
-    additions = iter(additions)
-    while chunk := list(islice(additions, CHUNK)):
-        yield chunk
 
 
 def dump(row: PolicyList) -> Iterator[str]:
@@ -182,7 +176,7 @@ def dump(row: PolicyList) -> Iterator[str]:
     found = entries.values_list("key", "expires_at", "note", "author", "created_at")
     now = timezone.now()
     for number, (key, expires_at, note, author, added) in enumerate(found.iterator(chunk_size=CHUNK)):
-        if expires_at is None or expires_at > now:
+        if expires_at is None or expires_at > now or row.is_draft:
             expires = expires_at.isoformat() if expires_at else ""
             writer.writerow(map(_defused, (key, subject.shown(key), expires, note, author, added.isoformat())))
         if number % CHUNK == 0:

@@ -29,8 +29,10 @@ class ListForm(forms.ModelForm):
 
     class Meta:
         model = PolicyList
-        fields = ["name", "action", "max_amount", "note"]
+        fields = ["name", "action", "max_amount", "note", "is_draft"]
         help_texts = {
+            "is_draft": "It counts in backtests only, until somebody makes it live. With the name of a list it is a"
+            " change of that list: its entries are added, and those that have expired take the list's own off.",
             "name": "Rules refer to the list as on_<name>.",
             "action": "The decision about transactions that are on the list. None: only rules refer to it.",
             "max_amount": "The list does not decide about larger amounts. Empty: no limit.",
@@ -41,6 +43,7 @@ class ListForm(forms.ModelForm):
         super().__init__(*args, **options)
         if self.instance.pk:
             del self.fields["subject"]  # which a list keeps for good
+            self.fields.pop("is_draft", None)
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or self.cleaned_data
@@ -48,7 +51,7 @@ class ListForm(forms.ModelForm):
             changes.check(given.get("action", ""), given.get("max_amount"), given.get("note", ""))
             if "subject" in self.fields and "subject" in given and "name" in given:
                 self.instance.schema, _, self.instance.about = given["subject"].partition("/")
-                changes.check_new(self.instance.schema, given["name"], self.instance.about)
+                changes.check_new(self.instance.schema, given["name"], self.instance.about, is_draft=given["is_draft"])
         except FraudsiteError as refusal:
             raise forms.ValidationError(str(refusal)) from refusal
         return given
@@ -63,6 +66,7 @@ class EntryForm(forms.Form):
 
     def __init__(self, row: PolicyList, data: Any = None) -> None:
         super().__init__(data)
+        self._row = row
         self._subject = subject_of(row.schema, row.about)
         for part in self._subject.parts:
             self.fields[f"part_{part}"] = forms.CharField(
@@ -81,7 +85,7 @@ class EntryForm(forms.Form):
             return given
         try:
             key = self._subject.key_of({part: given[f"part_{part}"] for part in self._subject.parts})
-            self.addition = Addition(key, expiry(given["expires"]), given["note"])
+            self.addition = Addition(key, expiry(given["expires"], may_be_past=self._row.is_draft), given["note"])
         except EntryRefused as refusal:
             self.add_error("expires" if refusal.part == "expires" else f"part_{refusal.part}", str(refusal))
         return given

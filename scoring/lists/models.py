@@ -16,6 +16,9 @@ class PolicyList(models.Model):
 
     Every change of its entries takes the next `revision` under a lock of this row, so that whoever has followed until a
     revision misses nothing. `size` is the number of entries that are not removed. A removed list is kept for the audit.
+
+    A draft counts in backtests that choose it, and nowhere else. One with the name of a list is a change of that list:
+    its entries take the place of those with the same key, and are taken over when the draft goes live.
     """
 
     schema = models.CharField(max_length=32)
@@ -29,20 +32,21 @@ class PolicyList(models.Model):
     removed_at = models.DateTimeField(null=True, blank=True)
     revision = models.BigIntegerField(default=0)
     size = models.PositiveIntegerField(default=0)
+    is_draft = models.BooleanField("draft", default=False, db_default=False)
 
     class Meta:
         ordering = ["schema", "name"]
         verbose_name = "list"
         constraints = [
             models.UniqueConstraint(
-                fields=["schema", "name"],
+                fields=["schema", "name", "is_draft"],
                 condition=models.Q(removed_at__isnull=True),
-                name="one_list_of_each_name",
+                name="one_list_and_draft_of_each_name",
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.schema} {self.name}"
+        return f"{self.schema} {self.name}{' (draft)' if self.is_draft else ''}"
 
 
 class ListEntry(models.Model):

@@ -20,7 +20,7 @@ from scoring.pages.display import amount_of
 from scoring.pages.personal import may_see_personal
 from scoring.pages.read_only import ReadOnlyAdmin
 from scoring.policies import backtests, capacity, checking, versions, what_if_pages
-from scoring.policies.backtesting import Result
+from scoring.policies.backtest_admin import BACKTEST_DAYS, page_of
 from scoring.policies.checking import FUNCTIONS
 from scoring.policies.differences import differences
 from scoring.policies.document import Document, PolicyInvalid
@@ -34,7 +34,6 @@ from training.core.exceptions import FraudsiteError
 from training.core.schema import Schema, schema_names
 
 State = PolicyVersion.State
-BACKTEST_DAYS = 30
 MATCHES_SHOWN = 100
 
 
@@ -202,7 +201,7 @@ class PolicyVersionAdmin(ReadOnlyAdmin):
                     messages.success(request, f"{earlier or 'The model alone'} decides again.")
                     return HttpResponseRedirect(_page_of(earlier or version))
                 case "backtest":
-                    return HttpResponseRedirect(_page_of(_backtest(version, by)))
+                    return HttpResponseRedirect(page_of(_backtest(version, by)))
                 case _:
                     messages.error(request, "The page did not say what to do. Load it again.")
         except versions.PolicyFaults as error:
@@ -322,8 +321,8 @@ def _read(content: Any) -> Document:
     return _content(PolicyVersion(document=content))[0]
 
 
-def _page_of(row: PolicyVersion | Backtest) -> str:
-    return reverse(f"admin:scoring_{row._meta.model_name}_change", args=[row.pk])
+def _page_of(version: PolicyVersion) -> str:
+    return reverse("admin:scoring_policyversion_change", args=[version.pk])
 
 
 def _backtest(version: PolicyVersion, by: str) -> Backtest:
@@ -332,99 +331,3 @@ def _backtest(version: PolicyVersion, by: str) -> Backtest:
     return backtests.start(
         schema=version.schema, content=versions.content(version), since=since, until=until, by=by, version=version
     )
-
-
-@admin.register(Backtest)
-class BacktestAdmin(ReadOnlyAdmin):
-    """Backtests: their progress, then their results."""
-
-    list_display = ["__str__", "version", "state", "since", "until", "done", "by"]
-    list_filter = ["schema", "state"]
-
-    class Media:
-        css = {"all": ["scoring/admin.css", "scoring/policy.css"]}
-        js = ["scoring/backtest.js"]
-
-    def get_queryset(self, request: HttpRequest) -> Any:
-        backtests.give_up_the_lost()
-        return super().get_queryset(request)
-
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.progress_view)
-        return [path("<int:pk>/progress.json", view, name="scoring_backtest_progress"), *super().get_urls()]
-
-    def progress_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """The progress of a backtest, which its page polls."""
-        backtest = self.get_object(request, str(pk))
-        if backtest is None or not self.has_view_permission(request, backtest):
-            raise PermissionDenied
-        progress = {"active": backtest.is_active, "done": backtest.done, "total": backtest.total}
-        return JsonResponse(progress, headers={"Cache-Control": "no-store"})
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        backtest = self.get_object(request, object_id)
-        if backtest is None:
-            return super().change_view(request, object_id, form_url, extra_context)
-        if not self.has_view_permission(request, backtest):
-            raise PermissionDenied
-        may_cancel = request.user.has_perm("scoring.add_policyversion")
-        if request.method == "POST":
-            if not may_cancel:
-                raise PermissionDenied
-            if backtests.cancel(backtest):
-                messages.success(request, "The backtest is cancelled.")
-            return HttpResponseRedirect(_page_of(backtest))
-        result = msgspec.convert(backtest.result, Result) if backtest.result else None
-        context = self.admin_site.each_context(request) | {
-            "title": str(backtest),
-            "backtest": backtest,
-            "period": f"{figures.at(backtest.since)} to {figures.at(backtest.until)}",
-            "may_cancel": may_cancel and backtest.is_active,
-            "result": result and _shown(backtest.schema, result),
-            "opts": self.opts,
-            "media": self.media,
-        }
-        return TemplateResponse(request, "admin/scoring/backtest/backtest.html", context)
-
-
-def _shown(schema: str, result: Result) -> dict[str, Any]:
-    """A result in the words and bars of its page."""
-
-    def money(amount: float) -> str:
-        return amount_of(schema, amount)
-
-    def share(of: Any) -> str:
-        return "-" if of.value is None else f"{of.value:.1%} ({of.low:.1%} to {of.high:.1%})"
-
-    sides = (result.before, result.after)
-    rows = [
-        (decision.capitalize(), *(f"{side.decisions[decision].count:,}" for side in sides))
-        for decision in result.before.decisions
-    ]
-    for when, title in (("now", "as known now"), ("then", "as known at the end of the period")):
-        for name, of in (
-            ("Frauds caught", lambda quality: f"{quality.caught.count:,} ({money(quality.caught.amount)})"),
-            ("Frauds missed", lambda quality: f"{quality.missed.count:,} ({money(quality.missed.amount)})"),
-            ("Honest customers with an alert", lambda quality: f"{quality.honest:,}"),
-            ("Precision", lambda quality: share(quality.precision)),
-            ("Recall", lambda quality: share(quality.recall)),
-        ):
-            rows.append((f"{name}, {title}", *(of(getattr(side, when)) for side in sides)))
-    most = max([1, *(max(day.before, day.after) for day in result.days)])
-    return {
-        "transactions": f"{result.transactions:,}",
-        "rows": rows,
-        "changes": [(change, money(change.sum.amount)) for change in result.changes],
-        "rules": [(rule, money(rule.matched.amount), share(rule.precision)) for rule in result.rules],
-        "days": [
-            {
-                "day": day,
-                "before": round(100 * day.before / most, 2),
-                "after": round(100 * day.after / most, 2),
-            }
-            for day in result.days
-        ],
-        "segments": [segment for segment in result.segments if segment.name or len(result.segments) > 1],
-    }

@@ -7,28 +7,27 @@ would have matched live.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import msgspec
-from django.db.models import Q, TextField
-from django.db.models.functions import Cast
 from msgspec import Struct
-from msgspec.structs import astuple
 from scipy.stats import binomtest
 
 from scoring.decisions import ALERTS, Decision
-from scoring.models import Label, Prediction
+from scoring.policies.document import Document
 from scoring.policies.engine import Policy
 from scoring.policies.evidence import Evidence
-from scoring.policies.expressions import Case, Outcome
+from scoring.policies.expressions import Binder, Expression, Outcome
+from scoring.policies.lists import HeldLists
+from scoring.policies.names import ON, names_of
+from scoring.policies.stored import Row
 from training.core.schema import Schema
-from training.models import ModelVersion
 
-PAGE = 5_000
 EXAMPLES = 20
+GROUPS = 50
+OTHERS = "others"
 ORDER = [str(decision) for decision in Decision]
+IS_ALERT = {str(decision): decision in ALERTS for decision in Decision}
 NOTHING = Evidence()
 
 
@@ -38,8 +37,8 @@ class Sum(Struct):
     count: int = 0
     amount: float = 0.0
 
-    def add(self, amount: float) -> None:
-        self.count += 1
+    def add(self, amount: float, count: int = 1) -> None:
+        self.count += count
         self.amount += amount
 
 
@@ -90,8 +89,9 @@ class Change(Struct):
 
 
 class RuleResult(Struct):
-    """What a rule matched. `alone` are those that no other rule of the policy matched; `overlap` counts those that
-    another rule matched, too. Frauds and legitimate ones are by labels as known now."""
+    """What a rule matched, or which transactions were on a list: its name is that in expressions, with `on_`, and its
+    state "list". `alone` are those that no other rule or list had; `overlap` counts those that another had, too.
+    Frauds and legitimate ones are by labels as known now."""
 
     rule: str
     state: str
@@ -107,7 +107,8 @@ class RuleResult(Struct):
 
 
 class Part(Struct):
-    """A day or a segment: its transactions, and the alerts of both sides, with known frauds among them."""
+    """A day, a segment or a group: its transactions, those whose decision changes, and the alerts of both sides, with
+    the known frauds among them and those that are known as legitimate."""
 
     name: str
     transactions: int = 0
@@ -116,6 +117,24 @@ class Part(Struct):
     frauds: int = 0
     caught_before: int = 0
     caught_after: int = 0
+    false_before: int = 0
+    false_after: int = 0
+    changed: Sum = msgspec.field(default_factory=Sum)
+
+    def add(self, cell: "_Cell", count: int, amount: float) -> None:
+        before, after = IS_ALERT[cell.before], IS_ALERT[cell.after]
+        self.transactions += count
+        self.before += before * count
+        self.after += after * count
+        if cell.now:
+            self.frauds += count
+            self.caught_before += before * count
+            self.caught_after += after * count
+        elif cell.now is False:
+            self.false_before += before * count
+            self.false_after += after * count
+        if cell.before != cell.after:
+            self.changed.add(amount, count)
 
 
 class Result(Struct):
@@ -128,6 +147,20 @@ class Result(Struct):
     rules: list[RuleResult]
     days: list[Part]
     segments: list[Part]
+    groups: list[Part] = []
+
+
+class _Cell(NamedTuple):
+    """What all results but those of rules depend on. Nearly all transactions are in few cells, so that counting them
+    costs little."""
+
+    day: str
+    segment: str
+    group: str
+    before: str
+    after: str
+    then: bool | None
+    now: bool | None
 
 
 @dataclass(slots=True)
@@ -139,227 +172,162 @@ class _Rule:
     overlap: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
-
-class Row(NamedTuple):
-    """A stored transaction, the day of its decision, UTC, and its labels: True for fraud, None if unknown."""
-
-    key: UUID
-    day: str
-    amount: float
-    case: Case
-    derived: Sequence[float | None]
-    score: float
-    decision: str
-    then: bool | None
-    now: bool | None
-
-
-def rows_of(schema: Schema, since: datetime, until: datetime) -> "Any":
-    """The stored predictions of a schema in a period: from `since`, before `until`."""
-    versions = ModelVersion.objects.filter(schema=schema.name)
-    return Prediction.objects.filter(
-        model_version__in=list(versions), transaction__schema=schema.name, created_at__gte=since, created_at__lt=until
-    )
-
-
-class Reader:
-    """Reads the stored transactions of a schema in pages, oldest first, with what a policy of it needs."""
-
-    def __init__(self, schema: Schema, since: datetime, until: datetime) -> None:
-        self.schema, self.since, self.until = schema, since, until
-        self._values = _decoder(schema.feature_names)
-        self._derived = _decoder([feature.name for feature in schema.derived])
-        self._tokens = _decoder(schema.entity_names, "")
-
-    def pages(self) -> Iterator[list[Row]]:
-        found = rows_of(self.schema, self.since, self.until).order_by("created_at", "pk")
-        # As texts, as Django takes longer to make objects of times and JSON than a policy to decide.
-        texts = {
-            "at": "created_at",
-            "of_event": "transaction__event_time",
-            "fields": "transaction__fields",
-            "computed": "derived",
-            "tokens": "transaction__tokens",
-        }
-        columns = found.annotate(**{name: Cast(column, TextField()) for name, column in texts.items()}).values_list(
-            "pk", "fraud_score", "decision", *texts
+    def result(self, name: str, state: str, outcomes: Counter[tuple[str, Outcome]]) -> RuleResult:
+        return RuleResult(
+            rule=name,
+            state=state,
+            matched=self.matched,
+            alone=self.alone,
+            frauds=self.frauds,
+            legitimate=self.legitimate,
+            precision=Share.of(self.frauds, self.frauds + self.legitimate),
+            overlap=dict(self.overlap),
+            absent=outcomes[name, Outcome.ABSENT],
+            failed=outcomes[name, Outcome.FAILED],
+            examples=self.examples,
         )
-        after = Q()
-        while page := list(columns.filter(after)[:PAGE]):
-            rows = self._rows(page)
-            yield rows
-            key, moment = rows[-1].key, _moment(page[-1][3])
-            after = Q(created_at__gte=moment) & (Q(created_at__gt=moment) | Q(pk__gt=key))
-
-    def _rows(self, page: list[tuple[Any, ...]]) -> list[Row]:
-        then, now = self._labels(_moment(page[0][3]), _moment(page[-1][3]))
-        no_derived = (None,) * len(self.schema.derived)
-        no_tokens = ("",) * len(self.schema.entities)
-        rows = []
-        for key, score, decision, at, of_event, fields, computed, tokens in page:
-            values = astuple(self._values.decode(fields))
-            known = astuple(self._tokens.decode(tokens)) if tokens else no_tokens
-            case = Case(values, known, _moment(of_event).timestamp(), str(key))
-            derived = astuple(self._derived.decode(computed)) if computed else no_derived
-            amount = self.schema.amount_of(values)
-            rows.append(Row(key, at[:10], amount, case, derived, score, decision, then.get(key), now.get(key)))
-        return rows
-
-    def _labels(self, first: datetime, last: datetime) -> tuple[dict[UUID, bool | None], dict[UUID, bool | None]]:
-        labels = Label.objects.filter(
-            transaction__schema=self.schema.name,
-            transaction__prediction__created_at__gte=first,
-            transaction__prediction__created_at__lte=last,
-        ).order_by("created_at", "pk")
-        then: dict[UUID, bool | None] = {}
-        now: dict[UUID, bool | None] = {}
-        for key, is_fraud, created_at in labels.values_list("transaction_id", "is_fraud", "created_at"):
-            now[key] = is_fraud
-            if created_at < self.until:
-                then[key] = is_fraud
-        return then, now
 
 
-def _moment(text: str) -> datetime:
-    """A time in a database's text, UTC."""
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+class Grouping:
+    """Puts transactions into groups by the value of an expression.
 
+    Raises:
+        ValueError: it cannot be compiled.
+    """
 
-def _decoder(names: Sequence[str], default: Any = None) -> msgspec.json.Decoder[Any]:
-    """A decoder of a JSON object to its values in this order; one that is missing is the default."""
-    fields = [(f"field_{index}", Any, default) for index in range(len(names))]
-    renamed = {f"field_{index}": name for index, name in enumerate(names)}
-    return msgspec.json.Decoder(msgspec.defstruct("Values", fields, rename=renamed))
+    def __init__(self, schema: Schema, source: str, document: Document, lists: HeldLists) -> None:
+        names = names_of(schema, document, lists.names)
+        self._expression = Expression(source)
+        self.used = set(self._expression.names)
+        self._binder = Binder(schema, names, self.used, document.constants)
+        self._lists = lists
+        self._seen: set[str] = set()
+
+    def of(self, row: Row) -> str:
+        """The name of a transaction's group. After the first `GROUPS` values, others are together."""
+        context = self._binder.context(row.case, row.derived, row.score, set(self._lists.on(row.case)))
+        try:
+            value = self._expression.execute(context.of_cel)
+        except Exception:  # the library raises errors of many types
+            return str(self._expression.failure(context).value)
+        name = f"{value:g}" if isinstance(value, float) else str(value)
+        if name not in self._seen:
+            if len(self._seen) >= GROUPS:
+                return OTHERS
+            self._seen.add(name)
+        return name
 
 
 class Backtester:
-    """Adds up what a policy decides about pages of stored transactions."""
+    """Adds up what a policy decides about pages of stored transactions. `used` are the names of the values that it asks
+    for."""
 
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+    def __init__(self, policy: Policy, grouping: Grouping | None = None) -> None:
+        self.policy, self._grouping = policy, grouping
+        self.used = policy.used | (grouping.used if grouping else set())
         self.rows = 0
-        self._sides = {"before": _Side(), "after": _Side()}
-        self._changes: dict[tuple[str, str], Change] = {}
+        self._counted: dict[tuple[Any, ...], Sum] = {}
+        self._honest: dict[tuple[str, str], set[str]] = {}
+        self._examples: dict[tuple[str, str], list[str]] = {}
         self._rules: dict[str, _Rule] = {rule.name: _Rule() for rule in policy.document.evaluated_rules}
-        self._days: dict[str, Part] = {}
-        self._segments: dict[str, Part] = {}
+        self._lists: dict[str, _Rule] = {ON + name: _Rule() for name in policy.lists.names}
 
     def add(self, page: Sequence[Row]) -> None:
         """Decide on a page and count it."""
         cases, derived, scores = ([getattr(row, name) for row in page] for name in ("case", "derived", "score"))
+        cells, grouping, group = self._counted, self._grouping, ""
         for row, decided in zip(page, self.policy.decide(cases, derived, scores), strict=True):
-            self._count(row, decided.decision, decided.evidence or NOTHING)
+            evidence, before, after = decided.evidence or NOTHING, row.decision, decided.decision.value
+            if grouping:
+                group = grouping.of(row)
+            cell = (row.day, evidence.segment or "", group, before, after, row.then, row.now)
+            counted = cells.get(cell) or cells.setdefault(cell, Sum())
+            counted.count += 1
+            counted.amount += row.amount
+            if before != after or IS_ALERT[after]:
+                self._count_alert(row, before, after)
+            if evidence is not NOTHING and (evidence.rules or evidence.lists or evidence.on):
+                self._count_rules(row, evidence)
         self.rows += len(page)
 
-    def _count(self, row: Row, after: Decision, evidence: Evidence) -> None:
-        before_alert, after_alert = row.decision in ALERTS, after in ALERTS
-        self._sides["before"].count(row, row.decision, before_alert)
-        self._sides["after"].count(row, str(after), after_alert)
-        for parts, name in (
-            (self._days, row.day),
-            (self._segments, evidence.segment or ""),
-        ):
-            part = parts.get(name) or parts.setdefault(name, Part(name))
-            part.transactions += 1
-            part.before += before_alert
-            part.after += after_alert
-            if row.now:
-                part.frauds += 1
-                part.caught_before += before_alert
-                part.caught_after += after_alert
-        if row.decision != after:
-            self._count_change(row, str(after))
-        if evidence.rules:
-            self._count_rules(row, [matched.rule for matched in evidence.rules])
+    def _count_alert(self, row: Row, before: str, after: str) -> None:
+        for side, decision in (("before", before), ("after", after)):
+            if IS_ALERT[decision]:
+                customer = next(iter(row.case.tokens), "") or row.key
+                for when, is_fraud in (("then", row.then), ("now", row.now)):
+                    if not is_fraud:
+                        self._honest.setdefault((side, when), set()).add(customer)
+        if before != after:
+            examples = self._examples.setdefault((before, after), [])
+            if len(examples) < EXAMPLES:
+                examples.append(row.key)
 
-    def _count_change(self, row: Row, after: str) -> None:
-        key = (row.decision, after)
-        change = self._changes.get(key) or self._changes.setdefault(key, Change(*key, Sum(), 0, []))
-        change.sum.add(row.amount)
-        change.frauds += bool(row.now)
-        if len(change.examples) < EXAMPLES:
-            change.examples.append(str(row.key))
-
-    def _count_rules(self, row: Row, names: Sequence[str]) -> None:
+    def _count_rules(self, row: Row, evidence: Evidence) -> None:
+        lists = [ON + name for name in (*(hit.list for hit in evidence.lists), *evidence.on)]
+        names = [*(matched.rule for matched in evidence.rules), *dict.fromkeys(lists)]
         for name in names:
-            rule = self._rules[name]
+            rule = self._rules.get(name) or self._lists[name]
             rule.matched.add(row.amount)
             rule.alone += len(names) == 1
             rule.frauds += row.now is True
             rule.legitimate += row.now is False
             rule.overlap.update(other for other in names if other != name)
             if len(rule.examples) < EXAMPLES:
-                rule.examples.append(str(row.key))
+                rule.examples.append(row.key)
 
     def result(self) -> Result:
         outcomes = self.policy.tally.outcomes
         states = {rule.name: str(rule.state) for rule in self.policy.document.evaluated_rules}
         return Result(
             transactions=self.rows,
-            before=self._sides["before"].result(),
-            after=self._sides["after"].result(),
-            changes=sorted(self._changes.values(), key=lambda change: -change.sum.count),
+            before=self._side("before"),
+            after=self._side("after"),
+            changes=self._changes(),
             rules=[
-                RuleResult(
-                    rule=name,
-                    state=states[name],
-                    matched=rule.matched,
-                    alone=rule.alone,
-                    frauds=rule.frauds,
-                    legitimate=rule.legitimate,
-                    precision=Share.of(rule.frauds, rule.frauds + rule.legitimate),
-                    overlap=dict(rule.overlap),
-                    absent=outcomes[name, Outcome.ABSENT],
-                    failed=outcomes[name, Outcome.FAILED],
-                    examples=rule.examples,
-                )
-                for name, rule in self._rules.items()
+                *(rule.result(name, states[name], outcomes) for name, rule in self._rules.items()),
+                *(rule.result(name, "list", outcomes) for name, rule in self._lists.items()),
             ],
-            days=[self._days[day] for day in sorted(self._days)],
-            segments=[self._segments[name] for name in sorted(self._segments)],
+            days=self._parts("day"),
+            segments=self._parts("segment"),
+            groups=self._parts("group") if self._grouping else [],
         )
 
+    @property
+    def _cells(self) -> Iterator[tuple[_Cell, Sum]]:
+        return ((_Cell(*key), counted) for key, counted in self._counted.items())
 
-@dataclass(slots=True)
-class _Labelled:
-    """Alerts and frauds by the labels of one time."""
+    def _side(self, side: str) -> Side:
+        decisions = {name: Sum() for name in ORDER}
+        for cell, counted in self._cells:
+            decisions[getattr(cell, side)].add(counted.amount, counted.count)
+        return Side(decisions, self._quality(side, "then"), self._quality(side, "now"))
 
-    caught: Sum = field(default_factory=Sum)
-    missed: Sum = field(default_factory=Sum)
-    false_alerts: Sum = field(default_factory=Sum)
-    honest: set[Any] = field(default_factory=set)
+    def _quality(self, side: str, when: str) -> Quality:
+        quality = Quality(honest=len(self._honest.get((side, when), ())))
+        for cell, counted in self._cells:
+            is_fraud, is_alert = getattr(cell, when), IS_ALERT[getattr(cell, side)]
+            if is_fraud:
+                (quality.caught if is_alert else quality.missed).add(counted.amount, counted.count)
+            elif is_fraud is False and is_alert:
+                quality.false_alerts.add(counted.amount, counted.count)
+        caught = quality.caught.count
+        quality.precision = Share.of(caught, caught + quality.false_alerts.count)
+        quality.recall = Share.of(caught, caught + quality.missed.count)
+        return quality
 
-    def count(self, row: Row, is_fraud: bool | None, is_alert: bool) -> None:
-        if is_fraud:
-            (self.caught if is_alert else self.missed).add(row.amount)
-        elif is_alert:
-            self.honest.add(next(iter(row.case.tokens), "") or row.key)
-            if is_fraud is False:
-                self.false_alerts.add(row.amount)
+    def _changes(self) -> list[Change]:
+        changes: dict[tuple[str, str], Change] = {}
+        for cell, counted in self._cells:
+            if cell.before != cell.after:
+                key = (cell.before, cell.after)
+                change = changes.setdefault(key, Change(*key, Sum(), 0, self._examples[key]))
+                change.sum.add(counted.amount, counted.count)
+                change.frauds += counted.count if cell.now else 0
+        return sorted(changes.values(), key=lambda change: -change.sum.count)
 
-    def result(self) -> Quality:
-        caught = self.caught.count
-        return Quality(
-            caught=self.caught,
-            missed=self.missed,
-            false_alerts=self.false_alerts,
-            honest=len(self.honest),
-            precision=Share.of(caught, caught + self.false_alerts.count),
-            recall=Share.of(caught, caught + self.missed.count),
-        )
-
-
-@dataclass(slots=True)
-class _Side:
-    decisions: dict[str, Sum] = field(default_factory=lambda: {name: Sum() for name in ORDER})
-    then: _Labelled = field(default_factory=_Labelled)
-    now: _Labelled = field(default_factory=_Labelled)
-
-    def count(self, row: Row, decision: str, is_alert: bool) -> None:
-        self.decisions[decision].add(row.amount)
-        if is_alert or row.now is not None or row.then is not None:
-            self.then.count(row, row.then, is_alert)
-            self.now.count(row, row.now, is_alert)
-
-    def result(self) -> Side:
-        return Side(self.decisions, self.then.result(), self.now.result())
+    def _parts(self, kind: str) -> list[Part]:
+        parts: dict[str, Part] = {}
+        for cell, counted in self._cells:
+            name = getattr(cell, kind)
+            parts.setdefault(name, Part(name)).add(cell, counted.count, counted.amount)
+        return [parts[name] for name in sorted(parts)]

@@ -1,6 +1,7 @@
 """Starts, performs and cancels backtests."""
 
 import logging
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -12,13 +13,19 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
 from scoring.decisions import Thresholds
+from scoring.lists import past
+from scoring.lists.models import PolicyList
 from scoring.policies import checking, document, versions
-from scoring.policies.backtesting import Backtester, Reader, Result, rows_of
+from scoring.policies.backtesting import Backtester, Grouping, Result
 from scoring.policies.document import Document
 from scoring.policies.engine import Policy
+from scoring.policies.expressions import Expression
 from scoring.policies.models import Backtest, PolicyVersion
+from scoring.policies.names import HAS, names_of
+from scoring.policies.stored import Reader, rows_of
 from training import registry
 from training.core.exceptions import FraudsiteError
+from training.core.schema import Schema
 
 logger = logging.getLogger(__name__)
 
@@ -34,26 +41,56 @@ class _Cancelled(Exception):
 
 
 def start(
-    *, schema: str, content: Document, since: datetime, until: datetime, by: str, version: PolicyVersion | None = None
+    *,
+    schema: str,
+    content: Document,
+    since: datetime,
+    until: datetime,
+    by: str,
+    version: PolicyVersion | None = None,
+    lists: str = Backtest.Lists.THEN,
+    drafts: Sequence[PolicyList] = (),
+    by_expression: str = "",
 ) -> Backtest:
-    """Have a bulk worker try a policy on the transactions from `since`, before `until`.
+    """Have a bulk worker try a policy on the transactions from `since`, before `until`, with the lists of the schema
+    and these drafts of lists. With `by_expression`, results are also told by the values of it.
 
     Raises:
         PolicyFaults: the policy could not decide.
-        BacktestRefused: the period is empty, or too many backtests wait.
+        BacktestRefused: the period is empty, too many backtests wait, or the expression makes no groups.
     """
     if since >= until:
         raise BacktestRefused("The period is empty: its beginning has to lie before its end.")
-    if found := checking.faults(content, registry.declaration_in_force(schema), versions.list_names(schema)):
+    declaration = registry.declaration_in_force(schema)
+    names = sorted({*versions.list_names(schema), *(draft.name for draft in drafts)})
+    if found := checking.faults(content, declaration, names):
         raise versions.PolicyFaults(found)
+    if by_expression:
+        _check_grouping(by_expression, declaration, content, names)
     give_up_the_lost()
     if Backtest.objects.filter(state__in=Backtest.ACTIVE).count() >= settings.BACKTESTS_LIMIT:
         raise BacktestRefused(f"{settings.BACKTESTS_LIMIT} backtests are under way (BACKTESTS_LIMIT): wait for one.")
     backtest = Backtest.objects.create(
-        schema=schema, version=version, document=document.written(content), since=since, until=until, by=by
+        schema=schema,
+        version=version,
+        document=document.written(content),
+        since=since,
+        until=until,
+        lists=lists,
+        draft_lists=[draft.pk for draft in drafts],
+        by_expression=by_expression,
+        by=by,
     )
     transaction.on_commit(lambda: _send(backtest))
     return backtest
+
+
+def _check_grouping(source: str, schema: Schema, content: Document, lists: Collection[str]) -> None:
+    faults = checking.expression_faults(source, names_of(schema, content, lists), is_condition=False)
+    if faults:
+        raise BacktestRefused(f"The expression for groups: {faults[0].message}")
+    if any(name.removeprefix(HAS) in schema.personal_names for name in Expression(source).names):
+        raise BacktestRefused("The expression for groups reads personal values, which results show to everybody.")
 
 
 def _send(backtest: Backtest) -> None:
@@ -111,9 +148,17 @@ def run(backtest: Backtest) -> Result:
     schema = registry.declaration_in_force(backtest.schema)
     champion = registry.champion(schema.name)
     of_model = Thresholds(champion.review_threshold, champion.block_threshold)
-    tester = Backtester(Policy(schema, of_model, document.read(backtest.document)))
+    content = document.read(backtest.document)
+    if backtest.lists == Backtest.Lists.NOW:
+        lists = past.as_now(schema, backtest.draft_lists)
+    else:
+        lists = past.as_then(schema, backtest.since, backtest.until, backtest.draft_lists)
+    by = backtest.by_expression
+    tester = Backtester(
+        Policy(schema, of_model, content, lists=lists), Grouping(schema, by, content, lists) if by else None
+    )
     total = rows_of(schema, backtest.since, backtest.until).count()
-    for page in Reader(schema, backtest.since, backtest.until).pages():
+    for page in Reader(schema, backtest.since, backtest.until, tester.used).pages():
         tester.add(page)
         if not _running(backtest).update(done=tester.rows, total=max(total, tester.rows), heard_at=timezone.now()):
             raise _Cancelled

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from scoring.decisions import ALERTS, Decision
 from scoring.models import Review
-from scoring.policies.backtesting import rows_of
+from scoring.policies.stored import rows_of
 from training.core.schema import Schema
 
 COUNTED_REVIEWS = 10_000

@@ -124,8 +124,8 @@ def _of_constants(document: Document, schema: Schema) -> Iterable[Fault]:
             yield Fault(f"constants.{name}", f"{name} is a name of the schema. Give the constant another one.")
 
 
-def expression_faults(source: str, names: Mapping[str, Name]) -> list[Fault]:
-    """The faults of one expression; none if it is a condition over these names."""
+def expression_faults(source: str, names: Mapping[str, Name], *, is_condition: bool = True) -> list[Fault]:
+    """The faults of one expression; none if it is a condition over these names, or else anything but a time or list."""
     if not source.strip():
         return [Fault("", "Write a condition, such as amount > 1000.", 1, 1)]
     if len(source) > settings.POLICY_EXPRESSION_LIMIT:
@@ -141,7 +141,10 @@ def expression_faults(source: str, names: Mapping[str, Name]) -> list[Fault]:
         checked = _environment(frozenset((name.name, name.type) for name in names.values())).compile(source)
     except RuntimeError as error:
         return [_translated(line, column, message, names) for line, column, message in _positions(str(error))]
-    if (kind := checked.return_type().name().lower()) != "bool":
+    kind = checked.return_type().name().lower()
+    if not is_condition and kind not in ("bool", "string", "double", "int"):
+        return [Fault("", f"The expression is {SAID_OF_TYPES.get(kind, kind)}. Make a number or a text of it.", 1, 1)]
+    if is_condition and kind != "bool":
         return [
             Fault(
                 "",

@@ -17,7 +17,7 @@ from msgspec import Struct
 from scoring.decisions import ALERTS
 from scoring.models import Label
 from scoring.policies import evidence
-from scoring.policies.backtesting import rows_of
+from scoring.policies.stored import rows_of
 from training.core.schema import Schema
 
 NORMAL_95 = 1.959964

@@ -17,7 +17,7 @@ from scoring.policies.evidence import Basis, Degraded, Draw, Evidence, Hit, Matc
 from scoring.policies.expressions import Binder, Case, Conditions, Context, Expression, Outcome
 from scoring.policies.lists import HeldLists
 from scoring.policies.names import names_of
-from training.core.schema import Schema
+from training.core.schema import EVENT_TIME, Schema
 
 NO_LISTS: frozenset[str] = frozenset()
 
@@ -49,6 +49,7 @@ class Tally:
 class Policy:
     """A policy version that decides, with the thresholds of a model and the lists of its schema. Immutable, apart from
     the tally and the members of lists. `pk`, `number` and `live_at` are those of the version; None if there is none.
+    `used` are the names of the values that it asks for.
 
     Raises:
         ValueError: an expression cannot be compiled.
@@ -80,6 +81,7 @@ class Policy:
         used = self._conditions.names | self._of_segments.names
         self.degraded = degraded or (Degraded.LIST if self.lists.are_missed(used) else None)
         self._binder = Binder(schema, names, used, self.document.constants)
+        self.used = used | self.lists.used | ({EVENT_TIME} if self.lists else set())
 
     @property
     def is_plain(self) -> bool:

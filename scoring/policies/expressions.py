@@ -20,12 +20,14 @@ Bound = bool | float | str | datetime
 
 class Case(NamedTuple):
     """A transaction as a policy sees it, apart from its computed features. `values` are its stored values, in the
-    schema's order, `tokens` those of its entities, `event_time` is in seconds since the epoch, and `key` is our id."""
+    schema's order, `tokens` those of its entities, `event_time` is in seconds since the epoch, and `key` is our id.
+    `decided_at` is when it was decided about, in seconds since the epoch; infinity if that is now."""
 
     values: Sequence[Value]
     tokens: Sequence[str]
     event_time: float
     key: str = ""
+    decided_at: float = math.inf
 
 
 class Outcome(Enum):
@@ -114,7 +116,9 @@ class Binder:
         wanted = [name for name in sorted(set(used)) if name in names]
         fields = {name: index for index, name in enumerate(schema.feature_names)}
         computed = {feature.name: index for index, feature in enumerate(schema.derived)}
-        self._values = [(name, fields[name], names[name].type == Type.TRUTH) for name in wanted if name in fields]
+        are_truths = {name for name in wanted if names[name].type == Type.TRUTH}
+        self._values = [(name, fields[name]) for name in wanted if name in fields and name not in are_truths]
+        self._truths = [(name, fields[name]) for name in wanted if name in fields and name in are_truths]
         self._computed = [(name, computed[name]) for name in wanted if name in computed]
         others = [name for name in wanted if name not in fields and name not in computed]
         self._score = FRAUD_SCORE in others
@@ -132,10 +136,12 @@ class Binder:
         """The context of a transaction with this score, which is on the lists `on`. Computed features that are NaN or
         None are absent."""
         values = case.values
-        bound: dict[str, Bound] = dict(self._constants)
-        for name, index, is_truth in self._values:
+        bound: dict[str, Bound] = {name: value for name, index in self._values if (value := values[index]) is not None}
+        if self._constants:
+            bound.update(self._constants)
+        for name, index in self._truths:
             if (value := values[index]) is not None:
-                bound[name] = bool(value) if is_truth else value
+                bound[name] = bool(value)
         for name, index in self._computed:
             if (number := derived[index]) is not None and not math.isnan(number):
                 bound[name] = number

@@ -36,6 +36,26 @@ class HeldList:
         return expires is not None and expires > case.event_time
 
 
+@dataclass(slots=True)
+class PastList(HeldList):
+    """A list as it was. `spans` have, for each key that was on it, three times for each of its entries: since when and
+    until when it was on the list, and when it expired."""
+
+    spans: dict[str | float, tuple[float, ...]] = field(default_factory=dict)
+
+    def put(self, key: str | float, added: float, removed: float, expires: float) -> None:
+        self.spans[key] = (*self.spans.get(key, ()), added, removed, expires)
+
+    def has(self, case: Case) -> bool:
+        """Whether a transaction was on the list when it was decided about."""
+        key = case.tokens[self.index] if self.of_entity else case.values[self.index]
+        spans = () if key is None else self.spans.get(key, ())
+        return any(
+            added <= case.decided_at < removed and expires > case.event_time
+            for added, removed, expires in zip(*[iter(spans)] * 3, strict=True)
+        )
+
+
 class HeldLists:
     """The lists of a schema, in memory.
 
@@ -58,6 +78,11 @@ class HeldLists:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(held.name for held in self._lists)
+
+    @property
+    def used(self) -> set[str]:
+        """The names of the values that lists are about."""
+        return {self.schema.feature_names[held.index] for held in self._lists if not held.of_entity}
 
     def are_missed(self, used: Collection[str]) -> bool:
         """Whether a faulty list should decide, by itself or in expressions that use these names."""

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from django.utils import timezone
 
-from scoring.policies.backtesting import Reader, Row, rows_of
 from scoring.policies.document import Document
 from scoring.policies.expressions import Binder, Conditions, Outcome
 from scoring.policies.names import names_of
+from scoring.policies.stored import Reader, Row, rows_of
 from training.core.schema import Schema
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,7 +34,7 @@ def latest_matches(schema: Schema, source: str, document: Document, *, tried: in
     binder = Binder(schema, names, conditions.names, document.constants)
     found: list[Row] = []
     count = absent = 0
-    for page in Reader(schema, since, now).pages():
+    for page in Reader(schema, since, now, conditions.names).pages():
         for row in page:
             count += 1
             for _, outcome in conditions.outcomes(binder.context(row.case, row.derived, row.score, ())):

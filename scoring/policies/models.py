@@ -133,9 +133,15 @@ class ScoreCount(models.Model):
 class Backtest(models.Model):
     """A policy tried on stored transactions, by a bulk worker. `result` is of `scoring.policies.backtesting.Result`.
 
-    `document` is the policy that is tried, and `version` the version that it was copied from, if any. `done` of about
-    `total` transactions are decided.
+    `document` is the policy that is tried, and `version` the version that it was copied from, if any. Lists count as
+    they were at each decision, or as they are now, and with them the entries of the chosen `draft_lists`, which are
+    numbers of `PolicyList`. Results are also told by the value of `by_expression`, if there is one. `done` of
+    about `total` transactions are decided.
     """
+
+    class Lists(models.TextChoices):
+        THEN = "then", "As they were at each decision"
+        NOW = "now", "As they are now"
 
     class State(models.TextChoices):
         QUEUED = "queued", "Waits for a worker"
@@ -151,6 +157,9 @@ class Backtest(models.Model):
     document = models.JSONField()
     since = models.DateTimeField()
     until = models.DateTimeField()
+    lists = models.CharField(max_length=4, choices=Lists.choices, default=Lists.THEN, db_default=Lists.THEN.value)
+    draft_lists = models.JSONField(default=list, db_default=models.Value([], models.JSONField()))
+    by_expression = models.TextField(default="", db_default="", blank=True)
     state = models.CharField(max_length=12, choices=State.choices, default=State.QUEUED)
     done = models.PositiveBigIntegerField(default=0)
     total = models.PositiveBigIntegerField(default=0)

@@ -4,6 +4,7 @@ import json
 import time
 from datetime import timedelta
 from io import StringIO
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -15,11 +16,14 @@ from hypothesis import strategies as st
 
 from fraudsite.testing import seed_payload, submission
 from scoring.decisions import Decision, Thresholds
+from scoring.lists import changes
+from scoring.lists.changes import Addition
 from scoring.models import Backtest, Label, Prediction
 from scoring.policies import backtests, versions
-from scoring.policies.backtesting import Backtester, Reader, Result
+from scoring.policies.backtesting import Backtester, Result
 from scoring.policies.document import Document, Rule, Segment, State
 from scoring.policies.engine import Policy
+from scoring.policies.stored import Reader
 from scoring.tests.test_batches import payment
 from scoring.worker import batches, predictor
 
@@ -59,7 +63,7 @@ def decide_again(document, schema, period):
         cases, derived, scores = ([getattr(row, name) for row in page] for name in ("case", "derived", "score"))
         for row, decided in zip(page, policy.decide(cases, derived, scores), strict=True):
             evidence = msgspec.to_builtins(decided.evidence) if decided.evidence else None
-            again[row.key] = (str(decided.decision), decided.threshold, evidence)
+            again[UUID(row.key)] = (str(decided.decision), decided.threshold, evidence)
     return again
 
 
@@ -155,18 +159,101 @@ def test_rules_that_match_the_same_transactions_overlap(champion, acme, period):
 
 
 def _rules(backtest):
+    return _result(backtest).rules
+
+
+def _result(backtest):
     backtests.perform(backtest.pk)
     backtest.refresh_from_db()
-    return msgspec.convert(backtest.result, Result).rules
+    assert backtest.failure == ""
+    return msgspec.convert(backtest.result, Result)
+
+
+@pytest.mark.django_db
+class TestLists:
+    @pytest.fixture
+    def listed(self, champion, acme):
+        """Three transactions of an amount: before it was on a list that blocks, meanwhile, and after its removal."""
+        row = changes.create(schema="ulb", name="amounts", about="Amount", action="block", by="ada")
+        sent = seed_payload(Amount=777.5)
+        keys = score(acme, sent)
+        entry = changes.add_one(row, Addition("777.5"), by="ada")
+        keys += score(acme, sent)
+        changes.take_off(row, [entry.pk], by="ada")
+        return keys + score(acme, sent)
+
+    def test_a_backtest_with_lists_as_they_were_decides_as_was_decided_to_the_row(self, listed, period):
+        backtest = backtests.start(schema="ulb", content=Document(), by="ada", **period)
+        result = _result(backtest)
+        assert result.before.decisions["block"].count == 1
+        assert result.changes == []
+        [amounts] = result.rules
+        assert (amounts.rule, amounts.state, amounts.examples) == ("on_amounts", "list", [listed[1]])
+
+    def test_a_removed_list_counts_until_its_removal(self, listed, period):
+        changes.remove(changes.named("ulb", "amounts"))
+        assert _result(backtests.start(schema="ulb", content=Document(), by="ada", **period)).changes == []
+
+    def test_lists_as_they_are_now_count_for_all_times(self, listed, period):
+        changes.add_one(changes.named("ulb", "amounts"), Addition("777.5"), by="ada")
+        backtest = backtests.start(schema="ulb", content=Document(), by="ada", lists="now", **period)
+        [change] = _result(backtest).changes
+        assert (change.before, change.after, change.examples) == ("approve", "block", [listed[0], listed[2]])
+
+    def test_a_draft_of_a_list_adds_entries_and_takes_off_those_that_expired_in_backtests_that_choose_it(
+        self, champion, acme, period
+    ):
+        row = changes.create(schema="ulb", name="amounts", about="Amount", action="block", by="ada")
+        changes.add_one(row, Addition("777.5"), by="ada")
+        draft = changes.create(schema="ulb", name="amounts", about="Amount", action="review", by="ada", is_draft=True)
+        changes.add_one(draft, Addition("777.5", timezone.now() - timedelta(days=9)), by="ada")
+        changes.add_one(draft, Addition("888.5"), by="ada")
+        new = changes.create(schema="ulb", name="odd", about="Amount", by="ada", is_draft=True)
+        changes.add_one(new, Addition("999.5"), by="ada")
+        score(acme, *(seed_payload(Amount=amount) for amount in (777.5, 888.5, 999.5)))
+        policy = Document(rules=[rule("odd", "on_odd")])
+        backtest = backtests.start(schema="ulb", content=policy, drafts=[draft, new], by="ada", **period)
+        result = _result(backtest)
+        assert {(change.before, change.after): change.sum.count for change in result.changes} == {
+            ("block", "approve"): 1,
+            ("approve", "review"): 2,
+        }
+        with pytest.raises(versions.PolicyFaults, match="There is no on_odd"):
+            backtests.start(schema="ulb", content=policy, by="ada", **period)
+
+
+@pytest.mark.django_db
+class TestGroups:
+    def test_results_are_told_by_the_values_of_an_expression(self, champion, acme, period):
+        score(acme, *(seed_payload(Amount=amount) for amount in (50.0, 150.0, 250.0)))
+        by = 'Amount > 200.0 ? "much" : "little"'
+        result = _result(backtests.start(schema="ulb", content=LARGE, by_expression=by, by="ada", **period))
+        told = [(group.name, group.transactions, group.after, group.changed.amount) for group in result.groups]
+        assert told == [("little", 2, 1, 150.0), ("much", 1, 1, 250.0)]
+
+    def test_what_has_too_many_values_has_a_group_of_others(self, champion, acme, period, monkeypatch):
+        monkeypatch.setattr("scoring.policies.backtesting.GROUPS", 2)
+        score(acme, *(seed_payload(Amount=amount) for amount in (1.0, 2.0, 3.0, 4.0)))
+        result = _result(backtests.start(schema="ulb", content=LARGE, by_expression="Amount", by="ada", **period))
+        assert [(group.name, group.transactions) for group in result.groups] == [("1", 1), ("2", 1), ("others", 2)]
+
+    @pytest.mark.parametrize(
+        ("schema", "by", "told"), [("ulb", "nope", "There is no nope"), ("shop", "email", "personal")]
+    )
+    def test_an_expression_that_makes_no_groups_is_refused(self, request, period, schema, by, told):
+        if schema == "shop":
+            request.getfixturevalue("shop")
+        with pytest.raises(backtests.BacktestRefused, match=told):
+            backtests.start(schema=schema, content=Document(), by_expression=by, by="ada", **period)
 
 
 @pytest.mark.django_db
 def test_pages_leave_out_and_double_nothing(champion, acme, period, monkeypatch):
-    monkeypatch.setattr("scoring.policies.backtesting.PAGE", 3)
+    monkeypatch.setattr("scoring.policies.stored.PAGE", 3)
     for _ in range(3):
         score(acme, *[seed_payload()] * 4)
     keys = [row.key for page in Reader(predictor.refresh("ulb").schema, **period).pages() for row in page]
-    assert sorted(keys) == sorted(Prediction.objects.values_list("pk", flat=True))
+    assert sorted(keys) == sorted(map(str, Prediction.objects.values_list("pk", flat=True)))
 
 
 @pytest.mark.django_db

@@ -12,6 +12,9 @@ from fraudsite.testing import seed_payload
 from scoring.lists import changes
 from scoring.lists.changes import Addition
 from scoring.models import ListEntry, PolicyList
+from scoring.policies.expressions import Case
+from scoring.worker import lists
+from training.core.schema import load_schema
 
 LISTS, ENTRIES = (reverse(f"admin:scoring_{model}_changelist") for model in ("policylist", "listentry"))
 CUSTOMER = "a" * 32
@@ -76,6 +79,23 @@ class TestLists:
         assert "stolen</a>" not in text(client.get(LISTS))
         assert PolicyList.objects.get().removed_at is not None
 
+    def test_a_draft_does_not_count_until_it_is_made_live_and_then_nothing_of_the_list_is_lost(
+        self, client, rita, stolen
+    ):
+        client.force_login(rita)
+        made = {"subject": "handbook/customer", "name": "stolen", "action": "review", "note": "", "is_draft": "on"}
+        client.post(page_of("policylist_add"), made)
+        draft = PolicyList.objects.get(is_draft=True)
+        file = SimpleUploadedFile("a.csv", f"key,expires\n{'b' * 32},\n{'c' * 32},2020-01-01\n".encode())
+        client.post(page_of("policylist_import", draft.pk), {"file": file})
+        for key in (CUSTOMER, "c" * 32):
+            changes.add_one(stolen, Addition(key), by="alice")
+        schema = load_schema("handbook")
+        assert _customers(lists.current(schema, None)) == [("stolen", "block", [CUSTOMER, "c" * 32])]
+        client.post(page_of("policylist_change", draft.pk), {"make_live": "yes", "reason": "Tried"})
+        assert _customers(lists.current(schema, None)) == [("stolen", "review", [CUSTOMER, "b" * 32])]
+        assert "Draft</span>" not in text(client.get(LISTS))
+
     @pytest.mark.parametrize(
         ("person", "name", "allowed"),
         [
@@ -95,6 +115,12 @@ class TestLists:
         client.force_login(request.getfixturevalue(person))
         arguments = [] if name in ("policylist_add", "listentry_changelist") else [stolen.pk]
         assert client.get(page_of(name, *arguments)).status_code == (200 if allowed else 403)
+
+
+def _customers(held):
+    """The lists in a worker: name, action and the customers who are on them now."""
+    known = [(key, Case([12.5], [key, ""], time.time())) for key in (CUSTOMER, "b" * 32, "c" * 32)]
+    return [(each.name, str(each.action), [key for key, case in known if each.has(case)]) for each in held._lists]
 
 
 @pytest.mark.django_db

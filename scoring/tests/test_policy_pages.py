@@ -3,9 +3,12 @@
 import msgspec
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from fraudsite.testing import fraudulent_payload, seed_payload
 from scoring.decisions import Decision
+from scoring.lists import changes
+from scoring.lists.changes import Addition
 from scoring.models import Backtest, PolicyVersion
 from scoring.policies import backtests, versions
 from scoring.policies.document import Document, Rule, Segment, State
@@ -210,6 +213,23 @@ def test_the_page_of_a_backtest_shows_its_progress_then_its_result(editor, draft
     assert "2 transactions" in page
     assert keys[0] in page
     assert editor.get(reverse("admin:scoring_backtest_progress", args=[backtest.pk])).json()["active"] is False
+
+
+def test_a_backtest_is_started_with_a_period_lists_and_groups_of_choice(editor, draft, acme):
+    score(acme, seed_payload(Amount=777.5), seed_payload())
+    row = changes.create(schema="ulb", name="amounts", about="Amount", action="block", by="rita", is_draft=True)
+    changes.add_one(row, Addition("777.5"), by="rita")
+    page = reverse("admin:scoring_backtest_start", args=[draft.pk])
+    assert "amounts" in editor.get(page).content.decode()
+    today = timezone.now().date().isoformat()
+    sent = {"since": today, "until": today, "lists": "now", "drafts": [row.pk], "by_expression": "Amount > 500"}
+    assert "There is no Amout" in editor.post(page, sent | {"by_expression": "Amout"}).content.decode()
+    response = editor.post(page, sent)
+    backtests.perform(Backtest.objects.get().pk)
+    shown = editor.get(response.url).content.decode()
+    assert "as they are now, with the drafts amounts" in shown
+    assert "on_amounts" in shown
+    assert '<th scope="row">True</th>' in shown
 
 
 def test_a_backtest_is_cancelled_on_its_page(editor, draft):

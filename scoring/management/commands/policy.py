@@ -11,6 +11,7 @@ from django.utils import timezone
 from rich.console import Console
 from rich.progress import Progress
 
+from scoring.lists import changes as lists
 from scoring.models import Backtest
 from scoring.policies import backtests, checking, control, document, versions
 from scoring.policies.backtesting import Result, Share
@@ -38,6 +39,19 @@ class Command(BaseCommand):
                 action.add_argument("file", type=Path, help="JSON, as `show` prints it")
             if name in ("backtest", "control"):
                 action.add_argument("--days", type=float, default=30.0, help="how far back; default: %(default)g")
+            if name == "backtest":
+                choices = Backtest.Lists.values
+                action.add_argument(
+                    "--lists", choices=choices, default="then", help="as they were at each decision, or as they are now"
+                )
+                action.add_argument(
+                    "--draft-list",
+                    action="append",
+                    default=[],
+                    metavar="NAME",
+                    help="a draft of a list that counts",
+                )
+                action.add_argument("--by", default="", metavar="EXPRESSION", help="tell results by its values, too")
             if name in ("activate", "rollback"):
                 action.add_argument("--reason", default="", help="for the audit")
                 action.add_argument("--by", default=registry.account(), help="who does it; default: %(default)s")
@@ -89,8 +103,16 @@ class Command(BaseCommand):
 
     def _backtest(self, options: dict[str, Any]) -> None:
         since, until = _period(options)
+        schema = options["schema"]
         backtest = backtests.start(
-            schema=options["schema"], content=_read(options["file"]), since=since, until=until, by=registry.account()
+            schema=schema,
+            content=_read(options["file"]),
+            since=since,
+            until=until,
+            by=registry.account(),
+            lists=options["lists"],
+            drafts=[lists.named(schema, name, is_draft=True) for name in options["draft_list"]],
+            by_expression=options["by"],
         )
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task("Waits for a bulk worker", total=None)
@@ -120,6 +142,12 @@ class Command(BaseCommand):
         for rule in result.rules:
             counts = f"matched {rule.matched.count:,}, alone {rule.alone:,}"
             self.stdout.write(f"rule {rule.rule}: {counts}, precision {_share(rule.precision)}")
+
+        for part in result.groups:
+            alerts = f"{part.transactions:,} transactions, alerts {part.before:,} → {part.after:,}"
+            self.stdout.write(
+                f"group {part.name}: {alerts}, of {part.frauds:,} known frauds {part.caught_after:,} caught"
+            )
 
     def _rollback(self, options: dict[str, Any]) -> None:
         earlier = versions.roll_back(schema=options["schema"], by=options["by"], reason=options["reason"])
