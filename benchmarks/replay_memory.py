@@ -1,8 +1,8 @@
 """Memory that computing the features of very many rows takes: `python -m benchmarks.replay_memory`.
 
 Generates card payments as `manage.py generate` does and writes them to Parquet, then computes all features of the
-schema `handbook` with Dask, on two threads of one machine: card and merchant are its customer and terminal. Rows wait
-for their partition on the disk. Every step is a process of its own; its peak is its largest resident memory.
+schema `handbook` in partitions that wait on the disk: card and merchant are its customer and terminal. Every step is a
+process of its own; its peak is its largest resident memory.
 """
 
 import argparse
@@ -27,7 +27,6 @@ from training.core.schema import load_schema
 
 ROWS = (2_000_000, 20_000_000)
 DAYS, DAY_S = 120, 86_400
-THREADS = 2
 
 
 def main() -> None:
@@ -91,20 +90,10 @@ def generate(rows: int, directory: Path) -> int:
 
 def compute(rows: int, directory: Path) -> int:
     """Write the features of the payments to Parquet, and count their rows."""
-    import dask
-    import dask.dataframe as dd
-    import pyarrow.dataset
+    from training.core.features.partitions import features
 
-    from training.core.features.distributed import features
-
-    schema = load_schema("handbook")
-    with dask.config.set(
-        {"dataframe.shuffle.method": "disk", "temporary_directory": str(directory), "scheduler": "threads"},
-        num_workers=THREADS,
-    ):
-        events, labels = (dd.read_parquet(directory / name, split_row_groups=False) for name in ("events", "labels"))
-        features(schema, events, labels).to_parquet(directory / "features")
-    return pyarrow.dataset.dataset(directory / "features").count_rows()
+    events, labels = (sorted((directory / name).iterdir()) for name in ("events", "labels"))
+    return features(load_schema("handbook"), events, labels, directory / "features.parquet")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from dataclasses import replace
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
 
 from training.core.features.declaration import Entity, compared_entities, values_read
-from training.core.features.replay import Events, Labels, replay
+from training.core.features.partitions import arrived, hashes
+from training.core.features.replay import replay
 from training.core.schema import Schema
 
 PLACE = "place of the row"  # no feature or entity is named so
@@ -54,49 +54,21 @@ def _of_one_entity(schema: Schema, entity: Entity, events: dd.DataFrame, labels:
 
 def _with_place(arrivals: pd.DataFrame, entity: str) -> pd.DataFrame:
     """Add a column by which rows without the entity come to all partitions, and not to a single one."""
-    tokens = arrivals[entity]
-    missing = tokens < 0 if is_numeric_dtype(tokens) else tokens == ""
-    place = pd.util.hash_pandas_object(tokens, index=False)
-    return arrivals.assign(**{PLACE: place.mask(missing, arrivals["sequence"].astype(np.uint64))})
+    return arrivals.assign(**{PLACE: hashes(arrivals, entity)})
 
 
 def _replay_partition(arrivals: pd.DataFrame, schema: Schema, entity: str) -> pd.DataFrame:
     """Replay one partition. Rows without `fraud` are events, the others labels."""
     is_event = arrivals["fraud"].isna()
-    events, labels = arrivals[is_event], arrivals[~is_event]
-    replayed = replay(
-        schema,
-        Events(
-            events["key"].to_numpy(np.int64),
-            events["event_time"].to_numpy(np.int64),
-            events["amount_minor"].to_numpy(np.int64),
-            events["sequence"].to_numpy(np.int64),
-            {name: events[name].to_numpy() for name in _entities(schema, entity)},
-            _given(schema, events),
-        ),
-        Labels(
-            labels["key"].to_numpy(np.int64),
-            labels["fraud"].to_numpy(np.int8),
-            labels["sequence"].to_numpy(np.int64),
-            {entity: labels[entity].to_numpy()},
-        ),
-        keep_histories=False,
-    )
-    made = pd.DataFrame(replayed.features, columns=[feature.name for feature in schema.derived])
+    events = arrivals[is_event]
+    replayed = replay(schema, *arrived(schema, entity, events, arrivals[~is_event]), keep_histories=False)
+    made = pd.DataFrame(replayed.features, columns=list(schema.derived_names))
     return made.assign(sequence=events["sequence"].to_numpy())[list(_meta(schema))]
 
 
 def _entities(schema: Schema, entity: str) -> list[str]:
     """An entity, and those that its features compare."""
     return [entity, *compared_entities(schema)]
-
-
-def _given(schema: Schema, events: pd.DataFrame) -> np.ndarray:
-    """The values of the requests, those that no feature reads as NaN."""
-    given = np.full((len(events), len(schema.features)), np.nan)
-    for name in values_read(schema):
-        given[:, schema.feature_names.index(name)] = events[name]
-    return given
 
 
 def _meta(schema: Schema) -> dict[str, type]:
