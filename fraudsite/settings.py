@@ -28,6 +28,8 @@ read_file("ENV_FILE", BASE_DIR / ".env")
 VAR_DIR = directory("VAR_DIR", BASE_DIR / "var")
 DATASETS_DIR = VAR_DIR / "datasets"
 SCHEMAS_DIR = directory("SCHEMAS_DIR", VAR_DIR / "schemas")
+# How many values of a file, rows times columns, `schema draft` looks at.
+DRAFT_VALUES = integer("DRAFT_VALUES", 20_000_000, 1_000, 1_000_000_000)
 EVENT_TIME_EARLIEST = day("EVENT_TIME_EARLIEST", "2000-01-01")
 BUNDLES_DIR = VAR_DIR / "models"
 

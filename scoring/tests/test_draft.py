@@ -1,5 +1,7 @@
 """`manage.py schema draft`: from a file to a schema with which ingest, training and scoring work as it stands."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -259,3 +261,22 @@ def test_a_draft_replaces_a_schema_by_force_only(draft, own_schemas, tmp_path):
     (own_schemas / "shop.toml").unlink()  # the training configuration that is left may be somebody's
     with pytest.raises(CommandError, match=r"configs/shop\.toml is there already"):
         draft(tmp_path / "payments.parquet")
+
+
+@pytest.mark.django_db
+def test_of_a_long_file_a_part_is_looked_at_and_what_is_rare_in_the_rest_is_found(draft, tmp_path, settings):
+    rows = pd.read_parquet(shapes.sparkov(tmp_path))
+    rows["trans_num"] = rows["trans_num"].where(rows.index != 0, "first")
+    rows = pd.concat([rows, rows.assign(trans_num=rows["trans_num"] + "-again")] * 4, ignore_index=True)
+    rows["trans_num"] += "-" + rows.index.astype(str)
+    rows.loc[4_001, "gender"] = None
+    rows.loc[5_003, "amt"] = 900_000.25
+    path = tmp_path / "long.csv"
+    rows.to_csv(path, index=False)
+    whole, _, _ = draft(path)
+    settings.DRAFT_VALUES = 1_000 * len(rows.columns)
+    schema, text, _ = draft(path, force=True)
+    assert (schema.features, schema.input_names) == (whole.features, whole.input_names)
+    seen = int(re.search(r"8,000 rows, of which ([\d,]+) were looked at", text)[1].replace(",", ""))
+    assert 480 <= seen <= 1_100
+    call_command("ingest", schema="shop", source=str(path))

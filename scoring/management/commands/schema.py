@@ -146,7 +146,9 @@ class Command(BaseCommand):
             raise CommandError(f"{there[0]} is there already. Choose another --name, or replace it with --force.")
         chosen = drafts.Chosen(*(options[role] for role in ("label", "amount", "time", "id", "day_first")))
         with stages.printed(self.stdout):
-            draft = drafts.draft(options["file"], name, chosen, currency=options["currency"])
+            draft = drafts.draft(
+                options["file"], name, chosen, values=settings.DRAFT_VALUES, currency=options["currency"]
+            )
         config_path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(draft.text, encoding="utf-8")
         config_path.write_text(draft.config_text, encoding="utf-8")

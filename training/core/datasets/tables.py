@@ -1,6 +1,8 @@
 """Reads the columns of a raw file, of Parquet, JSON Lines or CSV, in the form that its schema declares."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -67,7 +69,30 @@ def read(path: Path, form: FileForm, columns: list[str], *, texts: Collection[st
         ) from error
 
 
-def _read_json(path: Path) -> pa.Table:
+def blocks(path: Path, form: FileForm, rows: int) -> Iterator[pa.Table]:
+    """Read a file by so many rows at a time. Values of a CSV are texts as they stand; missing ones are null.
+
+    Raises:
+        DatasetError: the file cannot be read.
+    """
+    try:
+        if path.suffix == ".parquet":
+            with pq.ParquetFile(path) as file:
+                names = [name for name in file.schema_arrow.names if not name.startswith(INDEX)]
+                yield from (pa.Table.from_batches([batch]) for batch in file.iter_batches(rows, columns=names))
+        elif path.suffix in JSON_SUFFIXES:
+            with path.open("rb") as lines:
+                while block := b"".join(islice(lines, rows)):
+                    yield _read_json(BytesIO(block))
+        else:
+            options = {"dtype": "str", "keep_default_na": False, "na_values": [""], "chunksize": rows}
+            with pd.read_csv(path, sep=form.separator, encoding=form.encoding, **options) as frames:
+                yield from (pa.Table.from_pandas(frame, preserve_index=False) for frame in frames)
+    except (OSError, ValueError, pa.ArrowInvalid) as error:
+        raise DatasetError(f"{path} is no Parquet, JSON Lines or CSV file: {error}") from error
+
+
+def _read_json(path: Path | BytesIO) -> pa.Table:
     return pyarrow.json.read_json(path, read_options=pyarrow.json.ReadOptions(block_size=JSON_BLOCK_BYTES))
 
 

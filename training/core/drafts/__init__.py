@@ -9,7 +9,7 @@ from typing import Any
 
 from training.core import stages
 from training.core.datasets.storage import DAY_S
-from training.core.drafts import columns, doubts, features, fields, forms, roles, splits, writing
+from training.core.drafts import columns, doubts, features, fields, forms, roles, sample, splits, writing
 from training.core.drafts.columns import Column
 from training.core.drafts.doubts import Doubt
 from training.core.drafts.fields import Fields
@@ -37,15 +37,18 @@ class Draft:
     warnings: list[str]
 
 
-def draft(path: Path, name: str, chosen: Chosen, *, currency: str | None = None) -> Draft:
-    """Draft a schema of this name from a CSV, JSON Lines or Parquet file.
+def draft(path: Path, name: str, chosen: Chosen, *, values: int, currency: str | None = None) -> Draft:
+    """Draft a schema of this name from a CSV, JSON Lines or Parquet file, of which about so many values are looked at.
 
     Raises:
         DatasetError: the file cannot be read, or has no rows.
         ConfigurationError: a role cannot be found out, or a chosen column does not suit; names the option.
     """
     stages.enter(f"Reading {path.name}")
-    read, form = columns.read(path, forms.find_out(path))
+    form = forms.find_out(path)
+    frame, rows = sample.read(path, form, values)
+    share = len(frame) / rows
+    read, form = columns.of_frame(frame, form)
     stages.enter("Finding out what the columns are")
     found = roles.find_out(read, chosen)
     stages.enter("Looking for doubts")
@@ -56,7 +59,7 @@ def draft(path: Path, name: str, chosen: Chosen, *, currency: str | None = None)
     delay = DELAY_DAYS if span >= LONG_DAYS else int(span // 10)
     ours = {column.name: column.ours for column in read}
     proposed = fields.propose(read, found, gone, unit)
-    lists = _lists(read, found, proposed, delay, unit)
+    lists = _lists(read, found, proposed, delay, unit, share)
     by_name = {proposal.table.get("name"): proposal for _, proposal in lists}
     for doubt in found_doubts:
         if at := by_name.get(ours.get(doubt.name)):
@@ -69,7 +72,7 @@ def draft(path: Path, name: str, chosen: Chosen, *, currency: str | None = None)
         row_ids=found.time.event and found.id is None,
     )
     text = writing.schema_text(
-        _head(path, read, found, found_doubts, proposed.left_out),
+        _head(path, rows, read, found, found_doubts, proposed.left_out),
         _declared(name, found, delay),
         {"file": _differing(form), "source": _source(read, found, proposed)},
         lists,
@@ -109,12 +112,13 @@ def _summary(found: Roles, form: FileForm) -> str:
 
 
 def _head(
-    path: Path, read: list[Column], found: Roles, found_doubts: list[Doubt], left_out: dict[str, str]
+    path: Path, rows: int, read: list[Column], found: Roles, found_doubts: list[Doubt], left_out: dict[str, str]
 ) -> list[str]:
-    rows, frauds = len(found.labels), int(found.labels.sum())
+    seen, frauds = len(found.labels), int(found.labels.sum())
     lines = [
-        f"A draft, made by `manage.py schema draft` from {path.name}: {rows:,} rows, {frauds:,} of them fraud "
-        f"({frauds / rows:.3%}), {len(read)} columns. Read it before you rely on it.",
+        f"A draft, made by `manage.py schema draft` from {path.name}: {rows:,} rows"
+        f"{f', of which {seen:,} were looked at (DRAFT_VALUES)' if seen < rows else ''}, {frauds:,} of them fraud "
+        f"({frauds / seen:.3%}), {len(read)} columns. Read it before you rely on it.",
         *(f"DOUBT: the file: {doubt.why}." for doubt in found_doubts if not doubt.name),
     ]
     if left_out:
@@ -157,13 +161,13 @@ def _source(read: list[Column], found: Roles, proposed: Fields) -> dict[str, str
     return source
 
 
-def _lists(read: list[Column], found: Roles, proposed: Fields, delay: int, unit: str) -> features.Tables:
+def _lists(read: list[Column], found: Roles, proposed: Fields, delay: int, unit: str, share: float) -> features.Tables:
     tables: features.Tables = [("feature", field) for field in proposed.fields.values()]
     if not found.time.event:
         return tables
     tables += [("point", point) for point in proposed.points]
     span = splits.span_days(found.time.moments)
-    tables += features.entities(found, span, delay)
+    tables += features.entities(found, span, delay, share)
     tables += features.calendar(proposed) if span * DAY_S > DAY_S else []
     tables += features.of_request(read, proposed)
     return tables + features.velocity(read, found, proposed, span, delay, unit)

@@ -6,14 +6,11 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from training.core.datasets import tables
 from training.core.drafts import moments
-from training.core.exceptions import DatasetError
 from training.core.schema.files import FileForm
 
 # What stands for a missing value where the others are numbers.
@@ -117,17 +114,10 @@ def as_numbers(values: pd.Series, form: FileForm) -> np.ndarray:
     return pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
 
 
-def read(path: Path, form: FileForm) -> tuple[list[Column], FileForm]:
-    """Read all columns of a file. Returns them, and the form with what stands for missing values.
-
-    Raises:
-        DatasetError: the file cannot be read, or has no rows.
-    """
-    names = tables.column_names(path, form)
-    frame = tables.read(path, form, names, texts=[] if tables.is_typed(path) else names)
-    if frame.empty:
-        raise DatasetError(f"{path} has no rows, only column names.")
-    found = {name: pd.factorize(frame.pop(name)) for name in names if not _is_nested(frame[name])}
+def of_frame(frame: pd.DataFrame, form: FileForm) -> tuple[list[Column], FileForm]:
+    """The columns of a file's rows, and its form with what stands for missing values."""
+    names = [str(name) for name in frame.columns]
+    found = {name: pd.factorize(frame.pop(name)) for name in names if not is_nested(frame[name])}
     values = {name: pd.Series(distinct) for name, (_, distinct) in found.items()}
     missing: set[str] = set()
     for column in values.values():
@@ -138,7 +128,8 @@ def read(path: Path, form: FileForm) -> tuple[list[Column], FileForm]:
     return [Column(name, ours[name], codes, values, form) for name, (codes, values) in kept.items()], form
 
 
-def _is_nested(column: pd.Series) -> bool:
+def is_nested(column: pd.Series) -> bool:
+    """Whether the values of a column are tables or lists themselves."""
     present = column.dropna()
     return bool(len(present)) and isinstance(present.iloc[0], list | dict | np.ndarray)
 

@@ -19,16 +19,17 @@ FEWEST, MOST = 3, 100  # values of a category within which an entity's history i
 Tables = list[tuple[str, Proposed]]
 
 
-def entities(roles: Roles, span_days: float, delay_days: float) -> Tables:
-    """The tables of the entities, with so many events as nearly each has in the longest window."""
-    single = [("entity", _entity(column, roles, span_days, delay_days)) for column in roles.entities]
+def entities(roles: Roles, span_days: float, delay_days: float, share: float) -> Tables:
+    """The tables of the entities, with so many events as nearly each has in the longest window, if this share of them
+    is known."""
+    single = [("entity", _entity(column, roles, span_days, delay_days, share)) for column in roles.entities]
     return single + [("entity", _pair(payer, payee)) for payer, payee in _pairs(roles)]
 
 
-def _entity(column: Column, roles: Roles, span_days: float, delay_days: float) -> Proposed:
+def _entity(column: Column, roles: Roles, span_days: float, delay_days: float, share: float) -> Proposed:
     rows = np.bincount(column.codes[column.codes >= 0])
     window = WINDOWS_DAYS[-1] + delay_days + 1
-    in_window = float(np.quantile(rows, 0.999)) * min(1.0, window / max(span_days, 1.0)) * 2
+    in_window = float(np.quantile(rows, 0.999)) / share * min(1.0, window / max(span_days, 1.0)) * 2
     limit = next((limit for limit in HISTORY_LIMITS if limit >= in_window), HISTORY_LIMITS[-1])
     does = "pays" if column in roles.payers else "is paid"
     table: dict[str, Any] = {"name": column.ours, "description": f"Who {does}: column {column.name} of the file."}
