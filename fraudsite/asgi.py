@@ -7,6 +7,7 @@ passes each call to a thread. So predict calls are passed to their view here.
 import asyncio
 import gc
 import multiprocessing
+import time
 from collections.abc import Iterable
 from io import BytesIO
 from typing import Any, cast
@@ -22,8 +23,8 @@ from django.urls import resolve
 
 from fraudsite import lifeline, wsgi
 from fraudsite.middleware import RequestIdMiddleware
-from scoring import served
-from scoring.api import refusals
+from scoring import metrics, served
+from scoring.api import ordinary, refusals
 
 
 class RealtimeHandler:
@@ -46,12 +47,26 @@ class RealtimeHandler:
         body = await _read(receive, settings.PREDICT_BODY_LIMIT_BYTES)
         if body is None:
             return
+        head = ordinary.head_of(scope)
+        asked: ordinary.Asked | None = None
+        if known := ordinary.recognise(head):
+            key, headers = known
+            asked = await ordinary.ask(body, key)
+            if asked and (answer := asked.answer) is not None:
+                metrics.REQUESTS.labels(200).observe(time.perf_counter() - asked.began)
+                headers = [*headers, (b"x-request-id", asked.request_id.encode()), _length_of(answer)]
+                await _send(send, 200, headers, answer)
+                return
         request = ASGIRequest(scope, BytesIO(body))
         request.urlconf = "scoring.urls"
+        if asked:
+            request.asked = asked  # type: ignore[attr-defined]
+            request.META["HTTP_X_REQUEST_ID"] = asked.request_id
         response = await self._respond(request)
         headers = self._headers(request, response)
-        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else response.content})
+        if response.status_code == 200 and request.method == "POST" and "Idempotent-Replayed" not in response:
+            ordinary.remember(head, request, headers)
+        await _send(send, response.status_code, headers, b"" if request.method == "HEAD" else response.content)
 
     async def _respond(self, request: HttpRequest) -> HttpResponse:
         self._identify.process_request(request)
@@ -70,15 +85,20 @@ class RealtimeHandler:
             blank = HttpResponse()
             del blank["Content-Type"]
             self._security_headers[secure] = _encoded(self._secure.process_response(request, blank))
-        return [
-            *_encoded(response),
-            *self._security_headers[secure],
-            (b"content-length", b"%d" % len(response.content)),
-        ]
+        return [*_encoded(response), *self._security_headers[secure], _length_of(response.content)]
 
 
 def _encoded(response: HttpResponse) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
+
+
+def _length_of(body: bytes) -> tuple[bytes, bytes]:
+    return b"content-length", b"%d" % len(body)
+
+
+async def _send(send: Any, status: int, headers: ordinary.Headers, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _read(receive: Any, limit_bytes: int) -> bytes | None:

@@ -48,7 +48,7 @@ from scoring.gateway import Waiting
 from scoring.messages.replies import Kind, Outcome
 from scoring.models import Fallback
 from scoring.worker import pending
-from training.core.exchange.rates import NO_RATES, Rates
+from training.core.exchange.rates import NO_RATES
 from training.core.schema import Schema
 
 T = TypeVar("T")
@@ -96,42 +96,44 @@ class PredictView(APIView):
     async def post(self, request: Request) -> HttpResponse:
         received_at = timezone.now()
         preferences = read_preferences(request.META.get("HTTP_PREFER", ""))
+        if asked := getattr(request._request, "asked", None):
+            return _response(asked.result(), preferences)
         refuse_card_data({}, {"X-Request-ID": request.META.get("HTTP_X_REQUEST_ID")})
-        body = read_object(request._request, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES)
-        key = request.META.get("HTTP_IDEMPOTENCY_KEY")
-        schema = _schema_of(body, key)
-        rates = NO_RATES
-        if schema.amount_currency:
-            rates = courses.kept() or await _in_thread(courses.now)()
-        submission = _validated(
-            body, request, received_at, schema=schema, rates=rates, deadline_ms=_deadline_ms(preferences), key=key
+        submission = await submission_of(
+            read_object(request._request, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES),
+            received_at,
+            client_id=request.user.pk,  # type: ignore[arg-type]  # a Client, and saved
+            request_id=request._request.request_id,  # type: ignore[attr-defined]
+            deadline_ms=_deadline_ms(preferences),
+            key=request.META.get("HTTP_IDEMPOTENCY_KEY"),
         )
-        outcome = await (_accept(submission) if preferences.respond_async else _ask(submission))
+        outcome = await (_accept(submission) if preferences.respond_async else ask(submission))
         return _response(outcome, preferences)
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         """DRF's `dispatch` for an async handler. Nothing here may block the event loop."""
-        began = time.perf_counter()
+        asked = getattr(request, "asked", None)
+        began = asked.began if asked else time.perf_counter()
         self.args, self.kwargs = args, kwargs
         self.headers = self.default_response_headers
-        self.request = asked = self.initialize_request(request, *args, **kwargs)
+        self.request = wrapped = self.initialize_request(request, *args, **kwargs)
         try:
             if needs_database(request):
-                await _in_thread(self.initial)(asked)
+                await _in_thread(self.initial)(wrapped)
             else:
-                self.initial(asked)
+                self.initial(wrapped)
             handler = getattr(self, request.method.lower(), self.http_method_not_allowed)  # type: ignore[union-attr]
-            response = handler(asked)
+            response = handler(wrapped)
             if iscoroutine(response):
                 response = await response
         except Exception as error:
             response = self.handle_exception(error)
-        self.response = self.finalize_response(asked, response)
+        self.response = self.finalize_response(wrapped, response)
         if isinstance(self.response, SimpleTemplateResponse):
             self.response.render()
         metrics.REQUESTS.labels(self.response.status_code).observe(time.perf_counter() - began)
         # This breaks DRF's reference cycle: the garbage collector's pauses for such cycles were most of the p99.
-        asked.parser_context.clear()
+        wrapped.parser_context.clear()
         return self.response
 
 
@@ -164,7 +166,13 @@ class BatchView(APIView):
                 schema = _schema_of(row)
                 rates = courses.now() if schema.amount_currency else NO_RATES
                 submissions[index] = _validated(
-                    row, request, received_at, schema=schema, rates=rates, deadline_ms=settings.BATCH_DEADLINE_MS
+                    row,
+                    received_at,
+                    schema=schema,
+                    rates=rates,
+                    client_id=request.user.pk,
+                    request_id=request._request.request_id,  # type: ignore[attr-defined]
+                    deadline_ms=settings.BATCH_DEADLINE_MS,
                 )
             except RequestRefused as refusal:
                 results[index] = _refused(refusal, request)
@@ -179,27 +187,32 @@ def _schema_of(body: Body, key: str | None = None) -> Schema:
     return schema_of(body)
 
 
-def _validated(
-    body: Body,
-    request: Request,
-    received_at: datetime,
-    *,
-    schema: Schema,
-    rates: Rates,
-    deadline_ms: int,
-    key: str | None = None,
+async def submission_of(
+    body: Body, received_at: datetime, *, client_id: int, request_id: str, deadline_ms: int, key: str | None = None
 ) -> Submission:
-    return validate(
+    """Check the body of a predict call.
+
+    Raises:
+        RequestRefused: it is not a valid transaction.
+    """
+    schema = _schema_of(body, key)
+    rates = NO_RATES
+    if schema.amount_currency:
+        rates = courses.kept() or await _in_thread(courses.now)()
+    return _validated(
         body,
+        received_at,
         schema=schema,
         rates=rates,
-        client_id=request.user.pk,  # type: ignore[arg-type]  # a Client, and saved
-        received_at=received_at,
+        client_id=client_id,
+        request_id=request_id,
         deadline_ms=deadline_ms,
-        clock_skew_s=settings.PREDICT_CLOCK_SKEW_S,
         idempotency_key=key,
-        request_id=request._request.request_id,  # type: ignore[attr-defined]
     )
+
+
+def _validated(body: Body, received_at: datetime, **known: Any) -> Submission:
+    return validate(body, received_at=received_at, clock_skew_s=settings.PREDICT_CLOCK_SKEW_S, **known)
 
 
 def _deadline_ms(preferences: Preferences) -> int:
@@ -208,7 +221,7 @@ def _deadline_ms(preferences: Preferences) -> int:
     return min(settings.PREDICT_DEADLINE_MS, max(1, preferences.wait_s * 1000))
 
 
-async def _ask(submission: Submission) -> Outcome:
+async def ask(submission: Submission) -> Outcome:
     """Have a submission scored. If no worker answers and the settings allow it, decide by rules."""
     try:
         [outcome] = await gateway.realtime().ask([submission])

@@ -5,7 +5,7 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scoring.api.decoding import _read_plain, _read_strictly
+from scoring.api.decoding import _read_strictly, read_plain
 from scoring.exceptions import RequestRefused
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**30), 10**30)
@@ -23,7 +23,7 @@ def written(body):
 
 
 def holds(raw):
-    quick = _read_plain(raw)
+    quick = read_plain(raw)
     if quick is None:
         return
     strict = _read_strictly(raw)
@@ -51,10 +51,10 @@ def test_the_quick_way_takes_nothing_that_the_strict_way_refuses(text):
     try:
         _read_strictly(raw)
     except RequestRefused:
-        assert _read_plain(raw) is None
+        assert read_plain(raw) is None
     else:
         holds(raw)
 
 
 def test_the_quick_way_takes_an_ordinary_body():
-    assert _read_plain(b'{"transaction_id": "order-1", "Amount": 12.5}') is not None
+    assert read_plain(b'{"transaction_id": "order-1", "Amount": 12.5}') is not None

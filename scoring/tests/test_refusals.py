@@ -56,7 +56,7 @@ def test_a_call_that_no_worker_answers_is_counted(acme_api, monkeypatch):
     async def silent(_submission):
         raise ScorerUnavailable(reason=Fallback.Reason.DEADLINE)
 
-    monkeypatch.setattr("scoring.api.views._ask", silent)
+    monkeypatch.setattr("scoring.api.views.ask", silent)
     assert post(acme_api, seed_payload()).status_code == 503
     [(status, _)] = counted()
     assert status == 503
