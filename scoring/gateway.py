@@ -26,6 +26,7 @@ from scoring import metrics, tasks
 from scoring.exceptions import Overloaded, ScorerUnavailable
 from scoring.messages import replies, request_ids
 from scoring.messages.replies import Outcome, Reply
+from scoring.messages.sending import Sender
 from scoring.messages.submission import Submission
 from scoring.models import Fallback
 
@@ -121,6 +122,7 @@ class Gateway:
         self, queue: str, *, line_limit: int, batch_limit: int, batches_under_way: int, patience_ms: int
     ) -> None:
         self._queue = queue
+        self._sender = Sender(tasks.score_batch, queue)
         self._line_limit, self._batch_limit, self._batches_under_way = line_limit, batch_limit, batches_under_way
         self._patience_s = patience_ms / 1000
         self._line: SimpleQueue[Waiting] = SimpleQueue()
@@ -230,13 +232,8 @@ class Gateway:
             self._under_way[batch_id] = Batch(line, now + settings.GATEWAY_SLOW_MS / 1000, now + expires_s)
         submissions = [submission for waiting in line for submission in waiting.submissions]
         try:
-            tasks.score_batch.apply_async(
-                (self._reply_to, batch_id, msgspec.msgpack.encode(submissions)),
-                queue=self._queue,
-                expires=expires_s,
-                retry=False,
-                argsrepr="…",  # otherwise Celery formats the whole batch again, for logs and monitors
-            )
+            message = msgspec.msgpack.encode(submissions)
+            self._sender.send((self._reply_to, batch_id, message), expires_s=expires_s)
         except Exception as error:  # this thread serves every request of the process: it must outlive any fault
             expected = isinstance(error, OperationalError | redis.RedisError | OSError)
             with request_ids.working_for(submission.request_id for submission in submissions):

@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 from fraudsite.testing import api_of, seed_payload, submission
 from scoring import tasks
 from scoring.api import views as api
-from scoring.messages import replies, request_ids
+from scoring.messages import replies, request_ids, sending
 from scoring.models import Pending
 from scoring.worker import batches, predictor
 from scoring.worker.predictor import Predictor
@@ -69,7 +69,7 @@ def test_a_batch_that_cannot_be_sent_is_logged_with_the_ids_of_its_requests(redi
     def fail(*_, **__):
         raise OperationalError("away")
 
-    monkeypatch.setattr(tasks.score_batch, "apply_async", fail)
+    monkeypatch.setattr(sending.Sender, "send", fail)
     assert post(acme_api, seed_payload(), "call-2").status_code == 503
     assert lines(log, "[call-2]", "could not be sent")
 
