@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from monitoring import selectors
 from scoring import metrics as scoring_metrics  # noqa: F401  # its metrics exist from its import on
+from scoring.policies import capacity
 from scoring.worker import workers
 from training import registry
 
@@ -100,6 +101,19 @@ def _of_database() -> Iterator[Metric]:
     for decision, count in selectors.decisions(LAST_HOUR).items():
         last_hour.add_metric([decision], count)
     yield last_hour
+
+    can = GaugeMetricFamily(
+        "fraudsite_review_capacity", "Reviews a day that can be done, as the live policy says.", labels=["schema"]
+    )
+    opened = GaugeMetricFamily(
+        "fraudsite_reviews_last_day",
+        "Reviews opened in the last 24 hours, where the live policy says how many can be done.",
+        labels=["schema"],
+    )
+    for schema, load in capacity.declared().items():
+        can.add_metric([schema], load.capacity or 0.0)
+        opened.add_metric([schema], load.day)
+    yield from (can, opened)
 
     champion = InfoMetricFamily("fraudsite_champion", "The model versions that decide, one per schema.")
     for version in registry.champions():

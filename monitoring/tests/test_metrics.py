@@ -19,6 +19,8 @@ from monitoring.rollups import update_rollups
 from monitoring.tests.support import fall_back, predict
 from scoring.clients import keys
 from scoring.models import Decision, Review
+from scoring.policies import versions
+from scoring.policies.document import Document
 from scoring.reviews import labelling
 from scoring.worker import workers
 
@@ -57,10 +59,13 @@ def test_it_tells_what_waits_for_people_and_workers(scrape, champion, acme, alic
     now = timezone.now()
     predict(champion, acme, [now] * 3, decision=Decision.REVIEW)
     labelling.close_review(review=Review.objects.all()[0], is_fraud=True, reviewer=alice)
+    version = versions.draft(schema="ulb", by="rita", content=Document(capacity=2.0))
+    versions.activate(version, by="rita")
     fall_back(acme, [now] * 2)
     fall_back(acme, [now], attempts=settings.PENDING_ATTEMPTS_LIMIT)
     scraped = scrape()
     assert scraped["fraudsite_open_reviews",] == 2
+    assert (scraped["fraudsite_reviews_last_day", "ulb"], scraped["fraudsite_review_capacity", "ulb"]) == (3, 2)
     assert scraped["fraudsite_pending_transactions", "waiting"] == 2
     assert scraped["fraudsite_pending_transactions", "set_aside"] == 1
     assert scraped["fraudsite_database_up",] == 1
@@ -153,7 +158,7 @@ def test_a_scrape_asks_as_often_whatever_the_rows(scrape, champion, acme, django
         predict(champion, acme, [timezone.now()] * count, decision=Decision.REVIEW)
         fall_back(acme, [timezone.now()] * count)
         update_rollups()
-        with django_assert_num_queries(4):
+        with django_assert_num_queries(5):
             scrape()
 
 

@@ -310,7 +310,7 @@ def _load(version: PolicyVersion, content: Document) -> capacity.Load | None:
     """How many reviews the live policy opens; None of other versions."""
     if version.state != State.LIVE:
         return None
-    return capacity.load(registry.declaration_in_force(version.schema), content.capacity)
+    return capacity.load(version.schema, content.capacity)
 
 
 def _reads_personal(source: str, schema: Schema) -> bool:

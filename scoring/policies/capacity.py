@@ -6,16 +6,15 @@ from django.utils import timezone
 from msgspec import Struct
 
 from scoring.decisions import ALERTS, Decision
-from scoring.models import Review
-from scoring.policies.stored import rows_of
-from training.core.schema import Schema
+from scoring.models import PolicyVersion, Prediction, Review
 
-COUNTED_REVIEWS = 10_000
+# So that a page and a scrape cost the same at any size.
+COUNTED = 100_000
 
 
 class Load(Struct):
-    """Reviews that were opened in the last hour and in the last 24 hours, and those that are open, at most
-    `COUNTED_REVIEWS`. `capacity` is how many a day analysts can do; None if the policy does not say."""
+    """Reviews that were opened in the last hour and in the last 24 hours, and those that are open, each at most
+    `COUNTED`. `capacity` is how many a day analysts can do; None if the policy does not say."""
 
     hour: int
     day: int
@@ -27,16 +26,23 @@ class Load(Struct):
         return self.capacity is not None and self.day > self.capacity
 
 
-def load(schema: Schema, capacity: float | None) -> Load:
+def load(schema: str, capacity: float | None) -> Load:
     """The load of a schema's reviews now."""
-    now = timezone.now()
     # Each alert opens a review. Without `exclude`, the index of alerts would not be used.
+    alerts = Prediction.objects.exclude(decision=Decision.APPROVE).filter(decision__in=ALERTS)
+    now = timezone.now()
     hour, day = (
-        rows_of(schema, now - timedelta(hours=hours), now)
-        .exclude(decision=Decision.APPROVE)
-        .filter(decision__in=ALERTS)
-        .count()
+        alerts.filter(model_version__schema=schema, created_at__gte=now - timedelta(hours=hours))[:COUNTED].count()
         for hours in (1, 24)
     )
-    waiting = Review.objects.filter(state=Review.State.OPEN, prediction__transaction__schema=schema.name)
-    return Load(hour, day, waiting[:COUNTED_REVIEWS].count(), capacity)
+    waiting = Review.objects.filter(state=Review.State.OPEN, prediction__model_version__schema=schema)
+    return Load(hour, day, waiting[:COUNTED].count(), capacity)
+
+
+def declared() -> dict[str, Load]:
+    """The load of each schema whose live policy says how many reviews can be done."""
+    found = {}
+    for version in PolicyVersion.objects.filter(state=PolicyVersion.State.LIVE).order_by("schema"):
+        if capacity := version.document.get("capacity"):
+            found[version.schema] = load(version.schema, capacity)
+    return found

@@ -15,7 +15,7 @@ from scoring.policies.evidence import Basis
 from scoring.policies.models import ScoreCount
 
 HOUR = timedelta(hours=1)
-# The rows of a batch may be committed a little after their `created_at`.
+# The rows of a batch may be committed a little after their `created_at`. It is called more often than that.
 LATE = timedelta(minutes=2)
 
 

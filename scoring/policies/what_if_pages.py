@@ -92,7 +92,7 @@ def _counted(request: HttpRequest, champion: ModelVersion, content: Document) ->
     use_test = test is not None and (wanted == TEST or (wanted != LIVE and live.frauds < FEWEST_FRAUDS))
     counted = test if use_test and test else live
     schema = registry.declaration_in_force(champion.schema)
-    load = capacity.load(schema, content.capacity)
+    load = capacity.load(champion.schema, content.capacity)
     return {
         "days": days,
         "periods": PERIODS,

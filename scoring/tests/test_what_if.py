@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from scoring.decisions import Decision, Thresholds
 from scoring.models import Label, PolicyVersion, Prediction, Transaction
-from scoring.policies import bins, capacity, score_counts, versions, what_if
+from scoring.policies import bins, capacity, checking, score_counts, versions, what_if
 from scoring.policies.document import Document, Segment
 from training.core.schema import load_schema
 
@@ -119,10 +119,17 @@ def test_each_edge_belongs_to_the_bin_that_begins_there(champion, acme):
 
 
 def test_counting_again_counts_nothing_twice_and_what_came_late(champion, acme):
-    predict(champion, acme, [0.1, 0.2])
-    assert counted(champion).rows == 2
-    predict(champion, acme, [0.3])
-    assert counted(champion).rows == 3
+    noon = timezone.now().replace(minute=0, second=0, microsecond=0)
+    made = predict(champion, acme, [0.1, 0.2, 0.3], ago=timedelta(seconds=1))
+    for row, created_at in zip(made, (noon - HOUR, noon, noon - timedelta(seconds=1)), strict=True):
+        Prediction.objects.filter(pk=row.pk).update(created_at=created_at)
+    late = Prediction.objects.get(pk=made[2].pk)
+    Prediction.objects.filter(pk=late.pk).delete()
+    assert [score_counts.update(now=noon + timedelta(seconds=after)) for after in (1, 2)] == [2, 2]
+    assert what_if.of_live(champion, Document(), noon - 2 * HOUR, noon + HOUR).rows == 2
+    late.save(force_insert=True)
+    assert [score_counts.update(now=noon + timedelta(seconds=after)) for after in (90, 200)] == [2, 1]
+    assert what_if.of_live(champion, Document(), noon - 2 * HOUR, noon + HOUR).rows == 3
 
 
 def test_transactions_of_a_policy_with_other_segments_count_as_those_without(champion, acme):
@@ -132,6 +139,11 @@ def test_transactions_of_a_policy_with_other_segments_count_as_those_without(cha
     found = counted(champion)
     assert found.displaced == 2
     assert {part.name: len(part.bins) for part in found.parts} == {"": 2, "large": 0}
+
+
+def test_the_reviews_that_can_be_done_are_a_number_above_none():
+    [fault] = checking.faults(Document(capacity=0.0), load_schema("ulb"))
+    assert (fault.where, "above 0" in fault.message) == ("capacity", True)
 
 
 @pytest.mark.parametrize("appetite", ["balanced", "cautious", "bold"])
@@ -263,10 +275,11 @@ def test_reviews_of_the_last_day_are_held_against_what_the_policy_says_can_be_do
     predict(champion, acme, [0.95] * 3, decision=Decision.BLOCK)
     predict(champion, acme, [0.1] * 3)
     version = go_live(Document(capacity=2.0))
-    load = capacity.load(load_schema("ulb"), 2.0)
+    load = capacity.load("ulb", 2.0)
     assert (load.hour, load.day, load.is_above) == (2, 3, True)
-    assert not capacity.load(load_schema("ulb"), 3.0).is_above
-    assert not capacity.load(load_schema("ulb"), None).is_above
+    assert not capacity.load("ulb", 3.0).is_above
+    assert not capacity.load("ulb", None).is_above
     client.force_login(rita)
     for address in (ADDRESS, reverse("admin:scoring_policyversion_change", args=[version.pk])):
         assert "above capacity" in client.get(address).content.decode()
+    assert {schema: (load.day, load.capacity) for schema, load in capacity.declared().items()} == {"ulb": (3, 2.0)}

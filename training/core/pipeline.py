@@ -66,14 +66,18 @@ def train(
     stages.enter("Scoring the validation and test rows")
     raw = {name: dataset.scored(part, model.score(dataset.features[part])) for name, part in parts.items()}
     stages.enter("Calibrating, and choosing the thresholds")
-    calibrate, losses = _calibrated(config, raw["validation"])
-    scored = {name: rows._replace(scores=calibrate(rows.scores)) for name, rows in raw.items()}
+    calibrate, losses, held_out = _calibrated(config, raw["validation"])
+    # Validation rows keep the probabilities of a calibration that did not see them: thresholds are chosen on these.
+    scored = {
+        "validation": raw["validation"]._replace(scores=held_out),
+        "test": raw["test"]._replace(scores=calibrate(raw["test"].scores)),
+    }
     days = {name: dataset.days_of(part) for name, part in parts.items()}
     review, block = _thresholds(config, scored["validation"], days["validation"])
     stages.enter(f"Evaluating, on {config.evaluation.bootstrap_resamples} resamples of validation and test rows")
     metrics = {name: _metrics(config, dataset, part, scored[name], threshold=review) for name, part in parts.items()}
     stages.enter("Measuring the importance of each feature")
-    names, scores = dataset.schema.input_names, scored["validation"].scores
+    names, scores = dataset.schema.input_names, calibrate(raw["validation"].scores)
     description = _provenance(config, dataset, split, encode, parent)(
         model=Model(architecture=architecture, hyperparameters=families.as_recorded(hyperparameters)),
         policy=ChosenPolicy(**asdict(config.policy), review_threshold=review, block_threshold=block),
@@ -136,10 +140,10 @@ def _provenance(
     )
 
 
-def _calibrated(config: Configuration, validation: ScoredRows) -> tuple[Calibration, dict[str, float]]:
-    """The calibration, and the loss of each method on validation rows. The seed system does not calibrate."""
+def _calibrated(config: Configuration, validation: ScoredRows) -> calibration.Choice:
+    """The calibration of validation rows. The seed system does not calibrate."""
     if config.split.protocol == "seed":
-        return Calibration(), {}
+        return calibration.Choice(Calibration(), {}, validation.scores)
     return calibration.choose(validation.labels, validation.scores)
 
 

@@ -12,7 +12,7 @@ class ScoredRows(NamedTuple):
     them, without the dataset. `Dataset.scored` makes them.
 
     `labels` [n] int8, `scores` [n] float64, `amounts` [n] float32 in the schema's currency; NaN if the amount is not an
-    input of the model.
+    input of the model. The scores of validation rows are by a calibration that did not see them.
     """
 
     labels: np.ndarray

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score
+from sklearn.model_selection import StratifiedKFold
 
 from training.core.evaluation import Ranking
-from training.core.evaluation.calibration import METHODS, Calibration, choose, fit
+from training.core.evaluation.calibration import FOLDS, METHODS, Calibration, choose, fit
 from training.core.exceptions import BundleRefused
 
 SCORES = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=50).map(lambda values: np.array(values, np.float32))
@@ -64,7 +65,7 @@ def test_platt_finds_the_slope_and_the_offset_that_undo_the_distortion():
 def test_the_method_with_the_lowest_cross_validated_loss_is_chosen():
     for distort, expected in ((lambda odds: odds, "none"), (lambda odds: 2 * odds + 3, "platt")):
         labels, scores = drawn(distort)
-        found, losses = choose(labels, scores)
+        found, losses, _ = choose(labels, scores)
         assert losses.keys() == set(METHODS)
         assert losses[found.method] == min(losses.values())
         assert losses[expected] == pytest.approx(min(losses.values()), rel=0.002)
@@ -73,13 +74,28 @@ def test_the_method_with_the_lowest_cross_validated_loss_is_chosen():
 def test_frauds_that_are_perfectly_told_apart_do_not_make_it_certain():
     labels = np.repeat([0, 1], [5000, 40]).astype(np.int8)
     scores = np.concatenate([np.linspace(0.001, 0.1, 5000), np.linspace(0.6, 0.99, 40)])
-    found, _ = choose(labels, scores)
+    found, *_ = choose(labels, scores)
     assert found(scores).max() < 1 - 1e-4
     assert average_precision_score(labels, found(scores)) == 1
 
 
 def test_of_too_few_frauds_nothing_is_concluded():
-    assert choose(np.array([0] * 50 + [1] * 4), np.linspace(0, 1, 54)) == (Calibration(), {})
+    scores = np.linspace(0, 1, 54)
+    found, losses, held_out = choose(np.array([0] * 50 + [1] * 4), scores)
+    assert (found, losses) == (Calibration(), {})
+    assert held_out == pytest.approx(scores)
+
+
+def test_a_rows_own_label_has_no_say_in_the_probability_that_thresholds_are_chosen_on():
+    labels, scores = drawn(lambda odds: 2 * odds + 3)
+    found, _, held_out = choose(labels, scores)
+    fraud = int(np.flatnonzero(labels)[0])
+    of_fold = next(rest for _, rest in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(scores, labels)
+                   if fraud in rest)  # fmt: skip
+    others = np.setdiff1d(np.arange(len(labels)), of_fold)
+    without = fit(found.method, labels[others], scores[others])
+    assert held_out[of_fold] == pytest.approx(without(scores[of_fold]))
+    assert held_out[fraud] != found(scores[fraud : fraud + 1])[0]
 
 
 def test_it_comes_back_from_a_bundle_as_it_was_written():

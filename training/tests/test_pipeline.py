@@ -60,16 +60,19 @@ def test_the_scaler_sees_training_rows_only(bundle, split):
     np.testing.assert_allclose(bundle.weights["standardise/scale"], features[split.train].std(axis=0), rtol=1e-5)
 
 
-def test_thresholds_come_from_the_validation_rows(bundle, split):
+def test_thresholds_come_from_the_validation_rows_by_a_calibration_that_did_not_see_them(bundle, split):
     features, labels = made_up_rows()
-    scores = scorer_of(bundle).score(features[split.validation].astype(np.float32))
-    policy = configuration.read().policy
+    rows, policy = bundle.scored["validation"], configuration.read().policy
+    np.testing.assert_array_equal(rows.labels, labels[split.validation])
     review, block = (
-        evaluation.threshold_for_precision(labels[split.validation], scores, wanted)
+        evaluation.threshold_for_precision(rows.labels, rows.scores, wanted)
         for wanted in (policy.review_precision, policy.block_precision)
     )
     assert (bundle.review_threshold, bundle.block_threshold) == (review, block)
     assert bundle.metrics["validation"].precision.value >= policy.review_precision
+    seen = scorer_of(bundle).score(features[split.validation].astype(np.float32))
+    held_out = bundle.description.calibration["method"] != "none"
+    assert (rows.scores != pytest.approx(seen, rel=1e-9)) is held_out
 
 
 def test_the_bundle_remembers_which_rows_were_for_the_test(bundle, split):

@@ -66,7 +66,7 @@ def evaluate_result(result: Result, config: Configuration) -> Evaluated:
     """Calibrate, choose a threshold and compute metrics. If no threshold attains the precision, nothing is an alert."""
     policy, evaluated = config.policy, config.evaluation
     validation, test = result.scored["validation"], result.scored["test"]
-    calibrate, _ = calibration.choose(validation.labels, validation.scores)
+    calibrate = calibration.choose(validation.labels, validation.scores).calibration
     chosen_on, tested_on = (rows._replace(scores=calibrate(rows.scores)) for rows in (validation, test))
     threshold = evaluation.threshold_for_precision(chosen_on.labels, chosen_on.scores, policy.review_precision)
     ranking = Ranking(

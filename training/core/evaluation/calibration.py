@@ -5,7 +5,7 @@ so the ranking of transactions stays, and with it the alerts of a threshold with
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.optimize import minimize
@@ -110,23 +110,35 @@ def fit(method: str, labels: np.ndarray, scores: np.ndarray) -> Calibration:
     return Calibration(method, float(found[0]), float(found[-1]), float(offset))
 
 
-def choose(labels: np.ndarray, scores: np.ndarray) -> tuple[Calibration, dict[str, float]]:
-    """The method with the lowest cross-validated log loss, fitted on all rows; and that loss by method.
+class Choice(NamedTuple):
+    """The chosen calibration, fitted on all rows; the cross-validated log loss by method; and `held_out`, the
+    probabilities [n] of the same method that were fitted without the row's own fold. Thresholds are chosen on these,
+    as they are what the calibration gives for rows that it did not see."""
+
+    calibration: Calibration
+    losses: dict[str, float]
+    held_out: np.ndarray
+
+
+def choose(labels: np.ndarray, scores: np.ndarray) -> Choice:
+    """The method with the lowest cross-validated log loss.
 
     Labels [n] of 0 and 1 and scores [n] are of validation rows, never of test rows. Of equal methods the one with fewer
     parameters is chosen. With fewer frauds than folds, nothing is calibrated.
     """
     rarest = int(min(labels.sum(), len(labels) - labels.sum()))
     if rarest < FOLDS:
-        return Calibration(), {}
+        return Choice(Calibration(), {}, scores.astype(np.float64))
     losses = dict.fromkeys(METHODS, 0.0)
+    held_out = {method: np.empty(len(scores)) for method in METHODS}
     folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(scores, labels))
     for method in METHODS:
-        for fitted, held_out in folds:
-            probabilities = fit(method, labels[fitted], scores[fitted])(scores[held_out])
-            losses[method] += log_loss(labels[held_out], probabilities.clip(LOWEST, HIGHEST), labels=[0, 1]) / FOLDS
+        for fitted, rest in folds:
+            probabilities = fit(method, labels[fitted], scores[fitted])(scores[rest])
+            held_out[method][rest] = probabilities
+            losses[method] += log_loss(labels[rest], probabilities.clip(LOWEST, HIGHEST), labels=[0, 1]) / FOLDS
     best = min(METHODS, key=lambda method: losses[method])
-    return fit(best, labels, scores), losses
+    return Choice(fit(best, labels, scores), losses, held_out[best])
 
 
 def _terms(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
