@@ -191,7 +191,11 @@ class FallbackAdmin(AnswerColumns, TransactionSearch, PersonalAdmin, ReadOnlyAdm
     list_select_related = ["transaction__client", "transaction__prediction", "transaction__pending"]
     date_hierarchy = "created_at"
     ordering = ["-created_at"]
-    fields = ["transaction_link", "client", "amount", "badge", "reason", "latency", "created", "score"]
+    fields = ["transaction_link", "client", "amount", "badge", "by_lists", "reason", "latency", "created", "score"]
+
+    @admin.display(description="Lists that decided")
+    def by_lists(self, fallback: Fallback) -> str:
+        return ", ".join(fallback.lists) or "-"
 
     @admin.display(description="Score since")
     def score(self, fallback: Fallback) -> SafeString | str:

@@ -76,7 +76,7 @@ def _times(threshold: float, factor: float) -> float:
 
 @dataclass(frozen=True)
 class FallbackRules:
-    """The rules of a fallback, while no model can score: large amounts are reviewed, and nothing is blocked."""
+    """The rules of a fallback, while no model can score and no list decides: large amounts are reviewed."""
 
     review_amount: float
 

@@ -181,7 +181,7 @@ class History(models.Model):
 class Fallback(models.Model):
     """A decision by rules about a transaction that no worker could score in time. Insert-only; the score follows.
 
-    `reason` is the `degraded` field of the answer.
+    `reason` is the `degraded` field of the answer, and `lists` are the names of those that decided.
     """
 
     class Reason(models.TextChoices):
@@ -193,6 +193,7 @@ class Fallback(models.Model):
     transaction = models.OneToOneField(Transaction, primary_key=True, on_delete=models.CASCADE)
     decision = models.CharField(max_length=12, choices=Decision.choices)
     reason = models.CharField(max_length=9, choices=Reason.choices)
+    lists = models.JSONField(default=list, db_default=models.Value([], models.JSONField()))
     latency_ms = models.FloatField()
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
 

@@ -25,7 +25,8 @@ from scoring.lists import changes, files
 from scoring.lists.changes import Addition
 from scoring.lists.forms import EntryForm, FileForm, ListForm
 from scoring.lists.keys import EntryRefused, NoSuchSubject, subject_of
-from scoring.lists.listable import BLOCK_DAYS, expiry_in, keys_of
+from scoring.lists.listable import BLOCK_DAYS, expiry_in
+from scoring.lists.lookup import keys_of
 from scoring.lists.models import ListEntry, PolicyList
 from scoring.models import Transaction
 from scoring.pages import undo

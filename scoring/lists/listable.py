@@ -9,8 +9,9 @@ from django.utils import timezone
 
 from scoring.decisions import Decision
 from scoring.lists import changes
-from scoring.lists.keys import NoSuchSubject, subject_of
-from scoring.lists.models import ListEntry, PolicyList
+from scoring.lists.keys import subject_of
+from scoring.lists.lookup import keys_of
+from scoring.lists.models import ListEntry
 from scoring.models import Transaction
 from scoring.pages.personal import may_see_personal
 from scoring.pages.read_only import ReadOnlyAdmin
@@ -55,19 +56,6 @@ def _offer(row: Transaction) -> dict[str, Any] | None:
         "block": block[0] if block else None,
         "block_days": BLOCK_DAYS,
     }
-
-
-def keys_of(row: Transaction) -> dict[PolicyList, str]:
-    """The lists that a transaction could be on, and the key that it would have there."""
-    found = {}
-    for each in changes.live(row.schema):
-        try:
-            key = subject_of(row.schema, each.about).key_in(row.fields, row.tokens or {})
-        except NoSuchSubject:
-            continue
-        if key:
-            found[each] = key
-    return found
 
 
 def expiry_in(days: str) -> datetime | None:

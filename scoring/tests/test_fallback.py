@@ -6,6 +6,8 @@ import pytest
 
 from fraudsite.testing import fraudulent_payload, seed_payload, submission, suspended
 from scoring import gateway, tasks
+from scoring.lists import changes
+from scoring.lists.changes import Addition
 from scoring.models import Fallback, Pending, Prediction, Review, Transaction
 
 pytestmark = pytest.mark.alone
@@ -45,6 +47,17 @@ def test_rules_decide_while_the_worker_hangs_and_the_answer_says_so(worker, post
     assert (answer["degraded"], answer["decision"], answer["alert"]) == ("deadline", decision, decision == "review")
     assert answer["fraud_score"] is answer["is_fraud"] is answer["threshold"] is answer["model_version"] is None
     assert Fallback.objects.get().decision == decision
+
+
+def test_lists_decide_while_the_worker_hangs(worker, post, rules):
+    blocked = changes.create(schema="ulb", name="blocked", about="Amount", action="block", max_amount=500, by="ada")
+    trusted = changes.create(schema="ulb", name="trusted", about="Amount", action="approve", by="ada")
+    for row, amount in ((blocked, "12.5"), (blocked, "777.5"), (trusted, "777.5")):
+        changes.add_one(row, Addition(amount), by="ada")
+    with suspended(worker.pid):
+        answers = [post(seed_payload(Amount=amount)).json() for amount in (12.5, 777.5, 888.5)]
+    told = [(answer["decision"], answer["basis"], answer["lists"]) for answer in answers]
+    assert told == [("block", "list", ["blocked"]), ("approve", "list", ["trusted"]), ("review", "fallback", [])]
 
 
 def test_a_degraded_answer_is_repeated_and_read_like_any_other(worker, acme_api, post, rules):

@@ -12,7 +12,8 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from scoring.decisions import FallbackRules
+from scoring.decisions import Decision, FallbackRules
+from scoring.lists import lookup
 from scoring.messages.answers import Answer
 from scoring.messages.replies import Kind, Outcome, Stages
 from scoring.messages.submission import Submission
@@ -41,7 +42,8 @@ def accept(*, submission: Submission) -> Outcome:
 
 
 def fall_back(*, submission: Submission, reason: str) -> Outcome:
-    """Decide by rules, without a score, and store the answer; the score follows when workers return.
+    """Decide by lists, or else by an amount, without a score, and store the answer; the score follows when workers
+    return. Rules of the policy are not asked, as nearly all need what only a worker computes.
 
     If a worker has stored the transaction a moment earlier, the worker's answer holds.
     """
@@ -50,9 +52,12 @@ def fall_back(*, submission: Submission, reason: str) -> Outcome:
     with transaction.atomic():
         if _keep(submission) is None:
             return known_outcomes([submission])[submission.id]
+        on = lookup.hits(storage.transaction_of(submission))
+        by_amount = FallbackRules(settings.FALLBACK_REVIEW_AMOUNT).decide(amount)
         fallback = Fallback.objects.create(
             transaction_id=UUID(submission.id),
-            decision=FallbackRules(settings.FALLBACK_REVIEW_AMOUNT).decide(amount),
+            decision=Decision.strictest(hit.action for hit in on) if on else by_amount,
+            lists=[hit.list for hit in on],
             reason=reason,
             latency_ms=round(max(0.0, (now.timestamp() - submission.received_at) * 1000), 3),
             created_at=now,
