@@ -172,6 +172,8 @@ CELERY_DB_REUSE_MAX = 10**12
 CELERY_TASK_TIME_LIMIT = 120
 PENDING_SWEEP_S = number("PENDING_SWEEP_S", 5.0, 0.1, 3_600.0)
 REFUSALS_INTERVAL_S = number("REFUSALS_INTERVAL_S", 5.0, 0.1, 3600.0)
+# For how long counts of rules, refusals and scores are kept.
+COUNTS_RETENTION_DAYS = integer("COUNTS_RETENTION_DAYS", 90, 1, 3_650)
 SCORE_COUNTS_INTERVAL_S = number("SCORE_COUNTS_INTERVAL_S", 60.0, 1.0, 60.0)
 ROLLUP_INTERVAL_S = number("ROLLUP_INTERVAL_S", 5.0, 1.0, 60.0)
 DRIFT_INTERVAL_S = number("DRIFT_INTERVAL_S", 60.0, 5.0, 86_400.0)
@@ -188,6 +190,7 @@ CELERY_BEAT_SCHEDULE = {
         "monitoring.tasks.measure_drift": DRIFT_INTERVAL_S,
         "scoring.tasks.resend_pending": PENDING_SWEEP_S,
         "scoring.tasks.count_scores": SCORE_COUNTS_INTERVAL_S,
+        "scoring.tasks.delete_old_counts": 3_600.0,
         "scoring.tasks.score_shadows": SHADOW_INTERVAL_S,
         "training.tasks.compare_waiting": COMPARISON_INTERVAL_S,
     }.items()

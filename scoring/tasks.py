@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, connection
 from kombu.exceptions import OperationalError as BrokerError
 
+from scoring import retention
 from scoring.messages import replies, request_ids
 from scoring.messages.replies import Kind, Outcome, Reply
 from scoring.messages.submission import Submission
@@ -189,6 +190,11 @@ def run_backtest(backtest_id: int) -> None:
 @shared_task
 def count_scores() -> None:
     score_counts.update()
+
+
+@shared_task
+def delete_old_counts() -> None:
+    retention.delete_old_counts()
 
 
 @shared_task

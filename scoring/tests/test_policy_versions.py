@@ -2,17 +2,22 @@
 
 import json
 import time
+from datetime import timedelta
 from io import StringIO
 
 import msgspec
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.db.models import Sum
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from fraudsite.testing import fraudulent_payload, seed_payload, submission
+from scoring import retention, tasks
 from scoring.decisions import Decision
-from scoring.models import PolicyChange, PolicyVersion, Prediction, Review, RuleCount
+from scoring.models import PolicyChange, PolicyVersion, Prediction, RefusalCount, Review, RuleCount
 from scoring.policies import versions
 from scoring.policies.document import Document, Rule, State
 from scoring.tests.test_async import await_result
@@ -146,6 +151,35 @@ def test_what_rules_matched_is_counted_by_minute_and_shown_on_the_page(champion,
     client.force_login(rita)
     page = client.get(reverse("admin:scoring_policyversion_change", args=[version.pk])).content.decode()
     assert "What its rules matched in the last 24 hours" in page
+
+
+@pytest.mark.django_db
+def test_the_page_of_a_policy_reads_counts_of_rules_and_no_evidence_of_transactions(champion, client, rita):
+    version = versions.draft(schema="ulb", by="rita", content=LARGE)
+    versions.activate(version, by="rita")
+    minute = timezone.now().replace(second=0, microsecond=0)
+    RuleCount.objects.create(
+        minute=minute, policy=version, rule="large", decided=90_000, matched=10_000, absent=0, failed=0
+    )
+    client.force_login(rita)
+    with CaptureQueriesContext(connection) as captured:
+        page = client.get(reverse("admin:scoring_policyversion_change", args=[version.pk])).content.decode()
+    assert "<td>10000</td>" in page
+    assert not [query["sql"] for query in captured if '"evidence"' in query["sql"]]
+
+
+@pytest.mark.django_db
+def test_old_counts_are_deleted_in_steps_and_newer_ones_kept(champion, settings, monkeypatch):
+    monkeypatch.setattr(retention, "STEP", 2)
+    settings.COUNTS_RETENTION_DAYS = 30
+    version = versions.draft(schema="ulb", by="ada")
+    for days in (29, 31, 32, 33):
+        minute = timezone.now() - timedelta(days=days)
+        counts = dict.fromkeys(("decided", "matched", "absent", "failed"), 1)
+        RuleCount.objects.create(minute=minute, policy=version, rule="large", **counts)
+        RefusalCount.objects.create(minute=minute, status=400, kind="Invalid", count=1)
+    tasks.delete_old_counts()
+    assert (RuleCount.objects.count(), RefusalCount.objects.count()) == (1, 1)
 
 
 @pytest.mark.django_db
