@@ -4,20 +4,19 @@ from typing import Any
 
 from django import forms
 
+from scoring import served
 from scoring.lists import changes
 from scoring.lists.changes import Addition
 from scoring.lists.files import expiry
 from scoring.lists.keys import EntryRefused, subject_of
 from scoring.lists.models import NOTE_LIMIT, PolicyList
 from training.core.exceptions import FraudsiteError
-from training.core.schema import load_schema, schema_names
 
 
 def _subjects() -> list[tuple[str, list[tuple[str, str]]]]:
     """What a list may be about, by schema; entities first."""
     found = []
-    for name in schema_names():
-        schema = load_schema(name)
+    for name, schema in served.now().schemas.items():
         found.append((name, [(f"{name}/{part}", part) for part in (*schema.entity_names, *schema.feature_names)]))
     return found
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 
+from scoring import served
 from scoring.card_numbers import holds_card_number
 from training.core.exceptions import FraudsiteError, SchemaNotFound, did_you_mean
 from training.core.features.declaration import Entity
@@ -131,6 +132,15 @@ class Subject:
         return key.removesuffix(".0") if self.is_number else key
 
 
+def declared(schema_name: str) -> Schema:
+    """The declaration that transactions are checked against, which is not that of a file that is held.
+
+    Raises:
+        SchemaNotFound: there is no such schema.
+    """
+    return served.now().schemas.get(schema_name) or load_schema(schema_name)
+
+
 def subject_of(schema_name: str, about: str) -> Subject:
     """What a list of this schema is about.
 
@@ -138,7 +148,7 @@ def subject_of(schema_name: str, about: str) -> Subject:
         NoSuchSubject: the schema has no such entity or field, or there is no such schema.
     """
     try:
-        return subject_in(load_schema(schema_name), about)
+        return subject_in(declared(schema_name), about)
     except SchemaNotFound as error:
         raise NoSuchSubject(str(error)) from error
 

@@ -9,13 +9,12 @@ from django.utils import timezone
 
 from scoring.decisions import Decision
 from scoring.lists import changes
-from scoring.lists.keys import subject_of
+from scoring.lists.keys import declared, subject_of
 from scoring.lists.lookup import keys_of
 from scoring.lists.models import ListEntry
 from scoring.models import Transaction
 from scoring.pages.personal import may_see_personal
 from scoring.pages.read_only import ReadOnlyAdmin
-from training.core.schema import load_schema
 
 BLOCK_DAYS = 30
 MOST_DAYS = 3_650
@@ -47,7 +46,7 @@ def _offer(row: Transaction) -> dict[str, Any] | None:
         for each, key in keys.items()
         if ListEntry.objects.filter(list=each, key=key, removed_at=None).exclude(expires_at__lte=now).exists()
     ]
-    card = load_schema(row.schema).card
+    card = declared(row.schema).card
     block = [each for each in keys if each.about == card and each.action == Decision.BLOCK]
     return {
         "address": reverse("admin:scoring_listentry_of_transaction", args=[row.pk]),

@@ -1,15 +1,21 @@
 """Transactions with categories and missing values, as workers score them."""
 
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
+from django.apps import apps
 from django.conf import settings
 
-from scoring.messages.replies import Stages
+from fraudsite.testing import submission
+from scoring.messages.replies import Kind, Stages
 from scoring.policies.expressions import Case
-from scoring.worker import scorer
+from scoring.worker import batches, scorer
 from scoring.worker.predictor import Predictor
 from training import registry
 from training.core.families import encoding, scorer_of
+from training.core.schema.kinds.kind import REMEMBERED
 from training.tests.support import bundle_of_purchases, made_up_purchases, with_purchases
 
 pytestmark = pytest.mark.django_db
@@ -68,3 +74,30 @@ def test_stored_transactions_are_scored_as_they_were(predictor):
     names = predictor.schema.feature_names
     [again] = predictor.score(scorer.stored_inputs(predictor.encode, [dict(zip(names, FRAUD, strict=True))], [{}]))
     assert again == score(predictor, FRAUD)[0].fraud_score
+
+
+def test_many_new_categories_make_no_more_rows_than_one_does(predictor, acme):
+    def rows_of(categories):
+        before = {model: model._default_manager.count() for model in apps.get_models()}
+        bodies = [{"schema": "purchases", "amount": 12.5, "category": category} for category in categories]
+        batch = [submission(acme.pk, body) for body in bodies]
+        outcomes, _ = batches.score_batch(submissions=batch, predictor=predictor, started_at=time.time())
+        assert {outcome.kind for outcome in outcomes} == {Kind.SCORED}
+        return {model: model._default_manager.count() - count for model, count in before.items()}
+
+    assert rows_of([f"new {number}" for number in range(50)]) == rows_of(["unheard of"] * 50)
+
+
+def test_a_flood_of_new_categories_takes_no_more_memory(predictor):
+    def flood(first):
+        for start in range(first, first + REMEMBERED, 1_000):
+            score(predictor, *([12.5, None, f"new {number}", "DE"] for number in range(start, start + 1_000)))
+
+    flood(0)
+    tracemalloc.start()
+    flood(1_000_000)
+    before, _ = tracemalloc.get_traced_memory()
+    flood(2_000_000)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 100_000

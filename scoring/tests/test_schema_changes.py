@@ -16,7 +16,7 @@ from scoring import served
 from scoring.api import validation
 from scoring.clients import keys
 from scoring.messages.replies import Kind
-from scoring.models import Label, Prediction, Transaction
+from scoring.models import Label, ListEntry, Prediction, Transaction
 from scoring.reviews import labelling
 from scoring.worker import batches, pending, predictor
 from training import registry
@@ -169,6 +169,22 @@ def test_a_process_that_starts_with_an_invalid_file_or_none_serves_what_the_cham
         assert checked(acme, PURCHASE).declaration == champions.hash
         assert served.now().held["purchases"] == ["it has no valid file"]
     assert "ulb" in served.now().schemas
+
+
+@pytest.mark.django_db(transaction=True)
+def test_lists_are_about_what_transactions_have_while_a_changed_file_is_held(
+    purchases, settings, own_bundles, tmp_path
+):
+    promote_a_model(settings)
+    change(purchases, 'name = "category"', 'name = "kind"', look=False)
+    loaded.look(settled=False)
+    assert "category" not in load_schema("purchases").feature_names
+    call_command("lists", "create", "books", "category", schema="purchases", action="block")
+    (tmp_path / "books.csv").write_text("value\n Books \n")
+    call_command("lists", "import", "books", str(tmp_path / "books.csv"), schema="purchases")
+    assert ListEntry.objects.get().key == "Books"
+    with pytest.raises(CommandError, match="no entity or field 'kind'"):
+        call_command("lists", "create", "kinds", "kind", schema="purchases")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -18,11 +18,13 @@ from training.core.features.replay import (
     Events,
     Labels,
     arrivals_by_time,
+    event_bytes,
     model_inputs,
     replay,
     version,
 )
-from training.core.schema import Field, load_schema, parse_schema
+from training.core.schema import Field, load_schema, parse_schema, schema_names
+from training.core.schema.kinds.categories import code_of
 from training.core.schema.kinds.codes import timezones
 from training.tests.test_features import EPOCH, EVERYTHING, HOUR_US, MONDAY, same_bits
 
@@ -250,6 +252,22 @@ def test_a_history_is_bounded_by_its_limit_and_by_its_longest_window():
     assert len(busy["customer"]["c"]) == VERSION_BYTES + limit * EVENT_BYTES
     idle = replay(HANDBOOK, handbook_events(*((MONDAY + 10 * i * DAY_US, 100) for i in range(50)))).histories
     assert len(idle["customer"]["c"]) == VERSION_BYTES + 7 * EVENT_BYTES, "60 days, and a day for late ones"
+
+
+@pytest.mark.parametrize("name", [name for name in schema_names() if load_schema(name).velocity])
+def test_each_entity_of_each_schema_has_a_bounded_history_whatever_it_is_flooded_with(name):
+    schema = load_schema(name)
+    n = max(entity.history_limit for entity in schema.entities) + 50
+    number = np.arange(n)
+    given = np.full((n, len(schema.features)), np.nan)
+    for column, each in enumerate(schema.features):
+        if each.is_category:
+            given[:, column] = [code_of(f"new {place}") for place in range(n)]
+    tokens = {entity.name: ["flooded"] * n for entity in schema.entities}
+    kept = replay(schema, Events(number, MONDAY + number, number, number, tokens, given)).histories
+    for entity in schema.entities:
+        sizes = {len(history) for history in kept.get(entity.name, {}).values()}
+        assert sizes <= {VERSION_BYTES + entity.history_limit * event_bytes(schema, entity.name)}
 
 
 def test_many_entities_are_shared_out_to_threads_with_the_same_result(monkeypatch):

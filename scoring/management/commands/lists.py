@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from scoring import served
 from scoring.decisions import Decision
 from scoring.lists import changes, files
 from training import registry
@@ -44,6 +45,7 @@ class Command(BaseCommand):
                 action.add_argument("file", type=Path, nargs="?", help="default: the standard output")
 
     def handle(self, *args: Any, act: str, **options: Any) -> None:
+        served.look()
         try:
             getattr(self, f"_{act}")(options)
         except FraudsiteError as error:
