@@ -59,7 +59,11 @@ AREAS = {
         ],
         "scoring/worker/known.py": [ONLINE],
         "scoring/worker/batches.py": ["scoring/tests/test_deadlines.py", ONLINE],
-        "scoring/worker/storage.py": [ONLINE, "scoring/tests/test_pending.py"],
+        "scoring/worker/storage.py": [
+            ONLINE,
+            "scoring/tests/test_pending.py",
+            "scoring/tests/test_schema_changes.py::test_what_was_checked_before_a_change_is_scored_after_it_with_all_that_was_sent",
+        ],
         "scoring/worker/pending.py": ["scoring/tests/test_pending.py", ONLINE],
         "scoring/clients/keys.py": ["scoring/tests/test_keys.py"],
         "scoring/api/authentication.py": ["scoring/tests/test_keys.py", "scoring/tests/test_bad_input.py"],

@@ -28,6 +28,7 @@ PURCHASE = {"schema": "purchases", "amount": 12.5, "category": "books"}
 BOOKED = {"schema": "book", "amount": 20.0, "customer": "c-1", "terminal": "t-1"}
 CHANNEL = '\n[[feature]]\nname = "channel"\nkind = "text"\noptional = true\ndescription = "How it was ordered."\n'
 QUICK = {"model.architecture": "xgboost", "xgboost.epochs": 5, "policy.review_precision": 0.1}
+CARD = '\n[[entity]]\nname = "card"\ndescription = "The card."\nhistory_limit = 10\noptional = true\n'
 LOOK_S = 0.1
 
 
@@ -134,8 +135,8 @@ def test_what_was_checked_before_a_change_is_scored_after_it_with_all_that_was_s
     acme, purchases, settings, own_bundles
 ):
     promote_a_model(settings)
-    change(purchases, "[[feature]]", CHANNEL + "[[feature]]")
-    with_channel = checked(acme, PURCHASE | {"channel": "web"})
+    change(purchases, "[[feature]]", CHANNEL + CARD + "[[feature]]")
+    with_channel = checked(acme, PURCHASE | {"channel": "web", "card": "c-1"})
     later = checked(acme, PURCHASE | {"channel": "web", "amount": 13.5})
     change(purchases, 'name = "channel"', 'name = "way"')
     without = checked(acme, PURCHASE)
@@ -149,7 +150,8 @@ def test_what_was_checked_before_a_change_is_scored_after_it_with_all_that_was_s
     scores = dict(Prediction.objects.values_list("pk", "fraud_score"))
     assert len(scores) == 3
     assert len(set(scores.values())) <= 2  # the channel changes nothing, and the amount may
-    assert Transaction.objects.get(pk=with_channel.id).fields == PURCHASE_STORED | {"channel": "web"}
+    stored = Transaction.objects.get(pk=with_channel.id)
+    assert (stored.fields, stored.tokens) == (PURCHASE_STORED | {"channel": "web"}, {"card": with_channel.tokens[0]})
     assert Transaction.objects.get(pk=without.id).fields == PURCHASE_STORED | {"way": None}
 
 
