@@ -17,12 +17,12 @@ from django.http import (
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from scoring.lists import changes, files
 from scoring.lists.changes import Addition
+from scoring.lists.filters import ListFilter, StateFilter
 from scoring.lists.forms import EntryForm, FileForm, ListForm
 from scoring.lists.keys import EntryRefused, NoSuchSubject, subject_of
 from scoring.lists.listable import BLOCK_DAYS, expiry_in
@@ -215,43 +215,6 @@ class PolicyListAdmin(admin.ModelAdmin):
         )
 
 
-class ListFilter(admin.SimpleListFilter):
-    title = parameter_name = "list"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
-        return [(str(row.pk), str(row)) for row in PolicyList.objects.filter(removed_at=None)]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[ListEntry]) -> QuerySet[ListEntry]:
-        chosen = self.value()
-        return queryset.filter(list=int(chosen)) if chosen else queryset
-
-
-class StateFilter(admin.SimpleListFilter):
-    """Shows the entries that count, unless others are chosen."""
-
-    title = parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
-        return [("expired", "Expired"), ("removed", "Removed"), ("all", "All")]
-
-    def choices(self, changelist: Any) -> Any:
-        for value, title in [(None, "On the list"), *self.lookup_choices]:
-            changed = {self.parameter_name: value} if value else {}
-            address = changelist.get_query_string(changed, [] if value else [self.parameter_name])
-            yield {"selected": self.value() == value, "query_string": address, "display": title}
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[ListEntry]) -> QuerySet[ListEntry]:
-        now, there = timezone.now(), queryset.filter(removed_at=None)
-        match self.value():
-            case "expired":
-                return there.filter(expires_at__lte=now)
-            case "removed":
-                return queryset.exclude(removed_at=None)
-            case "all":
-                return queryset
-        return there.filter(Q(expires_at=None) | Q(expires_at__gt=now))
-
-
 @admin.register(ListEntry)
 class ListEntryAdmin(ReadOnlyAdmin):
     list_display = ["shown", "list_name", "expires", "note", "author", "added", "removed"]
@@ -402,6 +365,9 @@ def _tell_added(request: HttpRequest, entry: ListEntry, back_to: str) -> None:
     until = f" until {at(entry.expires_at)}" if entry.expires_at else ""
     address = reverse("admin:scoring_listentry_undo", args=[entry.pk])
     told = f"{entry.list.about} {shown} is on the list {entry.list.name}{until}."
+    if before := changes.replaced_by(entry):
+        until = at(before.expires_at) if before.expires_at else "for ever"
+        told += f" It took the place of an entry by {before.author}, {until}: {before.note or 'without a note'}."
     messages.success(request, undo.with_undo(request, told, address, back_to))
 
 

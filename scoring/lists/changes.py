@@ -303,6 +303,12 @@ def take_off(row: PolicyList, entries: Iterable[int], *, by: str, because: str =
     return count
 
 
+def replaced_by(entry: ListEntry) -> ListEntry | None:
+    """The entry whose place an entry took."""
+    found = ListEntry.objects.filter(list=entry.list, key=entry.key, removed_at=entry.created_at)
+    return found.filter(removed_because=REPLACED).first()
+
+
 @transaction.atomic
 def undo(entry: ListEntry, *, by: str) -> None:
     """Take an entry off again that `by` added a moment ago, and put the one back whose place it took.
@@ -312,9 +318,7 @@ def undo(entry: ListEntry, *, by: str) -> None:
     """
     if entry.author != by or entry.created_at < timezone.now() - timedelta(seconds=settings.UNDO_S):
         raise ListRefused("It can be undone no more: remove the entry, with a reason.")
-    before = ListEntry.objects.filter(
-        list=entry.list, key=entry.key, removed_at=entry.created_at, removed_because=REPLACED
-    ).first()
+    before = replaced_by(entry)
     if not take_off(entry.list, [entry.pk], by=by, because="Undone."):
         raise ListRefused("The entry was removed since.")
     if before:

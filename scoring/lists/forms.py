@@ -43,9 +43,28 @@ class ListForm(forms.ModelForm):
         if self.instance.pk:
             del self.fields["subject"]  # which a list keeps for good
             self.fields.pop("is_draft", None)
+            for field in self.fields.values():
+                field.show_hidden_initial = True  # what was shown, for `_meanwhile`
+
+    def _meanwhile(self) -> list[str]:
+        """What somebody else has changed since the form was shown."""
+        changed = []
+        for name in self.fields:
+            if (sent := self.add_initial_prefix(name)) in self.data:
+                shown, saved = self.fields[name].to_python(self.data[sent]), self.initial.get(name)
+                if shown != saved:
+                    changed.append(f"{name.replace('_', ' ')} from {_told(shown)} to {_told(saved)}")
+        return changed
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or self.cleaned_data
+        if self.instance.pk and (changed := self._meanwhile()):
+            shown = {self.add_initial_prefix(name): self.initial.get(name) for name in self.fields}
+            self.data = self.data.dict() | shown  # type: ignore[attr-defined]
+            raise forms.ValidationError(
+                f"Somebody else has changed the list since you opened it: {', '.join(changed)}. Nothing was saved. What"
+                " you wrote is below: save again to replace theirs, or load the page again to drop yours."
+            )
         try:
             changes.check(given.get("action", ""), given.get("max_amount"), given.get("note", ""))
             if "subject" in self.fields and "subject" in given and "name" in given:
@@ -54,6 +73,10 @@ class ListForm(forms.ModelForm):
         except FraudsiteError as refusal:
             raise forms.ValidationError(str(refusal)) from refusal
         return given
+
+
+def _told(value: Any) -> str:
+    return "none" if value in (None, "") else str(value)
 
 
 class EntryForm(forms.Form):

@@ -2,6 +2,7 @@
 
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 from django.db import connection
 
 from fraudsite.testing import fraudulent_payload, seed_payload, suspended
-from fraudsite.tests.deployment import Deployment, deployment
+from fraudsite.tests.deployment import Deployment, deployment, run
 
 pytestmark = pytest.mark.alone
 
@@ -135,10 +136,18 @@ def test_redis_restarted_under_load_loses_nothing_and_all_go_on_by_themselves(sy
         time.sleep(2)
         system.redis.start()
 
+    entries = system.directory / "entries.csv"
+    entries.write_text("value\n10\n999\n")
+    for arguments in (["create", "amounts", "Amount", "--action", "block"], ["import", "amounts", str(entries)]):
+        run([sys.executable, "manage.py", "lists", *arguments], system.environment)
     callers = Callers(system)
     callers.post_all(1_000, per_s=80, meanwhile=restart)
     hold(system, callers, 1_000)
     assert callers.first["order-999"].status == 200
+    # Workers hold lists in memory and read them from the database, so a list counts all the time.
+    for key in ("order-10", "order-999"):
+        answer = httpx.Response(200, content=callers.heard[key].body).json()
+        assert (answer["decision"], answer["lists"]) == ("block", ["amounts"])
 
 
 @pytest.mark.parametrize("system", [{"workers": 1}], indirect=True)

@@ -73,6 +73,22 @@ class TestLists:
         assert (stolen.action, stolen.max_amount, stolen.note, stolen.about) == ("review", 500, "Mild", "customer")
         assert "up to 500" in text(client.get(LISTS))
 
+    def test_the_second_of_two_who_change_a_list_is_shown_the_difference(self, client, rita, stolen):
+        client.force_login(rita)
+        page = page_of("policylist_change", stolen.pk)
+        assert 'name="initial-action"' in text(client.get(page))
+        sent = {"action": "review", "max_amount": "500", "note": "Mine"}
+        sent |= {"initial-action": "block", "initial-max_amount": "", "initial-note": ""}
+        changes.change(stolen, action="challenge", max_amount=None, note="Theirs")
+        refused = text(client.post(page, sent))
+        assert "action from block to challenge, note from none to Theirs" in refused
+        stolen.refresh_from_db()
+        assert (stolen.action, stolen.note) == ("challenge", "Theirs")
+        assert 'name="initial-action" value="challenge"' in refused
+        client.post(page, sent | {"initial-action": "challenge", "initial-note": "Theirs"})
+        stolen.refresh_from_db()
+        assert (stolen.action, stolen.max_amount, stolen.note) == ("review", 500, "Mine")
+
     def test_a_removed_list_is_gone_from_the_pages_and_kept(self, client, rita, stolen):
         client.force_login(rita)
         client.post(page_of("policylist_change", stolen.pk), {"remove": "yes", "reason": "Old"})
@@ -134,6 +150,17 @@ class TestEntries:
         assert "Another" not in found
         assert "Another" in text(client.get(ENTRIES, {"list": stolen.pk, "q": CUSTOMER[:8]}))
         assert "596" not in ListEntry.objects.get(note="Called").key
+
+    def test_the_second_of_two_who_add_an_entry_is_shown_what_it_replaced(self, client, alice, stolen):
+        client.force_login(alice)
+        for note in ("First", "Second"):
+            sent = {"part_customer": "596", "expires": "", "note": note}
+            done = text(client.post(page_of("policylist_entry", stolen.pk), sent, follow=True))
+        assert "It took the place of an entry by alice, for ever: First." in done
+        assert {(entry.note, entry.removed_by) for entry in stolen.entries.all()} == {
+            ("First", "alice"),
+            ("Second", ""),
+        }
 
     @pytest.mark.parametrize(
         ("part", "value", "told"),

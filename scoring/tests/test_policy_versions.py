@@ -17,7 +17,9 @@ from django.utils import timezone
 from fraudsite.testing import fraudulent_payload, seed_payload, submission
 from scoring import retention, tasks
 from scoring.decisions import Decision
-from scoring.models import PolicyChange, PolicyVersion, Prediction, RefusalCount, Review, RuleCount
+from scoring.lists import changes
+from scoring.lists.changes import Addition
+from scoring.models import PolicyChange, PolicyList, PolicyVersion, Prediction, RefusalCount, Review, RuleCount
 from scoring.policies import versions
 from scoring.policies.document import Document, Rule, State
 from scoring.tests.test_async import await_result
@@ -113,6 +115,40 @@ def test_a_rule_that_cannot_be_calculated_leaves_the_decision_to_the_score_and_s
     answer = soon(lambda: post(fraudulent_payload(Amount=500.0)).json(), lambda answer: answer["degraded"] == "rule")
     assert (answer["basis"], answer["degraded"], answer["alert"]) == ("score", "rule", True)
     assert post(seed_payload()).json()["degraded"] is None
+
+
+def test_lists_that_cannot_be_read_leave_the_decision_to_the_rest_and_answers_say_so(follower, post):
+    amounts = changes.create(schema="ulb", name="amounts", about="Amount", action="block", by="ada")
+    corrupt = changes.add_one(amounts, Addition("many"), by="ada")
+    changes.add_one(amounts, Addition("777.5"), by="ada")
+    gone = PolicyList.objects.create(schema="ulb", name="gone", about="colour", action="block", author="ada")
+    answer = soon(lambda: post(seed_payload(Amount=777.5)).json(), lambda answer: answer["lists"] == ["amounts"])
+    assert (answer["decision"], answer["basis"], answer["degraded"]) == ("block", "list", "list")
+    answer = post(seed_payload()).json()
+    assert (answer["decision"], answer["basis"], answer["degraded"]) == ("approve", "score", "list")
+    changes.take_off(amounts, [corrupt.pk], by="ada")
+    changes.remove(gone)
+    changes.remove(amounts)
+    assert soon(lambda: post(seed_payload()).json(), lambda answer: not answer["degraded"])["degraded"] is None
+
+
+def test_a_policy_whose_model_is_gone_leaves_the_decision_to_lists_and_the_amount_and_says_so(
+    follower, champion, post, run, settings
+):
+    settings.FALLBACK_POLICY = "rules"
+    amounts = changes.create(schema="ulb", name="amounts", about="Amount", action="block", by="ada")
+    changes.add_one(amounts, Addition("12.5"), by="ada")
+    run("activate", LARGE)
+    soon(lambda: post(seed_payload()).json(), is_by(1))
+    type(champion).objects.filter(pk=champion.pk).update(stage="retired")
+    answer = soon(lambda: post(seed_payload(Amount=50.0)).json(), lambda answer: answer["degraded"] == "worker")
+    assert (answer["decision"], answer["basis"], answer["degraded"]) == ("approve", "fallback", "worker")
+    answer = post(seed_payload(Amount=12.5)).json()
+    assert (answer["decision"], answer["basis"], answer["degraded"]) == ("block", "list", "worker")
+    type(champion).objects.filter(pk=champion.pk).update(stage="champion")
+    answer = soon(lambda: post(seed_payload(Amount=500.0)).json(), is_by(1))
+    assert (answer["rules"], answer["degraded"]) == (["large"], None)
+    changes.remove(amounts)
 
 
 @pytest.mark.django_db
