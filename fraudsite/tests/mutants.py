@@ -76,7 +76,7 @@ AREAS = {
             "scoring/tests/test_policies.py",
             "scoring/tests/test_lists.py::TestFollowing",
         ],
-        "scoring/policies/evidence.py": ["scoring/tests/test_policies.py", "scoring/tests/test_control_group.py"],
+        "scoring/policies/evidence.py": ["scoring/tests/test_policies.py"],
         "scoring/policies/checking.py": ["scoring/tests/test_expressions.py", "scoring/tests/test_control_group.py"],
         "scoring/lists/changes.py": [*LISTS, "scoring/tests/test_list_pages.py::TestTransactions"],
         "scoring/lists/files.py": [*LISTS, "scoring/tests/test_list_pages.py::TestEntries"],

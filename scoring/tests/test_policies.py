@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from scoring.decisions import Decision, Thresholds
 from scoring.policies.document import APPETITES, Document, PolicyInvalid, Rule, Segment, State, parse
 from scoring.policies.engine import Policy
-from scoring.policies.evidence import Basis, Degraded
+from scoring.policies.evidence import Basis, Degraded, read
 from scoring.policies.expressions import Case, Outcome
 from scoring.policies.lists import HeldList, HeldLists
 from training.core.schema import load_schema
@@ -109,6 +110,15 @@ def test_a_shadow_rule_is_recorded_and_changes_nothing():
     assert decided.decision == ALLOW
     [matched] = decided.evidence.rules
     assert (matched.rule, matched.state, matched.values) == ("rule", "shadow", {"amount": 150.0})
+
+
+def test_evidence_is_stored_without_what_is_empty_and_read_as_it_was():
+    evidence = decide(Document(rules=[rule(BLOCK), rule(ALLOW, state=State.SHADOW, name="shadow")])).evidence
+    content = msgspec.to_builtins(evidence)
+    assert content.keys() == {"basis", "rules"}
+    assert read(content) == evidence
+    assert evidence.active_rules == ["rule"]
+    assert read(None).basis == Basis.SCORE
 
 
 @pytest.mark.parametrize("state", [State.DRAFT, State.RETIRED])
