@@ -19,7 +19,7 @@ from scoring.models import Backtest, PolicyVersion
 from scoring.pages.display import amount_of
 from scoring.pages.personal import may_see_personal
 from scoring.pages.read_only import ReadOnlyAdmin
-from scoring.policies import backtests, capacity, checking, versions, what_if_pages
+from scoring.policies import backtests, capacity, checking, rule_pages, versions, what_if_pages
 from scoring.policies.backtest_admin import BACKTEST_DAYS, page_of
 from scoring.policies.checking import FUNCTIONS
 from scoring.policies.differences import differences
@@ -94,8 +94,27 @@ class PolicyVersionAdmin(ReadOnlyAdmin):
             path("what-if/<slug:schema>/", admin_view(self.what_if_view), name="scoring_policyversion_what_if"),
             path("<int:pk>/check.json", admin_view(self.check_view), name="scoring_policyversion_check"),
             path("<int:pk>/matches/", admin_view(self.matches_view), name="scoring_policyversion_matches"),
+            path("rule/<slug:schema>/<slug:name>/", admin_view(self.rule_view), name="scoring_policyversion_rule"),
             *super().get_urls(),
         ]
+
+    def rule_view(self, request: HttpRequest, schema: str, name: str) -> HttpResponse:
+        """One rule across the versions of a policy."""
+        if not self.has_view_permission(request) or schema not in schema_names():
+            raise PermissionDenied
+        live = versions.live(schema)
+        context = self.admin_site.each_context(request) | {
+            "title": f"Rule {name} of {schema}",
+            "name": name,
+            "live": live,
+            "rule": rule_pages.rule_in(_content(live)[0], name),
+            "changes": rule_pages.changes_of(schema, name),
+            "days": rule_pages.days_of(schema, name),
+            "kept_days": settings.COUNTS_RETENTION_DAYS,
+            "opts": self.opts,
+            "media": self.media,
+        }
+        return TemplateResponse(request, "admin/scoring/policyversion/rule.html", context)
 
     def draft_view(self, request: HttpRequest, schema: str) -> HttpResponse:
         """Start a draft from the live policy."""

@@ -9,7 +9,7 @@ from fraudsite.testing import fraudulent_payload, seed_payload
 from scoring.decisions import Decision
 from scoring.lists import changes
 from scoring.lists.changes import Addition
-from scoring.models import Backtest, PolicyVersion
+from scoring.models import Backtest, PolicyVersion, RuleCount
 from scoring.policies import backtests, versions
 from scoring.policies.document import Document, Rule, Segment, State
 from scoring.policies.forms import PARTS
@@ -213,6 +213,35 @@ def test_the_page_of_a_backtest_shows_its_progress_then_its_result(editor, draft
     assert "2 transactions" in page
     assert keys[0] in page
     assert editor.get(reverse("admin:scoring_backtest_progress", args=[backtest.pk])).json()["active"] is False
+
+
+def test_the_page_of_a_rule_tells_its_changes_across_versions_and_what_it_matched(client, mel, champion):
+    first = versions.draft(schema="ulb", by="rita", content=Document(rules=[LARGE]))
+    versions.activate(first, by="rita", reason="Try it")
+    second = versions.draft(schema="ulb", by="ada")
+    others = Rule(name="other", when="Amount > 1", action=Decision.REVIEW)
+    versions.edit(second, Document(rules=[LARGE, others]), revision=1, by="ada", reason="Another rule")
+    versions.edit(
+        second,
+        Document(rules=[msgspec.structs.replace(LARGE, state=State.RETIRED)]),
+        revision=2,
+        by="ada",
+        reason="Old",
+    )
+    versions.activate(second, by="rita")
+    minute = timezone.now()
+    for version, matched in ((first, 30), (second, 12)):
+        counts = {"decided": 100, "absent": 0, "failed": 0, "matched": matched}
+        RuleCount.objects.create(minute=minute, policy=version, rule="large", **counts)
+    client.force_login(mel)
+    page = client.get(address("rule", "ulb", "large")).content.decode()
+    assert '<span class="policy-state retired">retired</span>' in page
+    assert "</svg> 42</td>" in page
+    assert "Another rule" not in page
+    told = [text for text in ("by rita", "Try it", "by ada", ": Old", "<del>active</del>") if text in page]
+    assert told == ["by rita", "Try it", "by ada", ": Old", "<del>active</del>"]
+    assert page.count("<b>Made live</b>") == 2
+    assert client.get(address("rule", "nope", "large")).status_code == 403
 
 
 def test_a_backtest_is_started_with_a_period_lists_and_groups_of_choice(editor, draft, acme):
