@@ -86,7 +86,7 @@ MACHINE_MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "fraudsite.middleware.HostMiddleware",
 ]
-MACHINE_PATHS = ("/predict", "/api/v1/predict")
+MACHINE_PATHS = ("/predict", "/api/v1/predict", "/api/v1/labels")
 REALTIME_PATHS = ("/predict", "/predict/", "/api/v1/predict", "/api/v1/predict/")
 # Monitoring calls these by the machine's address and without TLS, so they are answered for any Host.
 PROBE_PATHS = ("/healthz", "/readyz", "/metrics")
@@ -171,6 +171,7 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_DB_REUSE_MAX = 10**12
 CELERY_TASK_TIME_LIMIT = 120
 PENDING_SWEEP_S = number("PENDING_SWEEP_S", 5.0, 0.1, 3_600.0)
+LABEL_SWEEP_S = number("LABEL_SWEEP_S", 10.0, 0.1, 3_600.0)
 REFUSALS_INTERVAL_S = number("REFUSALS_INTERVAL_S", 5.0, 0.1, 3600.0)
 # For how long counts of rules, refusals and scores are kept.
 COUNTS_RETENTION_DAYS = integer("COUNTS_RETENTION_DAYS", 90, 1, 3_650)
@@ -182,6 +183,8 @@ COMPARISON_INTERVAL_S = number("COMPARISON_INTERVAL_S", 5.0, 0.1, 3_600.0)
 SHADOW_BEHIND_S = integer("SHADOW_BEHIND_S", 3_600, 10, 604_800)
 TRAINING_SILENCE_S = integer("TRAINING_SILENCE_S", 60, 15, 86_400)
 TRAINING_TIME_LIMIT_S = integer("TRAINING_TIME_LIMIT_S", 86_400, 60, 2_592_000)
+# The tasks that are not in the `tasks.py` of an app.
+CELERY_IMPORTS = ("scoring.reviews.tasks",)
 CELERY_BEAT_SCHEDULE = {
     # A message that waited longer than its interval is stale: the next one has been sent.
     task: {"task": task, "schedule": interval_s, "options": {"expires": interval_s}}
@@ -191,6 +194,7 @@ CELERY_BEAT_SCHEDULE = {
         "scoring.tasks.resend_pending": PENDING_SWEEP_S,
         "scoring.tasks.count_scores": SCORE_COUNTS_INTERVAL_S,
         "scoring.tasks.delete_old_counts": 3_600.0,
+        "scoring.reviews.tasks.attach_labels": LABEL_SWEEP_S,
         "scoring.tasks.score_shadows": SHADOW_INTERVAL_S,
         "training.tasks.compare_waiting": COMPARISON_INTERVAL_S,
     }.items()
@@ -231,6 +235,9 @@ BATCH_BODY_LIMIT_BYTES = integer("BATCH_BODY_LIMIT_BYTES", 2_097_152, 1_024, 67_
 BATCH_DEADLINE_MS = integer("BATCH_DEADLINE_MS", 10_000, 10, 60_000)
 BATCH_CHUNK = integer("BATCH_CHUNK", 500, 1, 1_000)
 BATCH_QUEUE_LIMIT = integer("BATCH_QUEUE_LIMIT", 64, 1, 10_000)
+# Labels in one call, and how long one that comes before its transaction waits for it.
+LABEL_BATCH_LIMIT = integer("LABEL_BATCH_LIMIT", 5_000, 1, 10_000)
+LABEL_WAIT_DAYS = number("LABEL_WAIT_DAYS", 30.0, 0.0, 3_650.0)
 # A stored transaction without a score is sent again after this time, then after longer and longer waits.
 PENDING_RETRY_S = number("PENDING_RETRY_S", 10.0, 0.1, 3_600.0)
 PENDING_WAIT_LIMIT_S = number("PENDING_WAIT_LIMIT_S", 300.0, 0.1, 86_400.0)

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-from django.db.models import F, OuterRef, Subquery
+from django.db.models import F
 
 from scoring.models import Label, ShadowScore
+from scoring.reviews import verdicts
 from training.core import evaluation
 from training.models import ModelVersion
 
@@ -66,7 +67,6 @@ class ShadowComparison:
 
 def compare(version: ModelVersion) -> ShadowComparison | None:
     """Compare a version's shadow scores, under its current thresholds, with the decisions; None if it has no scores."""
-    label = Label.objects.filter(transaction=OuterRef("transaction")).order_by("-created_at", "-pk")
     found = (
         ShadowScore.objects.filter(model_version=version)
         .order_by("-created_at")
@@ -74,9 +74,8 @@ def compare(version: ModelVersion) -> ShadowComparison | None:
             decided=F("transaction__prediction__fraud_score"),
             threshold=F("transaction__prediction__threshold"),
             amount=F("transaction__amount"),
-            is_fraud=Subquery(label.values("is_fraud")[:1]),
         )
-        .values("transaction_id", "created_at", "fraud_score", "decided", "threshold", "amount", "is_fraud")
+        .values("transaction_id", "created_at", "fraud_score", "decided", "threshold", "amount")
     )
     rows: list[Any] = list(found[:COMPARED])
     if not rows:
@@ -84,6 +83,10 @@ def compare(version: ModelVersion) -> ShadowComparison | None:
     decided, shadow = (np.array([row[name] for row in rows]) for name in ("decided", "fraud_score"))
     decided_alert = decided >= np.array([row["threshold"] for row in rows])
     shadow_alert = shadow >= version.review_threshold
+    newest = ShadowScore.objects.filter(model_version=version, created_at__gte=rows[-1]["created_at"])
+    verdict_of = verdicts.known(Label.objects.filter(transaction__in=newest.values("transaction")))
+    for row in rows:
+        row["is_fraud"] = verdict_of.get(row["transaction_id"])
     known = np.array([row["is_fraud"] is not None for row in rows])
     labels = np.array([bool(row["is_fraud"]) for row in rows]).astype(np.int8)[known]
     furthest = np.argsort(-np.abs(decided - shadow))[:APART]

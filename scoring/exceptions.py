@@ -66,6 +66,21 @@ class TransactionConflict(RequestRefused):
     title = "Transaction id already used"
 
 
+class LabelConflict(RequestRefused):
+    """This reference was used before for a label that says something else. Send the same to repeat, or another one."""
+
+    status = 409
+    title = "Label reference already used"
+
+
+class HistoriesUnavailable(RequestRefused):
+    """The histories of the schema have to be rebuilt by an operator; nothing was stored. Send it again later."""
+
+    status = 503
+    title = "Histories unavailable"
+    retry_after = True
+
+
 class Unscorable(RequestRefused):
     """The model has no finite score for these values; nothing was stored. Check them against the schema."""
 

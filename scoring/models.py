@@ -10,11 +10,21 @@ from django.utils import timezone
 from scoring.decisions import ALERTS, Decision
 from scoring.lists.models import ListEntry, PolicyList
 from scoring.policies.models import Backtest, PolicyChange, PolicyVersion, RuleCount, ScoreCount
+from scoring.reviews.models import REFERENCE_LIMIT, LabelKind, LabelSource, WaitingLabel
 from training.core.figures import score
 from training.models import ModelVersion
 
 # Django finds an app's models here.
-__all__ = ["Backtest", "ListEntry", "PolicyChange", "PolicyList", "PolicyVersion", "RuleCount", "ScoreCount"]
+__all__ = [
+    "Backtest",
+    "ListEntry",
+    "PolicyChange",
+    "PolicyList",
+    "PolicyVersion",
+    "RuleCount",
+    "ScoreCount",
+    "WaitingLabel",
+]
 
 
 class Client(models.Model):
@@ -272,26 +282,33 @@ class Review(models.Model):
 
 
 class Label(models.Model):
-    """Whether a transaction was fraud, by somebody's judgement. Never changed: a later label is a new row, and the
-    latest counts. A label whose `is_fraud` is null takes the earlier ones back.
+    """What somebody says of a transaction. Never changed: a correction or a reversal is a new row.
 
-    `sequence` is its place in the order of arrival, if the transaction has one: computed features of transactions after
-    it use the label. The labels of one click share an `act`, and `review_before` is the state of the review before it;
-    undoing needs both.
+    `is_fraud` is what the label says, null if it leaves that open or takes back what its source said. `verdict` is what
+    holds of all labels from this one on: see `scoring.reviews.verdicts`. `event_time` is when it was said, `created_at`
+    when it became known here, later than that of every earlier label of the transaction.
+
+    `sequence` is its place in the order of arrival, if it changed the verdict and the transaction has one: computed
+    features of transactions after it use the verdict. The labels of one click share an `act`, and `review_before` is
+    the state of the review before it; undoing needs both. `identity` tells a client's repeat, null for other labels.
     """
 
-    class Source(models.TextChoices):
-        ANALYST = "analyst", "Analyst"
-        CHARGEBACK = "chargeback", "Chargeback"
-        IMPORT = "import", "Import"
+    Kind = LabelKind
+    Source = LabelSource
 
     transaction = models.ForeignKey(Transaction, on_delete=models.CASCADE, related_name="labels")
     # The choices name the values, as Django would show a tick for fraud, which looks like success.
     is_fraud = models.BooleanField(
         "label", null=True, choices=[(True, "Fraud"), (False, "Legitimate"), (None, "Taken back")]
     )
+    kind = models.CharField(max_length=20, choices=LabelKind.choices, blank=True, db_default="")
+    verdict = models.BooleanField(null=True, editable=False)
     sequence = models.BigIntegerField(null=True, editable=False)
-    source = models.CharField(max_length=12, choices=Source.choices)
+    source = models.CharField(max_length=12, choices=LabelSource.choices)
+    event_time = models.DateTimeField(default=timezone.now)
+    amount = models.FloatField(null=True, blank=True)
+    reference = models.CharField(max_length=REFERENCE_LIMIT, blank=True, db_default="")
+    identity = models.CharField(max_length=32, null=True, unique=True, editable=False)
     author = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="labels"
     )
@@ -303,7 +320,7 @@ class Label(models.Model):
     class Meta:
         indexes = [
             models.Index(fields=["transaction", "-created_at"], name="label_latest"),
-            models.Index(fields=["-created_at"], name="label_fraud", condition=models.Q(is_fraud=True)),
+            models.Index(fields=["-created_at"], name="label_fraud", condition=models.Q(verdict=True)),
         ]
 
     def __str__(self) -> str:

@@ -41,6 +41,8 @@ def store(schema: Schema, rows: pd.DataFrame, client_id: int, on_rows: Callable[
             Label(
                 transaction=row,
                 is_fraud=bool(labels[number]),
+                verdict=bool(labels[number]),
+                kind=Label.Kind.FRAUD if labels[number] else Label.Kind.LEGITIMATE,
                 sequence=label_sequence[number],
                 source=Label.Source.IMPORT,
             )

@@ -3,6 +3,7 @@ from django.urls.converters import UUIDConverter
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from scoring.api.labels import LabelBatchView, LabelView
 from scoring.api.stored import ExplanationView, PredictionView
 from scoring.api.views import BatchView, PredictView
 
@@ -31,6 +32,8 @@ _addresses = [
     path("api/v1/predict/batch", BatchView.as_view(), name="predict-batch"),
     path("api/v1/predictions/<any_uuid:prediction_id>", PredictionView.as_view(), name="prediction"),
     path("api/v1/predictions/<any_uuid:prediction_id>/explanation", ExplanationView.as_view(), name="explanation"),
+    path("api/v1/labels", LabelView.as_view(), name="labels"),
+    path("api/v1/labels/batch", LabelBatchView.as_view(), name="labels-batch"),
     path("api/v1/schema", SpectacularAPIView.as_view(**PUBLIC), name="schema"),
     path("api/v1/docs", SpectacularSwaggerSplitView.as_view(**DOCS, **PUBLIC), name="docs"),
 ]

@@ -63,7 +63,11 @@ def test_the_latest_word_on_a_transaction_counts(champion, shadow, acme):
     [prediction] = beside(champion, shadow, acme, [(0.9, 0.9)], labels=[True])
     later = timezone.now() + timedelta(seconds=1)
     Label.objects.create(
-        transaction=prediction.transaction, is_fraud=False, source=Label.Source.IMPORT, created_at=later
+        transaction=prediction.transaction,
+        is_fraud=False,
+        verdict=False,
+        source=Label.Source.CHARGEBACK,
+        created_at=later,
     )
     assert shadow_comparison.compare(shadow).frauds == 0
 

@@ -41,7 +41,8 @@ def bodies(result: Document, **_: Any) -> Document:
     }
     for path, operations in result["paths"].items():
         for operation in operations.values():
-            if body := operation.get("requestBody", {}).get("content", {}).get(MEDIA):
+            body = operation.get("requestBody", {}).get("content", {}).get(MEDIA)
+            if body and "/predict" in path:
                 body |= batch if path.endswith("/batch") else {"schema": request_document(schemas), "examples": single}
     return result
 

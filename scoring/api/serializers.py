@@ -4,6 +4,8 @@ from rest_framework import serializers
 
 from scoring.models import Decision, Fallback
 from scoring.policies.evidence import Basis, Degraded
+from scoring.reviews.incoming import SENT_SOURCES
+from scoring.reviews.models import LabelKind
 
 
 class ReasonSerializer(serializers.Serializer):
@@ -77,6 +79,30 @@ class PendingSerializer(serializers.Serializer):
     detail = serializers.CharField(required=False, help_text="What it waits for, once an attempt has failed.")
 
 
+class LabelSerializer(serializers.Serializer):
+    """What a client says of a transaction."""
+
+    id = serializers.UUIDField(required=False, help_text="The id that our answer had. Send this or transaction_id.")
+    transaction_id = serializers.CharField(required=False, max_length=64, help_text="Your own id of the transaction.")
+    kind = serializers.ChoiceField(choices=LabelKind.values)
+    source = serializers.ChoiceField(
+        required=False, choices=SENT_SOURCES, help_text="Who says it; the usual one of the kind if left out."
+    )  # type: ignore[assignment]  # the base class has an attribute of that name
+    event_time = serializers.DateTimeField(help_text="When it was said, with its offset.")
+    amount = serializers.FloatField(required=False, min_value=0, help_text="In dispute, in the transaction's currency.")
+    reference = serializers.CharField(required=False, max_length=64, help_text="Your id of the label: tells a repeat.")
+
+
+class LabelReceiptSerializer(serializers.Serializer):
+    status = serializers.ChoiceField(choices=["stored", "waiting"])
+    id = serializers.UUIDField(allow_null=True, help_text="Our id of the transaction; null while it has not arrived.")
+    until = serializers.DateTimeField(allow_null=True, help_text="How long the label waits for its transaction.")
+
+
+class LabelBatchSerializer(serializers.Serializer):
+    labels = LabelSerializer(many=True)
+
+
 class FieldErrorSerializer(serializers.Serializer):
     pointer = serializers.CharField(help_text="JSON pointer to the field (RFC 6901).")
     code = serializers.CharField()
@@ -93,6 +119,18 @@ class ProblemSerializer(serializers.Serializer):
     instance = serializers.CharField()
     request_id = serializers.CharField()
     errors = FieldErrorSerializer(many=True)  # type: ignore[assignment]  # the base class has a property of that name
+
+
+class LabelResultSerializer(serializers.Serializer):
+    """What became of one label of a batch."""
+
+    status = serializers.IntegerField(help_text="The status that a call of its own would have had.")
+    label = LabelReceiptSerializer(required=False)  # type: ignore[assignment]  # as above
+    problem = ProblemSerializer(required=False)
+
+
+class LabelBatchAnswerSerializer(serializers.Serializer):
+    results = LabelResultSerializer(many=True, help_text="One per label, in order.")
 
 
 class ResultSerializer(serializers.Serializer):

@@ -230,12 +230,12 @@ def _token(schema: Schema, entity: Entity, known: Mapping[str, Value]) -> str:
 
 def _transaction_id(value: Any, idempotency_key: str | None, malformed: list[FieldError]) -> Any:
     """The id in the body or in the header `Idempotency-Key`; None where neither has one."""
-    if value is not None and not _is_transaction_id(value):
+    if value is not None and not is_transaction_id(value):
         malformed.append(FieldError("/transaction_id", "invalid_id", f"{USABLE_ID} Or leave it out."))
     if idempotency_key is None:
         return value
     named = _unquoted(idempotency_key)
-    if not _is_transaction_id(named):
+    if not is_transaction_id(named):
         malformed.append(FieldError("", "invalid_idempotency_key", f"Idempotency-Key: {USABLE_ID}"))
     elif value not in (None, named):
         same = "Idempotency-Key is another way to send transaction_id: send one of them, or the same value in both."
@@ -253,7 +253,7 @@ def _event_time(
 ) -> datetime:
     """The event time that was sent; where it is malformed, the time of the call."""
     try:
-        event_time = _rfc3339(value)
+        event_time = rfc3339(value)
     except (TypeError, ValueError, OverflowError):
         wanted = "Send an RFC 3339 time with its offset, like 2026-01-31T12:00:00Z, or leave it out."
         malformed.append(FieldError("/event_time", "invalid_time", wanted))
@@ -335,7 +335,8 @@ def _names_of_numbers(served: Served) -> frozenset[str]:
     return frozenset(field.name for field in fields) - is_long
 
 
-def _is_transaction_id(value: Any) -> bool:
+def is_transaction_id(value: Any) -> bool:
+    """Whether it is a text that a client may name a transaction, or a label, by."""
     return isinstance(value, str) and 1 <= len(value) <= TRANSACTION_ID_LIMIT and value.isprintable()
 
 
@@ -353,7 +354,12 @@ def _unquoted(key: str) -> str | None:
     return re.sub(r"\\(.)", r"\1", found[1]) if found else None
 
 
-def _rfc3339(value: Any) -> datetime:
+def rfc3339(value: Any) -> datetime:
+    """A time as sent, in UTC.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is no text, or no RFC 3339 time with its offset.
+    """
     if not isinstance(value, str):
         raise TypeError("no text")
     moment = datetime.fromisoformat(value.upper())

@@ -23,7 +23,7 @@ from training.core.schema import EVENT_TIME, Schema
 
 HIDDEN = "hidden"  # in place of a personal value
 Hiding = Callable[[str], bool]
-LABEL_COLUMNS = ("Time", "Label", "Source", "By", "Reason")
+LABEL_COLUMNS = ("Time", "Label", "Kind", "Source", "By", "Reason")
 
 
 def score_meter(prediction: Prediction) -> SafeString:
@@ -60,8 +60,9 @@ def fraud_badge(is_fraud: bool | None) -> SafeString | str:
 
 
 def label_badge(label: Label) -> SafeString:
-    """The value of a label, or "taken back"."""
-    return format_html("{}", "taken back" if label.is_fraud is None else fraud_badge(label.is_fraud))
+    """The value of a label, or its kind if it leaves that open."""
+    open_word = "disputed" if label.kind == Label.Kind.DISPUTED else "taken back"
+    return format_html("{}", open_word if label.is_fraud is None else fraud_badge(label.is_fraud))
 
 
 def label_table(transaction: Transaction) -> SafeString | str:
@@ -69,9 +70,16 @@ def label_table(transaction: Transaction) -> SafeString | str:
     labels = transaction.labels.select_related("author").order_by("-created_at", "-pk")
     rows = format_html_join(
         "",
-        "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+        "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
         (
-            (at(label.created_at), label_badge(label), label.get_source_display(), label.author or "-", label.reason)
+            (
+                at(label.created_at),
+                label_badge(label),
+                label.get_kind_display() or "-",
+                label.get_source_display(),
+                label.author or "-",
+                label.reason or label.reference,
+            )
             for label in labels
         ),
     )

@@ -18,6 +18,7 @@ from scoring.decisions import ALERTS
 from scoring.models import Label
 from scoring.policies import evidence
 from scoring.policies.stored import rows_of
+from scoring.reviews import verdicts
 from training.core.schema import Schema
 
 NORMAL_95 = 1.959964
@@ -83,7 +84,7 @@ def of_period(schema: Schema, since: datetime, until: datetime) -> Estimates:
     labels = Label.objects.filter(
         transaction__schema=schema.name, transaction__prediction__created_at__range=(since, until)
     )
-    latest = dict(labels.order_by("created_at", "pk").values_list("transaction_id", "is_fraud"))
+    latest = verdicts.known(labels)
     with_control = rows_of(schema, since, until).filter(evidence__control__isnull=False)
     stored: list[tuple[UUID, object]] = list(with_control.values_list("pk", "evidence"))
     draws = [(key, draw) for key, content in stored if (draw := evidence.read(content).control)]

@@ -12,6 +12,7 @@ from django.db.models.functions import Cast
 from scoring.models import Label, Prediction
 from scoring.policies.expressions import Case
 from scoring.policies.names import HAS
+from scoring.reviews import verdicts
 from training.core.schema import EVENT_TIME, Schema
 from training.models import ModelVersion
 
@@ -118,14 +119,9 @@ class Reader:
             transaction__schema=self.schema.name,
             transaction__prediction__created_at__gte=first,
             transaction__prediction__created_at__lte=last,
-        ).order_by("created_at", "pk")
-        then: dict[str, bool | None] = {}
-        now: dict[str, bool | None] = {}
-        for key, is_fraud, created_at in labels.values_list("transaction_id", "is_fraud", "created_at"):
-            now[str(key)] = is_fraud
-            if created_at < self.until:
-                then[str(key)] = is_fraud
-        return then, now
+        )
+        then, now = verdicts.known(labels, at=self.until), verdicts.known(labels)
+        return {str(key): verdict for key, verdict in then.items()}, {str(key): verdict for key, verdict in now.items()}
 
 
 def _is_in(name: str, used: Collection[str] | None) -> bool:

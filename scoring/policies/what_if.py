@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from django.db.models import Count, Exists, F, OuterRef, Q, Sum
+from django.db.models import Count, F, Sum
 from msgspec import Struct
 
 from scoring.decisions import Thresholds
@@ -19,6 +19,7 @@ from scoring.policies.bins import COUNT, bins_of, edges, nearest
 from scoring.policies.document import APPETITES, Document, PolicyInvalid, Segment
 from scoring.policies.models import PolicyVersion, ScoreCount
 from scoring.policies.score_counts import grouped
+from scoring.reviews import verdicts
 from training import registry
 from training.models import ModelVersion
 
@@ -182,11 +183,8 @@ def _frauds(champion: ModelVersion, since: datetime, until: datetime) -> Any:
     """The known frauds by policy, segment, decision and bin: their number, and their amounts summed and squared."""
     of = "transaction__prediction__"
     period = {f"{of}model_version": champion, f"{of}created_at__gte": since, f"{of}created_at__lt": until}
-    later = Label.objects.filter(transaction=OuterRef("transaction")).filter(
-        Q(created_at__gt=OuterRef("created_at")) | Q(created_at=OuterRef("created_at"), pk__gt=OuterRef("pk"))
-    )
     # A label is younger than its prediction, which the index of frauds by time makes use of.
-    frauds = Label.objects.filter(~Exists(later), is_fraud=True, created_at__gte=since, **period)
+    frauds = verdicts.newest(Label.objects.filter(verdict=True, created_at__gte=since, **period))
     amount = F("transaction__amount")
     keys = ("number", "segment", "decided", "bin")
     sums = {"frauds": Count("*"), "amount": Sum(amount), "square": Sum(amount * amount)}

@@ -52,8 +52,8 @@ class CorrectableAdmin(ListableAdmin):
         if request.method == "POST" and "label" in request.POST:
             self._correct(request, obj, row)
             return HttpResponseRedirect(request.get_full_path())
-        latest = labelling.latest_label(row)
-        context = {"corrections": _corrections(latest, review_of(row)), "seen": latest.pk if latest else 0}
+        held, newest = labelling.latest_label(row), labelling.newest_label(row)
+        context = {"corrections": _corrections(held, review_of(row)), "seen": newest.pk if newest else 0}
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
     def _correct(self, request: HttpRequest, obj: Model, row: Transaction) -> None:
@@ -80,11 +80,11 @@ class CorrectableAdmin(ListableAdmin):
         messages.success(request, with_undo(request, f"{done}.", act))
 
 
-def _corrections(latest: Label | None, review: Review | None) -> list[tuple[str, str]]:
-    """The corrections that are possible after the latest label: the value and the text of each button."""
+def _corrections(held: Label | None, review: Review | None) -> list[tuple[str, str]]:
+    """The corrections that are possible where this label holds: the value and the text of each button."""
     closed = review is not None and review.state != Review.State.OPEN
     found = [("reopen", "Reopen")] if closed else []
-    word = latest.is_fraud if latest else None
+    word = held.is_fraud if held else None
     if word is not True:
         found.append(("fraud", "Report fraud" if word is None else "Relabel fraud"))
     if word is True:
@@ -94,16 +94,27 @@ def _corrections(latest: Label | None, review: Review | None) -> list[tuple[str,
 
 @admin.register(Label)
 class LabelAdmin(TransactionSearch, PersonalAdmin, ReadOnlyAdmin):
-    list_display = ["recorded", "badge", "source", "author", "reason", "transaction"]
-    list_filter = ["is_fraud", "source", "author", "created_at"]
+    list_display = ["recorded", "badge", "kind", "source", "author", "reason", "transaction"]
+    list_filter = ["is_fraud", "kind", "source", "author", "created_at"]
     list_select_related = ["author", "transaction"]
     date_hierarchy = "created_at"
     ordering = ["-created_at"]
-    fields = ["transaction_link", "badge", "source", "author_name", "reason", "recorded"]
+    fields = [
+        "transaction_link",
+        ("badge", "kind"),
+        ("source", "author_name"),
+        "reason",
+        ("amount", "reference"),
+        ("said", "recorded"),
+    ]
 
-    @admin.display(description="Time", ordering="created_at")
+    @admin.display(description="Known since", ordering="created_at")
     def recorded(self, label: Label) -> str:
         return at(label.created_at)
+
+    @admin.display(description="Said", ordering="event_time")
+    def said(self, label: Label) -> str:
+        return at(label.event_time)
 
     @admin.display(description="Label", ordering="is_fraud")
     def badge(self, label: Label) -> SafeString | str:

@@ -1,27 +1,29 @@
 """The one way to write labels, and to close and reopen reviews.
 
-Labels are never changed or deleted: a correction is a new row, and the latest label counts. A label whose `is_fraud` is
-None takes the earlier ones back. Every write locks the transaction, so of two people who label at once, the second sees
-the label of the first.
+Labels are never changed or deleted: a correction is a new row, and `scoring.reviews.verdicts` tells which of them
+holds. A label whose `is_fraud` is None takes back what its source said. Every write locks the transaction, so of two
+people who label at once, the second sees the label of the first.
 """
 
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from scoring.card_numbers import holds_card_number
 from scoring.exceptions import LabelledMeanwhile, ReasonMissing, UndoRefused
 from scoring.models import Label, Review, Transaction
+from scoring.reviews.verdicts import WORDS, holding
 from scoring.worker import storage
 from training import registry
 
 REASON_LENGTH = 1_000
+MICROSECOND = timedelta(microseconds=1)
 
 
 def add_label(
@@ -38,9 +40,9 @@ def add_label(
     """Store a label of a transaction. Computed features use it from its commit on.
 
     An analyst's label needs a reason, and closes or corrects the transaction's review, if it has one. `at` is the time
-    of the label; a label that is older than the latest one is stored and has no effect. `seen` is the key of the latest
-    label that the author saw, 0 for none: if there is a later one, nothing is written. Labels of one `act` can be
-    undone together.
+    at which it was said; one that is older than another of its source is stored and has no effect. `seen` is the key of
+    the newest label that the author saw, 0 for none: if there is a newer one, nothing is written. Labels of one `act`
+    can be undone together.
 
     Raises:
         ReasonMissing, LabelledMeanwhile: nothing was changed.
@@ -50,12 +52,13 @@ def add_label(
     reason = _checked(reason, needed=by_analyst)
     _get_histories_ready(transaction_id)
     with transaction.atomic():
-        row, latest = _lock(transaction_id, seen)
-        if by_analyst and latest and latest.is_fraud is is_fraud and latest.source == source:
+        row, given = _lock(transaction_id, seen)
+        held = holding(given)
+        if by_analyst and held and held.is_fraud is is_fraud and held.source == source:
             raise LabelledMeanwhile
         state = _state_of(is_fraud) if by_analyst else None
         return _record(
-            row, latest, is_fraud=is_fraud, source=source, author=author, reason=reason, at=at, state=state, act=act
+            row, given, is_fraud=is_fraud, source=source, author=author, reason=reason, at=at, state=state, act=act
         )
 
 
@@ -67,19 +70,18 @@ def close_review(*, review: Review, is_fraud: bool, reviewer: User, act: UUID | 
     """
     _get_histories_ready(review.pk)
     with transaction.atomic():
-        row, latest = _lock(review.pk)
+        row, given = _lock(review.pk)
         if not Review.objects.filter(pk=review.pk, state=Review.State.OPEN).exists():
             return False
         state, source = _state_of(is_fraud), Label.Source.ANALYST
-        _record(row, latest, is_fraud=is_fraud, source=source, author=reviewer, state=state, act=act)
+        _record(row, given, is_fraud=is_fraud, source=source, author=reviewer, state=state, act=act)
     return True
 
 
 def reopen_review(
     *, review: Review, author: User, reason: str, seen: int | None = None, act: UUID | None = None
 ) -> Label:
-    """Put a closed review back into the queue. The analyst's label is taken back; a later label by a chargeback or an
-    import stays in force.
+    """Put a closed review back into the queue. The analysts' label is taken back; those of other sources stay.
 
     Raises:
         ReasonMissing, LabelledMeanwhile, StaleHistory: as above.
@@ -87,15 +89,14 @@ def reopen_review(
     reason = _checked(reason, needed=True)
     _get_histories_ready(review.pk)
     with transaction.atomic():
-        row, latest = _lock(review.pk, seen)
+        row, given = _lock(review.pk, seen)
         if not Review.objects.filter(pk=review.pk).exclude(state=Review.State.OPEN).exists():
             raise LabelledMeanwhile("The review is open already.")
-        stands = latest if latest and latest.source != Label.Source.ANALYST else None
         return _record(
             row,
-            latest,
-            is_fraud=stands.is_fraud if stands else None,
-            source=stands.source if stands else Label.Source.ANALYST,
+            given,
+            is_fraud=None,
+            source=Label.Source.ANALYST,
             author=author,
             reason=f"Reopened: {reason}",
             state=Review.State.OPEN,
@@ -129,15 +130,15 @@ def undo(*, act: UUID, author: User) -> tuple[list[Label], int]:
 def _undo(label: Label, author: User) -> Label | None:
     _get_histories_ready(label.transaction_id)
     with transaction.atomic():
-        row, latest = _lock(label.transaction_id)
-        if latest != label:
+        row, given = _lock(label.transaction_id)
+        if given[-1] != label:
             return None
-        earlier = _latest_first(row).exclude(pk=label.pk).first()
+        earlier = holding(one for one in given[:-1] if one.source == label.source)
         restored = _record(
             row,
-            latest,
+            given,
             is_fraud=earlier.is_fraud if earlier else None,
-            source=earlier.source if earlier else label.source,
+            source=label.source,
             author=author,
             reason="Undone.",
         )
@@ -146,21 +147,83 @@ def _undo(label: Label, author: User) -> Label | None:
         return restored
 
 
+class Statement(NamedTuple):
+    """What a client says of a transaction. `identity` tells a repeat of it."""
+
+    transaction_id: UUID
+    kind: str
+    source: str
+    event_time: datetime
+    amount: float | None
+    reference: str
+    identity: str
+
+
+def add_labels(*, statements: Sequence[Statement]) -> list[tuple[Label, bool]]:
+    """Store labels of many transactions, in this order: all or none. Reviews stay as they are.
+
+    Returns the label of each, and whether it was known: it is the stored label of its identity then, which may say
+    something else.
+
+    Raises:
+        StaleHistory: a schema's histories have to be rebuilt.
+        django.db.IntegrityError: another call has stored one of these identities meanwhile; try again.
+    """
+    keys = {statement.transaction_id for statement in statements}
+    for schema in Transaction.objects.filter(pk__in=keys, sequence__isnull=False).values_list("schema").distinct():
+        _get_ready(*schema)
+    with transaction.atomic():
+        rows = {row.pk: row for row in _lock_all(keys)}
+        identities = [statement.identity for statement in statements]
+        stored = {label.identity: label for label in Label.objects.filter(identity__in=identities)}
+        new: list[tuple[Transaction, Label]] = []
+        answers = []
+        for statement in statements:
+            label = stored.get(statement.identity)
+            answers.append((label or _label_of(statement), label is not None))
+            if label is None:
+                label = stored[statement.identity] = answers[-1][0]
+                new.append((rows[statement.transaction_id], label))
+        _arrive(new, _given(keys))
+        Label.objects.bulk_create([label for _, label in new])
+    return answers
+
+
+def _label_of(statement: Statement) -> Label:
+    return Label(**statement._asdict(), is_fraud=WORDS[statement.kind])
+
+
 def latest_label(row: Transaction) -> Label | None:
-    """The label that counts: the latest; None if there is none."""
-    return _latest_first(row).first()
+    """The label that holds; None if none does."""
+    return holding(row.labels.order_by("created_at", "pk"))
 
 
-def _latest_first(row: Transaction) -> QuerySet[Label]:
-    return row.labels.order_by("-created_at", "-pk")
+def newest_label(row: Transaction) -> Label | None:
+    """The label that became known last, whether or not it holds; None if there is none."""
+    return row.labels.order_by("-created_at", "-pk").first()
 
 
-def _lock(transaction_id: UUID, seen: int | None = None) -> tuple[Transaction, Label | None]:
+def _lock_all(keys: Collection[UUID]) -> Iterable[Transaction]:
+    # In the same order everywhere; otherwise two calls could deadlock.
+    rows = Transaction.objects.select_for_update().filter(pk__in=keys).order_by("pk")
+    return rows.only("schema", "sequence", "tokens")
+
+
+def _given(keys: Collection[UUID]) -> dict[UUID, list[Label]]:
+    """The labels of these transactions, in the order of their arrival."""
+    found: dict[UUID, list[Label]] = {}
+    for label in Label.objects.filter(transaction__in=keys).order_by("created_at", "pk"):
+        found.setdefault(label.transaction_id, []).append(label)
+    return found
+
+
+def _lock(transaction_id: UUID, seen: int | None = None) -> tuple[Transaction, list[Label]]:
+    """Lock a transaction. Returns it and its labels, in the order of their arrival."""
     row = Transaction.objects.select_for_update().get(pk=transaction_id)
-    latest = latest_label(row)
-    if seen is not None and seen != (latest.pk if latest else 0):
+    given = list(row.labels.order_by("created_at", "pk"))
+    if seen is not None and seen != (given[-1].pk if given else 0):
         raise LabelledMeanwhile
-    return row, latest
+    return row, given
 
 
 def _checked(reason: str, *, needed: bool) -> str:
@@ -179,14 +242,18 @@ def _state_of(is_fraud: bool) -> Review.State:
 def _get_histories_ready(transaction_id: UUID) -> None:
     row = Transaction.objects.only("sequence", "schema").get(pk=transaction_id)
     if row.sequence is not None:
-        from scoring.worker import histories
+        _get_ready(row.schema)
 
-        histories.get_ready(registry.declaration_in_force(row.schema))
+
+def _get_ready(schema: str) -> None:
+    from scoring.worker import histories
+
+    histories.get_ready(registry.declaration_in_force(schema))
 
 
 def _record(
     row: Transaction,
-    latest: Label | None,
+    given: list[Label],
     *,
     is_fraud: bool | None,
     source: str,
@@ -196,23 +263,14 @@ def _record(
     state: Review.State | None = None,
     act: UUID | None = None,
 ) -> Label:
-    """Store a label of a locked transaction, add it to the histories, and set the review to `state`."""
-    # A slow clock must not put this label before the one that it corrects.
-    now = max(timezone.now(), latest.created_at + timedelta(microseconds=1)) if latest else timezone.now()
-    # Of two labels of the same time, the later row is the latest.
-    counts = at is None or latest is None or at >= latest.created_at
-    label = Label(
-        transaction=row, is_fraud=is_fraud, source=source, author=author, reason=reason, created_at=at or now, act=act
-    )
-    # A transaction without a sequence is in no history: its schema has none, or it still waits for its score.
-    if counts and row.sequence is not None:
-        from scoring.worker import histories
-
-        schema = registry.declaration_in_force(row.schema)
-        locked = histories.lock(schema, [storage.tokens_of(schema, row)])
-        label.sequence = locked.label_arrives(row, is_fraud=is_fraud)
-        storage.save_histories(locked.changed())
-    if counts and state:
+    """Store a label of a locked transaction that has the labels `given`, and set the review to `state`."""
+    kind = {True: Label.Kind.FRAUD, False: Label.Kind.LEGITIMATE, None: Label.Kind.RETRACTED}[is_fraud]
+    label = Label(transaction=row, is_fraud=is_fraud, kind=kind, source=source, author=author, reason=reason, act=act)
+    # A slow clock must not put what is said now before what it corrects.
+    label.event_time = at or max([timezone.now(), *(earlier.event_time + MICROSECOND for earlier in given)])
+    by_source = [earlier.event_time for earlier in given if earlier.source == source]
+    _arrive([(row, label)], {row.pk: given})
+    if state and all(label.event_time >= earlier for earlier in by_source):
         label.review_before = _review_fields(row)
         closed = state != Review.State.OPEN
         Review.objects.filter(pk=row.pk).update(
@@ -224,6 +282,38 @@ def _record(
         )
     label.save()
     return label
+
+
+def _arrive(new: Sequence[tuple[Transaction, Label]], given: dict[UUID, list[Label]]) -> None:
+    """Give new labels of locked transactions, in this order, their time of arrival, their verdict and, where it differs
+    from the one before, their place in the histories. `given` are the labels of each, in order; the new ones are added.
+    """
+    now = timezone.now()
+    changed: dict[str, list[tuple[Transaction, Label]]] = {}
+    for row, label in new:
+        earlier = given.setdefault(row.pk, [])
+        label.created_at = max(now, earlier[-1].created_at + MICROSECOND) if earlier else now
+        before = earlier[-1].verdict if earlier else None
+        earlier.append(label)
+        held = holding(earlier)
+        label.verdict = held.is_fraud if held else None
+        # A transaction without a sequence is in no history: its schema has none, or it still waits for its score.
+        if label.verdict is not before and row.sequence is not None:
+            changed.setdefault(row.schema, []).append((row, label))
+    for name in sorted(changed):
+        _go_to_histories(name, changed[name])
+
+
+def _go_to_histories(name: str, changed: Sequence[tuple[Transaction, Label]]) -> None:
+    from scoring.worker import histories
+
+    schema = registry.declaration_in_force(name)
+    rows, labels = [row for row, _ in changed], [label for _, label in changed]
+    locked = histories.lock(schema, [storage.tokens_of(schema, row) for row in rows])
+    sequences = locked.labels_arrive(rows, [label.verdict for label in labels])
+    for label, sequence in zip(labels, sequences, strict=True):
+        label.sequence = sequence
+    storage.save_histories(locked.changed())
 
 
 class ReviewFields(TypedDict):

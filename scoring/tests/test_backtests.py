@@ -112,11 +112,11 @@ class TestResult:
     def result(self, champion, acme, period):
         """The result of a backtest of `LARGE` on ten transactions, of which the five largest are above 100."""
         keys = score(acme, *[seed_payload(Amount=20.0 * number + 10) for number in range(10)])
-        Label.objects.create(transaction_id=keys[9], is_fraud=True, source="chargeback")
-        Label.objects.create(transaction_id=keys[8], is_fraud=False, source="analyst")
-        Label.objects.create(transaction_id=keys[0], is_fraud=True, source="chargeback")
+        Label.objects.create(transaction_id=keys[9], is_fraud=True, verdict=True, source="chargeback")
+        Label.objects.create(transaction_id=keys[8], is_fraud=False, verdict=False, source="analyst")
+        Label.objects.create(transaction_id=keys[0], is_fraud=True, verdict=True, source="chargeback")
         Label.objects.create(
-            transaction_id=keys[7], is_fraud=True, source="chargeback", created_at=period["until"] + HOUR
+            transaction_id=keys[7], is_fraud=True, verdict=True, source="chargeback", created_at=period["until"] + HOUR
         )
         backtest = backtests.start(schema="ulb", content=LARGE, by="ada", **period)
         backtests.perform(backtest.pk)

@@ -142,7 +142,7 @@ def test_what_is_let_through_is_approved_opens_no_review_and_is_counted(everythi
     stored = Prediction.objects.get(pk=through[0]).evidence["control"]
     assert (stored["propensity"], stored["let_through"]) == (0.5, True)
     for key in (*through[:4], answers[-1]["id"]):
-        Label.objects.create(transaction_id=key, is_fraud=True, source="chargeback")
+        Label.objects.create(transaction_id=key, is_fraud=True, verdict=True, source="chargeback")
     found = control.of_period(ULB, timezone.now() - timedelta(hours=1), timezone.now() + timedelta(hours=1))
     assert (found.alerts, found.let_through, found.missed, found.frauds.value) == (40, len(through), 1, 8.0)
     out = StringIO()

@@ -321,19 +321,19 @@ def test_a_chargeback_after_the_review_stands_when_it_is_reopened(alice, closed)
     assert (latest.is_fraud, latest.source, state_of(review)["state"]) == (True, Label.Source.CHARGEBACK, "open")
 
 
-def test_a_word_that_is_older_than_the_latest_is_kept_and_changes_nothing(transaction):
+def test_a_word_that_is_older_than_the_latest_of_its_source_is_kept_and_changes_nothing(transaction):
     row = transaction()
-    labelling.add_label(transaction_id=row.pk, is_fraud=False, source=Label.Source.IMPORT)
+    labelling.add_label(transaction_id=row.pk, is_fraud=False, source=Label.Source.CHARGEBACK)
     yesterday = timezone.now() - timedelta(days=1)
     labelling.add_label(transaction_id=row.pk, is_fraud=True, source=Label.Source.CHARGEBACK, at=yesterday)
     assert labelling.latest_label(row).is_fraud is False
-    assert words(row) == [True, False]
+    assert words(row) == [False, True]
 
 
 def test_a_correction_counts_although_the_clock_is_behind_that_of_the_label_before(transaction):
     row = transaction()
     ahead = timezone.now() + timedelta(hours=1)
-    labelling.add_label(transaction_id=row.pk, is_fraud=False, source=Label.Source.IMPORT, at=ahead)
+    labelling.add_label(transaction_id=row.pk, is_fraud=False, source=Label.Source.CHARGEBACK, at=ahead)
     labelling.add_label(transaction_id=row.pk, is_fraud=True, source=Label.Source.CHARGEBACK)
     assert labelling.latest_label(row).is_fraud is True
     assert words(row) == [False, True]
@@ -372,7 +372,7 @@ def test_of_two_labels_of_the_same_time_the_second_counts_for_the_review_too(ada
         source=Label.Source.ANALYST,
         author=ada,
         reason="Entered twice.",
-        at=latest.created_at,
+        at=latest.event_time,
     )
     assert labelling.latest_label(Transaction.objects.get(pk=review.pk)) == label
     assert state_of(review)["state"] == "fraud"

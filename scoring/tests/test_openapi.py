@@ -20,6 +20,8 @@ def test_it_describes_every_endpoint(document):
         "/predict",
         "/api/v1/predict",
         "/api/v1/predict/batch",
+        "/api/v1/labels",
+        "/api/v1/labels/batch",
         "/api/v1/predictions/{prediction_id}",
         "/api/v1/predictions/{prediction_id}/explanation",
     }
@@ -41,6 +43,13 @@ def test_it_describes_a_body_with_entities(document):
         "description": body["properties"]["customer"]["description"]
     }
     assert body["properties"]["customer"]["maxLength"] == 64
+
+
+def test_it_describes_what_a_label_may_say(document):
+    label = document["components"]["schemas"]["Label"]
+    assert {"kind", "event_time"} == set(label["required"])
+    kind = document["components"]["schemas"][label["properties"]["kind"]["$ref"].rsplit("/")[-1]]
+    assert "chargeback_lost" in kind["enum"]
 
 
 def _bodies(document):

@@ -164,7 +164,7 @@ def _read(schema: Schema, entity: str, chosen: Q) -> tuple[dict[UUID, int], Even
     )
     numbered = Label.objects.filter(transaction__schema=schema.name, sequence__isnull=False)
     of_tokens = _with_token(numbered, "transaction__tokens", entity).filter(chosen)
-    given = list(of_tokens.values_list("transaction__sequence", "is_fraud", "sequence", "token").iterator())
+    given = list(of_tokens.values_list("transaction__sequence", "verdict", "sequence", "token").iterator())
     labels = Labels(
         key=np.array([row[0] for row in given], np.int64),
         fraud=np.array([label_code(row[1]) for row in given], np.int8),

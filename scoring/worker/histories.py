@@ -67,23 +67,24 @@ class Locked:
         )
         return sequences, self._replay(events=arrived)
 
-    def label_arrives(self, row: Transaction, *, is_fraud: bool | None) -> int:
-        """Add a label of a transaction; None takes the earlier labels back. Returns its sequence.
+    def labels_arrive(self, rows: Sequence[Transaction], verdicts: Sequence[bool | None]) -> list[int]:
+        """Add what holds of these transactions from now on, in this order; None if nothing does. Returns the sequence
+        of each.
 
         Raises:
             StaleHistory: as above.
         """
-        tokens = [tokens_of(self.schema, row)]
+        tokens = [tokens_of(self.schema, row) for row in rows]
         sequences = self._draw(tokens)
         self._replay(
             labels=Labels(
-                key=np.array([row.sequence], np.int64),
-                fraud=np.array([label_code(is_fraud)], np.int8),
+                key=np.array([row.sequence for row in rows], np.int64),
+                fraud=np.array([label_code(verdict) for verdict in verdicts], np.int8),
                 sequence=np.array(sequences, np.int64),
                 tokens=by_entity(self.schema, tokens),
             )
         )
-        return sequences[0]
+        return sequences
 
     def changed(self) -> list[HistoryUpdate]:
         """The changed histories, to be stored."""
@@ -117,9 +118,9 @@ class Locked:
         return replayed.features
 
 
-def label_code(is_fraud: bool | None) -> int:
-    """A label as `training.core.features.replay` encodes it."""
-    return -1 if is_fraud is None else int(is_fraud)
+def label_code(verdict: bool | None) -> int:
+    """A verdict as `training.core.features.replay` encodes it."""
+    return -1 if verdict is None else int(verdict)
 
 
 def lock(schema: Schema, tokens: Iterable[Sequence[str]]) -> Locked:

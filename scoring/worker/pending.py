@@ -212,8 +212,9 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
     labels = []
     if locked:
         labels = _latest_labels(rows)
-        for label in labels:
-            label.sequence = locked.label_arrives(label.transaction, is_fraud=label.is_fraud)
+        arrived = locked.labels_arrive([label.transaction for label in labels], [label.verdict for label in labels])
+        for label, sequence in zip(labels, arrived, strict=True):
+            label.sequence = sequence
     context = BatchContext.of(predictor, stages, started_at)
     done = storage.store_waiting(list(zip(rows, scored, strict=True)), context, locked.changed() if locked else None)
     Label.objects.bulk_update(labels, ["sequence"])
@@ -221,7 +222,8 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
 
 
 def _latest_labels(rows: Sequence[Transaction]) -> list[Label]:
-    """The labels that were written while these transactions waited: of each the one that counts."""
+    """The labels that were written while these transactions waited: of each the latest,
+    which has the verdict."""
     by_key = {row.pk: row for row in rows}
     latest = {
         label.transaction_id: label for label in Label.objects.filter(transaction__in=rows).order_by("created_at", "pk")
