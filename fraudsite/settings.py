@@ -237,6 +237,7 @@ BATCH_CHUNK = integer("BATCH_CHUNK", 500, 1, 1_000)
 BATCH_QUEUE_LIMIT = integer("BATCH_QUEUE_LIMIT", 64, 1, 10_000)
 # Labels in one call, and how long one that comes before its transaction waits for it.
 LABEL_BATCH_LIMIT = integer("LABEL_BATCH_LIMIT", 5_000, 1, 10_000)
+LABEL_IMPORT_LIMIT_BYTES = integer("LABEL_IMPORT_LIMIT_BYTES", 67_108_864, 1_024, 4_294_967_296)
 LABEL_WAIT_DAYS = number("LABEL_WAIT_DAYS", 30.0, 0.0, 3_650.0)
 # A stored transaction without a score is sent again after this time, then after longer and longer waits.
 PENDING_RETRY_S = number("PENDING_RETRY_S", 10.0, 0.1, 3_600.0)

@@ -3,21 +3,26 @@
 from typing import Any
 from uuid import UUID, uuid4
 
+from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.core.files.uploadedfile import UploadedFile
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 
 from scoring.lists.listable import ListableAdmin
-from scoring.models import Label, Review, Transaction
+from scoring.models import Client, Label, Review, Transaction
 from scoring.pages import undo
 from scoring.pages.display import label_badge, label_table, link
 from scoring.pages.personal import PersonalAdmin
 from scoring.pages.read_only import ReadOnlyAdmin
 from scoring.pages.search import TransactionSearch
-from scoring.reviews import labelling
+from scoring.reviews import label_files, labelling
+from scoring.reviews.incoming import FIELDS
 from training.core.exceptions import FraudsiteError
 from training.core.figures import at
 
@@ -33,6 +38,18 @@ def with_undo(request: HttpRequest, message: str, act: UUID) -> str:
 
 def review_of(row: Transaction) -> Review | None:
     return Review.objects.filter(pk=row.pk).first()
+
+
+class FileForm(forms.Form):
+    client = forms.ModelChoiceField(Client.objects.order_by("name"), help_text="Whose transactions they are.")
+    file = forms.FileField(help_text="CSV in UTF-8, or Parquet.")
+
+    def clean_file(self) -> UploadedFile:
+        file: UploadedFile = self.cleaned_data["file"]
+        if file.size and file.size > settings.LABEL_IMPORT_LIMIT_BYTES:
+            limit = f"{settings.LABEL_IMPORT_LIMIT_BYTES:,} bytes (LABEL_IMPORT_LIMIT_BYTES)"
+            raise forms.ValidationError(f"The file is larger than {limit}. Use manage.py import_labels.")
+        return file
 
 
 class CorrectableAdmin(ListableAdmin):
@@ -130,7 +147,35 @@ class LabelAdmin(TransactionSearch, PersonalAdmin, ReadOnlyAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         undo = path("undo/<uuid:act>/", self.admin_site.admin_view(self.undo_view), name="scoring_label_undo")
-        return [undo, *super().get_urls()]
+        load = path("import/", self.admin_site.admin_view(self.import_view), name="scoring_label_import")
+        return [undo, load, *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        context = {"may_decide": may_decide(request)}
+        return super().changelist_view(request, context | (extra_context or {}))
+
+    def import_view(self, request: HttpRequest) -> HttpResponse:
+        """A page that stores the labels of a file, and tells what became of its rows."""
+        if not may_decide(request):
+            raise PermissionDenied
+        form, report = FileForm(request.POST or None, request.FILES or None), None
+        if request.method == "POST" and form.is_valid():
+            client, file = form.cleaned_data["client"], form.cleaned_data["file"]
+            try:
+                report = label_files.load(file.file, client.pk)
+            except FraudsiteError as refusal:
+                form.add_error("file", str(refusal))
+            else:
+                self.log_change(request, client, f"Imported labels from {file.name}: {report.summary}")
+        context = self.admin_site.each_context(request) | {
+            "title": "Import labels",
+            "form": form,
+            "report": report,
+            "columns": FIELDS,
+            "media": self.media,
+            "opts": self.opts,
+        }
+        return TemplateResponse(request, "admin/scoring/label/import.html", context)
 
     def undo_view(self, request: HttpRequest, act: UUID) -> HttpResponse:
         """Undo the labels of one click, and redirect to the page of the click."""

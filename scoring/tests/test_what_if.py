@@ -48,7 +48,8 @@ def predict(champion, client, scores, *, policy=None, evidence=None, amounts=Non
 def label(predictions, is_fraud=True):
     now = timezone.now()
     Label.objects.bulk_create(
-        Label(transaction_id=row.pk, is_fraud=is_fraud, verdict=is_fraud, source="chargeback", created_at=now) for row in predictions
+        Label(transaction_id=row.pk, is_fraud=is_fraud, verdict=is_fraud, source="chargeback", created_at=now)
+        for row in predictions
     )
 
 
