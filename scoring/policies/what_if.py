@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from django.db.models import Count, F, Sum
+from django.db.models.functions import Coalesce
 from msgspec import Struct
 
 from scoring.decisions import Thresholds
@@ -182,9 +183,11 @@ def _segments(content: Any) -> list[tuple[str, str]]:
 def _frauds(champion: ModelVersion, since: datetime, until: datetime) -> Any:
     """The known frauds by policy, segment, decision and bin: their number, and their amounts summed and squared."""
     of = "transaction__prediction__"
-    period = {f"{of}model_version": champion, f"{of}created_at__gte": since, f"{of}created_at__lt": until}
-    # A label is younger than its prediction, which the index of frauds by time makes use of.
-    frauds = verdicts.newest(Label.objects.filter(verdict=True, created_at__gte=since, **period))
+    # Frauds are few and predictions many, so the query has to begin with the index of frauds by time: a label is
+    # younger than its prediction. No index has these two expressions, so no database begins with predictions.
+    model, at = (Coalesce(F(f"{of}{name}"), F(f"{of}{name}")) for name in ("model_version", "created_at"))
+    labels = verdicts.newest(Label.objects.filter(verdict=True, created_at__gte=since))
+    frauds = labels.annotate(model=model, at=at).filter(model=champion.pk, at__gte=since, at__lt=until)
     amount = F("transaction__amount")
     keys = ("number", "segment", "decided", "bin")
     sums = {"frauds": Count("*"), "amount": Sum(amount), "square": Sum(amount * amount)}
