@@ -52,7 +52,7 @@ class PolicyListAdmin(admin.ModelAdmin):
     change_form_template = "admin/scoring/policylist/change_form.html"
 
     class Media:
-        css = {"all": ["scoring/admin.css"]}
+        css = {"all": ["scoring/admin.css", "scoring/policy.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PolicyList]:
         return super().get_queryset(request).filter(removed_at=None)

@@ -32,7 +32,7 @@ class ListForm(forms.ModelForm):
         help_texts = {
             "is_draft": "It counts in backtests only, until somebody makes it live. With the name of a list it is a"
             " change of that list: its entries are added, and those that have expired take the list's own off.",
-            "name": "Rules refer to the list as on_<name>.",
+            "name": "Rules refer to the list by on_ and its name.",
             "action": "The decision about transactions that are on the list. None: only rules refer to it.",
             "max_amount": "The list does not decide about larger amounts. Empty: no limit.",
             "note": "What the list is for.",
