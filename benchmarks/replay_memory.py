@@ -67,18 +67,18 @@ def generate(rows: int, directory: Path) -> int:
     for payments in map(pa.Table.to_pandas, gathered(generator.generated(what))):
         event_time = payments["event_time"].dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64)
         key = np.arange(written, written + len(payments))
-        # Times are whole seconds, and far fewer than 2**20 payments share one.
-        sequence = (event_time // 1_000_000 << 21) + key % 2**20
+        # Times are whole seconds, and there are fewer than 2**29 payments.
+        sequence = (event_time // 1_000_000 << 30) + key
         entities = {
             "customer": pd.util.hash_array(payments["card"].to_numpy()).astype(np.int64),
             "terminal": pd.util.hash_array(payments["merchant"].to_numpy()).astype(np.int64),
         }
         minor = np.rint(payments["amount"].to_numpy() * 100).astype(np.int64)
-        events = {"key": key, "event_time": event_time, "amount_minor": minor, "sequence": sequence + 2**20}
+        events = {"key": key, "event_time": event_time, "amount_minor": minor, "sequence": sequence + 2**29}
         labels = {
             "key": key,
             "fraud": payments["is_fraud"].to_numpy(),
-            "sequence": sequence + (round(schema.label_delay_days * DAY_S) << 21),
+            "sequence": sequence + (round(schema.label_delay_days * DAY_S) << 30),
         }
         for name, columns in (("events", events), ("labels", labels)):
             path = directory / name / f"{written:012}.parquet"
