@@ -18,6 +18,7 @@ from django.utils import timezone
 from scoring.card_numbers import holds_card_number
 from scoring.exceptions import LabelledMeanwhile, ReasonMissing, UndoRefused
 from scoring.models import Label, Review, Transaction
+from scoring.reviews import bulk
 from scoring.reviews.verdicts import WORDS, holding
 from scoring.worker import storage
 from training import registry
@@ -170,12 +171,12 @@ def add_labels(*, statements: Sequence[Statement]) -> list[tuple[Label, bool]]:
         django.db.IntegrityError: another call has stored one of these identities meanwhile; try again.
     """
     keys = {statement.transaction_id for statement in statements}
-    for schema in Transaction.objects.filter(pk__in=keys, sequence__isnull=False).values_list("schema").distinct():
+    for schema in Transaction.objects.filter(pk__among=keys, sequence__isnull=False).values_list("schema").distinct():
         _get_ready(*schema)
     with transaction.atomic():
         rows = {row.pk: row for row in _lock_all(keys)}
         identities = [statement.identity for statement in statements]
-        stored = {label.identity: label for label in Label.objects.filter(identity__in=identities)}
+        stored = {label.identity: label for label in Label.objects.filter(identity__among=identities)}
         new: list[tuple[Transaction, Label]] = []
         answers = []
         for statement in statements:
@@ -185,12 +186,12 @@ def add_labels(*, statements: Sequence[Statement]) -> list[tuple[Label, bool]]:
                 label = stored[statement.identity] = answers[-1][0]
                 new.append((rows[statement.transaction_id], label))
         _arrive(new, _given(keys))
-        Label.objects.bulk_create([label for _, label in new])
+        bulk.insert([label for _, label in new])
     return answers
 
 
 def _label_of(statement: Statement) -> Label:
-    return Label(**statement._asdict(), is_fraud=WORDS[statement.kind])
+    return Label(**statement._asdict(), is_fraud=WORDS[statement.kind], reason="")
 
 
 def latest_label(row: Transaction) -> Label | None:
@@ -205,14 +206,14 @@ def newest_label(row: Transaction) -> Label | None:
 
 def _lock_all(keys: Collection[UUID]) -> Iterable[Transaction]:
     # In the same order everywhere; otherwise two calls could deadlock.
-    rows = Transaction.objects.select_for_update().filter(pk__in=keys).order_by("pk")
+    rows = Transaction.objects.select_for_update().filter(pk__among=keys).order_by("pk")
     return rows.only("schema", "sequence", "tokens")
 
 
 def _given(keys: Collection[UUID]) -> dict[UUID, list[Label]]:
     """The labels of these transactions, in the order of their arrival."""
     found: dict[UUID, list[Label]] = {}
-    for label in Label.objects.filter(transaction__in=keys).order_by("created_at", "pk"):
+    for label in Label.objects.filter(transaction__pk__among=keys).order_by("created_at", "pk"):
         found.setdefault(label.transaction_id, []).append(label)
     return found
 

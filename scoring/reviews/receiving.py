@@ -97,9 +97,9 @@ def attach(*, limit: int) -> int:
 def _find(client_id: int, incoming: Sequence[Incoming]) -> list[tuple[UUID, str] | None]:
     """Of each the client's transaction: our id, and the client's id or, if it has none, ours. None if there is none."""
     own = Transaction.objects.filter(client=client_id).values_list("pk", "transaction_id")
-    ours = {key: (key, name or str(key)) for key, name in own.filter(pk__in={one.id for one in incoming if one.id})}
+    ours = {key: (key, name or str(key)) for key, name in own.filter(pk__among={one.id for one in incoming if one.id})}
     names = {one.transaction_id for one in incoming if one.transaction_id}
-    theirs = {name: (key, str(name)) for key, name in own.filter(transaction_id__in=names)}
+    theirs = {name: (key, str(name)) for key, name in own.filter(transaction_id__among=names)}
     return [ours.get(one.id) if one.id else theirs.get(one.transaction_id) for one in incoming]
 
 
