@@ -277,7 +277,7 @@ function whatIf(data) {
     const size = 10 ** Math.floor(Math.log10((high - low || 1) / 2));
     const step = [1, 2, 5, 10].map((factor) => factor * size).find((each) => (high - low) / each <= 5);
     const found = [];
-    for (let value = Math.ceil(low / step) * step; value <= high; value += step) found.push(value);
+    for (let value = Math.ceil(low / step) * step; value <= high; value += step) found.push(value + 0); // never -0
     return found;
   };
   const short = (value) => value.toLocaleString("en-US", { notation: "compact", maximumFractionDigits: 2 });
