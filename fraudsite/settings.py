@@ -108,6 +108,7 @@ TEMPLATES = [
 # --- database --------------------------------------------------------------------------------------------------------
 DATABASES = {"default": database_url("DATABASE_URL", VAR_DIR / "fraudsite.sqlite3")}
 DATABASE_SILENCE_S = integer("DATABASE_SILENCE_S", 5, 1, 3_600)
+DATABASE_BEHIND_POOLER = boolean("DATABASE_BEHIND_POOLER", default=False)
 DATABASE_CONN_MAX_AGE_S = integer("DATABASE_CONN_MAX_AGE_S", 600, 0, 86_400)
 match DATABASES["default"]["ENGINE"]:
     case "django.db.backends.sqlite3":

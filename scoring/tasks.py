@@ -19,7 +19,7 @@ from scoring.messages import replies, request_ids
 from scoring.messages.replies import Kind, Outcome, Reply
 from scoring.messages.submission import Submission
 from scoring.policies import backtests, score_counts
-from scoring.worker import batches, explanations, pending, predictor, shadows
+from scoring.worker import batches, explanations, pending, predictor, prepared, shadows
 from training import registry
 from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion, StaleHistory
 
@@ -207,6 +207,7 @@ def load_champions(sender: str | None = None, **_: Any) -> None:
     """Load the champions before the first transaction comes, and follow the register from then on. If the worker
     forks, this runs in the child. `sender` is the worker's name, if Celery gives it."""
     if current_app.amqp.queues.consume_from.keys() & {settings.REALTIME_QUEUE, settings.BULK_QUEUE}:
+        prepared.install()
         predictor.limit_threads()
         for schema in _schemas_to_load():
             try:

@@ -19,6 +19,7 @@ import psycopg
 from django.db import connection
 
 from scoring.models import History, Transaction
+from scoring.worker import prepared
 from scoring.worker.storage import HistoryUpdate, tokens_of
 from training.core.exceptions import StaleHistory
 from training.core.features.replay import Events, Labels, Tokens, replay, version, warm
@@ -202,7 +203,7 @@ def _execute(statement: str, values: list[Any]) -> list[Any]:
     """Execute a statement on PostgreSQL. Django's own cursor would transfer bytes as text, twice as long."""
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(statement, values, prepare=True, binary=True)
+        cursor.execute(prepared.of_now(statement), values, prepare=True, binary=True)
         return cursor.fetchall()
 
 

@@ -21,6 +21,7 @@ from scoring.messages.replies import Stages
 from scoring.messages.submission import Submission
 from scoring.models import Pending, Prediction, Review, Transaction
 from scoring.policies.engine import Policy
+from scoring.worker import prepared
 from scoring.worker.declared import declaration_of
 from scoring.worker.predictor import Predictor
 from scoring.worker.scorer import Scored
@@ -193,7 +194,7 @@ def _store_on_postgresql(
     connection.ensure_connection()
     # Django's own cursor writes values into the statement's text; arrays are better sent as parameters.
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(STORE_PLAIN if plain else STORE_COMPUTED, values, prepare=True)
+        cursor.execute(prepared.of_now(STORE_PLAIN if plain else STORE_COMPUTED), values, prepare=True)
         return {row[0] for row in cursor.fetchall()}
 
 
