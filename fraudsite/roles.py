@@ -8,7 +8,7 @@ VIEW_SCORING = [
     f"scoring.view_{model}"
     for model in (
         *("client", "apikey", "transaction", "prediction", "fallback", "pending", "review", "label"),
-        *("policyversion", "backtest", "policylist"),
+        *("policyversion", "backtest", "policylist", "reviewreason"),
     )
 ]
 VIEW_MODELS = [
@@ -21,6 +21,7 @@ EDIT_POLICIES = [
     *("scoring.add_policyversion", "scoring.activate_policyversion"),
     *(f"scoring.{verb}_policylist" for verb in ("add", "change", "delete")),
 ]
+EDIT_REASONS = ["scoring.add_reviewreason", "scoring.change_reviewreason"]
 # Whoever sees personal values. Removing an entry is a change, as it is kept.
 EDIT_ENTRIES = [f"scoring.{verb}_listentry" for verb in ("view", "add", "change")]
 
@@ -34,13 +35,21 @@ ROLES = {
         *WRITE_RATES,
         "scoring.change_pending",
     ],
-    "Risk manager": [*VIEW_SCORING, *VIEW_MODELS, "scoring.view_personal", *EDIT_POLICIES, *EDIT_ENTRIES],
+    "Risk manager": [
+        *VIEW_SCORING,
+        *VIEW_MODELS,
+        "scoring.view_personal",
+        *EDIT_POLICIES,
+        *EDIT_ENTRIES,
+        *EDIT_REASONS,
+    ],
     "Administrator": [
         *VIEW_SCORING,
         *VIEW_MODELS,
         "scoring.view_personal",
         *EDIT_POLICIES,
         *EDIT_ENTRIES,
+        *EDIT_REASONS,
         "scoring.change_review",
         "scoring.add_client",
         "scoring.change_pending",

@@ -309,6 +309,8 @@ SPECTACULAR_SETTINGS = {
 LOGIN_URL = "admin:login"
 # How long a review is claimed by the analyst who opened it.
 REVIEW_CLAIM_S = integer("REVIEW_CLAIM_S", 300, 0, 86_400)
+# Whether a decision on an alert needs a reason from the list.
+REVIEW_REASON_REQUIRED = boolean("REVIEW_REASON_REQUIRED", default=False)
 # How long a label can be undone without a reason.
 UNDO_S = integer("UNDO_S", 10, 0, 3_600)
 # The most rows that "Select all" selects. The page holds their keys, and the confirmation sends each as a field.

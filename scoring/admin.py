@@ -34,6 +34,7 @@ from scoring.pages.read_only import ReadOnlyAdmin
 from scoring.pages.search import TransactionSearch
 from scoring.policies import admin as policies_admin  # noqa: F401  # likewise
 from scoring.reviews import admin as reviews_admin  # noqa: F401  # likewise
+from scoring.reviews import reason_admin  # noqa: F401  # likewise
 from scoring.reviews.label_admin import CorrectableAdmin
 from scoring.worker import pending
 from training.core.figures import at, threshold

@@ -11,6 +11,7 @@ from scoring.decisions import ALERTS, Decision
 from scoring.lists.models import ListEntry, PolicyList
 from scoring.policies.models import Backtest, PolicyChange, PolicyVersion, RuleCount, ScoreCount
 from scoring.reviews.models import REFERENCE_LIMIT, LabelKind, LabelSource, WaitingLabel
+from scoring.reviews.reasons import ReviewReason
 from training.core.figures import score
 from training.models import ModelVersion
 
@@ -21,6 +22,7 @@ __all__ = [
     "PolicyChange",
     "PolicyList",
     "PolicyVersion",
+    "ReviewReason",
     "RuleCount",
     "ScoreCount",
     "WaitingLabel",
@@ -291,6 +293,7 @@ class Label(models.Model):
     `sequence` is its place in the order of arrival, if it changed the verdict and the transaction has one: computed
     features of transactions after it use the verdict. The labels of one click share an `act`, and `review_before` is
     the state of the review before it; undoing needs both. `identity` tells a client's repeat, null for other labels.
+    `code` is that of a `ReviewReason`, empty if none was chosen; `reason` is what the author wrote.
     """
 
     Kind = LabelKind
@@ -313,6 +316,7 @@ class Label(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="labels"
     )
     reason = models.TextField(blank=True, db_default="")
+    code = models.CharField("reason code", max_length=32, blank=True, db_default="")
     act = models.UUIDField(null=True, editable=False, db_index=True)
     review_before = models.JSONField(null=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now)

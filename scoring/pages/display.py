@@ -65,6 +65,11 @@ def label_badge(label: Label) -> SafeString:
     return format_html("{}", open_word if label.is_fraud is None else fraud_badge(label.is_fraud))
 
 
+def reason_of(label: Label) -> str:
+    """The code of a label's reason and what its author wrote, as far as there are any."""
+    return ": ".join(part for part in (label.code, label.reason) if part)
+
+
 def label_table(transaction: Transaction) -> SafeString | str:
     """All labels of a transaction, the latest first; empty if there are none."""
     labels = transaction.labels.select_related("author").order_by("-created_at", "-pk")
@@ -78,7 +83,7 @@ def label_table(transaction: Transaction) -> SafeString | str:
                 label.get_kind_display() or "-",
                 label.get_source_display(),
                 label.author or "-",
-                label.reason or label.reference,
+                reason_of(label) or label.reference,
             )
             for label in labels
         ),

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
@@ -17,6 +18,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from scoring.exceptions import ReasonMissing
 from scoring.models import Client, Review, Transaction
 from scoring.pages.display import (
     amount_of,
@@ -34,7 +36,7 @@ from scoring.pages.explanation import reason_table
 from scoring.pages.filters import ReviewedSchemaFilter
 from scoring.pages.personal import PersonalAdmin, shows_personal
 from scoring.pages.search import TransactionSearch
-from scoring.reviews import labelling, queue
+from scoring.reviews import labelling, queue, reasons
 from scoring.reviews.label_admin import CorrectableAdmin, may_decide, with_undo
 from training.core.exceptions import StaleHistory
 from training.core.figures import at
@@ -199,8 +201,7 @@ class ReviewAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
     def _close_many(self, request: HttpRequest, chosen: QuerySet[Review], *, is_fraud: bool) -> HttpResponse | None:
         """Show a page with counts and amounts for confirmation; once confirmed, close the reviews."""
         keys = list(chosen.filter(state=Review.State.OPEN).values_list("pk", flat=True))
-        if "confirmed" in request.POST or not keys:
-            self._close(request, chosen, is_fraud=is_fraud)
+        if not keys or ("confirmed" in request.POST and self._close(request, chosen, is_fraud=is_fraud)):
             return None
         asked = Review.objects.filter(pk__in=keys)
         by_schema = asked.order_by("prediction__transaction__schema").values("prediction__transaction__schema")
@@ -212,6 +213,7 @@ class ReviewAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
             "label": fraud_badge(is_fraud),
             "action": "confirm_fraud" if is_fraud else "mark_legitimate",
             "keys": keys,
+            **_reason_form(request, is_fraud),
             "stakes": [
                 (schema, row["alerts"], amount_of(schema, row["amount"]))
                 for row in stakes
@@ -220,44 +222,57 @@ class ReviewAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
         }
         return TemplateResponse(request, "admin/scoring/review/confirm.html", context)
 
-    def _close(self, request: HttpRequest, reviews: QuerySet[Review] | list[Review], *, is_fraud: bool) -> None:
+    def _close(self, request: HttpRequest, reviews: QuerySet[Review] | list[Review], *, is_fraud: bool) -> bool:
+        """Close reviews with the reason and the note that were sent. Returns False if these were refused."""
         word = "fraud" if is_fraud else "legitimate"
+        code, note = request.POST.get("code", ""), request.POST.get("note", "").strip()
+        told = ": ".join(part for part in (f"Labelled {word}", code, note) if part)
         closed, late, act = 0, 0, uuid4()
+        given: dict[str, Any] = {"reviewer": request.user, "act": act, "code": code, "note": note}
         for review in reviews:
             try:
-                won = labelling.close_review(review=review, is_fraud=is_fraud, reviewer=request.user, act=act)  # type: ignore[arg-type]
+                won = labelling.close_review(review=review, is_fraud=is_fraud, **given)
+            except ReasonMissing as refusal:
+                messages.error(request, str(refusal))
+                return False
             except StaleHistory as error:
                 messages.error(request, f"Nothing more was labelled: {error}")
                 break
+            review.refresh_from_db()  # otherwise the log entry would call it open
             if won:
-                review.refresh_from_db()  # otherwise the log entry would call it open
-                self.log_change(request, review, f"Labelled {word}.")
+                self.log_change(request, review, told if code or note else f"{told}.")
                 closed += 1
             else:
+                self.log_change(request, review, f"{told} (too late: it was closed already)")
                 late += 1
         if closed:
             messages.success(request, with_undo(request, f"{closed} labelled {word}.", act))
         if late:
             messages.warning(request, self.gone_message.format(late))
+        return True
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         context: dict[str, Any] = {"title": "Review", "may_decide": may_decide(request)}
+        context |= {"filters": request.GET.get(FILTERS, ""), **_reason_form(request)}
         review = self.get_object(request, object_id) if may_decide(request) else None
         if review and "decide" in request.POST:
-            self._decide(request, review, request.POST["decide"])
+            if not self._decide(request, review, request.POST["decide"]):
+                return HttpResponseRedirect(request.get_full_path())
             return self._go_on(request, request.GET.get(FILTERS, ""), [review.pk])
         if review and request.method == "GET" and not queue.claim(review.pk, request.user) and review.is_claimed:  # type: ignore[arg-type]
             context |= {"claimed_by": review.claimed_by, "claimed_until": at(review.claimed_until)}
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
-    def _decide(self, request: HttpRequest, review: Review, word: str) -> None:
+    def _decide(self, request: HttpRequest, review: Review, word: str) -> bool:
+        """Close or skip a review. Returns False if the reason or the note was refused."""
         if word in ("fraud", "legitimate"):
-            self._close(request, [review], is_fraud=word == "fraud")
-        elif word == "skip":
+            return self._close(request, [review], is_fraud=word == "fraud")
+        if word == "skip":
             request.session[SKIPPED] = [*request.session.get(SKIPPED, []), str(review.pk)][-SKIPPED_LIMIT:]
             queue.release(review.pk, request.user)  # type: ignore[arg-type]
+        return True
 
     def get_urls(self) -> list[URLPattern]:
         following = path("next/", self.admin_site.admin_view(self.next_view), name="scoring_review_next")
@@ -308,3 +323,16 @@ class ReviewAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
             return self.get_changelist_instance(asked).queryset
         except IncorrectLookupParameters:
             return self.get_queryset(request).order_by(*self.ordering)
+
+
+def _reason_form(request: HttpRequest, is_fraud: bool | None = None) -> dict[str, Any]:
+    """What the form of the reason shows: the reasons for a label, or for either."""
+    found = reasons.active()
+    if is_fraud is not None:
+        found = found.exclude(is_fraud=not is_fraud)
+    return {
+        "reasons": found,
+        "reason_required": settings.REVIEW_REASON_REQUIRED,
+        "code": request.POST.get("code", ""),
+        "note": request.POST.get("note", ""),
+    }

@@ -111,8 +111,8 @@ def _corrections(held: Label | None, review: Review | None) -> list[tuple[str, s
 
 @admin.register(Label)
 class LabelAdmin(TransactionSearch, PersonalAdmin, ReadOnlyAdmin):
-    list_display = ["recorded", "badge", "kind", "source", "author", "reason", "transaction"]
-    list_filter = ["is_fraud", "kind", "source", "author", "created_at"]
+    list_display = ["recorded", "badge", "kind", "source", "author", "code", "reason", "transaction"]
+    list_filter = ["is_fraud", "kind", "source", "code", "author", "created_at"]
     list_select_related = ["author", "transaction"]
     date_hierarchy = "created_at"
     ordering = ["-created_at"]
@@ -120,7 +120,7 @@ class LabelAdmin(TransactionSearch, PersonalAdmin, ReadOnlyAdmin):
         "transaction_link",
         ("badge", "kind"),
         ("source", "author_name"),
-        "reason",
+        ("code", "reason"),
         ("amount", "reference"),
         ("said", "recorded"),
     ]

@@ -18,7 +18,7 @@ from django.utils import timezone
 from scoring.card_numbers import holds_card_number
 from scoring.exceptions import LabelledMeanwhile, ReasonMissing, UndoRefused
 from scoring.models import Label, Review, Transaction
-from scoring.reviews import bulk
+from scoring.reviews import bulk, reasons
 from scoring.reviews.verdicts import WORDS, holding
 from scoring.worker import storage
 from training import registry
@@ -63,19 +63,28 @@ def add_label(
         )
 
 
-def close_review(*, review: Review, is_fraud: bool, reviewer: User, act: UUID | None = None) -> bool:
+def close_review(
+    *, review: Review, is_fraud: bool, reviewer: User, act: UUID | None = None, code: str = "", note: str = ""
+) -> bool:
     """Store an analyst's label and close the review. Returns False, and changes nothing, if it is closed already.
 
+    `code` is that of a `ReviewReason`, and `note` is kept as the label's reason.
+
     Raises:
+        ReasonMissing: nothing was changed.
         StaleHistory: nothing was changed; the schema's histories have to be rebuilt.
     """
+    reasons.check(code, note, is_fraud=is_fraud)
+    note = _checked(note, needed=False)
     _get_histories_ready(review.pk)
     with transaction.atomic():
         row, given = _lock(review.pk)
         if not Review.objects.filter(pk=review.pk, state=Review.State.OPEN).exists():
             return False
         state, source = _state_of(is_fraud), Label.Source.ANALYST
-        _record(row, given, is_fraud=is_fraud, source=source, author=reviewer, state=state, act=act)
+        _record(
+            row, given, is_fraud=is_fraud, source=source, author=reviewer, reason=note, code=code, state=state, act=act
+        )
     return True
 
 
@@ -260,13 +269,15 @@ def _record(
     source: str,
     author: User | None,
     reason: str = "",
+    code: str = "",
     at: datetime | None = None,
     state: Review.State | None = None,
     act: UUID | None = None,
 ) -> Label:
     """Store a label of a locked transaction that has the labels `given`, and set the review to `state`."""
     kind = {True: Label.Kind.FRAUD, False: Label.Kind.LEGITIMATE, None: Label.Kind.RETRACTED}[is_fraud]
-    label = Label(transaction=row, is_fraud=is_fraud, kind=kind, source=source, author=author, reason=reason, act=act)
+    label = Label(transaction=row, is_fraud=is_fraud, kind=kind, source=source, author=author, act=act)
+    label.reason, label.code = reason, code
     # A slow clock must not put what is said now before what it corrects.
     label.event_time = at or max([timezone.now(), *(earlier.event_time + MICROSECOND for earlier in given)])
     by_source = [earlier.event_time for earlier in given if earlier.source == source]
