@@ -1,4 +1,4 @@
-"""The search of the admin's lists: by Fraudsite's id, the client's id, a part of either, or an amount."""
+"""The search of the admin's lists: by Fraudsite's id, the client's id, a part of either, or amounts."""
 
 import re
 from collections.abc import Iterator
@@ -26,12 +26,12 @@ class TransactionSearch(admin.ModelAdmin):
     """Searches for the text as typed; Django would split it at spaces and quotes.
 
     A whole id finds its transaction and nothing else. Otherwise all rows are searched for ids that begin with the text,
-    by index, and the latest `SEARCH_RECENT_ROWS` of the list for other parts of ids and for amounts.
+    by index, and the latest `SEARCH_RECENT_ROWS` of the list for other parts of ids and for amounts and their ranges.
     """
 
     transaction_path = "transaction"  # from a row of the list to its transaction; "pk" if it is one
     search_fields = ["pk"]  # without it the page has no search box
-    search_help_text = "An id, Fraudsite's or the client's, whole or a part of it; or an amount, such as 12.34."
+    search_help_text = "An id, Fraudsite's or the client's, whole or a part of it; or an amount: 12.34, 100..250, 100.."
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -74,6 +74,8 @@ def _parts(term: str, after: UUID | None) -> Iterator[QuerySet[Transaction]]:
         fits |= Q(digits__contains=digits)
     if (amount := read_amount(term)) is not None:
         fits |= _is_shown_as(amount)
+    if bounds := read_range(term):
+        fits |= Q(**bounds)
     yield recent.filter(fits)
 
 
@@ -102,6 +104,20 @@ def read_amount(text: str) -> float | None:
     except ValueError:
         return None
     return amount if isfinite(amount) else None
+
+
+def read_range(text: str) -> dict[str, float] | None:
+    """Read a range of amounts, bounds included, as conditions of a query; None if the text is not one.
+
+    >>> read_range("100..1,250 EUR"), read_range("100.."), read_range("..5"), read_range(".."), read_range("100")
+    ({'amount__gte': 100.0, 'amount__lte': 1250.0}, {'amount__gte': 100.0}, {'amount__lte': 5.0}, None, None)
+    """
+    ends = [end.strip() for end in text.split("..")]
+    if len(ends) != 2 or not any(ends):
+        return None
+    bounds = {name: read_amount(end) for name, end in zip(("amount__gte", "amount__lte"), ends, strict=True) if end}
+    found = {name: amount for name, amount in bounds.items() if amount is not None}
+    return found if len(found) == len(bounds) else None
 
 
 def _hex_digits(term: str) -> str | None:

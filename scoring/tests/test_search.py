@@ -159,3 +159,14 @@ def test_ids_are_found_by_indexes_among_many_rows(client, rows, model, settings)
                 plan = "\n".join(line for (line,) in cursor.fetchall())
                 for table in ("scoring_transaction", "scoring_prediction"):
                     assert f"Seq Scan on {table}" not in plan, (term, query["sql"], plan)
+
+
+def test_a_range_of_amounts_finds_what_lies_in_it_bounds_included(alert, client, alice):
+    client.force_login(alice)
+    small, middle, large = (alert(0.9, amount=amount).pk for amount in (10.0, 100.0, 250.0))
+    assert found(client, "review", "100..250 EUR") == {middle, large}
+    assert found(client, "review", "10.5 .. 249.99") == {middle}
+    assert found(client, "review", "..100") == {small, middle}
+    assert found(client, "transaction", "100.01..") == {large}
+    for nothing in ("250..100", "..", "1..2..3", "a..b"):
+        assert found(client, "review", nothing) == set(), nothing
