@@ -7,7 +7,6 @@ import msgspec
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -19,15 +18,14 @@ from scoring.models import Backtest, PolicyVersion
 from scoring.pages.display import amount_of
 from scoring.pages.personal import may_see_personal
 from scoring.pages.read_only import ReadOnlyAdmin
-from scoring.policies import backtests, capacity, checking, rule_pages, versions, what_if_pages
+from scoring.policies import backtests, checking, rule_pages, version_pages, versions, what_if_pages
 from scoring.policies.backtest_admin import BACKTEST_DAYS, page_of
-from scoring.policies.checking import FUNCTIONS
 from scoring.policies.differences import differences
-from scoring.policies.document import Document, PolicyInvalid
 from scoring.policies.expressions import Expression
 from scoring.policies.forms import PolicyForms
 from scoring.policies.matches import latest_matches
 from scoring.policies.names import HAS, names_of
+from scoring.policies.version_pages import content_of
 from training import registry
 from training.core import figures
 from training.core.exceptions import FraudsiteError
@@ -107,7 +105,7 @@ class PolicyVersionAdmin(ReadOnlyAdmin):
             "title": f"Rule {name} of {schema}",
             "name": name,
             "live": live,
-            "rule": rule_pages.rule_in(_content(live)[0], name),
+            "rule": rule_pages.rule_in(content_of(live)[0], name),
             "changes": rule_pages.changes_of(schema, name),
             "days": rule_pages.days_of(schema, name),
             "kept_days": settings.COUNTS_RETENTION_DAYS,
@@ -153,33 +151,16 @@ class PolicyVersionAdmin(ReadOnlyAdmin):
         forms: PolicyForms | None = None,
         **context: Any,
     ) -> HttpResponse:
-        content, broken = _content(version)
-        now = versions.live(version.schema)
-        live, _ = _content(now)
-        editable = version.state == State.DRAFT and self.may_edit(request) and not broken
+        shown = version_pages.shown(version)
+        editable = version.state == State.DRAFT and self.may_edit(request) and not shown["broken"]
         rest: list[str] = []
         if editable and forms is None:
-            forms = PolicyForms(content)
+            forms = PolicyForms(shown["content"])
             rest = forms.show(versions.faults(version))
-        champion = registry.champion_or_none(version.schema)
-        context = {
+        context = shown | {
             "title": str(version),
-            "version": version,
-            "content": content,
-            "broken": broken,
             "forms": forms,
-            "revision": version.revision,
             "rest": rest,
-            "champion": champion,
-            "champion_review": figures.threshold(champion.review_threshold) if champion else "",
-            "champion_block": figures.threshold(champion.block_threshold) if champion else "",
-            "against": now,
-            "differences": differences(live, content) if version.state != State.LIVE else [],
-            "names": _names(version, content),
-            "changes": _history(version),
-            "counts": _counts(version),
-            "load": _load(version, content),
-            "backtests": version.backtests.all()[:5],
             "may_edit": self.may_edit(request),
             "may_activate": self.may_activate(request),
             "approval": settings.POLICY_APPROVAL_REQUIRED,
@@ -231,7 +212,7 @@ class PolicyVersionAdmin(ReadOnlyAdmin):
 
     def _save(self, request: HttpRequest, version: PolicyVersion, reason: str) -> HttpResponse | None:
         """Save the form. Returns the page with what was written if it cannot be saved."""
-        content, _ = _content(version)
+        content, _ = content_of(version)
         forms = PolicyForms(content, request.POST)
         if not forms.is_valid():
             messages.error(request, "Nothing was saved: correct the marked fields.")
@@ -244,7 +225,7 @@ class PolicyVersionAdmin(ReadOnlyAdmin):
             return None
         except (versions.EditedMeanwhile, ValueError):
             version.refresh_from_db()
-            saved, _ = _content(version)
+            saved, _ = content_of(version)
             messages.error(
                 request,
                 "Somebody else has saved this policy since you opened it, so yours was not saved. Below is what you"
@@ -271,7 +252,11 @@ class PolicyVersionAdmin(ReadOnlyAdmin):
             context["faults"] = [checking.Fault("", "It reads personal values, which you may not see.", 1, 1)]
         if not context["faults"]:
             found = latest_matches(
-                schema, source, _content(version)[0], tried=settings.POLICY_MATCHES_TRIED, shown=MATCHES_SHOWN
+                schema,
+                source,
+                content_of(version)[0],
+                tried=settings.POLICY_MATCHES_TRIED,
+                shown=MATCHES_SHOWN,
             )
             context |= {
                 "found": found,
@@ -286,58 +271,14 @@ class PolicyVersionAdmin(ReadOnlyAdmin):
         if version is None or request.method != "POST" or not self.has_view_permission(request, version):
             raise PermissionDenied
         return version, names_of(
-            registry.declaration_in_force(version.schema), _content(version)[0], versions.list_names(version.schema)
+            registry.declaration_in_force(version.schema),
+            content_of(version)[0],
+            versions.list_names(version.schema),
         )
-
-
-def _content(version: PolicyVersion | None) -> tuple[Document, str]:
-    """The document of a version, and why it cannot be read, if it cannot."""
-    try:
-        return versions.content(version), ""
-    except PolicyInvalid as error:
-        return Document(), str(error)
-
-
-def _names(version: PolicyVersion, content: Document) -> list[list[str]]:
-    """What the editor completes: names and functions, with type and meaning."""
-    schema = registry.declaration_in_force(version.schema)
-    names = names_of(schema, content, versions.list_names(version.schema)).values()
-    found = [[name.name, str(name.type), name.description] for name in names]
-    found += [[f"{name}(", "function", ""] for name in FUNCTIONS if name[0] not in "_@"]
-    return found
-
-
-def _history(version: PolicyVersion) -> list[tuple[Any, list[Any]]]:
-    """The changes of a version, the newest first, each with what it changed in the document."""
-    changes = list(version.changes.all())
-    found = []
-    for change, before in zip(changes, [*changes[1:], None], strict=True):
-        old = before.document if before else version.based_on.document if version.based_on else {}
-        changed = [] if change.document == old else differences(_read(old), _read(change.document))
-        found.append((change, changed))
-    return found
-
-
-def _counts(version: PolicyVersion) -> list[Any]:
-    """What became of each rule in the last day."""
-    found = version.rule_counts.filter(minute__gt=timezone.now() - timedelta(days=1)).values("rule").order_by("rule")
-    sums = found.annotate(**{f"{name}_sum": Sum(name) for name in ("decided", "matched", "absent", "failed")})
-    return list(sums)
-
-
-def _load(version: PolicyVersion, content: Document) -> capacity.Load | None:
-    """How many reviews the live policy opens; None of other versions."""
-    if version.state != State.LIVE:
-        return None
-    return capacity.load(version.schema, content.capacity)
 
 
 def _reads_personal(source: str, schema: Schema) -> bool:
     return any(name.removeprefix(HAS) in schema.personal_names for name in Expression(source).names)
-
-
-def _read(content: Any) -> Document:
-    return _content(PolicyVersion(document=content))[0]
 
 
 def _page_of(version: PolicyVersion) -> str:
