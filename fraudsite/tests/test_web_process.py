@@ -10,7 +10,7 @@ import pytest
 from django.contrib import admin
 from django.urls import reverse
 
-from fraudsite.testing import seed_payload
+from fraudsite.testing import seed_payload, web_server, worker_environment
 from scoring.clients import keys
 from training.models import TrainingRun
 from training.tests.support import tiny_bundle
@@ -22,14 +22,15 @@ LIBRARIES = ("tensorflow", "keras", "xgboost", "lightgbm", "numba", "llvmlite")
 MEMORY_LIMIT_MB = 450  # TensorFlow alone adds more than 300 to the 290 of the rest
 
 
-def web_processes():
-    """The web server that this process started, and its children."""
+def web_processes(site):
+    """The web server at this address, and its children."""
+    address = site.removeprefix("http://").encode()
     parents, servers = {}, set()
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             pid, text = int(status.parent.name), status.read_text()
             parents[pid] = int(re.search(r"PPid:\s+(\d+)", text)[1])
-            if b"granian" in status.with_name("cmdline").read_bytes():
+            if b"granian" in (command := status.with_name("cmdline").read_bytes()) and address in command:
                 servers.add(pid)
         except (FileNotFoundError, ProcessLookupError):
             continue
@@ -46,6 +47,13 @@ def mapped(pid):
 
 def resident_mb(pid):
     return int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
+
+
+@pytest.fixture
+def site(worker):
+    """A web server of this test's own: that of all tests may have labelled, which imports the replay of histories."""
+    with web_server(worker_environment()) as url:
+        yield url
 
 
 @pytest.fixture
@@ -103,7 +111,7 @@ def test_no_page_brings_a_library_of_models_into_the_web_process(site, person, w
     for path in ("/", "/readyz", reverse("at_work", args=[challenger.pk]), *others):
         assert person.get(path).status_code == 200, path
 
-    processes = web_processes()
+    processes = web_processes(site)
     assert len(processes) >= 2
     assert {library for pid in processes for library in mapped(pid)} == set()
     assert mapped(worker.pid) >= {"tensorflow"}  # the test would see it
