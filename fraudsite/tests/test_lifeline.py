@@ -18,8 +18,6 @@ from django.core.management import CommandError, call_command
 from fraudsite import lifeline, ports
 from fraudsite.testing import PROCESS_START_S, free_port, worker_environment
 
-pytestmark = pytest.mark.alone
-
 HOST = "127.0.0.1"
 # The file of the made-up rows counts as the published one, fewer payments are generated, and few trees are grown.
 DEMO = """
@@ -33,6 +31,7 @@ from training.tests.support import store_made_up_dataset
 ulb.SHA256 = "0" * 64
 store_made_up_dataset(settings.DATASETS_DIR, ulb.SHA256)
 demo.PAYMENT_ROWS = 12_000
+demo.PAYMENT_TRAFFIC = demo.PAYMENT_TRAFFIC.replace("--speed 150 ", "--speed 3000 ")  # few cards sleep all at once
 changes = ["xgboost.epochs=9", "evaluation.bootstrap_resamples=0", "policy.choose=alerts_per_day"]
 manage, quick = demo._manage, [word for change in changes for word in ("--set", change)]
 demo._manage = lambda *words, **options: manage(*words, *(quick if words[0] == "train" else []), **options)

@@ -12,6 +12,7 @@ from scoring.worker import histories, prepared
 def prepares(transactional_db):
     if connection.vendor != "postgresql":
         pytest.skip("only PostgreSQL prepares statements")
+    connection.ensure_connection()
     prepared._enable(connection)
     yield
     connection.close()
