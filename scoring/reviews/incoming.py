@@ -1,6 +1,6 @@
 """What a client says of a transaction, checked. Every refusal names the field and what to send."""
 
-import math
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -112,9 +112,10 @@ def _event_time(value: Any) -> datetime:
 
 
 def _amount(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(amount := float(value)) or amount < 0:
+    # JSON has integers that are larger than any float.
+    if type(value) not in (int, float) or not 0 <= value <= sys.float_info.max:
         raise _Refused("invalid_amount", "Send a number that is not negative, or leave it out.")
-    return amount
+    return float(value)
 
 
 def _reference(value: Any) -> str:

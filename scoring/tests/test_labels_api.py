@@ -185,6 +185,7 @@ def test_a_client_labels_none_but_its_own_transactions(label, transaction, globe
         ({"event_time": "9000-01-31T12:00:00Z"}, 422, "/event_time"),
         ({"amount": -1}, 400, "/amount"),
         ({"amount": True}, 400, "/amount"),
+        ({"amount": 10**400}, 400, "/amount"),
         ({"amount": "12"}, 400, "/amount"),
         ({"reference": ""}, 400, "/reference"),
         ({"reference": "x" * 65}, 400, "/reference"),
