@@ -1,4 +1,7 @@
-"""The roles in the admin and their permissions. Every `migrate` updates their groups."""
+"""The roles in the admin and their permissions. Every `migrate` updates their groups.
+
+docs/roles.md tells people who may do what.
+"""
 
 from typing import Any
 
@@ -15,6 +18,8 @@ VIEW_MODELS = [
     *(f"training.view_{model}" for model in ("modelversion", "trainingrun", "schemaversion", "exchangerate")),
     "monitoring.view_driftreport",
 ]
+VIEW_ALL = [*VIEW_SCORING, *VIEW_MODELS]
+VIEW_ACCOUNTS = ["auth.view_user", "auth.view_group"]
 WRITE_RATES = ["training.add_exchangerate", "training.change_exchangerate"]
 
 EDIT_POLICIES = [
@@ -25,41 +30,39 @@ EDIT_REASONS = ["scoring.add_reviewreason", "scoring.change_reviewreason"]
 # Whoever sees personal values. Removing an entry is a change, as it is kept.
 EDIT_ENTRIES = [f"scoring.{verb}_listentry" for verb in ("view", "add", "change")]
 
+# What analysts do: decide, and hand over; give second opinions; look after the work of all others.
+DECIDE = ["scoring.view_personal", *EDIT_ENTRIES, *(f"scoring.{verb}_review" for verb in ("change", "escalate"))]
+DECIDE_AGAIN = [*DECIDE, "scoring.second_review"]
+SUPERVISE = [*DECIDE_AGAIN, "scoring.supervise_review", "scoring.view_quality", *EDIT_REASONS]
+
+TRAIN = ["training.change_modelversion", "training.add_trainingrun"]
+RUN_CLIENTS = [
+    *("scoring.add_client", "scoring.change_client", "scoring.add_apikey", "scoring.change_apikey"),
+    "scoring.change_pending",
+]
+
 ROLES = {
-    "Fraud analyst": [*VIEW_SCORING, *VIEW_MODELS, "scoring.view_personal", *EDIT_ENTRIES, "scoring.change_review"],
-    "ML engineer": [
-        *VIEW_SCORING,
+    "Fraud analyst": [*VIEW_ALL, *DECIDE],
+    "Senior analyst": [*VIEW_ALL, *DECIDE_AGAIN],
+    "Supervisor": [*VIEW_ALL, *SUPERVISE],
+    "Risk manager": [*VIEW_ALL, "scoring.view_personal", *EDIT_POLICIES, *EDIT_ENTRIES, *EDIT_REASONS],
+    "ML engineer": [*VIEW_ALL, *TRAIN, *WRITE_RATES, "scoring.change_pending"],
+    "Operator": [
+        *(f"scoring.view_{model}" for model in ("client", "apikey", "pending", "fallback")),
         *VIEW_MODELS,
-        "training.change_modelversion",
-        "training.add_trainingrun",
+        *RUN_CLIENTS,
         *WRITE_RATES,
-        "scoring.change_pending",
     ],
-    "Risk manager": [
-        *VIEW_SCORING,
-        *VIEW_MODELS,
-        "scoring.view_personal",
-        *EDIT_POLICIES,
-        *EDIT_ENTRIES,
-        *EDIT_REASONS,
-    ],
+    "Auditor": [*VIEW_ALL, *VIEW_ACCOUNTS, "scoring.view_quality"],
     "Administrator": [
-        *VIEW_SCORING,
-        *VIEW_MODELS,
-        "scoring.view_personal",
+        *VIEW_ALL,
+        *SUPERVISE,
         *EDIT_POLICIES,
-        *EDIT_ENTRIES,
-        *EDIT_REASONS,
-        "scoring.change_review",
-        "scoring.add_client",
-        "scoring.change_pending",
-        "scoring.change_client",
-        "scoring.add_apikey",
-        "scoring.change_apikey",
-        "training.change_modelversion",
-        "training.add_trainingrun",
+        *TRAIN,
+        *RUN_CLIENTS,
         *WRITE_RATES,
-        *[f"auth.{verb}_{model}" for verb in ("view", "add", "change") for model in ("user", "group")],
+        *VIEW_ACCOUNTS,
+        *[f"auth.{verb}_{model}" for verb in ("add", "change") for model in ("user", "group")],
     ],
 }
 

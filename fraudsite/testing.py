@@ -1,6 +1,7 @@
 """A pytest plugin with the tests' shared fixtures: real servers, a real worker, a tiny real model, and a fixed cast.
 
-Acme and Globex are clients of the API. Alice is a fraud analyst, Mel an ML engineer, Ada an administrator.
+Acme and Globex are clients of the API. Alice is a fraud analyst, Sam a senior analyst, Sue a supervisor, Rita a risk
+manager, Mel an ML engineer, Otto an operator, Audrey an auditor, Ada an administrator.
 """
 
 import os
@@ -357,6 +358,26 @@ def mel(db: None) -> "User":
 @pytest.fixture
 def rita(db: None) -> "User":
     return _person("rita", "Risk manager")
+
+
+@pytest.fixture
+def sam(db: None) -> "User":
+    return _person("sam", "Senior analyst")
+
+
+@pytest.fixture
+def sue(db: None) -> "User":
+    return _person("sue", "Supervisor")
+
+
+@pytest.fixture
+def otto(db: None) -> "User":
+    return _person("otto", "Operator")
+
+
+@pytest.fixture
+def audrey(db: None) -> "User":
+    return _person("audrey", "Auditor")
 
 
 @pytest.fixture

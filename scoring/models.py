@@ -269,6 +269,12 @@ class Review(models.Model):
     claimed_until = models.DateTimeField(null=True, editable=False)
 
     class Meta:
+        permissions = [
+            ("escalate_review", "Can hand a review over, or escalate it to the supervisors"),
+            ("second_review", "Can give the second opinion on a decided review"),
+            ("supervise_review", "Can take, release and assign the reviews of others"),
+            ("view_quality", "Can view agreement and time per decision by analyst"),
+        ]
         indexes = [
             models.Index(fields=["state", "-fraud_score"], name="review_queue"),
             models.Index(fields=["closed_at"], name="review_closed"),
