@@ -3,14 +3,13 @@ import secrets
 import uuid
 from typing import Self
 
-from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
 from scoring.decisions import ALERTS, Decision
 from scoring.lists.models import ListEntry, PolicyList
 from scoring.policies.models import Backtest, PolicyChange, PolicyVersion, RuleCount, ScoreCount
-from scoring.reviews.models import REFERENCE_LIMIT, LabelKind, LabelSource, WaitingLabel
+from scoring.reviews.models import Label, Review, ReviewQueue, WaitingLabel
 from scoring.reviews.reasons import ReviewReason
 from training.core.figures import score
 from training.models import ModelVersion
@@ -18,10 +17,13 @@ from training.models import ModelVersion
 # Django finds an app's models here.
 __all__ = [
     "Backtest",
+    "Label",
     "ListEntry",
     "PolicyChange",
     "PolicyList",
     "PolicyVersion",
+    "Review",
+    "ReviewQueue",
     "ReviewReason",
     "RuleCount",
     "ScoreCount",
@@ -243,98 +245,6 @@ class Pending(models.Model):
 
     def __str__(self) -> str:
         return f"{self.attempts} attempts"
-
-
-class Review(models.Model):
-    """An alert in the queue of the analysts."""
-
-    class State(models.TextChoices):
-        OPEN = "open", "Open"
-        FRAUD = "fraud", "Confirmed fraud"
-        LEGITIMATE = "legitimate", "Legitimate"
-
-    prediction = models.OneToOneField(Prediction, primary_key=True, on_delete=models.CASCADE)
-    state = models.CharField(max_length=12, choices=State.choices, default=State.OPEN)
-    # Copied from the prediction, so that the queue is one index scan however many predictions there are.
-    fraud_score = models.FloatField()
-    opened_at = models.DateTimeField(default=timezone.now)
-    closed_at = models.DateTimeField(null=True, blank=True)
-    reviewer = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="reviews"
-    )
-    # Who works on it: see `scoring.reviews.queue`.
-    claimed_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, editable=False, on_delete=models.SET_NULL, related_name="+", db_index=False
-    )
-    claimed_until = models.DateTimeField(null=True, editable=False)
-
-    class Meta:
-        permissions = [
-            ("escalate_review", "Can hand a review over, or escalate it to the supervisors"),
-            ("second_review", "Can give the second opinion on a decided review"),
-            ("supervise_review", "Can take, release and assign the reviews of others"),
-            ("view_quality", "Can view agreement and time per decision by analyst"),
-        ]
-        indexes = [
-            models.Index(fields=["state", "-fraud_score"], name="review_queue"),
-            models.Index(fields=["closed_at"], name="review_closed"),
-            models.Index(fields=["-opened_at"], name="review_newest", condition=models.Q(state="open")),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.get_state_display()}, score {score(self.fraud_score)}"
-
-    @property
-    def is_claimed(self) -> bool:
-        return self.claimed_by_id is not None and self.claimed_until is not None and self.claimed_until > timezone.now()
-
-
-class Label(models.Model):
-    """What somebody says of a transaction. Never changed: a correction or a reversal is a new row.
-
-    `is_fraud` is what the label says, null if it leaves that open or takes back what its source said. `verdict` is what
-    holds of all labels from this one on: see `scoring.reviews.verdicts`. `event_time` is when it was said, `created_at`
-    when it became known here, later than that of every earlier label of the transaction.
-
-    `sequence` is its place in the order of arrival, if it changed the verdict and the transaction has one: computed
-    features of transactions after it use the verdict. The labels of one click share an `act`, and `review_before` is
-    the state of the review before it; undoing needs both. `identity` tells a client's repeat, null for other labels.
-    `code` is that of a `ReviewReason`, empty if none was chosen; `reason` is what the author wrote.
-    """
-
-    Kind = LabelKind
-    Source = LabelSource
-
-    transaction = models.ForeignKey(Transaction, on_delete=models.CASCADE, related_name="labels")
-    # The choices name the values, as Django would show a tick for fraud, which looks like success.
-    is_fraud = models.BooleanField(
-        "label", null=True, choices=[(True, "Fraud"), (False, "Legitimate"), (None, "Taken back")]
-    )
-    kind = models.CharField(max_length=20, choices=LabelKind.choices, blank=True, db_default="")
-    verdict = models.BooleanField(null=True, editable=False)
-    sequence = models.BigIntegerField(null=True, editable=False)
-    source = models.CharField(max_length=12, choices=LabelSource.choices)
-    event_time = models.DateTimeField(default=timezone.now)
-    amount = models.FloatField(null=True, blank=True)
-    reference = models.CharField(max_length=REFERENCE_LIMIT, blank=True, db_default="")
-    identity = models.CharField(max_length=32, null=True, unique=True, editable=False)
-    author = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="labels"
-    )
-    reason = models.TextField(blank=True, db_default="")
-    code = models.CharField("reason code", max_length=32, blank=True, db_default="")
-    act = models.UUIDField(null=True, editable=False, db_index=True)
-    review_before = models.JSONField(null=True, editable=False)
-    created_at = models.DateTimeField(default=timezone.now)
-
-    class Meta:
-        indexes = [
-            models.Index(fields=["transaction", "-created_at"], name="label_latest"),
-            models.Index(fields=["-created_at"], name="label_fraud", condition=models.Q(verdict=True)),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.get_is_fraud_display().lower()} by {self.get_source_display().lower()}"
 
 
 class RefusalCount(models.Model):

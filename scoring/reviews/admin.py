@@ -1,99 +1,29 @@
-"""The analysts' review queue in the admin."""
+"""The page of a review in the admin. Its list is in `scoring.reviews.list_admin`."""
 
-from contextlib import suppress
-from copy import copy
-from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
-from uuid import UUID, uuid4
 
-from django.conf import settings
-from django.contrib import admin, messages
-from django.contrib.admin.options import IncorrectLookupParameters
-from django.core.exceptions import PermissionDenied
-from django.db.models import Count, QuerySet, Sum
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.safestring import SafeString
 
-from scoring.exceptions import ReasonMissing
-from scoring.models import Client, Review, Transaction
+from scoring.models import Review
 from scoring.pages.display import (
-    amount_of,
-    answer_badge,
     decided_by,
     field_table,
-    fraud_badge,
     link,
-    money,
-    reason_list,
-    score_meter,
-    state_badge,
 )
 from scoring.pages.explanation import reason_table
-from scoring.pages.filters import ReviewedSchemaFilter
-from scoring.pages.personal import PersonalAdmin, shows_personal
-from scoring.pages.search import TransactionSearch
-from scoring.reviews import labelling, queue, reasons
-from scoring.reviews.label_admin import CorrectableAdmin, may_decide, with_undo
-from training.core.exceptions import StaleHistory
+from scoring.pages.personal import shows_personal
+from scoring.reviews import queue
+from scoring.reviews.label_admin import may_decide
+from scoring.reviews.list_admin import FILTERS, SKIPPED, SKIPPED_LIMIT, ReviewListAdmin, reason_form
 from training.core.figures import at
-
-# The parameter in which Django's links keep the filters of their list.
-FILTERS = "_changelist_filters"
-# New reviews are counted up to this number.
-NEW_LIMIT = 1_000
-# The session's key for skipped reviews, and how many of them it keeps.
-SKIPPED, SKIPPED_LIMIT = "skipped_reviews", 500
-
-
-class StateFilter(admin.SimpleListFilter):
-    """A filter on the state that shows the open reviews by default."""
-
-    title = "state"
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
-        return [*Review.State.choices, ("all", "All")]
-
-    def choices(self, changelist: Any) -> Any:
-        for value, title in self.lookup_choices:
-            yield {
-                "selected": (self.value() or Review.State.OPEN) == value,
-                "query_string": changelist.get_query_string({self.parameter_name: value}),
-                "display": title,
-            }
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Review]) -> QuerySet[Review]:
-        state = self.value() or Review.State.OPEN
-        return queryset if state == "all" else queryset.filter(state=state)
 
 
 @admin.register(Review)
-class ReviewAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
-    """The review queue, highest score first. Reviews are closed from the list or one by one on their pages."""
+class ReviewAdmin(ReviewListAdmin):
+    """The page of a review: what raised the score, and the buttons that decide. Opening the page claims the review."""
 
-    list_display = ["score", "badge", "amount", "reasons_shown", "client", "opened", "state_shown", "reviewer"]
-    list_filter = [
-        StateFilter,
-        ReviewedSchemaFilter,
-        "prediction__decision",
-        "prediction__transaction__client",
-        "opened_at",
-        "reviewer",
-    ]
-    list_select_related = [
-        "prediction__transaction__client",
-        "prediction__transaction__fallback",
-        "reviewer",
-        "claimed_by",
-    ]
-    transaction_path = "prediction__transaction"
-    ordering = ["-fraud_score"]
-    actions = ["confirm_fraud", "mark_legitimate"]
-    gone_message = "{} had been closed already and kept their label."
     fields = [
         ("score", "decision"),
         "decided_by",
@@ -108,41 +38,6 @@ class ReviewAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
     save_on_top = True  # the place where the template puts the two buttons
     change_form_template = "admin/scoring/review/change_form.html"
 
-    def transaction_of(self, obj: Review) -> Transaction:
-        return obj.prediction.transaction
-
-    @admin.display(description="Score", ordering="fraud_score")
-    def score(self, review: Review) -> SafeString:
-        return score_meter(review.prediction)
-
-    @admin.display(description="Opened", ordering="opened_at")
-    def opened(self, review: Review) -> str:
-        return at(review.opened_at)
-
-    @admin.display(description="State", ordering="state")
-    def state_shown(self, review: Review) -> SafeString | str:
-        return state_badge(review)
-
-    @admin.display(description="Decision")
-    def decision(self, review: Review) -> SafeString | str:
-        return answer_badge(review.prediction.transaction)
-
-    @admin.display(description="Decision", ordering="prediction__decision")
-    def badge(self, review: Review) -> SafeString | str:
-        """The decision and, if the review is claimed, the analyst who works on it."""
-        if review.is_claimed:
-            at_it = format_html(' <span class="quiet">{} is at it</span>', review.claimed_by)
-            return format_html("{}{}", self.decision(review), at_it)
-        return self.decision(review)
-
-    @admin.display(description="Amount", ordering="prediction__transaction__amount")
-    def amount(self, review: Review) -> str:
-        return money(review.prediction.transaction)
-
-    @admin.display(description="Reasons")
-    def reasons_shown(self, review: Review) -> SafeString | str:
-        return reason_list(review.prediction, personal=shows_personal(review)) or "-"
-
     @admin.display(description="Reasons")
     def reasons_told(self, review: Review) -> SafeString | str:
         return reason_table(review.prediction, personal=shows_personal(review)) or "-"
@@ -150,10 +45,6 @@ class ReviewAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
     @admin.display(description="Decided")
     def decided_by(self, review: Review) -> SafeString:
         return decided_by(review.prediction, personal=shows_personal(review))
-
-    @admin.display(description="Client")
-    def client(self, review: Review) -> Client:
-        return review.prediction.transaction.client
 
     @admin.display(description="Transaction")
     def transaction_link(self, review: Review) -> SafeString:
@@ -167,13 +58,6 @@ class ReviewAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
     def values(self, review: Review) -> SafeString:
         return field_table(review.prediction.transaction, personal=shows_personal(review))
 
-    def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """Leave out the state and the reviewer in the list of open reviews."""
-        shown = request.GET.get(StateFilter.parameter_name, Review.State.OPEN)
-        return [
-            name for name in self.list_display if shown != Review.State.OPEN or name not in {"state_shown", "reviewer"}
-        ]
-
     def get_fields(self, request: HttpRequest, obj: Review | None = None) -> list[Any]:
         skipped: set[Any] = set()
         if obj and obj.state == Review.State.OPEN:
@@ -182,85 +66,16 @@ class ReviewAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
             skipped.add("labels_shown")
         return [field for field in self.fields if field not in skipped]
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        since = queue.newest_opening()  # read before the rows, so that reviews opened in between count as new
-        context = {"title": "Review queue", "may_decide": may_decide(request), "since": since}
-        return super().changelist_view(request, context | (extra_context or {}))
-
-    def has_decide_permission(self, request: HttpRequest) -> bool:
-        return may_decide(request)
-
-    @admin.action(description="Confirm fraud", permissions=["decide"])
-    def confirm_fraud(self, request: HttpRequest, queryset: QuerySet[Review]) -> HttpResponse | None:
-        return self._close_many(request, queryset, is_fraud=True)
-
-    @admin.action(description="Mark legitimate", permissions=["decide"])
-    def mark_legitimate(self, request: HttpRequest, queryset: QuerySet[Review]) -> HttpResponse | None:
-        return self._close_many(request, queryset, is_fraud=False)
-
-    def _close_many(self, request: HttpRequest, chosen: QuerySet[Review], *, is_fraud: bool) -> HttpResponse | None:
-        """Show a page with counts and amounts for confirmation; once confirmed, close the reviews."""
-        keys = list(chosen.filter(state=Review.State.OPEN).values_list("pk", flat=True))
-        if not keys or ("confirmed" in request.POST and self._close(request, chosen, is_fraud=is_fraud)):
-            return None
-        asked = Review.objects.filter(pk__in=keys)
-        by_schema = asked.order_by("prediction__transaction__schema").values("prediction__transaction__schema")
-        stakes = by_schema.annotate(alerts=Count("pk"), amount=Sum("prediction__transaction__amount"))
-        context = self.admin_site.each_context(request) | {
-            "title": "Confirm fraud" if is_fraud else "Mark legitimate",
-            "opts": self.opts,
-            "media": self.media,
-            "label": fraud_badge(is_fraud),
-            "action": "confirm_fraud" if is_fraud else "mark_legitimate",
-            "keys": keys,
-            **_reason_form(request, is_fraud),
-            "stakes": [
-                (schema, row["alerts"], amount_of(schema, row["amount"]))
-                for row in stakes
-                if (schema := row["prediction__transaction__schema"])
-            ],
-        }
-        return TemplateResponse(request, "admin/scoring/review/confirm.html", context)
-
-    def _close(self, request: HttpRequest, reviews: QuerySet[Review] | list[Review], *, is_fraud: bool) -> bool:
-        """Close reviews with the reason and the note that were sent. Returns False if these were refused."""
-        word = "fraud" if is_fraud else "legitimate"
-        code, note = request.POST.get("code", ""), request.POST.get("note", "").strip()
-        told = ": ".join(part for part in (f"Labelled {word}", code, note) if part)
-        closed, late, act = 0, 0, uuid4()
-        given: dict[str, Any] = {"reviewer": request.user, "act": act, "code": code, "note": note}
-        for review in reviews:
-            try:
-                won = labelling.close_review(review=review, is_fraud=is_fraud, **given)
-            except ReasonMissing as refusal:
-                messages.error(request, str(refusal))
-                return False
-            except StaleHistory as error:
-                messages.error(request, f"Nothing more was labelled: {error}")
-                break
-            review.refresh_from_db()  # otherwise the log entry would call it open
-            if won:
-                self.log_change(request, review, told if code or note else f"{told}.")
-                closed += 1
-            else:
-                self.log_change(request, review, f"{told} (too late: it was closed already)")
-                late += 1
-        if closed:
-            messages.success(request, with_undo(request, f"{closed} labelled {word}.", act))
-        if late:
-            messages.warning(request, self.gone_message.format(late))
-        return True
-
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         context: dict[str, Any] = {"title": "Review", "may_decide": may_decide(request)}
-        context |= {"filters": request.GET.get(FILTERS, ""), **_reason_form(request)}
+        context |= {"filters": request.GET.get(FILTERS, ""), **reason_form(request)}
         review = self.get_object(request, object_id) if may_decide(request) else None
         if review and "decide" in request.POST:
             if not self._decide(request, review, request.POST["decide"]):
                 return HttpResponseRedirect(request.get_full_path())
-            return self._go_on(request, request.GET.get(FILTERS, ""), [review.pk])
+            return self.go_on(request, request.GET.get(FILTERS, ""), [review.pk])
         if review and request.method == "GET" and not queue.claim(review.pk, request.user) and review.is_claimed:  # type: ignore[arg-type]
             context |= {"claimed_by": review.claimed_by, "claimed_until": at(review.claimed_until)}
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
@@ -268,71 +83,8 @@ class ReviewAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
     def _decide(self, request: HttpRequest, review: Review, word: str) -> bool:
         """Close or skip a review. Returns False if the reason or the note was refused."""
         if word in ("fraud", "legitimate"):
-            return self._close(request, [review], is_fraud=word == "fraud")
+            return self.close(request, [review], is_fraud=word == "fraud")
         if word == "skip":
             request.session[SKIPPED] = [*request.session.get(SKIPPED, []), str(review.pk)][-SKIPPED_LIMIT:]
             queue.release(review.pk, request.user)  # type: ignore[arg-type]
         return True
-
-    def get_urls(self) -> list[URLPattern]:
-        following = path("next/", self.admin_site.admin_view(self.next_view), name="scoring_review_next")
-        count = path("open.json", self.admin_site.admin_view(self.open_view), name="scoring_review_open")
-        return [following, count, *super().get_urls()]
-
-    def open_view(self, request: HttpRequest) -> HttpResponse:
-        """The numbers that pages poll: how many reviews are open, and how many were added to a list `since` a time."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        counts = {"open": self.admin_site.each_context(request)["open_reviews"]}
-        filters = request.GET.copy()
-        given = filters.pop("since", [""])[-1]
-        with suppress(ValueError, OverflowError):
-            reviews = self._list_of(request, filters.urlencode())
-            new = reviews.filter(state=Review.State.OPEN, opened_at__gt=datetime.fromisoformat(given).astimezone(UTC))
-            counts["new"] = new[:NEW_LIMIT].count()
-        return JsonResponse(counts, headers={"Cache-Control": "no-store"})
-
-    def next_view(self, request: HttpRequest) -> HttpResponse:
-        """Redirect to the first review of a list that nobody works on."""
-        if not may_decide(request):
-            raise PermissionDenied
-        return self._go_on(request, request.GET.urlencode(), [])
-
-    def _go_on(self, request: HttpRequest, filters: str, passed: list[UUID]) -> HttpResponse:
-        """Redirect to the next free review of the list that the analyst came from, or to the list if there is none.
-
-        Skipped reviews come back only after the end of the list was reached.
-        """
-        skipped = request.session.get(SKIPPED, [])
-        reviews = self._list_of(request, filters)
-        following = queue.claim_next(reviews, request.user, [*passed, *skipped])  # type: ignore[arg-type]
-        if following is not None:
-            address = reverse("admin:scoring_review_change", args=[following])
-            return HttpResponseRedirect(f"{address}?{urlencode({FILTERS: filters})}" if filters else address)
-        request.session.pop(SKIPPED, None)
-        if left := reviews.filter(state=Review.State.OPEN).count():
-            messages.info(request, f"You are through: the {left:,} still open here are skipped, or with others.")
-        address = reverse("admin:scoring_review_changelist")
-        return HttpResponseRedirect(f"{address}?{filters}" if filters else address)
-
-    def _list_of(self, request: HttpRequest, filters: str) -> QuerySet[Review]:
-        """The rows of the list with these filters, in its order."""
-        asked = copy(request)
-        asked.GET = QueryDict(filters)
-        try:
-            return self.get_changelist_instance(asked).queryset
-        except IncorrectLookupParameters:
-            return self.get_queryset(request).order_by(*self.ordering)
-
-
-def _reason_form(request: HttpRequest, is_fraud: bool | None = None) -> dict[str, Any]:
-    """What the form of the reason shows: the reasons for a label, or for either."""
-    found = reasons.active()
-    if is_fraud is not None:
-        found = found.exclude(is_fraud=not is_fraud)
-    return {
-        "reasons": found,
-        "reason_required": settings.REVIEW_REASON_REQUIRED,
-        "code": request.POST.get("code", ""),
-        "note": request.POST.get("note", ""),
-    }

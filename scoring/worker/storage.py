@@ -52,7 +52,7 @@ WITH sent AS (
 +       , tokens::jsonb, sequence
     FROM sent ORDER BY client_id, transaction_id, id
     ON CONFLICT DO NOTHING
-    RETURNING id
+    RETURNING id, amount
 ), predicted AS (
     INSERT INTO scoring_prediction
         (transaction_id, model_version_id, policy_id, fraud_score, decision, threshold, evidence, reasons, explanation,
@@ -65,8 +65,9 @@ WITH sent AS (
     FROM inserted JOIN sent ON inserted.id = sent.id::uuid
     RETURNING transaction_id, fraud_score, decision, created_at
 ), reviews AS (
-    INSERT INTO scoring_review (prediction_id, state, fraud_score, opened_at)
-    SELECT transaction_id, %b, fraud_score, created_at FROM predicted WHERE decision = ANY(%b)
+    INSERT INTO scoring_review (prediction_id, state, fraud_score, opened_at, expected_loss)
+    SELECT transaction_id, %b, fraud_score, created_at, fraud_score * amount
+    FROM predicted JOIN inserted ON inserted.id = transaction_id WHERE decision = ANY(%b)
 +), remembered AS (
 +   UPDATE scoring_history SET events = seen.events, last_sequence = seen.last_sequence, updated_at = %b
 +   FROM unnest(%b::text[], %b::bytea[], %b::bigint[]) AS seen(token, events, last_sequence)
@@ -219,16 +220,20 @@ def _json_or_none(content: Any) -> str | None:
 def _store_elsewhere(
     batch: Batch, context: BatchContext, sequences: Sequence[int | None], histories: Sequence[HistoryUpdate]
 ) -> set[str]:
-    inserted = insert_new(
-        [transaction_of(submission, sequence) for (submission, _), sequence in zip(batch, sequences, strict=True)]
-    )
+    rows = {
+        submission.id: transaction_of(submission, sequence)
+        for (submission, _), sequence in zip(batch, sequences, strict=True)
+    }
+    inserted = insert_new(list(rows.values()))
     predictions = [
         _prediction_of(submission.id, submission.received_at, scored, context)
         for submission, scored in batch
         if submission.id in inserted
     ]
     Prediction.objects.bulk_create(predictions)
-    Review.objects.bulk_create(_review_of(prediction) for prediction in predictions if prediction.is_alert)
+    Review.objects.bulk_create(
+        _review_of(prediction, rows[str(prediction.pk)].amount) for prediction in predictions if prediction.is_alert
+    )
     save_histories(histories)
     return inserted
 
@@ -243,7 +248,9 @@ def store_waiting(
     # A fallback that decided on a review gets it now, whatever the score.
     asked_for = {row.pk for row, _ in batch if hasattr(row, "fallback") and row.fallback.is_alert}
     reviews = [
-        _review_of(prediction) for prediction in predictions if prediction.is_alert or prediction.pk in asked_for
+        _review_of(prediction, row.amount)
+        for prediction, (row, _) in zip(predictions, batch, strict=True)
+        if prediction.is_alert or prediction.pk in asked_for
     ]
     done, _ = Pending.objects.filter(pk__in=[row.pk for row, _ in batch]).delete()
     if histories is not None:
@@ -274,8 +281,13 @@ def _prediction_of(key: UUID | str, received_at: float, scored: Scored, context:
     )
 
 
-def _review_of(prediction: Prediction) -> Review:
-    return Review(prediction=prediction, fraud_score=prediction.fraud_score, opened_at=prediction.created_at)
+def _review_of(prediction: Prediction, amount: float) -> Review:
+    return Review(
+        prediction=prediction,
+        fraud_score=prediction.fraud_score,
+        expected_loss=prediction.fraud_score * amount,
+        opened_at=prediction.created_at,
+    )
 
 
 def save_histories(histories: Sequence[HistoryUpdate]) -> None:
