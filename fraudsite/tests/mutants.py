@@ -78,7 +78,11 @@ AREAS = {
         ],
         "scoring/policies/evidence.py": ["scoring/tests/test_policies.py"],
         "scoring/policies/checking.py": ["scoring/tests/test_expressions.py", "scoring/tests/test_control_group.py"],
-        "scoring/lists/changes.py": [*LISTS, "scoring/tests/test_list_pages.py::TestTransactions"],
+        "scoring/lists/changes.py": [
+            *LISTS,
+            "scoring/tests/test_list_pages.py::TestTransactions",
+            "scoring/tests/test_list_pages.py::TestLists",
+        ],
         "scoring/lists/files.py": [*LISTS, "scoring/tests/test_list_pages.py::TestEntries"],
         "scoring/lists/keys.py": [*LISTS, "scoring/tests/test_list_pages.py::TestTransactions"],
         "scoring/lists/listable.py": ["scoring/tests/test_list_pages.py::TestTransactions"],

@@ -67,6 +67,14 @@ def test_a_fault_is_named_at_its_place_with_a_remedy(source, column, told):
     assert told in fault.message
 
 
+def test_a_group_of_a_backtest_is_a_number_a_truth_or_a_text():
+    for source in ("1.5", "1 + 1", '"a"', "true"):
+        assert expression_faults(source, NAMES, is_condition=False) == []
+    [fault] = expression_faults("[1]", NAMES, is_condition=False)
+    assert (fault.line, fault.column) == (1, 1)
+    assert "Make a number or a text of it." in fault.message
+
+
 @pytest.mark.parametrize(
     ("source", "line", "column"),
     [
@@ -112,6 +120,7 @@ def test_each_fault_of_a_policy_is_named_with_its_part(settings):
         ({"review": 0.5, "block": 0.4}, "block"),
         ({"challenge": 0.6, "review": 0.5}, "review"),
         ({"appetite": "hungry"}, "appetite"),
+        ({"capacity": 0}, "capacity"),
         ({"constants": {"amount": 1.0}}, "constants.amount"),
         ({"constants": {"No": 1.0}}, "constants.No"),
     ],
@@ -122,3 +131,4 @@ def test_thresholds_are_in_order_and_names_are_free(parts, where):
 
 def test_an_empty_policy_has_no_faults():
     assert found() == {}
+    assert found(capacity=1) == {}

@@ -234,6 +234,12 @@ class TestTransactions:
         assert "Undone" in text(client.post(undo, {"back": page}, follow=True))
         assert not ListEntry.objects.filter(removed_at=None).exists()
 
+    def test_the_one_click_blocks_by_the_first_list_by_name(self, client, alice, stolen, handbook):
+        changes.create(schema="handbook", name="zebra", about=stolen.about, action="block", by="ada")
+        client.force_login(alice)
+        page = text(client.get(page_of("transaction_change", handbook.pk)))
+        assert f'name="block" value="{stolen.pk}"' in page
+
     def test_a_value_is_added_from_a_reviews_page_for_ever(self, client, alice, alert):
         row = changes.create(schema="ulb", name="amounts", about="Amount", by="ada")
         review = alert(0.9)
@@ -244,15 +250,17 @@ class TestTransactions:
         client.post(page_of("listentry_of_transaction", review.pk), sent)
         assert list(row.entries.values_list("key", "expires_at")) == [("12.5", None)]
 
-    def test_an_entry_counts_for_as_many_days_as_were_chosen(self, client, alice, stolen, handbook):
+    @pytest.mark.parametrize("days", [1, 3650])
+    def test_an_entry_counts_for_as_many_days_as_were_chosen(self, client, alice, stolen, handbook, days):
         client.force_login(alice)
-        sent = {"list": stolen.pk, "days": "3650", "reason": "Called"}
+        sent = {"list": stolen.pk, "days": str(days), "reason": "Called"}
         client.post(page_of("listentry_of_transaction", handbook.pk), sent)
         left = ListEntry.objects.get().expires_at - timezone.now()
-        assert timedelta(days=3649) < left < timedelta(days=3650)
+        assert timedelta(days=days - 1) < left < timedelta(days=days)
 
     @pytest.mark.parametrize(
-        "sent", [{"list": "999"}, {"days": "-1"}, {"days": "many"}, {"days": "3651"}, {"reason": "x" * 201}]
+        "sent",
+        [{"list": "999"}, {"days": "-1"}, {"days": "0"}, {"days": "many"}, {"days": "3651"}, {"reason": "x" * 201}],
     )
     def test_what_the_form_cannot_mean_is_refused(self, client, alice, stolen, handbook, sent):
         client.force_login(alice)

@@ -179,6 +179,18 @@ class TestLists:
             create(**does)
         assert create(action="", max_amount=0.0, note="x" * 200).max_amount == 0
 
+    def test_there_is_one_draft_of_a_name(self, amounts):
+        draft = partial(changes.create, schema="ulb", about="Amount", by="ada", is_draft=True)
+        draft(name="more")
+        draft(name="amounts")  # of the list that there is
+        for name in ("more", "amounts"):
+            with pytest.raises(changes.ListRefused, match=f"a draft {name} already"):
+                draft(name=name)
+
+    def test_a_list_that_counts_is_not_made_live_again(self, amounts):
+        with pytest.raises(changes.ListRefused, match="counts already"):
+            changes.make_live(amounts, by="ada")
+
     def test_a_schema_has_at_most_so_many_lists(self, amounts, settings):
         settings.LISTS_LIMIT = 1
         with pytest.raises(changes.ListRefused, match="LISTS_LIMIT"):

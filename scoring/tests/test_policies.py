@@ -2,21 +2,24 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import training.tests
 from scoring.decisions import Decision, Thresholds
 from scoring.policies.document import APPETITES, Document, PolicyInvalid, Rule, Segment, State, parse
 from scoring.policies.engine import Policy
 from scoring.policies.evidence import Basis, Degraded, read
 from scoring.policies.expressions import Case, Outcome
-from scoring.policies.lists import HeldList, HeldLists
-from training.core.schema import load_schema
+from scoring.policies.lists import HeldList, HeldLists, PastList
+from training.core.schema import load_schema, read_schema
 
 HANDBOOK, PAYMENTS = load_schema("handbook"), load_schema("payments")
+SHOP = read_schema(Path(training.tests.__file__).parent / "fixtures" / "shop.toml")
 OF_MODEL = Thresholds(0.5, 0.9)
 ALLOW, REVIEW, BLOCK = Decision.APPROVE, Decision.REVIEW, Decision.BLOCK
 
@@ -88,6 +91,30 @@ def test_an_entry_of_a_list_ends_when_it_expires():
     assert decide(lists=[blocked]).decision == BLOCK
     blocked.members = {"card": 1.8e9}
     assert decide(lists=[blocked]).decision == ALLOW
+
+
+@pytest.mark.parametrize(
+    ("times", "was_on_it"),
+    [
+        ((99.0, 101.0, math.inf), True),
+        ((100.0, 101.0, math.inf), True),  # added at the moment of the decision
+        ((100.5, 101.0, math.inf), False),
+        ((99.0, 100.0, math.inf), False),  # removed at that moment
+        ((99.0, 101.0, 90.5), True),
+        ((99.0, 101.0, 90.0), False),  # expired at the moment of the event
+    ],
+)
+def test_a_transaction_was_on_a_list_from_an_entrys_addition_until_its_removal_or_expiry(times, was_on_it):
+    of_card, of_amount = PastList("cards", BLOCK, True, 0), PastList("amounts", BLOCK, False, HANDBOOK.amount_index)
+    of_card.put("card", 1.0, 2.0, math.inf)  # an earlier entry of the same card
+    of_card.put("card", *times)
+    of_amount.put(150.0, *times)
+    values = [150.0 if name == "amount" else None for name in HANDBOOK.feature_names]
+    case = Case(values, ("card", "terminal"), 90.0, decided_at=100.0)
+    assert (of_card.has(case), of_amount.has(case)) == (was_on_it, was_on_it)
+    other = Case([None] * len(values), ("other", "card"), 90.0, decided_at=100.0)
+    assert not of_card.has(other)
+    assert not of_amount.has(other)
 
 
 def test_a_missing_entity_or_value_is_on_no_list():
@@ -197,6 +224,13 @@ def test_rules_use_computed_features_the_score_the_time_and_constants():
     name = next(feature.name for feature in HANDBOOK.derived)
     when = f"{name} == 1 && fraud_score > low && event_time.getFullYear() == 2027"
     assert decide(Document(rules=[rule(BLOCK, when)], constants={"low": 0.05})).decision == BLOCK
+
+
+@pytest.mark.parametrize(("sent", "decision"), [(1.0, BLOCK), (0.0, ALLOW), (None, ALLOW)])
+def test_a_rule_uses_a_field_of_yes_or_no_as_a_condition(sent, decision):
+    tokens = [""] * len(SHOP.entities)
+    document = Document(rules=[rule(BLOCK, "is_gift")])
+    assert decide(document, schema=SHOP, tokens=tokens, is_gift=sent).decision == decision
 
 
 def test_a_rule_that_cannot_be_calculated_does_not_match_and_the_answer_is_degraded():
