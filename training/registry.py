@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import pandas as pd
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
@@ -18,10 +17,15 @@ from django.db.models import Q, QuerySet
 from training import declarations
 from training.core import evaluation
 from training.core.bundle import Bundle, declared_hash_of, load_bundle
-from training.core.datasets import parquet_path, storage
+from training.core.datasets import parquet_path
 from training.core.exceptions import BundleRefused, DatasetError, NoChampion, SchemaNotFound, StageRefused
 from training.core.schema import Schema, comparison, load_schema
 from training.models import ModelVersion, Stage, StageChange
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from training.core.datasets import storage
 
 COMPARISON_RESAMPLES = 500
 
@@ -133,7 +137,7 @@ def outdated(schema: Schema) -> list[ModelVersion]:
     return found
 
 
-def test_rows(version: ModelVersion) -> pd.DataFrame:
+def test_rows(version: ModelVersion) -> "pd.DataFrame":
     """The stored rows that this version was never trained on.
 
     Raises:
@@ -144,7 +148,7 @@ def test_rows(version: ModelVersion) -> pd.DataFrame:
     return rows.iloc[tests]
 
 
-def traffic(version: ModelVersion) -> tuple[pd.DataFrame, int]:
+def traffic(version: ModelVersion) -> "tuple[pd.DataFrame, int]":
     """All stored rows, with the values of requests, in the order of event times; and the number of this version's first
     test row.
 
@@ -155,15 +159,17 @@ def traffic(version: ModelVersion) -> tuple[pd.DataFrame, int]:
     return rows, int(tests.min())
 
 
-def _rows_and_tests(version: ModelVersion) -> tuple[pd.DataFrame, np.ndarray]:
+def _rows_and_tests(version: ModelVersion) -> "tuple[pd.DataFrame, np.ndarray]":
     """The stored rows of the dataset that a version was trained on, and the numbers of its test rows."""
+    from training.core.datasets import storage  # late: web processes need no pandas
+
     bundle = load(version)
     rows, report = storage.read_rows(parquet_path(settings.DATASETS_DIR, bundle.schema), bundle.declared)
     _check_origin(bundle, report)
     return rows, bundle.test_rows
 
 
-def _check_origin(bundle: Bundle, report: storage.Report) -> None:
+def _check_origin(bundle: Bundle, report: "storage.Report") -> None:
     if report.source_sha256 != bundle.description.data.sha256:
         raise DatasetError("The stored dataset is not the one this model was trained on: run `manage.py ingest`.")
 

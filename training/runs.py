@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import DatabaseError, connection
@@ -19,9 +19,11 @@ from training import registry
 from training.core import configuration, stages
 from training.core.bundle import Bundle
 from training.core.configuration import Configuration
-from training.core.datasets import storage
 from training.core.exceptions import FraudsiteError
 from training.models import ModelVersion, TrainingRun
+
+if TYPE_CHECKING:
+    from training.core.datasets.storage import Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class _Cancelled(Exception):
 
 def train_and_register(
     config: Configuration,
-    dataset: storage.Dataset,
+    dataset: "Dataset",
     *,
     promote: str,
     by: str | None = None,
@@ -88,6 +90,8 @@ def perform(run_id: int) -> None:
 
 
 def _train(run: TrainingRun) -> ModelVersion:
+    from training.core.datasets import storage  # late: web processes need no pandas
+
     config = configuration.from_json(run.configuration)
     dataset = storage.read_chosen(settings.DATASETS_DIR, config)
     history: dict[str, list[float]] = {}

@@ -115,6 +115,7 @@ AREAS = {
     "Policy and calibration": {
         "training/core/evaluation/policy.py": ["training/tests/test_policy.py"],
         "training/core/evaluation/calibration.py": ["training/tests/test_calibration.py"],
+        "training/core/evaluation/fitting.py": ["training/tests/test_calibration.py"],
     },
 }
 # These have statements for PostgreSQL alone: what survives on SQLite is tried there, where there is a server.

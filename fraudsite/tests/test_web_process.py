@@ -18,8 +18,8 @@ from training.tests.support import tiny_bundle
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what a process has mapped")
 
 # Directories under which the shared libraries of what trains and scores lie.
-LIBRARIES = ("tensorflow", "keras", "xgboost", "lightgbm", "numba", "llvmlite")
-MEMORY_LIMIT_MB = 450  # TensorFlow alone adds more than 300 to the 290 of the rest
+LIBRARIES = ("tensorflow", "keras", "xgboost", "lightgbm", "numba", "llvmlite", "scipy", "sklearn")
+MEMORY_LIMIT_MB = 300  # TensorFlow alone adds more than 300 to the 150 of the rest
 
 
 def web_processes(site):

@@ -7,11 +7,12 @@ would have matched live.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
-from scipy.stats import binomtest
 
 from scoring.decisions import ALERTS, Decision
 from scoring.policies.document import Document
@@ -29,6 +30,8 @@ OTHERS = "others"
 ORDER = [str(decision) for decision in Decision]
 IS_ALERT = {str(decision): decision in ALERTS for decision in Decision}
 NOTHING = Evidence()
+# So many standard deviations to either side hold 95 % of a normal distribution.
+WITHIN_95 = NormalDist().inv_cdf(0.975)
 
 
 class Sum(Struct):
@@ -53,8 +56,10 @@ class Share(Struct):
     def of(cls, part: int, whole: int) -> "Share":
         if not whole:
             return cls()
-        interval = binomtest(part, whole).proportion_ci(method="wilson")
-        return cls(part / whole, float(interval.low), float(interval.high))
+        share, spread = part / whole, WITHIN_95**2 / whole
+        middle = (share + spread / 2) / (1 + spread)
+        reach = sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+        return cls(share, max(middle - reach, 0.0), min(middle + reach, 1.0))
 
 
 class Quality(Struct):

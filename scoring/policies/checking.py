@@ -10,7 +10,6 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import cel
 from django.conf import settings
 from msgspec import Struct
 
@@ -200,6 +199,8 @@ def _translated(line: int, column: int, message: str, names: Mapping[str, Name])
 def _tried(source: str, names: Mapping[str, Name]) -> list[Fault]:
     """What the library that runs the expression finds on a sample, such as a division by zero or a faulty pattern."""
     from datetime import UTC, datetime
+
+    import cel
 
     sample = {name.name: SAMPLES.get(name.type, datetime(2026, 1, 1, tzinfo=UTC)) for name in names.values()}
     for pattern in PATTERN.finditer(source):

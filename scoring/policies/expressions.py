@@ -7,13 +7,14 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from typing import NamedTuple
-
-import cel
+from typing import TYPE_CHECKING, NamedTuple
 
 from scoring.policies.names import FRAUD_SCORE, HAS, ON, Name, Type
 from training.core.schema import EVENT_TIME, Schema
 from training.core.schema.values import Value
+
+if TYPE_CHECKING:
+    import cel
 
 Bound = bool | float | str | datetime
 
@@ -47,6 +48,9 @@ class Expression:
     """
 
     def __init__(self, source: str) -> None:
+        # Imported late, here and below: it brings a command line along, which a web process does not need.
+        import cel
+
         program = cel.compile(source)
         self.execute = program.execute
         self.names: tuple[str, ...] = tuple(program.variables())
@@ -104,7 +108,7 @@ class Context(NamedTuple):
     which the other side of `||` or `&&` may make up for."""
 
     bound: dict[str, Bound]
-    of_cel: cel.Context
+    of_cel: "cel.Context"
 
 
 class Binder:
@@ -113,6 +117,9 @@ class Binder:
     def __init__(
         self, schema: Schema, names: Mapping[str, Name], used: Iterable[str], constants: Mapping[str, Bound]
     ) -> None:
+        from cel import Context as ContextOfCel
+
+        self._of_cel = ContextOfCel
         wanted = [name for name in sorted(set(used)) if name in names]
         fields = {name: index for index, name in enumerate(schema.feature_names)}
         computed = {feature.name: index for index, feature in enumerate(schema.derived)}
@@ -155,4 +162,4 @@ class Binder:
             bound[FRAUD_SCORE] = fraud_score
         if self._time:
             bound[EVENT_TIME] = datetime.fromtimestamp(case.event_time, UTC)
-        return Context(bound, cel.Context(bound))
+        return Context(bound, self._of_cel(bound))

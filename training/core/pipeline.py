@@ -16,7 +16,7 @@ from training.core.configuration import Configuration
 from training.core.datasets import splits
 from training.core.datasets.storage import Dataset
 from training.core.description import ChosenPolicy, Description, Metrics, Model, Origin, SchemaOfModel, SplitMade
-from training.core.evaluation import calibration, plots, policy
+from training.core.evaluation import fitting, plots, policy
 from training.core.evaluation.calibration import Calibration
 from training.core.evaluation.importance import permutation_importance
 from training.core.families import encoding, preprocessing
@@ -140,11 +140,11 @@ def _provenance(
     )
 
 
-def _calibrated(config: Configuration, validation: ScoredRows) -> calibration.Choice:
+def _calibrated(config: Configuration, validation: ScoredRows) -> fitting.Choice:
     """The calibration of validation rows. The seed system does not calibrate."""
     if config.split.protocol == "seed":
-        return calibration.Choice(Calibration(), {}, validation.scores)
-    return calibration.choose(validation.labels, validation.scores)
+        return fitting.Choice(Calibration(), {}, validation.scores)
+    return fitting.choose(validation.labels, validation.scores)
 
 
 def _thresholds(config: Configuration, validation: ScoredRows, days: float | None) -> tuple[float, float | None]:

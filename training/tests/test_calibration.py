@@ -9,7 +9,8 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 
 from training.core.evaluation import Ranking
-from training.core.evaluation.calibration import FOLDS, METHODS, Calibration, choose, fit
+from training.core.evaluation.calibration import METHODS, Calibration
+from training.core.evaluation.fitting import FOLDS, choose, fit
 from training.core.exceptions import BundleRefused
 
 SCORES = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=50).map(lambda values: np.array(values, np.float32))

@@ -18,6 +18,7 @@ from fraudsite.testing import suspended, worker_environment
 from training import run_queue, runs, tasks
 from training.core import configuration
 from training.core.configuration.sections import SETTINGS
+from training.core.datasets import storage
 from training.core.exceptions import TrainingRefused
 from training.core.schema import load_schema
 from training.models import TrainingRun
@@ -169,7 +170,7 @@ def test_a_cancelled_run_ends_with_its_epoch_and_registers_nothing(bundle, clien
     monkeypatch.setattr(runs, "WRITTEN_EVERY_S", 0.0)
     run = waiting(**{"model.epochs": 1000, "model.patience": 1000})
     client.force_login(mel)
-    monkeypatch.setattr(runs.storage, "read_chosen", cancelling(client, run, runs.storage.read_chosen))
+    monkeypatch.setattr(storage, "read_chosen", cancelling(client, run, storage.read_chosen))
     runs.perform(run.pk)
     run.refresh_from_db()
     assert (run.state, run.version) == (State.CANCELLED, None)

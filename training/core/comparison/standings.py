@@ -15,7 +15,7 @@ import numpy as np
 from training.core import evaluation
 from training.core.comparison.results import Case, Result
 from training.core.configuration import Configuration
-from training.core.evaluation import Ranking, calibration
+from training.core.evaluation import Ranking, fitting
 from training.core.scored import ScoredRows
 
 # The metrics that are also computed before calibration.
@@ -66,7 +66,7 @@ def evaluate_result(result: Result, config: Configuration) -> Evaluated:
     """Calibrate, choose a threshold and compute metrics. If no threshold attains the precision, nothing is an alert."""
     policy, evaluated = config.policy, config.evaluation
     validation, test = result.scored["validation"], result.scored["test"]
-    calibrate = calibration.choose(validation.labels, validation.scores).calibration
+    calibrate = fitting.choose(validation.labels, validation.scores).calibration
     chosen_on, tested_on = (rows._replace(scores=calibrate(rows.scores)) for rows in (validation, test))
     threshold = evaluation.threshold_for_precision(chosen_on.labels, chosen_on.scores, policy.review_precision)
     ranking = Ranking(

@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import asdict
-from scipy.special import expit
 
 from training.core import stages
 from training.core.bundle import Bundle
@@ -25,7 +24,7 @@ from training.core.configuration.sections import (
     NetworkHyperparameters,
     TreeHyperparameters,
 )
-from training.core.evaluation.calibration import Calibration
+from training.core.evaluation.calibration import Calibration, probabilities_of
 from training.core.exceptions import BundleRefused, ConfigurationError
 from training.core.schema import load_schema
 
@@ -256,7 +255,7 @@ class Calibrated:
 
     def __init__(self, scorer: Scorer, calibration: Calibration) -> None:
         self._scorer, self._calibration = scorer, calibration
-        ordinary = expit(np.array([scorer.baseline]))
+        ordinary = probabilities_of(np.array([scorer.baseline]))
         self.base = float(calibration.logits(ordinary)[0])
         self._slope_at_base = float(calibration.slopes(ordinary)[0])
 
