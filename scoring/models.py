@@ -7,7 +7,7 @@ from django.db import models
 from django.utils import timezone
 
 from scoring.decisions import ALERTS, Decision
-from scoring.lists.models import ListEntry, PolicyList
+from scoring.lists.models import ListChange, ListEntry, PolicyList
 from scoring.policies.models import Backtest, PolicyChange, PolicyVersion, RuleCount, ScoreCount
 from scoring.reviews.models import Label, Review, ReviewQueue, WaitingLabel
 from scoring.reviews.reasons import ReviewReason
@@ -18,6 +18,7 @@ from training.models import ModelVersion
 __all__ = [
     "Backtest",
     "Label",
+    "ListChange",
     "ListEntry",
     "PolicyChange",
     "PolicyList",

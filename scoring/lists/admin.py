@@ -92,7 +92,7 @@ class PolicyListAdmin(admin.ModelAdmin):
     def save_model(self, request: HttpRequest, obj: PolicyList, form: Any, change: bool) -> None:
         given: dict[str, Any] = {name: form.cleaned_data[name] for name in ("action", "max_amount", "note")}
         if change:
-            changes.change(obj, **given)
+            changes.change(obj, by=_name(request), **given)
         else:
             given["is_draft"] = obj.is_draft
             new = changes.create(schema=obj.schema, name=obj.name, about=obj.about, by=_name(request), **given)

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from scoring.decisions import Decision
 from scoring.lists import keys
-from scoring.lists.models import NOTE_LIMIT, ListEntry, PolicyList
+from scoring.lists.models import NOTE_LIMIT, ListChange, ListEntry, PolicyList
 from scoring.policies import document
 from scoring.policies.models import PolicyVersion
 from scoring.policies.names import ON, names_of
@@ -156,15 +156,25 @@ def _check_note(note: str) -> None:
 
 
 @transaction.atomic
-def change(row: PolicyList, *, action: str, max_amount: float | None, note: str) -> None:
-    """Change what a list does.
+def change(row: PolicyList, *, action: str, max_amount: float | None, note: str, by: str) -> None:
+    """Change what a list does. What it did before is kept.
 
     Raises:
-        ListRefused: the action or the amount makes no sense.
+        ListRefused: the action or the amount makes no sense, or the list is removed.
     """
     check(action, max_amount, note)
-    PolicyList.objects.filter(pk=row.pk).update(action=action, max_amount=max_amount, note=note)
-    row.refresh_from_db()
+    _locked(row)
+    if not row.is_draft and (row.action, row.max_amount) != (action, max_amount):
+        _keep(row, by)
+    row.action, row.max_amount, row.note = action, max_amount, note
+    row.save(update_fields=["action", "max_amount", "note"])
+
+
+def _keep(row: PolicyList, by: str) -> None:
+    """Keep what a list does until now. Call it under the lock of the list."""
+    ListChange.objects.create(
+        list=row, action=row.action, max_amount=row.max_amount, was_draft=row.is_draft, changed_by=by
+    )
 
 
 @transaction.atomic
@@ -181,10 +191,11 @@ def make_live(draft: PolicyList, *, by: str) -> PolicyList:
     row = live(draft.schema).filter(name=draft.name).first()
     if row is None:
         check_new(draft.schema, draft.name, draft.about)
+        _keep(draft, by)
         draft.is_draft = False
         draft.save(update_fields=["is_draft"])
         return draft
-    change(row, action=draft.action, max_amount=draft.max_amount, note=draft.note)
+    change(row, action=draft.action, max_amount=draft.max_amount, note=draft.note, by=by)
     entries = ListEntry.objects.filter(list=draft, removed_at=None).order_by("pk")
     found = entries.values_list("key", "expires_at", "note").iterator(chunk_size=CHUNK)
     add(row, batched(Addition(*entry) for entry in found), by=by)

@@ -49,6 +49,24 @@ class PolicyList(models.Model):
         return f"{self.schema} {self.name}{' (draft)' if self.is_draft else ''}"
 
 
+class ListChange(models.Model):
+    """What a list did before it was changed: until `changed_at` it had this action and largest amount, or was a draft,
+    which did nothing. Never changed. Backtests read it."""
+
+    list = models.ForeignKey(PolicyList, on_delete=models.PROTECT, related_name="changes")
+    action = models.CharField(max_length=12, choices=Decision.choices, blank=True)
+    max_amount = models.FloatField(null=True, blank=True)
+    was_draft = models.BooleanField(default=False)
+    changed_at = models.DateTimeField(default=timezone.now)
+    changed_by = models.CharField(max_length=150)
+
+    class Meta:
+        ordering = ["changed_at", "pk"]
+
+    def __str__(self) -> str:
+        return f"a change of {self.list.name}"
+
+
 class ListEntry(models.Model):
     """An entity or a value on a list. Never changed, apart from its removal; what replaces it is a new row.
 

@@ -1,5 +1,6 @@
 """Lists at run time: which transactions are on them, held in memory by each worker process."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -38,16 +39,21 @@ class HeldList:
 
 @dataclass(slots=True)
 class PastList(HeldList):
-    """A list as it was. `spans` have, for each key that was on it, three times for each of its entries: since when and
-    until when it was on the list, and when it expired."""
+    """A list as it was `since` a time and `until` another, while its action and largest amount stayed the same. `spans`
+    have, for each key that was ever on it, three times for each of its entries: since when and until when it was on the
+    list, and when it expired."""
 
     spans: dict[str | float, tuple[float, ...]] = field(default_factory=dict)
+    since: float = -math.inf
+    until: float = math.inf
 
     def put(self, key: str | float, added: float, removed: float, expires: float) -> None:
         self.spans[key] = (*self.spans.get(key, ()), added, removed, expires)
 
     def has(self, case: Case) -> bool:
         """Whether a transaction was on the list when it was decided about."""
+        if not self.since <= case.decided_at < self.until:
+            return False
         key = case.tokens[self.index] if self.of_entity else case.values[self.index]
         spans = () if key is None else self.spans.get(key, ())
         return any(

@@ -190,6 +190,30 @@ class TestLists:
         [amounts] = result.rules
         assert (amounts.rule, amounts.state, amounts.examples) == ("on_amounts", "list", [listed[1]])
 
+    def test_what_a_list_did_counts_until_it_was_changed(self, champion, acme, period):
+        row = changes.create(schema="ulb", name="amounts", about="Amount", action="block", by="ada")
+        changes.add_one(row, Addition("777.5"), by="ada")
+        sent = seed_payload(Amount=777.5)
+        score(acme, sent)
+        for action, max_amount in (("review", None), ("review", 500), ("", 500), ("challenge", None)):
+            changes.change(row, action=action, max_amount=max_amount, note="", by="mel")
+            score(acme, sent)
+        result = _result(backtests.start(schema="ulb", content=Document(), by="ada", **period))
+        counts = {name: decided.count for name, decided in result.before.decisions.items()}
+        assert counts == {"approve": 2, "review": 1, "challenge": 1, "block": 1}
+        assert result.changes == []
+        [amounts] = result.rules
+        assert amounts.matched.count == 5
+
+    def test_a_draft_counts_from_the_moment_on_at_which_it_went_live(self, champion, acme, period):
+        draft = changes.create(schema="ulb", name="amounts", about="Amount", action="block", by="ada", is_draft=True)
+        changes.add_one(draft, Addition("777.5"), by="ada")
+        keys = score(acme, seed_payload(Amount=777.5))
+        changes.make_live(draft, by="mel")
+        keys += score(acme, seed_payload(Amount=777.5))
+        result = _result(backtests.start(schema="ulb", content=Document(), by="ada", **period))
+        assert (result.changes, result.rules[0].examples) == ([], keys[1:])
+
     def test_a_removed_list_counts_until_its_removal(self, listed, period):
         changes.remove(changes.named("ulb", "amounts"))
         assert _result(backtests.start(schema="ulb", content=Document(), by="ada", **period)).changes == []

@@ -79,7 +79,7 @@ class TestLists:
         assert 'name="initial-action"' in text(client.get(page))
         sent = {"action": "review", "max_amount": "500", "note": "Mine"}
         sent |= {"initial-action": "block", "initial-max_amount": "", "initial-note": ""}
-        changes.change(stolen, action="challenge", max_amount=None, note="Theirs")
+        changes.change(stolen, action="challenge", max_amount=None, note="Theirs", by="mel")
         refused = text(client.post(page, sent))
         assert "action from block to challenge, note from none to Theirs" in refused
         stolen.refresh_from_db()

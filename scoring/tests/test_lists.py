@@ -118,7 +118,7 @@ class TestFollowing:
     def test_another_action_counts_for_the_same_entries(self, amounts):
         changes.add_one(amounts, Addition("1.0"), by="ada")
         held = following.current(load_schema("ulb"), None)
-        changes.change(amounts, action="review", max_amount=None, note="")
+        changes.change(amounts, action="review", max_amount=None, note="", by="mel")
         held = following.current(load_schema("ulb"), held)
         assert [hit.action for hit in held.hits(case(amount=1.0))] == ["review"]
 
