@@ -17,9 +17,10 @@ from scoring.policies.evidence import Basis, Degraded, Draw, Evidence, Hit, Matc
 from scoring.policies.expressions import Binder, Case, Conditions, Context, Expression, Outcome
 from scoring.policies.lists import HeldLists
 from scoring.policies.names import names_of
+from scoring.policies.screening import MANY, Screening
 from training.core.schema import EVENT_TIME, Schema
 
-NO_LISTS: frozenset[str] = frozenset()
+NO_LISTS: Collection[str] = frozenset()
 
 
 class Decided(NamedTuple):
@@ -81,6 +82,8 @@ class Policy:
         used = self._conditions.names | self._of_segments.names
         self.degraded = degraded or (Degraded.LIST if self.lists.are_missed(used) else None)
         self._binder = Binder(schema, names, used, self.document.constants)
+        conditions = [*(rule.when for rule in self._rules), *(part.when for part in self.document.segments)]
+        self._screening = Screening(schema, conditions, names, self.document.constants)
         self.used = used | self.lists.used | ({EVENT_TIME} if self.lists else set())
 
     @property
@@ -94,14 +97,22 @@ class Policy:
         """Decide on transactions with these computed features and scores, in order."""
         if self.is_plain:
             return [Decided(self.thresholds.decide(score), self.thresholds.review) for score in scores]
-        return [self._decide(*row) for row in zip(cases, derived, scores, strict=True)]
+        self.tally.decided += len(cases)
+        on = [set(self.lists.on(case)) for case in cases] if self.lists else [NO_LISTS] * len(cases)
+        may_match = [True] * len(cases)
+        if self._screening.is_of_use and len(cases) >= MANY:
+            may_match = self._screening.may_match(cases, derived, scores, on)
+        return [self._decide(*row) for row in zip(cases, derived, scores, on, may_match, strict=True)]
 
-    def _decide(self, case: Case, derived: Sequence[float | None], score: float) -> Decided:
-        self.tally.decided += 1
-        hits, on = (self.lists.hits(case), set(self.lists.on(case))) if self.lists else ([], NO_LISTS)
-        context = self._binder.context(case, derived, score, on)
+    def _decide(
+        self, case: Case, derived: Sequence[float | None], score: float, on: Collection[str], may_match: bool
+    ) -> Decided:
+        hits = self.lists.hits(case) if on else []
         failed: list[str] = []
         matched: list[MatchedRule] = []
+        if not may_match:
+            return self._decided(case, score, self.thresholds, None, matched, hits, on, failed)
+        context = self._binder.context(case, derived, score, on)
         for index, outcome in self._conditions.outcomes(context):
             rule = self._rules[index]
             self.tally.outcomes[rule.name, outcome] += 1

@@ -252,3 +252,58 @@ def test_a_rule_that_cannot_be_calculated_does_not_match_and_the_answer_is_degra
 def test_a_policy_with_wrong_names_or_types_is_refused(text, told):
     with pytest.raises(PolicyInvalid, match=told):
         parse(text)
+
+
+COMPARED = st.one_of(
+    st.tuples(
+        st.sampled_from(["amount", "home_km", "birth_date", "fraud_score", "1.5", "-2", "limit"]),
+        st.sampled_from(["<", "<=", ">", ">=", "==", "!="]),
+        st.sampled_from(["amount", "card_count_1d", "0", "1.5", "3", "limit", "merchant_latitude"]),
+    ),
+    st.tuples(
+        st.sampled_from(["device", "country", '"a && b"', '"DE"']),
+        st.sampled_from(["==", "!="]),
+        st.sampled_from(["device", "category", '"a && b"', "'DE'"]),
+    ),
+).map(" ".join)
+OTHERWISE = [
+    "on_cards",
+    "has_device",
+    "!on_cards",
+    'country in ["DE"]',
+    "amount > 0 ? true : false",
+    "1.0 / 0.0 > amount",
+]
+CONDITIONS = st.recursive(
+    st.one_of(COMPARED, COMPARED, st.sampled_from(OTHERWISE)),
+    lambda part: st.tuples(part, st.sampled_from(["&&", "||", "\n&& "]), part).map(lambda parts: f"({''.join(parts)})"),
+    max_leaves=4,
+)
+TRANSACTIONS = st.tuples(
+    st.sampled_from([0.0, 1, 1.5, 3, None, 2.0**60]),
+    st.sampled_from(["DE", "a && b", None]),
+    st.sampled_from([0.0, 1.0, 3.0, math.nan, None]),
+    st.sampled_from(["card", "other"]),
+)
+
+
+@given(st.lists(CONDITIONS, min_size=1, max_size=3), st.lists(TRANSACTIONS, min_size=20, max_size=20))
+def test_many_transactions_at_once_are_decided_as_each_alone(conditions, transactions):
+    rules = [rule(REVIEW, when, name=f"rule_{number}") for number, when in enumerate(conditions)]
+    segments = [Segment(name="part", when=conditions[0], review=0.2)]
+    document = Document(rules=rules, segments=segments, constants={"limit": 1.5})
+    names, features = PAYMENTS.feature_names, PAYMENTS.derived_names
+    rows = [
+        (
+            Case([{"amount": number, "birth_date": 1}.get(name, text) for name in names], (token,) * 5, 1.8e9),
+            [computed] * len(features),
+            0.3,
+        )
+        for number, text, computed, token in transactions
+    ]
+    told = []
+    for parts in ([rows], [[row] for row in rows]):
+        policy = Policy(PAYMENTS, OF_MODEL, document, lists=HeldLists(PAYMENTS, [held(None, "card")]))
+        decided = [each for part in parts for each in policy.decide(*map(list, zip(*part, strict=True)))]
+        told.append((decided, policy.tally))
+    assert told[0] == told[1]
