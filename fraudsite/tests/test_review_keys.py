@@ -6,7 +6,8 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from fraudsite.testing import seed_payload
-from scoring.models import Decision, Label, Prediction, Review, ReviewReason, Transaction
+from scoring.lists import changes
+from scoring.models import Decision, Label, ListEntry, Prediction, Review, ReviewReason, Transaction
 
 QUEUE = reverse("admin:scoring_review_changelist")
 CASES = 20
@@ -121,6 +122,35 @@ def test_a_decision_is_taken_back_and_an_alert_skipped_by_a_key(typist, alerts):
     typist.decide("q")
     assert typist.page.url.endswith(QUEUE)
     assert set(Review.objects.values_list("state", flat=True)) == {"open"}
+
+
+def test_a_value_is_put_on_a_list_together_with_the_decision_by_a_key(typist, alerts):
+    changes.create(schema="ulb", name="amounts", about="Amount", action="block", by="ada")
+    alerts(2)
+    typist.page.goto(QUEUE)
+    typist.decide("j")
+    typist.press("b", "b")
+    typist.decide("f")
+    assert not ListEntry.objects.exists()
+    typist.press("b")
+    typist.decide("f")
+    assert [entry.key for entry in ListEntry.objects.all()] == ["11.0"]
+    typist.decide("u")
+    assert not ListEntry.objects.filter(removed_at=None).exists()
+    assert Review.objects.filter(state="open").count() == 1
+
+
+def test_all_alerts_of_a_card_are_decided_by_three_keys(typist, alerts, handbook_champion):
+    alerts(3)
+    Transaction.objects.update(schema="handbook", fields={"TX_AMOUNT": 10.0}, tokens={"customer": "a" * 32})
+    typist.page.goto(QUEUE)
+    typist.decide("j")
+    typist.decide("a")
+    expect(typist.page.locator(".stakes")).to_contain_text("3 open alerts of customer aaaaaaaa…")
+    typist.decide("f")
+    expect(typist.page.locator(".messagelist")).to_contain_text("3 labelled fraud.")
+    typist.decide("u")
+    assert Review.objects.filter(state="open").count() == 3
 
 
 def test_rows_of_the_queue_are_labelled_by_keys(typist, alerts):

@@ -21,12 +21,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from scoring.lists import changes, files
-from scoring.lists.changes import Addition
+from scoring.lists.changes import Listing
 from scoring.lists.filters import ListFilter, StateFilter
 from scoring.lists.forms import EntryForm, FileForm, ListForm
 from scoring.lists.keys import EntryRefused, NoSuchSubject, subject_of
-from scoring.lists.listable import BLOCK_DAYS, expiry_in
-from scoring.lists.lookup import keys_of
+from scoring.lists.listable import BLOCK_DAYS, listing_of, told_of
 from scoring.lists.models import ListEntry, PolicyList
 from scoring.models import Transaction
 from scoring.pages import undo
@@ -162,7 +161,7 @@ class PolicyListAdmin(admin.ModelAdmin):
             except FraudsiteError as refusal:
                 form.add_error(None, str(refusal))
             else:
-                _tell_added(request, entry, entries_of(row))
+                _tell_added(request, Listing(row, form.addition), entry, entries_of(row))
                 return HttpResponseRedirect(entries_of(row))
         return self._page(request, row, "Add an entry", form)
 
@@ -322,17 +321,14 @@ class ListEntryAdmin(ReadOnlyAdmin):
         row = get_object_or_404(Transaction, pk=pk)
         wanted = request.POST.get("block") or request.POST.get("list", "")
         days = str(BLOCK_DAYS) if request.POST.get("block") else request.POST.get("days", "")
-        chosen = {str(each.pk): (each, key) for each, key in keys_of(row).items()}.get(wanted)
         back = undo.back(request, reverse("admin:scoring_transaction_change", args=[row.pk]))
         try:
-            if chosen is None:
-                raise changes.ListRefused("Nothing was added: choose one of the lists.")
-            reason = request.POST.get("reason", "").strip()
-            entry = changes.add_one(chosen[0], Addition(chosen[1], expiry_in(days), reason), by=_name(request))
+            listing = listing_of(row, wanted, days, request.POST.get("reason", "").strip())
+            entry = changes.add_one(*listing, by=_name(request))
         except FraudsiteError as refusal:
             messages.error(request, str(refusal))
         else:
-            _tell_added(request, entry, back.url)
+            _tell_added(request, listing, entry, back.url)
         return back
 
     def undo_view(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -360,11 +356,9 @@ def _refused(request: HttpRequest) -> HttpResponse | None:
     return None if request.method == "POST" else HttpResponseNotAllowed(["POST"])
 
 
-def _tell_added(request: HttpRequest, entry: ListEntry, back_to: str) -> None:
-    shown = subject_of(entry.list.schema, entry.list.about).shown(entry.key)
-    until = f" until {at(entry.expires_at)}" if entry.expires_at else ""
+def _tell_added(request: HttpRequest, listing: Listing, entry: ListEntry, back_to: str) -> None:
     address = reverse("admin:scoring_listentry_undo", args=[entry.pk])
-    told = f"{entry.list.about} {shown} is on the list {entry.list.name}{until}."
+    told = told_of(listing)
     if before := changes.replaced_by(entry):
         until = at(before.expires_at) if before.expires_at else "for ever"
         told += f" It took the place of an entry by {before.author}, {until}: {before.note or 'without a note'}."

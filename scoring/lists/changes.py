@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import NamedTuple
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -34,11 +36,19 @@ class TooManyEntries(ListRefused):
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """An entry to add. `expires_at` is None for never."""
+    """An entry to add. `expires_at` is None for never, `act` that of the decision that it belongs to."""
 
     key: str
     expires_at: datetime | None = None
     note: str = ""
+    act: UUID | None = None
+
+
+class Listing(NamedTuple):
+    """An entry to add, and the list."""
+
+    list: PolicyList
+    addition: Addition
 
 
 @dataclass(slots=True)
@@ -284,6 +294,7 @@ def _put(row: PolicyList, wanted: dict[str, Addition], done: Added, by: str, now
             key=each.key,
             expires_at=each.expires_at,
             note=each.note,
+            act=each.act,
             author=by,
             created_at=now,
             revision=row.revision,
@@ -329,11 +340,24 @@ def undo(entry: ListEntry, *, by: str) -> None:
     """
     if entry.author != by or entry.created_at < timezone.now() - timedelta(seconds=settings.UNDO_S):
         raise ListRefused("It can be undone no more: remove the entry, with a reason.")
+    if not _put_back(entry, by):
+        raise ListRefused("The entry was removed since.")
+
+
+def undo_of(act: UUID, *, by: str) -> None:
+    """Take the entries off again that were added with a decision. One that was removed since stays removed."""
+    for entry in ListEntry.objects.filter(act=act, removed_at=None, list__removed_at=None).select_related("list"):
+        _put_back(entry, by)
+
+
+def _put_back(entry: ListEntry, by: str) -> bool:
+    """Take an entry off, and put the one back whose place it took. Returns False if it was off already."""
     before = replaced_by(entry)
     if not take_off(entry.list, [entry.pk], by=by, because="Undone."):
-        raise ListRefused("The entry was removed since.")
+        return False
     if before:
         add(entry.list, [[Addition(before.key, before.expires_at, before.note)]], by=before.author)
+    return True
 
 
 def _locked(row: PolicyList) -> None:

@@ -15,6 +15,7 @@ from scoring.lists.models import ListEntry
 from scoring.models import Transaction
 from scoring.pages.personal import may_see_personal
 from scoring.pages.read_only import ReadOnlyAdmin
+from training.core.figures import at
 
 BLOCK_DAYS = 30
 MOST_DAYS = 3_650
@@ -29,13 +30,16 @@ class ListableAdmin(ReadOnlyAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        may_add = request.user.has_perm("scoring.add_listentry") and may_see_personal(request)
-        obj = self.get_object(request, object_id) if may_add else None
-        context = {"listable": _offer(self.transaction_of(obj))} if obj else {}
+        obj = self.get_object(request, object_id) if may_add_entries(request) else None
+        context = {"listable": offer(self.transaction_of(obj))} if obj else {}
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
 
-def _offer(row: Transaction) -> dict[str, Any] | None:
+def may_add_entries(request: HttpRequest) -> bool:
+    return request.user.has_perm("scoring.add_listentry") and may_see_personal(request)
+
+
+def offer(row: Transaction) -> dict[str, Any] | None:
     """What the form offers; None if the transaction has nothing that a list is about."""
     keys = keys_of(row)
     if not keys:
@@ -68,3 +72,22 @@ def expiry_in(days: str) -> datetime | None:
     if not (days.isascii() and days.isdecimal() and 1 <= int(days[:9]) <= MOST_DAYS):
         raise changes.ListRefused(f"An entry counts for 1 to {MOST_DAYS:,} days, or for ever.")
     return timezone.now() + timedelta(days=int(days))
+
+
+def listing_of(row: Transaction, chosen: str, days: str, note: str) -> changes.Listing:
+    """What a form adds of a transaction: to the list with the key `chosen`, for so many days, for ever if it is empty.
+
+    Raises:
+        ListRefused: the transaction has nothing for such a list, or it is no number of days.
+    """
+    for each, key in keys_of(row).items():
+        if str(each.pk) == chosen:
+            return changes.Listing(each, changes.Addition(key, expiry_in(days), note))
+    raise changes.ListRefused("Nothing was added: choose one of the lists.")
+
+
+def told_of(listing: changes.Listing) -> str:
+    """A listing in words."""
+    row, addition = listing
+    until = f" until {at(addition.expires_at)}" if addition.expires_at else ""
+    return f"{row.about} {subject_of(row.schema, row.about).shown(addition.key)} is on the list {row.name}{until}."

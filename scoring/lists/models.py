@@ -70,6 +70,7 @@ class ListChange(models.Model):
 class ListEntry(models.Model):
     """An entity or a value on a list. Never changed, apart from its removal; what replaces it is a new row.
 
+    `act` is that of the decision that it was added with, null if there was none: undoing the decision undoes it, too.
     `key` is the token of the entity, or the stored form of the value. `revision` is that of the list when the entry was
     added or removed. `author` and `removed_by` are names of users, or of accounts that ran a command.
     """
@@ -84,6 +85,7 @@ class ListEntry(models.Model):
     removed_by = models.CharField(max_length=150, blank=True)
     removed_because = models.CharField(max_length=NOTE_LIMIT, blank=True)
     revision = models.BigIntegerField()
+    act = models.UUIDField(null=True, editable=False)
 
     class Meta:
         ordering = ["-pk"]
@@ -95,7 +97,10 @@ class ListEntry(models.Model):
                 name="one_live_entry_of_each_key",
             )
         ]
-        indexes = [models.Index(fields=["list", "revision"], name="list_entry_changes")]
+        indexes = [
+            models.Index(fields=["list", "revision"], name="list_entry_changes"),
+            models.Index(fields=["act"], name="list_entry_act", condition=models.Q(act__isnull=False)),
+        ]
 
     def __str__(self) -> str:
         return f"an entry of {self.list.name}"

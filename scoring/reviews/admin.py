@@ -16,12 +16,13 @@ from scoring.pages.explanation import reason_table
 from scoring.pages.personal import shows_personal
 from scoring.reviews import queue
 from scoring.reviews.label_admin import may_decide
-from scoring.reviews.list_admin import FILTERS, SKIPPED, SKIPPED_LIMIT, ReviewListAdmin, reason_form
+from scoring.reviews.list_admin import FILTERS, SKIPPED, SKIPPED_LIMIT, reason_form
+from scoring.reviews.together import TogetherAdmin, entities_of
 from training.core.figures import at
 
 
 @admin.register(Review)
-class ReviewAdmin(ReviewListAdmin):
+class ReviewAdmin(TogetherAdmin):
     """The page of a review: what raised the score, and the buttons that decide. Opening the page claims the review."""
 
     fields = [
@@ -76,14 +77,16 @@ class ReviewAdmin(ReviewListAdmin):
             if not self._decide(request, review, request.POST["decide"]):
                 return HttpResponseRedirect(request.get_full_path())
             return self.go_on(request, request.GET.get(FILTERS, ""), [review.pk])
+        if review:
+            context["together"] = entities_of(review.prediction.transaction)
         if review and request.method == "GET" and not queue.claim(review.pk, request.user) and review.is_claimed:  # type: ignore[arg-type]
             context |= {"claimed_by": review.claimed_by, "claimed_until": at(review.claimed_until)}
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
     def _decide(self, request: HttpRequest, review: Review, word: str) -> bool:
-        """Close or skip a review. Returns False if the reason or the note was refused."""
+        """Close or skip a review. Returns False if the reason, the note or the list was refused."""
         if word in ("fraud", "legitimate"):
-            return self.close(request, [review], is_fraud=word == "fraud")
+            return self.decide(request, [review], review.prediction.transaction)
         if word == "skip":
             request.session[SKIPPED] = [*request.session.get(SKIPPED, []), str(review.pk)][-SKIPPED_LIMIT:]
             queue.release(review.pk, request.user)  # type: ignore[arg-type]

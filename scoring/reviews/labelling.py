@@ -6,6 +6,7 @@ people who label at once, the second sees the label of the first.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypedDict
 from uuid import UUID
@@ -17,6 +18,7 @@ from django.utils import timezone
 
 from scoring.card_numbers import holds_card_number
 from scoring.exceptions import LabelledMeanwhile, ReasonMissing, UndoRefused
+from scoring.lists import changes
 from scoring.models import Label, Review, Transaction
 from scoring.reviews import bulk, reasons
 from scoring.reviews.verdicts import WORDS, holding
@@ -64,14 +66,22 @@ def add_label(
 
 
 def close_review(
-    *, review: Review, is_fraud: bool, reviewer: User, act: UUID | None = None, code: str = "", note: str = ""
+    *,
+    review: Review,
+    is_fraud: bool,
+    reviewer: User,
+    act: UUID | None = None,
+    code: str = "",
+    note: str = "",
+    listing: changes.Listing | None = None,
 ) -> bool:
     """Store an analyst's label and close the review. Returns False, and changes nothing, if it is closed already.
 
-    `code` is that of a `ReviewReason`, and `note` is kept as the label's reason.
+    `code` is that of a `ReviewReason`, and `note` is kept as the label's reason. `listing` is an entry of a list that
+    is added with the label: both are stored, or neither.
 
     Raises:
-        ReasonMissing: nothing was changed.
+        ReasonMissing, ListRefused: nothing was changed.
         StaleHistory: nothing was changed; the schema's histories have to be rebuilt.
     """
     reasons.check(code, note, is_fraud=is_fraud)
@@ -85,6 +95,8 @@ def close_review(
         _record(
             row, given, is_fraud=is_fraud, source=source, author=reviewer, reason=note, code=code, state=state, act=act
         )
+        if listing:
+            changes.add(listing.list, [[replace(listing.addition, act=act)]], by=reviewer.get_username())
     return True
 
 
@@ -116,6 +128,7 @@ def reopen_review(
 
 def undo(*, act: UUID, author: User) -> tuple[list[Label], int]:
     """Undo the labels of one click: each transaction gets its earlier label again, and each review its earlier state.
+    Entries of lists that were added with the labels are taken off.
 
     Returns the new labels, and how many transactions keep their label because they were labelled again since.
 
@@ -154,6 +167,8 @@ def _undo(label: Label, author: User) -> Label | None:
         )
         if label.review_before:
             Review.objects.filter(pk=row.pk).update(**label.review_before)
+        if label.act:
+            changes.undo_of(label.act, by=author.get_username())
         return restored
 
 

@@ -19,6 +19,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from scoring.exceptions import ReasonMissing
+from scoring.lists.changes import Listing, ListRefused
+from scoring.lists.listable import told_of
 from scoring.models import Client, Review, Transaction
 from scoring.pages.display import (
     amount_of,
@@ -176,17 +178,26 @@ class ReviewListAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
         }
         return TemplateResponse(request, "admin/scoring/review/confirm.html", context)
 
-    def close(self, request: HttpRequest, reviews: QuerySet[Review] | list[Review], *, is_fraud: bool) -> bool:
-        """Close reviews with the reason and the note that were sent. Returns False if these were refused."""
+    def close(
+        self,
+        request: HttpRequest,
+        reviews: QuerySet[Review] | list[Review],
+        *,
+        is_fraud: bool,
+        listing: Listing | None = None,
+    ) -> bool:
+        """Close reviews with the reason and the note that were sent, and add an entry to a list with the first of them
+        that was still open. Returns False if this was refused."""
         word = "fraud" if is_fraud else "legitimate"
         code, note = request.POST.get("code", ""), request.POST.get("note", "").strip()
-        told = ": ".join(part for part in (f"Labelled {word}", code, note) if part)
+        also = f" and put on the list {listing.list.name}" if listing else ""
+        told = ": ".join(part for part in (f"Labelled {word}{also}", code, note) if part)
         closed, late, act = 0, 0, uuid4()
-        given: dict[str, Any] = {"reviewer": request.user, "act": act, "code": code, "note": note}
+        given: dict[str, Any] = {"reviewer": request.user, "act": act, "code": code, "note": note, "listing": listing}
         for review in reviews:
             try:
                 won = labelling.close_review(review=review, is_fraud=is_fraud, **given)
-            except ReasonMissing as refusal:
+            except (ReasonMissing, ListRefused) as refusal:
                 messages.error(request, str(refusal))
                 return False
             except StaleHistory as error:
@@ -200,7 +211,8 @@ class ReviewListAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
                 self.log_change(request, review, f"{told} (too late: it was closed already)")
                 late += 1
         if closed:
-            messages.success(request, with_undo(request, f"{closed} labelled {word}.", act))
+            done = f"{closed} labelled {word}; {told_of(listing)}" if listing else f"{closed} labelled {word}."
+            messages.success(request, with_undo(request, done, act))
         if late:
             messages.warning(request, self.gone_message.format(late))
         return True

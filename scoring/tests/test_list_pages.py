@@ -245,7 +245,7 @@ class TestTransactions:
         review = alert(0.9)
         client.force_login(alice)
         page = page_of("review_change", review.pk)
-        assert "amounts: Amount 12.5" in text(client.get(page))
+        assert "Amount 12.5 on amounts" in text(client.get(page))
         sent = {"list": row.pk, "days": "", "reason": "Odd", "back": page}
         client.post(page_of("listentry_of_transaction", review.pk), sent)
         assert list(row.entries.values_list("key", "expires_at")) == [("12.5", None)]

@@ -86,8 +86,12 @@ const inQueue = {
 const onPage = {
   f: () => ask("fraud"),
   l: () => ask("legitimate"),
-  s: () => press(buttonOf("skip")),
+  s: () => buttonOf("skip") && press(buttonOf("skip")),
   n: () => note.focus(),
+  b: () => {
+    const also = decide.querySelector("select[name=also]");
+    if (also) also.value = also.value ? "" : (also.dataset.block ?? also.options[1].value);
+  },
 };
 
 const everywhere = {
