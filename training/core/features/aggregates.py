@@ -308,4 +308,7 @@ def _twice_median(values: np.ndarray) -> int:
             break
     if len(values) % 2:
         return 2 * values[middle]
-    return values[middle] + values[:middle].max()
+    below = values[0]
+    for index in range(1, middle):
+        below = max(below, values[index])
+    return values[middle] + below

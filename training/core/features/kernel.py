@@ -30,6 +30,8 @@ from training.core.features.aggregates import (
 
 # The `label` of an operation that is an event and not a label.
 EVENT = -2
+# Numba gives a literal 0 a type of its own, and would compile all that is called with it a second time.
+BEGIN: int = np.int64(0)  # type: ignore[assignment]
 # The sizes in a stored history: see `Histories`.
 VERSION_BYTES, EVENT_BYTES, VALUE_BYTES = 8, 25, 4
 
@@ -111,8 +113,8 @@ def replay(operations: Operations, histories: Histories, declared: Declared, fea
     keys, times, labels = room[KEY], room[TIME], room[LABEL]
     labels_first = len(operations.key) - len(operations.values)
     for entity in range(len(histories.ends)):
-        start, stop = 0, _load(histories, entity, room)
-        _sum_up(room, 0, stop)
+        start, stop = BEGIN, _load(histories, entity, room)
+        _sum_up(room, BEGIN, stop)
         for place in range(operations.first[entity], operations.first[entity + 1]):
             operation = operations.order[place]
             key, label = operations.key[operation], operations.label[operation]
@@ -131,8 +133,8 @@ def replay(operations: Operations, histories: Histories, declared: Declared, fea
                 if stop == most:
                     for index in range(start, stop):
                         _copy_event(room, index, room, index - start)
-                    start, stop = 0, stop - start
-                    _sum_up(room, 0, stop)
+                    start, stop = BEGIN, stop - start
+                    _sum_up(room, BEGIN, stop)
                 current = _insert(room, start, stop, operations, operation, row)
                 stop += 1
                 _sum_up(room, current, stop)
@@ -156,7 +158,7 @@ def _compute(
     row: int,
 ) -> None:
     """Fill one row of features, those of the event at `current`."""
-    chosen_by, size, place = -1, 0, 0
+    chosen_by, size, place = -1, BEGIN, BEGIN
     for feature in range(len(declared.columns)):
         same, column = declared.specs[feature, SAME], declared.columns[feature]
         if same < 0:
@@ -165,7 +167,7 @@ def _compute(
         if same != chosen_by:  # features are in the order of `same`
             size, place = _choose_alike(room, start, stop, current, same, alike)
             chosen_by = same
-        features[row, column] = aggregate(alike, 0, size, place, declared, feature, scratch)
+        features[row, column] = aggregate(alike, BEGIN, size, place, declared, feature, scratch)
 
 
 @njit(nogil=True)
@@ -177,16 +179,16 @@ def _choose_alike(
     values = room[same]
     wanted = values[current]
     if wanted == MISSING:
-        _copy_event(room, current, alike, 0)
-        return 0, 0
-    size = place = 0
+        _copy_event(room, current, alike, BEGIN)
+        return BEGIN, BEGIN
+    size = place = BEGIN
     for index in range(start, stop):
         if values[index] == wanted:
             if index == current:
                 place = size
             _copy_event(room, index, alike, size)
             size += 1
-    _sum_up(alike, 0, size)
+    _sum_up(alike, BEGIN, size)
     return size, place
 
 
