@@ -3,8 +3,10 @@
 For tests of faults and for benchmarks. Everything listens on the loopback address and is thrown away at the end.
 """
 
+import atexit
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,8 +14,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from celery import Celery
@@ -113,33 +116,27 @@ def deployment(
     web_processes: int = 1,
     handbook: bool = False,
     payments: bool = False,
-    challenger: bool = False,
     **settings: Any,
 ) -> Iterator[Deployment]:
-    """Run it on "postgresql" or "sqlite", with a model of made-up rows and a client's key.
+    """Run it on "postgresql" or "sqlite", with a champion and a candidate of made-up rows and a client's key.
 
-    The workers take the `queues` in turn. With `handbook` and `payments` those schemas have a model and rows, too;
-    with `challenger` the model has a candidate beside it. `settings` are variables.
+    The workers take the `queues` in turn. With `handbook` and `payments` those schemas have a model and rows, too.
+    `settings` are variables.
     """
+    wanted = {"handbook": handbook, "payments": payments}
+    filled = _filled(database, *(word for word in wanted if wanted[word]))
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudsite-deployment-")))
-        cluster, url = None, f"sqlite:///{directory / 'fraudsite.sqlite3'}"
-        if database == "postgresql":
-            programs = postgresql.programs()
-            if programs is None:
-                raise RuntimeError("There is no PostgreSQL server here: install one.")
-            cluster = stack.enter_context(postgresql.cluster(programs))
-            url = cluster.url
+        shutil.copytree(filled.directory, directory, dirs_exist_ok=True)
+        cluster = None
+        if filled.cluster:
+            cluster = stack.enter_context(postgresql.cluster(filled.cluster.programs, filled.cluster))
         redis = ValkeyServer(port=free_port(), config={"maxmemory-policy": "noeviction"})
         redis.start()
         stack.callback(redis.stop)
         port = free_port()
-        environment = {name: value for name, value in os.environ.items() if name != "DATABASE_POOL_SIZE"} | {
-            "DJANGO_SETTINGS_MODULE": "fraudsite.settings",
-            "DATABASE_URL": url,
+        environment = _environment(directory, cluster) | {
             "REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
-            "VAR_DIR": str(directory / "var"),
-            "LOG_LEVEL": "WARNING",
             **{name: str(value) for name, value in settings.items()},
         }
         python = [sys.executable, "-m"]
@@ -150,16 +147,57 @@ def deployment(
             f"worker{number}": [*worker, "-Q", queues[number % len(queues)], "--hostname", f"worker{number}@%h"]
             for number in range(workers)
         } | {"web": web}
-        made = Deployment(directory, environment, f"http://127.0.0.1:{port}", redis, cluster, commands)
-        words = {"handbook": handbook, "payments": payments, "challenger": challenger}
-        further = [word for word, wanted in words.items() if wanted]
-        filling = [*python, "fraudsite.tests.prepare", str(directory), *further]
-        made.api_key = run(filling, environment).split()[-1]
+        url = f"http://127.0.0.1:{port}"
+        made = Deployment(directory, environment, url, redis, cluster, commands, api_key=filled.api_key)
         stack.callback(made.stop)
         for name in commands:
             made.start(name)
         made.await_ready()
         yield made
+
+
+class Filled(NamedTuple):
+    """What deployments begin with: files, SQLite's among them, or a stopped PostgreSQL; and the key."""
+
+    directory: Path
+    cluster: postgresql.Cluster | None
+    api_key: str
+
+
+@cache
+def _filled(database: str, *further: str) -> Filled:
+    """Made once in a process, as trainings and migrations take longer than all the rest."""
+    directory, cluster = _directory(), None
+    if database == "postgresql":
+        programs = postgresql.programs()
+        if programs is None:
+            raise RuntimeError("There is no PostgreSQL server here: install one.")
+        cluster = postgresql.Cluster(_directory(), programs)
+        cluster.start()
+    filling = [sys.executable, "-m", "fraudsite.tests.prepare", str(directory), *further]
+    try:
+        key = run(filling, _environment(directory, cluster)).split()[-1]
+    finally:
+        if cluster:
+            cluster.stop()
+    return Filled(directory, cluster, key)
+
+
+def _directory() -> Path:
+    """An empty directory that is removed when this process ends."""
+    made = Path(tempfile.mkdtemp(prefix="fraudsite-filled-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+def _environment(directory: Path, cluster: postgresql.Cluster | None) -> dict[str, str]:
+    """That of processes whose files are in this directory."""
+    return {name: value for name, value in os.environ.items() if name != "DATABASE_POOL_SIZE"} | {
+        "DJANGO_SETTINGS_MODULE": "fraudsite.settings",
+        "DATABASE_URL": cluster.url if cluster else f"sqlite:///{directory / 'fraudsite.sqlite3'}",
+        "VAR_DIR": str(directory / "var"),
+        "LOG_LEVEL": "WARNING",
+    }
 
 
 def run(command: list[str], environment: dict[str, str]) -> str:

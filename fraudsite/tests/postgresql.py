@@ -35,14 +35,16 @@ def _version(directory: Path) -> float:
 
 
 class Cluster:
-    """A server on a free port of the loopback address, durable as by default, in a directory of its own."""
+    """A server on a free port of the loopback address, durable as by default, in the directory `home` of its own. Its
+    data are a copy of those of the cluster `like`, which must be stopped."""
 
-    def __init__(self, programs: Path, home: Path) -> None:
-        self._programs, self._data, self._log = programs, home / "data", home / "log"
+    def __init__(self, home: Path, programs: Path, like: "Cluster | None" = None) -> None:
+        self.programs, self._data, self._log = programs, home / "data", home / "log"
         how: dict[str, Any] = {"cwd": home, "start_new_session": True}
         self._how = how | _unprivileged()
         password_file = home / "password"
-        password_file.write_text(secrets.token_urlsafe())
+        self._password: str = like._password if like else secrets.token_urlsafe()
+        password_file.write_text(self._password)
         self._log.touch()
         if "user" in self._how:
             for path in (home, password_file, self._log):
@@ -50,7 +52,10 @@ class Cluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
-        self.url = f"postgresql://postgres:{password_file.read_text()}@127.0.0.1:{self._port}/postgres"
+        self.url = f"postgresql://postgres:{self._password}@127.0.0.1:{self._port}/postgres"
+        if like:
+            subprocess.run(["cp", "-a", like._data, self._data], check=True)
+            return
         initdb: list[Path | str] = [programs / "initdb", "--pgdata", self._data, "--encoding", "UTF8", "--no-locale"]
         initdb += ["--username", "postgres", "--auth", "scram-sha-256", "--pwfile", password_file]
         with self._log.open("ab") as output:
@@ -58,7 +63,7 @@ class Cluster:
                 raise RuntimeError(f"initdb failed:\n{self._log.read_text()}")
 
     def start(self) -> None:
-        server: list[Path | str] = [self._programs / "postgres", "-D", self._data, "-p", str(self._port)]
+        server: list[Path | str] = [self.programs / "postgres", "-D", self._data, "-p", str(self._port)]
         server += ["-h", "127.0.0.1", "-k", ""]
         with self._log.open("ab") as output:
             # In a session of its own: Ctrl-C in a terminal must not stop the server before the tests that use it.
@@ -86,10 +91,10 @@ class Cluster:
 
 
 @contextmanager
-def cluster(programs: Path) -> Iterator[Cluster]:
+def cluster(programs: Path, like: Cluster | None = None) -> Iterator[Cluster]:
     """Run a server until the block ends."""
     with tempfile.TemporaryDirectory(prefix="fraudsite-postgresql-") as home:
-        made = Cluster(programs, Path(home))
+        made = Cluster(Path(home), programs, like)
         made.start()
         try:
             yield made

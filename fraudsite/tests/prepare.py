@@ -1,7 +1,8 @@
-"""Fills a deployment, in a process of its own: tables, a model, a key, rows.jsonl to post. Prints the key.
+"""Fills a deployment, in a process of its own: tables, a champion and a candidate, a key, rows.jsonl to post. Prints
+the key.
 
 With the words `handbook` and `payments` behind the directory also a champion and handbook.jsonl or payments.jsonl of
-that schema; with `challenger` a candidate beside the champion.
+that schema.
 """
 
 import json
@@ -37,14 +38,13 @@ def main(directory: Path, *further: str) -> None:
     call_command("migrate", verbosity=0)
     bundle = tiny_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY)
     registry.register(bundle, promote=True)
+    other = tiny_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY, **{"model.seed": 1})
+    registry.register(other, promote=False)
     # One in six hundred is fraud, about as in life.
     features, _ = made_up_rows(rows=1200, frauds=2, seed=1)
     names = load_schema(settings.DEFAULT_SCHEMA).feature_names
     rows = [json.dumps(dict(zip(names, row, strict=True))) for row in features.tolist()]
     (directory / "rows.jsonl").write_text("\n".join(rows) + "\n")
-    if "challenger" in further:
-        seed = {"model.seed": 1}
-        registry.register(tiny_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY, **seed), promote=False)
     if "handbook" in further:
         registry.register(tiny_handbook_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY), promote=True)
         (directory / "handbook.jsonl").write_text("\n".join(map(json.dumps, terminal_payments(20_000))) + "\n")

@@ -17,19 +17,26 @@ from django.core.management import CommandError, call_command
 
 from fraudsite import lifeline, ports
 from fraudsite.testing import PROCESS_START_S, free_port, worker_environment
+from training.tests.support import store_made_up_dataset, tiny_bundle
 
 HOST = "127.0.0.1"
-# The file of the made-up rows counts as the published one, fewer payments are generated, and few trees are grown.
+# The file of the made-up rows counts as the published one, there is a model of them, fewer payments are generated, and
+# few trees are grown.
 DEMO = """
 import django, sys
+from pathlib import Path
 django.setup()
 from django.conf import settings
+from django.core.management import call_command
 from fraudsite.command_line import main
 from fraudsite.management.commands import demo
+from training import registry
+from training.core.bundle import load_bundle
 from training.core.datasets import ulb
-from training.tests.support import store_made_up_dataset
 ulb.SHA256 = "0" * 64
-store_made_up_dataset(settings.DATASETS_DIR, ulb.SHA256)
+call_command("migrate", verbosity=0)
+bundle = load_bundle(Path(sys.argv.pop(1)), signing_key=settings.BUNDLE_SIGNING_KEY)
+registry.register(bundle, promote=True)
 demo.PAYMENT_ROWS = 12_000
 demo.PAYMENT_TRAFFIC = demo.PAYMENT_TRAFFIC.replace("--speed 150 ", "--speed 3000 ")  # few cards sleep all at once
 changes = ["xgboost.epochs=9", "evaluation.bootstrap_resamples=0", "policy.choose=alerts_per_day"]
@@ -183,14 +190,16 @@ def scored(database):
 
 @pytest.mark.skipif("postgresql" in settings.DATABASES["default"]["ENGINE"], reason="The demo keeps to SQLite.")
 def test_a_demo_scores_both_schemas_and_when_killed_leaves_no_process_and_its_ports_free(tmp_path, environment):
-    made = [sys.executable, "-m", "fraudsite.tests.prepare", str(tmp_path)]
-    subprocess.run(made, env=os.environ | environment, cwd=settings.BASE_DIR, check=True, capture_output=True)
+    environment["BUNDLE_SIGNING_KEY"] = settings.BUNDLE_SIGNING_KEY
+    store_made_up_dataset(tmp_path / "var" / "datasets")
+    trees = {"model.architecture": "xgboost", "xgboost.epochs": 9}
+    bundle = tiny_bundle(tmp_path / "var" / "models", settings.BUNDLE_SIGNING_KEY, **trees)
     port, redis_port = free_port(), free_port()
-    command = [sys.executable, "-c", DEMO, "--port", str(port), "--redis-port", str(redis_port)]
+    command = [sys.executable, "-c", DEMO, str(bundle.path), "--port", str(port), "--redis-port", str(redis_port)]
     with started(command, tmp_path, **environment) as demo:
         await_that(lambda: answers(f"http://{HOST}:{port}/readyz"), timeout_s=4 * PROCESS_START_S)
         await_that(lambda: scored(tmp_path / "var" / "fraudsite.sqlite3") == {"payments", "ulb"})
-        beside = [sys.executable, "-c", DEMO, "--port", str(free_port()), "--redis-port", str(free_port())]
+        beside = [sys.executable, "manage.py", "demo", "--port", str(free_port()), "--redis-port", str(free_port())]
         second = subprocess.run(beside, env=os.environ | environment, cwd=settings.BASE_DIR, capture_output=True)
         assert b"Another demo is at work" in second.stderr
         assert len(second.stderr.splitlines()) == 1

@@ -84,7 +84,7 @@ def score_of(scorer, payload):
 @pytest.fixture(scope="module")
 def system():
     """A champion and another version, a worker that looks for promotions five times a second."""
-    with deployment(connection.vendor, workers=1, challenger=True, MODEL_REFRESH_S=0.2) as made:
+    with deployment(connection.vendor, workers=1, MODEL_REFRESH_S=0.2) as made:
         yield made
 
 
