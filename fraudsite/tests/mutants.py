@@ -349,6 +349,7 @@ def main() -> int:
 
     killed, tried = Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory(prefix="fraudsite-mutants-") as directory:
+        Path(directory).chmod(0o711)  # a superuser's PostgreSQL runs as another user, and lives below
         tempfile.tempdir = directory
         for area, modules in AREAS.items():
             for path, tests in modules.items():
