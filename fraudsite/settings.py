@@ -32,6 +32,16 @@ SCHEMAS_DIR = directory("SCHEMAS_DIR", VAR_DIR / "schemas")
 DRAFT_VALUES = integer("DRAFT_VALUES", 20_000_000, 1_000, 1_000_000_000)
 EVENT_TIME_EARLIEST = day("EVENT_TIME_EARLIEST", "2000-01-01")
 BUNDLES_DIR = VAR_DIR / "models"
+# Files of reviews. All web servers must share it.
+ATTACHMENTS_DIR = directory("ATTACHMENTS_DIR", VAR_DIR / "attachments")
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "attachments": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": ATTACHMENTS_DIR, "file_permissions_mode": 0o600, "directory_permissions_mode": 0o700},
+    },
+}
 
 # --- Django ----------------------------------------------------------------------------------------------------------
 DEBUG = boolean("DEBUG", default=False)
@@ -311,6 +321,9 @@ LOGIN_URL = "admin:login"
 REVIEW_CLAIM_S = integer("REVIEW_CLAIM_S", 300, 0, 86_400)
 # Whether a decision on an alert needs a reason from the list.
 REVIEW_REASON_REQUIRED = boolean("REVIEW_REASON_REQUIRED", default=False)
+# The size of a file that is attached to a review, and how many a review may have.
+ATTACHMENT_LIMIT_BYTES = integer("ATTACHMENT_LIMIT_BYTES", 10_485_760, 1_024, 1_073_741_824)
+ATTACHMENTS_LIMIT = integer("ATTACHMENTS_LIMIT", 20, 0, 1_000)
 # How long a label can be undone without a reason.
 UNDO_S = integer("UNDO_S", 10, 0, 3_600)
 # The most rows that "Select all" selects. The page holds their keys, and the confirmation sends each as a field.

@@ -9,6 +9,7 @@ from django.utils import timezone
 from scoring.decisions import ALERTS, Decision
 from scoring.lists.models import ListChange, ListEntry, PolicyList
 from scoring.policies.models import Backtest, PolicyChange, PolicyVersion, RuleCount, ScoreCount
+from scoring.reviews.attachments import Attachment
 from scoring.reviews.models import Label, Review, ReviewQueue, WaitingLabel
 from scoring.reviews.reasons import ReviewReason
 from training.core.figures import score
@@ -16,6 +17,7 @@ from training.models import ModelVersion
 
 # Django finds an app's models here.
 __all__ = [
+    "Attachment",
     "Backtest",
     "Label",
     "ListChange",

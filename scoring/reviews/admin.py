@@ -15,6 +15,7 @@ from scoring.pages.display import (
 from scoring.pages.explanation import reason_table
 from scoring.pages.personal import shows_personal
 from scoring.reviews import queue
+from scoring.reviews.attachment_pages import AttachmentsAdmin
 from scoring.reviews.label_admin import may_decide
 from scoring.reviews.list_admin import FILTERS, SKIPPED, SKIPPED_LIMIT, reason_form
 from scoring.reviews.together import TogetherAdmin, entities_of
@@ -22,7 +23,7 @@ from training.core.figures import at
 
 
 @admin.register(Review)
-class ReviewAdmin(TogetherAdmin):
+class ReviewAdmin(AttachmentsAdmin, TogetherAdmin):
     """The page of a review: what raised the score, and the buttons that decide. Opening the page claims the review."""
 
     fields = [
