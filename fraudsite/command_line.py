@@ -4,6 +4,7 @@
 """
 
 import re
+import shlex
 import sys
 from types import TracebackType
 from typing import NoReturn
@@ -15,6 +16,12 @@ from django.core.management import CommandError, CommandParser, execute_from_com
 from training.core.exceptions import FraudsiteError, did_you_mean
 
 TRACEBACK = "--traceback"
+# The commands that change something or give something out, whose runs are in the audit trail.
+RECORDED = {
+    *("policy", "lists", "models", "schema", "train", "tune", "import_rates", "import_labels", "create_api_key"),
+    *("rebuild_histories", "retry_pending", "replay_decisions", "application_role", "verify_audit"),
+    *("createsuperuser", "changepassword", "shell", "dbshell", "dumpdata", "loaddata"),
+}
 # The databases' messages about a missing table or column.
 UNMIGRATED = re.compile(r"no such (table|column)|has no column named|(relation|column) .* does not exist")
 
@@ -24,6 +31,7 @@ def main(arguments: list[str]) -> None:
     CommandParser.error = _refuse  # type: ignore[assignment, method-assign]
     try:
         execute_from_command_line(arguments)
+        _record(arguments)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -31,6 +39,16 @@ def main(arguments: list[str]) -> None:
         if message is None:
             raise
         sys.exit(message)
+
+
+def _record(arguments: list[str]) -> None:
+    """Add a command of ours that has ended well to the audit trail."""
+    command = arguments[1] if len(arguments) > 1 else ""
+    if "--help" in arguments or command not in RECORDED:
+        return
+    from fraudsite.audit import trail
+
+    trail.record("ran", kind="manage.py", object_id=command, detail=shlex.join(arguments[2:]))
 
 
 def explained(error: BaseException) -> str | None:

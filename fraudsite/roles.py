@@ -20,6 +20,7 @@ VIEW_MODELS = [
 ]
 VIEW_ALL = [*VIEW_SCORING, *VIEW_MODELS]
 VIEW_ACCOUNTS = ["auth.view_user", "auth.view_group"]
+VIEW_TRAIL = ["audit.view_entry"]
 WRITE_RATES = ["training.add_exchangerate", "training.change_exchangerate"]
 
 EDIT_POLICIES = [
@@ -53,7 +54,7 @@ ROLES = {
         *RUN_CLIENTS,
         *WRITE_RATES,
     ],
-    "Auditor": [*VIEW_ALL, *VIEW_ACCOUNTS, "scoring.view_quality"],
+    "Auditor": [*VIEW_ALL, *VIEW_ACCOUNTS, *VIEW_TRAIL, "scoring.view_quality"],
     "Administrator": [
         *VIEW_ALL,
         *SUPERVISE,
@@ -62,6 +63,7 @@ ROLES = {
         *RUN_CLIENTS,
         *WRITE_RATES,
         *VIEW_ACCOUNTS,
+        *VIEW_TRAIL,
         *[f"auth.{verb}_{model}" for verb in ("add", "change") for model in ("user", "group")],
     ],
 }

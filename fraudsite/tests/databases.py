@@ -8,6 +8,8 @@ import pytest
 
 # After a test that commits, everything else is deleted.
 ROWS_OF_MIGRATIONS = {"django_content_type", "auth_permission", "auth_group", "auth_group_permissions"}
+# Nobody can delete these.
+APPEND_ONLY = {"audit_entry", "audit_link"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -41,7 +43,7 @@ def _delete_rows() -> None:
 
     tables = connection.introspection.django_table_names(only_existing=True, include_views=False)
     with transaction.atomic(), connection.cursor() as cursor:
-        for table in set(tables) - ROWS_OF_MIGRATIONS:
+        for table in set(tables) - ROWS_OF_MIGRATIONS - APPEND_ONLY:
             cursor.execute(f"DELETE FROM {connection.ops.quote_name(table)}")  # noqa: S608
 
 

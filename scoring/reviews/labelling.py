@@ -16,6 +16,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
+from scoring.acts import acted
 from scoring.card_numbers import holds_card_number
 from scoring.exceptions import LabelledMeanwhile, ReasonMissing, UndoRefused
 from scoring.lists import changes
@@ -211,6 +212,9 @@ def add_labels(*, statements: Sequence[Statement]) -> list[tuple[Label, bool]]:
                 new.append((rows[statement.transaction_id], label))
         _arrive(new, _given(keys))
         bulk.insert([label for _, label in new])
+        if new:
+            told = f"{len(new):,} by a client; the first is of transaction {new[0][1].transaction_id}"
+            acted.send(Label, action="labelled", key="", detail=told, person="")
     return answers
 
 

@@ -10,9 +10,11 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from scoring.acts import acted
 from scoring.models import Review
 
 
@@ -31,7 +33,11 @@ def claim(review: UUID, user: User) -> bool:
     """Claim an open review for a user. Returns False if another user has it, or it is closed."""
     until = timezone.now() + timedelta(seconds=settings.REVIEW_CLAIM_S)
     # A conditional update: of two users the first gets it.
-    return bool(Review.objects.filter(_free_for(user), pk=review).update(claimed_by=user, claimed_until=until))
+    with transaction.atomic():
+        won = bool(Review.objects.filter(_free_for(user), pk=review).update(claimed_by=user, claimed_until=until))
+        if won:
+            acted.send(Review, action="claimed", key=review, detail="", person=user.get_username())
+    return won
 
 
 def claim_next(queue: QuerySet[Review], user: User, passed: Iterable[UUID | str]) -> UUID | None:
@@ -44,7 +50,9 @@ def claim_next(queue: QuerySet[Review], user: User, passed: Iterable[UUID | str]
 
 
 def release(review: UUID, user: User) -> None:
-    Review.objects.filter(pk=review, claimed_by=user).update(claimed_by=None, claimed_until=None)
+    with transaction.atomic():
+        if Review.objects.filter(pk=review, claimed_by=user).update(claimed_by=None, claimed_until=None):
+            acted.send(Review, action="released", key=review, detail="", person=user.get_username())
 
 
 def _free_for(user: User) -> Q:

@@ -296,8 +296,12 @@ def test_a_disabled_client_is_refused(acme):
 def test_there_is_a_group_for_each_role():
     assert set(Group.objects.values_list("name", flat=True)) == {
         "Fraud analyst",
-        "ML engineer",
+        "Senior analyst",
+        "Supervisor",
         "Risk manager",
+        "ML engineer",
+        "Operator",
+        "Auditor",
         "Administrator",
     }
 
