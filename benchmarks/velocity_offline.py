@@ -20,7 +20,8 @@ import polars as pl
 
 from benchmarks.peers import handbook_recipe, polars_recipe
 from benchmarks.stand import handbook_file, table
-from training.core.features.replay import EVENT_BYTES, VERSION_BYTES, Events, Labels, arrivals_by_time, replay, warm
+from training.core.features.replay import Events, Labels, arrivals_by_time, replay, warm
+from training.core.features.stored import EVENT_BYTES, VERSION_BYTES
 from training.core.schema import Schema, load_schema
 
 BOOK_FEATURES = 14  # the amount, its fifteenth, is given

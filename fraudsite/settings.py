@@ -330,6 +330,12 @@ ATTACHMENTS_LIMIT = integer("ATTACHMENTS_LIMIT", 20, 0, 1_000)
 UNDO_S = integer("UNDO_S", 10, 0, 3_600)
 # The most rows that "Select all" selects. The page holds their keys, and the confirmation sends each as a field.
 MASS_ACTION_LIMIT = integer("MASS_ACTION_LIMIT", 1_000, 1, 10_000)
+# What the panels of a case's page show at most, and how long a query of one may take.
+CASE_TIMELINE_ROWS = integer("CASE_TIMELINE_ROWS", 150, 1, 1_000)
+CASE_TIMELINE_DAYS = integer("CASE_TIMELINE_DAYS", 60, 1, 3_650)
+CASE_LINKS_LIMIT = integer("CASE_LINKS_LIMIT", 25, 1, 500)
+CASE_SIMILAR_SEARCHED = integer("CASE_SIMILAR_SEARCHED", 300, 1, 10_000)
+CASE_PANEL_TIMEOUT_MS = integer("CASE_PANEL_TIMEOUT_MS", 500, 1, 60_000)
 SEARCH_RECENT_ROWS = integer("SEARCH_RECENT_ROWS", 100_000, 1, 10_000_000)
 SEARCH_RESULTS_LIMIT = integer("SEARCH_RESULTS_LIMIT", 1_000, 1, 10_000)
 DATA_UPLOAD_MAX_NUMBER_FIELDS = MASS_ACTION_LIMIT + 1_000

@@ -35,6 +35,7 @@ from scoring.pages.search import TransactionSearch
 from scoring.policies import admin as policies_admin  # noqa: F401  # likewise
 from scoring.reviews import admin as reviews_admin  # noqa: F401  # likewise
 from scoring.reviews import reason_admin  # noqa: F401  # likewise
+from scoring.reviews.case import entity_page
 from scoring.reviews.label_admin import CorrectableAdmin
 from scoring.worker import pending
 from training.core.figures import at, threshold
@@ -78,8 +79,20 @@ class TransactionAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
         return obj
 
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.explanation_view)
-        return [path("<uuid:key>/explanation/", view, name="scoring_transaction_explanation"), *super().get_urls()]
+        view = self.admin_site.admin_view
+        return [
+            path("<uuid:key>/explanation/", view(self.explanation_view), name="scoring_transaction_explanation"),
+            path(
+                "entity/<slug:schema>/<slug:name>/<slug:token>/",
+                view(self.entity_view),
+                name="scoring_transaction_entity",
+            ),
+            *super().get_urls(),
+        ]
+
+    def entity_view(self, request: HttpRequest, schema: str, name: str, token: str) -> HttpResponse:
+        """The page of a card or another entity."""
+        return entity_page.view(self.admin_site, request, schema, name, token, opts=self.opts, media=self.media)
 
     def explanation_view(self, request: HttpRequest, key: UUID) -> HttpResponse:
         """Why a transaction has its score. Of others than alerts a worker finds it out now."""

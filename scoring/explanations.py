@@ -2,7 +2,7 @@
 
 import time
 from functools import lru_cache
-from math import nan
+from math import isnan, nan
 from uuid import uuid4
 
 import msgspec
@@ -73,10 +73,7 @@ def _texts(prediction: Prediction) -> dict[str, str]:
         schema, usual = _known_of(prediction.model_version_id)
     except FraudsiteError:
         return {}
-    fields = prediction.transaction.fields
-    [encoded] = schema.encode([[fields.get(name) for name in schema.feature_names]]).tolist()
-    values: dict[str, float | str | None] = dict(zip(schema.feature_names, encoded, strict=True))
-    values |= prediction.derived or {}
+    fields, values = prediction.transaction.fields, _values(schema, prediction)
     found = {}
     for declared in schema.inputs:
         name = declared.name
@@ -84,6 +81,31 @@ def _texts(prediction: Prediction) -> dict[str, str]:
         if name in usual:
             found[name] = typical.in_words(declared, nan if value is None else value, usual[name])
     return found
+
+
+def percentiles(prediction: Prediction) -> dict[str, float]:
+    """The percentile among training rows of each input that is a number and is not missing, by name."""
+    try:
+        schema, usual = _known_of(prediction.model_version_id)
+    except FraudsiteError:
+        return {}
+    values = _values(schema, prediction)
+    return {
+        declared.name: typical.percentile(value, usual[declared.name].quantiles)
+        for declared in schema.inputs
+        if not (typical.is_category(declared) or typical.is_flag(declared))
+        and (value := values.get(declared.name)) is not None
+        and not isnan(value)
+        and declared.name in usual
+        and usual[declared.name].quantiles
+    }
+
+
+def _values(schema: Schema, prediction: Prediction) -> dict[str, float | None]:
+    """The encoded values of the request and the computed features, by name."""
+    fields = prediction.transaction.fields
+    [encoded] = schema.encode([[fields.get(name) for name in schema.feature_names]]).tolist()
+    return dict(zip(schema.feature_names, encoded, strict=True)) | (prediction.derived or {})
 
 
 @lru_cache(maxsize=16)

@@ -10,7 +10,7 @@ from scoring.decisions import ALERTS, Decision
 from scoring.lists.models import ListChange, ListEntry, PolicyList
 from scoring.policies.models import Backtest, PolicyChange, PolicyVersion, RuleCount, ScoreCount
 from scoring.reviews.attachments import Attachment
-from scoring.reviews.models import Label, Review, ReviewQueue, WaitingLabel
+from scoring.reviews.models import Label, Review, ReviewLink, ReviewQueue, WaitingLabel
 from scoring.reviews.reasons import ReviewReason
 from training.core.figures import score
 from training.models import ModelVersion
@@ -26,6 +26,7 @@ __all__ = [
     "PolicyList",
     "PolicyVersion",
     "Review",
+    "ReviewLink",
     "ReviewQueue",
     "ReviewReason",
     "RuleCount",
@@ -115,7 +116,11 @@ class Transaction(models.Model):
                 opclasses=["int8_ops", "varchar_pattern_ops"],
             )
         ]
-        indexes = [models.Index(fields=["-received_at"], name="transaction_received")]
+        indexes = [
+            models.Index(fields=["-received_at"], name="transaction_received"),
+            # From an event of a history to its transaction. Sequences grow, so that it is written at its end.
+            models.Index(fields=["sequence"], name="transaction_sequence", condition=models.Q(sequence__isnull=False)),
+        ]
 
     def __str__(self) -> str:
         return self.transaction_id or str(self.id)

@@ -39,9 +39,9 @@ def may_add_entries(request: HttpRequest) -> bool:
     return request.user.has_perm("scoring.add_listentry") and may_see_personal(request)
 
 
-def offer(row: Transaction) -> dict[str, Any] | None:
-    """What the form offers; None if the transaction has nothing that a list is about."""
-    keys = keys_of(row)
+def offer(row: Transaction, about: str = "") -> dict[str, Any] | None:
+    """What the form offers, of lists `about` one entity or of all; None if the transaction has nothing for a list."""
+    keys = {each: key for each, key in keys_of(row).items() if about in ("", each.about)}
     if not keys:
         return None
     now = timezone.now()

@@ -1,6 +1,8 @@
 """Shows why a transaction has its score: bars to the right for what raised it, to the left for what lowered it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import floor
+from types import MappingProxyType
 
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -35,15 +37,17 @@ def explanation_table(prediction: Prediction, explanation: Explanation, *, perso
     """All contributions, the strongest first, and how they add up to the score. Personal values are told if
     `personal`."""
     hides = hiding(prediction.transaction.schema, personal=personal)
-    reasons = explanations.told(prediction, explanation)
+    reasons, ranks = explanations.told(prediction, explanation), explanations.percentiles(prediction)
     shown, others = reasons[:SHOWN], reasons[SHOWN:]
     rest = format_html(
         "<details><summary>{} more, which add {} together</summary>{}</details>",
         len(others),
         f"{sum(reason['contribution'] for reason in others):+.2f}",
-        _table(others, reasons, hides),
+        _table(others, reasons, hides, ranks),
     )
-    return format_html("{}{}{}", _table(shown, reasons, hides), rest if others else "", _sum(prediction, explanation))
+    return format_html(
+        "{}{}{}", _table(shown, reasons, hides, ranks), rest if others else "", _sum(prediction, explanation)
+    )
 
 
 def _sum(prediction: Prediction, explanation: Explanation) -> SafeString:
@@ -59,23 +63,41 @@ def _sum(prediction: Prediction, explanation: Explanation) -> SafeString:
     )
 
 
-def _table(shown: Sequence[Reason], reasons: Sequence[Reason], hides: Hiding) -> SafeString:
-    """A row for each that is shown; the longest bar is that of the strongest of all `reasons`."""
+def _table(
+    shown: Sequence[Reason], reasons: Sequence[Reason], hides: Hiding, ranks: Mapping[str, float] = MappingProxyType({})
+) -> SafeString:
+    """A row for each that is shown; the longest bar is that of the strongest of all `reasons`. `ranks` are the
+    percentiles of their values."""
     strongest = max((abs(reason["contribution"]) for reason in reasons), default=0.0) or 1.0
     rows = format_html_join(
         "",
-        '<tr><td>{} {}</td><th scope="row">{}</th><td>{}</td></tr>',
+        '<tr><td>{} {}</td><th scope="row">{}{}</th><td>{}</td></tr>',
         (
             (
                 _bar(reason["contribution"] / strongest),
                 f"{reason['contribution']:+.2f}",
                 reason["feature"],
+                "" if hides(reason["feature"]) else _rank(ranks.get(reason["feature"])),
                 told(reason, hides),
             )
             for reason in shown
         ),
     )
     return format_html('<table class="reasons"><tbody>{}</tbody></table>', rows) if rows else rows
+
+
+def _rank(percentile: float | None) -> SafeString | str:
+    """Where a value is among those of training rows, whose middle half is darker."""
+    if percentile is None:
+        return ""
+    words = "below 99 % of transactions" if percentile < 1 else f"above {min(floor(percentile), 99)} % of transactions"
+    return format_html(
+        ' <svg class="rank" viewBox="0 0 64 10" role="img" aria-label="{0}"><title>{0}</title>'
+        '<rect class="all" x="2" y="4" width="60" height="2"/><rect class="half" x="17" y="3" width="30" height="4"/>'
+        '<circle cx="{1}" cy="5" r="4"/></svg>',
+        words,
+        f"{2 + 0.6 * percentile:.1f}",
+    )
 
 
 def _bar(share: float) -> SafeString:

@@ -3,77 +3,53 @@
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.utils.safestring import SafeString
 
 from scoring.models import Review
-from scoring.pages.display import (
-    decided_by,
-    field_table,
-    link,
-)
-from scoring.pages.explanation import reason_table
 from scoring.pages.personal import shows_personal
 from scoring.reviews import queue
 from scoring.reviews.attachment_pages import AttachmentsAdmin
+from scoring.reviews.case.panels import Case
 from scoring.reviews.label_admin import may_decide
 from scoring.reviews.list_admin import FILTERS, SKIPPED, SKIPPED_LIMIT, reason_form
 from scoring.reviews.together import TogetherAdmin, entities_of
 from training.core.figures import at
+
+# What the page of a case shows of each of these.
+OF_A_CASE = (
+    *("prediction__transaction__client", "prediction__transaction__fallback", "prediction__policy"),
+    *("prediction__model_version", "reviewer", "claimed_by"),
+)
 
 
 @admin.register(Review)
 class ReviewAdmin(AttachmentsAdmin, TogetherAdmin):
     """The page of a review: what raised the score, and the buttons that decide. Opening the page claims the review."""
 
-    fields = [
-        ("score", "decision"),
-        "decided_by",
-        "reasons_told",
-        ("amount", "client"),
-        "transaction_link",
-        ("opened", "state_shown"),
-        ("closed_at", "reviewer_name"),
-        "labels_shown",
-        "values",
-    ]
+    fields = []  # the template shows the panels of the case
     save_on_top = True  # the place where the template puts the two buttons
     change_form_template = "admin/scoring/review/change_form.html"
 
-    @admin.display(description="Reasons")
-    def reasons_told(self, review: Review) -> SafeString | str:
-        return reason_table(review.prediction, personal=shows_personal(review)) or "-"
-
-    @admin.display(description="Decided")
-    def decided_by(self, review: Review) -> SafeString:
-        return decided_by(review.prediction, personal=shows_personal(review))
-
-    @admin.display(description="Transaction")
-    def transaction_link(self, review: Review) -> SafeString:
-        return link(review.prediction.transaction, str(review.prediction.transaction))
-
-    @admin.display(description="Reviewer")
-    def reviewer_name(self, review: Review) -> str:
-        return str(review.reviewer or "-")  # not a link: analysts may not see accounts
-
-    @admin.display(description="Fields")
-    def values(self, review: Review) -> SafeString:
-        return field_table(review.prediction.transaction, personal=shows_personal(review))
-
-    def get_fields(self, request: HttpRequest, obj: Review | None = None) -> list[Any]:
-        skipped: set[Any] = set()
-        if obj and obj.state == Review.State.OPEN:
-            skipped.add(("closed_at", "reviewer_name"))
-        if obj and not obj.prediction.transaction.labels.exists():
-            skipped.add("labels_shown")
-        return [field for field in self.fields if field not in skipped]
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Review]:
+        rows = super().get_queryset(request)
+        match = request.resolver_match
+        return rows.select_related(*OF_A_CASE) if match and match.url_name == "scoring_review_change" else rows
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        context: dict[str, Any] = {"title": "Review", "may_decide": may_decide(request)}
+        # The panels need the width of the navigation.
+        context: dict[str, Any] = {
+            "title": "Review",
+            "may_decide": may_decide(request),
+            "is_nav_sidebar_enabled": False,
+        }
         context |= {"filters": request.GET.get(FILTERS, ""), **reason_form(request)}
-        review = self.get_object(request, object_id) if may_decide(request) else None
+        case = self.get_object(request, object_id)
+        if case and request.method == "GET" and self.has_view_permission(request, case):
+            context["case"] = Case(case, personal=shows_personal(case))
+        review = case if may_decide(request) else None
         if review and "decide" in request.POST:
             if not self._decide(request, review, request.POST["decide"]):
                 return HttpResponseRedirect(request.get_full_path())

@@ -137,6 +137,23 @@ class Review(models.Model):
         return self.claimed_by_id is not None and self.claimed_until is not None and self.claimed_until > timezone.now()
 
 
+class ReviewLink(models.Model):
+    """Something that a review shares with others: an entity of its transaction, or a value that tells a person or a
+    device. `key` is the token of an entity, or the hash of a stored value: see `scoring.linked`."""
+
+    review = models.ForeignKey(Review, on_delete=models.CASCADE, related_name="links", db_index=False)
+    name = models.CharField(max_length=64)
+    key = models.CharField(max_length=32)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["review", "name"], name="one_link_per_review_and_name")]
+        # Fraudsite's ids (UUIDv7) increase with time, so the newest alerts with a key are next to each other.
+        indexes = [models.Index(fields=["key", "-review"], name="review_link_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.key[:8]}…"
+
+
 class Label(models.Model):
     """What somebody says of a transaction. Never changed: a correction or a reversal is a new row.
 

@@ -16,10 +16,11 @@ import psycopg
 from django.db import connection, transaction
 from django.utils import timezone
 
+from scoring import linked
 from scoring.decisions import ALERTS
 from scoring.messages.replies import Stages
 from scoring.messages.submission import Submission
-from scoring.models import Pending, Prediction, Review, Transaction
+from scoring.models import Pending, Prediction, Review, ReviewLink, Transaction
 from scoring.policies.engine import Policy
 from scoring.worker import prepared
 from scoring.worker.declared import declaration_of
@@ -68,6 +69,11 @@ WITH sent AS (
     INSERT INTO scoring_review (prediction_id, state, fraud_score, opened_at, expected_loss)
     SELECT transaction_id, %b, fraud_score, created_at, fraud_score * amount
     FROM predicted JOIN inserted ON inserted.id = transaction_id WHERE decision = ANY(%b)
+), links AS (
+    INSERT INTO scoring_reviewlink (review_id, name, key)
+    SELECT transaction_id, name, key
+    FROM unnest(%b::text[], %b::text[], %b::text[]) AS linked(id, name, key)
+    JOIN predicted ON transaction_id = linked.id::uuid
 +), remembered AS (
 +   UPDATE scoring_history SET events = seen.events, last_sequence = seen.last_sequence, updated_at = %b
 +   FROM unnest(%b::text[], %b::bytea[], %b::bigint[]) AS seen(token, events, last_sequence)
@@ -184,6 +190,7 @@ def _store_on_postgresql(
         context.created_at,
         str(Review.State.OPEN),
         ALERT_NAMES,
+        *_link_columns(batch, declared),
     ]
     if not plain:
         values += [
@@ -212,6 +219,21 @@ def _computed_columns(
     ]
 
 
+def _link_columns(batch: Batch, declared: Sequence[Schema]) -> list[list[str]]:
+    """The links of the alerts in a batch: ids, names, keys."""
+    links = [
+        (submission.id, name, key)
+        for of, (submission, scored) in zip(declared, batch, strict=True)
+        if scored.decision in ALERTS
+        for name, key in linked.keys_of(
+            of,
+            dict(zip(of.feature_names, submission.features, strict=True)),
+            tokens_by_name(of, submission.tokens) or {},
+        ).items()
+    ]
+    return [list(column) for column in zip(*links, strict=True)] or [[], [], []]
+
+
 def _json_or_none(content: Any) -> str | None:
     return msgspec.json.encode(content).decode() if content else None
 
@@ -234,6 +256,8 @@ def _store_elsewhere(
     Review.objects.bulk_create(
         _review_of(prediction, rows[str(prediction.pk)].amount) for prediction in predictions if prediction.is_alert
     )
+    alerts = [rows[str(prediction.pk)] for prediction in predictions if prediction.is_alert]
+    ReviewLink.objects.bulk_create(linked.rows_of(context.schema, alerts))
     save_histories(histories)
     return inserted
 
@@ -258,6 +282,9 @@ def store_waiting(
         save_histories(histories)
     Prediction.objects.bulk_create(predictions, ignore_conflicts=True)
     Review.objects.bulk_create(reviews, ignore_conflicts=True)
+    reviewed = {review.pk for review in reviews}
+    links = linked.rows_of(context.schema, [row for row, _ in batch if row.pk in reviewed])
+    ReviewLink.objects.bulk_create(links, ignore_conflicts=True)
     return done
 
 

@@ -52,6 +52,16 @@ def figure(name: str, value: float) -> str:
     return f"{value:,.2f}" if name in COST_METRIC_NAMES else f"{value:.4f}"
 
 
+def short(time: datetime) -> str:
+    """A time to the minute, in UTC, where there is little room; with the year if that is not this one.
+
+    >>> short(datetime(2020, 3, 1, 12, 30, tzinfo=UTC))
+    '2020-03-01 12:30'
+    """
+    time = time.astimezone(UTC)
+    return f"{time:%d %b %H:%M}" if time.year == datetime.now(UTC).year else f"{time:%Y-%m-%d %H:%M}"
+
+
 def at(time: datetime) -> str:
     """A time to the second, with its zone."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

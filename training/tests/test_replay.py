@@ -13,8 +13,6 @@ from training.core.features import declaration
 from training.core.features.declaration import DAY_US, Calendar, Entity, Point, Velocity
 from training.core.features.earth import great_circle_km
 from training.core.features.replay import (
-    EVENT_BYTES,
-    VERSION_BYTES,
     Events,
     Labels,
     arrivals_by_time,
@@ -23,6 +21,7 @@ from training.core.features.replay import (
     replay,
     version,
 )
+from training.core.features.stored import EVENT_BYTES, VERSION_BYTES
 from training.core.schema import Field, load_schema, parse_schema, schema_names
 from training.core.schema.kinds.categories import code_of
 from training.core.schema.kinds.codes import timezones

@@ -15,6 +15,7 @@ from training import declarations, registry
 from training.core import figures, places, stages
 from training.core.exceptions import BundleRefused, FraudsiteError, SchemaInvalid, SchemaNotFound
 from training.core.features.declaration import Velocity
+from training.core.features.stored import VERSION_BYTES
 from training.core.schema import Field, Schema, comparison, load_schema, loaded, look_in, read_schema, schema_names
 from training.models import ModelVersion, SchemaVersion
 
@@ -220,7 +221,7 @@ def _entities(schema: Schema) -> Table:
 
 def _histories(schema: Schema, entity: str) -> tuple[int, int]:
     """How many histories an entity has, and how many of them are stale."""
-    from training.core.features.replay import VERSION_BYTES, version
+    from training.core.features.replay import version
 
     kept = History.objects.filter(schema=schema.name, entity=entity)
     begins = Substr("events", 1, VERSION_BYTES, output_field=BinaryField())

@@ -27,13 +27,12 @@ from training.core.features.aggregates import (
     aggregate,
     new_scratch,
 )
+from training.core.features.stored import EVENT_BYTES, VALUE_BYTES, VERSION_BYTES
 
 # The `label` of an operation that is an event and not a label.
 EVENT = -2
 # Numba gives a literal 0 a type of its own, and would compile all that is called with it a second time.
 BEGIN: int = np.int64(0)  # type: ignore[assignment]
-# The sizes in a stored history: see `Histories`.
-VERSION_BYTES, EVENT_BYTES, VALUE_BYTES = 8, 25, 4
 
 
 class Operations(NamedTuple):

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from training.core.exceptions import StaleHistory
-from training.core.features import aggregates, kernel, present
+from training.core.features import aggregates, kernel, present, stored
 from training.core.features.declaration import DAY_US, Entity, Velocity, kept_values
-from training.core.features.kernel import EVENT_BYTES, VALUE_BYTES, VERSION_BYTES
 from training.core.features.tokens import Tokens, factorize, without_missing
 from training.core.schema import Schema
 
@@ -213,8 +212,8 @@ def _plan(schema: Schema, entity: Entity, names: tuple[str, ...]) -> _Plan | Non
         ),
         reads_labels=reads_labels,
         kept=np.array([names.index(name) for name in values], np.int64),
-        event_bytes=EVENT_BYTES + VALUE_BYTES * len(values),
-        version=hashlib.sha256(json.dumps(decides).encode()).digest()[:VERSION_BYTES],
+        event_bytes=stored.event_bytes(schema, entity.name),
+        version=hashlib.sha256(json.dumps(decides).encode()).digest()[: stored.VERSION_BYTES],
     )
 
 

@@ -100,6 +100,20 @@ def _usual(value: float, unit: str, quantiles: list[float]) -> str:
     return f"half are between {quantity(at[0.25], unit)} and {quantity(at[0.75], unit)}"
 
 
+def percentile(value: float, quantiles: Sequence[float]) -> float:
+    """The per cent of training rows below a value, by straight lines between the kept quantiles. Beyond these it is the
+    middle of what is left, as nothing more is known: 0.5 or 99.5.
+
+    >>> percentile(3.0, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), percentile(7.0, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    (50.0, 99.5)
+    """
+    if value < quantiles[0]:
+        return 100 * QUANTILES[0] / 2
+    if value > quantiles[-1]:
+        return 100 - 100 * (1 - QUANTILES[-1]) / 2
+    return float(100 * np.interp(value, quantiles, QUANTILES))
+
+
 def quantity(value: float, unit: str) -> str:
     """A number with about three digits, and its unit.
 

@@ -1,0 +1,56 @@
+"""Decided cases whose scores were made in the same way, and what became of them.
+
+Cases are near if the contributions of the model's inputs are: all are in logits, so no input has to be scaled, and what
+did not matter to the score does not matter here (S. Lundberg, G. Erion and S. Lee, Consistent Individualized Feature
+Attribution for Tree Ensembles, 2018, section "supervised clustering"). The distance is Euclidean, over the latest
+`CASE_SIMILAR_SEARCHED` decided cases of the schema.
+"""
+
+from math import sqrt
+from typing import NamedTuple
+
+from django.conf import settings
+
+from scoring.models import Review
+
+SHOWN = 5
+REASONS = 3
+
+
+class Similar(NamedTuple):
+    """A decided case. `distance` is in logits, and `reasons` are what raised both scores most."""
+
+    review: Review
+    distance: float
+    reasons: list[str]
+
+
+def find(review: Review) -> list[Similar]:
+    """The nearest decided cases, the nearest first; none if no contributions are stored with this one."""
+    own = (review.prediction.explanation or {}).get("contributions")
+    if not own:
+        return []
+    decided = Review.objects.exclude(state=Review.State.OPEN).exclude(pk=review.pk)
+    decided = decided.filter(
+        prediction__transaction__schema=review.prediction.transaction.schema, prediction__explanation__isnull=False
+    )
+    latest = decided.order_by("-closed_at").values_list("pk", "prediction__explanation")
+    others = {
+        key: explanation["contributions"]
+        for key, explanation in latest[: settings.CASE_SIMILAR_SEARCHED]
+        if explanation
+    }
+    distances = [(_distance(own, theirs), key, theirs) for key, theirs in others.items()]
+    nearest = sorted(distances, key=lambda each: each[0])[:SHOWN]
+    rows = Review.objects.select_related("prediction__transaction", "reviewer").in_bulk([key for _, key, _ in nearest])
+    return [Similar(rows[key], distance, _shared(own, theirs)) for distance, key, theirs in nearest if key in rows]
+
+
+def _distance(one: dict[str, float], other: dict[str, float]) -> float:
+    return sqrt(sum((one.get(name, 0.0) - other.get(name, 0.0)) ** 2 for name in one.keys() | other.keys()))
+
+
+def _shared(one: dict[str, float], other: dict[str, float]) -> list[str]:
+    both = {name: min(added, other.get(name, 0.0)) for name, added in one.items()}
+    raised = sorted((name for name, added in both.items() if added > 0), key=both.__getitem__, reverse=True)
+    return raised[:REASONS]
