@@ -185,6 +185,8 @@ CELERY_DB_REUSE_MAX = 10**12
 CELERY_TASK_TIME_LIMIT = 120
 PENDING_SWEEP_S = number("PENDING_SWEEP_S", 5.0, 0.1, 3_600.0)
 LABEL_SWEEP_S = number("LABEL_SWEEP_S", 10.0, 0.1, 3_600.0)
+DUE_SWEEP_S = number("DUE_SWEEP_S", 10.0, 0.1, 3_600.0)
+DUE_LIMIT = integer("DUE_LIMIT", 1_000, 1, 100_000)
 REFUSALS_INTERVAL_S = number("REFUSALS_INTERVAL_S", 5.0, 0.1, 3600.0)
 # For how long counts of rules, refusals and scores are kept.
 COUNTS_RETENTION_DAYS = integer("COUNTS_RETENTION_DAYS", 90, 1, 3_650)
@@ -208,6 +210,7 @@ CELERY_BEAT_SCHEDULE = {
         "scoring.tasks.count_scores": SCORE_COUNTS_INTERVAL_S,
         "scoring.tasks.delete_old_counts": 3_600.0,
         "scoring.reviews.tasks.attach_labels": LABEL_SWEEP_S,
+        "scoring.reviews.tasks.act_on_late": DUE_SWEEP_S,
         "scoring.tasks.score_shadows": SHADOW_INTERVAL_S,
         "training.tasks.compare_waiting": COMPARISON_INTERVAL_S,
     }.items()
@@ -321,6 +324,8 @@ SPECTACULAR_SETTINGS = {
 LOGIN_URL = "admin:login"
 # How long a review is claimed by the analyst who opened it.
 REVIEW_CLAIM_S = integer("REVIEW_CLAIM_S", 300, 0, 86_400)
+# For how long a review that was handed over waits for the colleague alone.
+REVIEW_HAND_OVER_S = integer("REVIEW_HAND_OVER_S", 28_800, 0, 2_592_000)
 # Whether a decision on an alert needs a reason from the list.
 REVIEW_REASON_REQUIRED = boolean("REVIEW_REASON_REQUIRED", default=False)
 # The size of a file that is attached to a review, and how many a review may have.

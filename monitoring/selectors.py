@@ -118,9 +118,11 @@ def quantile_ms(histogram: list[int], q: float) -> float | None:
 
 
 def review_outcomes(window: timedelta, *, schema: str | None = None, now: datetime | None = None) -> dict[str, int]:
-    """Counts of reviews closed within the window, as {"fraud": n, "legitimate": m}, and of all "open" ones."""
+    """Counts of alerts that people closed within the window, as {"fraud": n, "legitimate": m}, and of all reviews that
+    are "open"."""
     now = now or timezone.now()
-    closed = _reviews(schema).filter(closed_at__gt=now - window).values_list("state").annotate(count=Count("*"))
+    judged = _reviews(schema).filter(decided_by_default=False, is_sample=False)
+    closed = judged.filter(closed_at__gt=now - window).values_list("state").annotate(count=Count("*"))
     outcomes = {Review.State.FRAUD: 0, Review.State.LEGITIMATE: 0} | dict(closed)
     return {str(state): count for state, count in outcomes.items()} | {"open": open_reviews(schema)}
 

@@ -10,7 +10,15 @@ from scoring.decisions import ALERTS, Decision
 from scoring.lists.models import ListChange, ListEntry, PolicyList
 from scoring.policies.models import Backtest, PolicyChange, PolicyVersion, RuleCount, ScoreCount
 from scoring.reviews.attachments import Attachment
-from scoring.reviews.models import Label, Review, ReviewLink, ReviewQueue, WaitingLabel
+from scoring.reviews.models import (
+    Label,
+    Review,
+    ReviewEvent,
+    ReviewLink,
+    ReviewQueue,
+    SampledPeriod,
+    WaitingLabel,
+)
 from scoring.reviews.reasons import ReviewReason
 from training.core.figures import score
 from training.models import ModelVersion
@@ -26,10 +34,12 @@ __all__ = [
     "PolicyList",
     "PolicyVersion",
     "Review",
+    "ReviewEvent",
     "ReviewLink",
     "ReviewQueue",
     "ReviewReason",
     "RuleCount",
+    "SampledPeriod",
     "ScoreCount",
     "WaitingLabel",
 ]

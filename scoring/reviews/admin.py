@@ -13,8 +13,9 @@ from scoring.reviews.attachment_pages import AttachmentsAdmin
 from scoring.reviews.case.panels import Case
 from scoring.reviews.label_admin import may_decide
 from scoring.reviews.list_admin import FILTERS, SKIPPED, SKIPPED_LIMIT, reason_form
+from scoring.reviews.marks import marks
+from scoring.reviews.passing_pages import PassingAdmin
 from scoring.reviews.together import TogetherAdmin, entities_of
-from training.core.figures import at
 
 # What the page of a case shows of each of these.
 OF_A_CASE = (
@@ -24,7 +25,7 @@ OF_A_CASE = (
 
 
 @admin.register(Review)
-class ReviewAdmin(AttachmentsAdmin, TogetherAdmin):
+class ReviewAdmin(PassingAdmin, AttachmentsAdmin, TogetherAdmin):
     """The page of a review: what raised the score, and the buttons that decide. Opening the page claims the review."""
 
     fields = []  # the template shows the panels of the case
@@ -49,6 +50,7 @@ class ReviewAdmin(AttachmentsAdmin, TogetherAdmin):
         case = self.get_object(request, object_id)
         if case and request.method == "GET" and self.has_view_permission(request, case):
             context["case"] = Case(case, personal=shows_personal(case))
+            context |= {"marks": marks(case), "events": self.events_shown(case)}
         review = case if may_decide(request) else None
         if review and "decide" in request.POST:
             if not self._decide(request, review, request.POST["decide"]):
@@ -56,8 +58,8 @@ class ReviewAdmin(AttachmentsAdmin, TogetherAdmin):
             return self.go_on(request, request.GET.get(FILTERS, ""), [review.pk])
         if review:
             context["together"] = entities_of(review.prediction.transaction)
-        if review and request.method == "GET" and not queue.claim(review.pk, request.user) and review.is_claimed:  # type: ignore[arg-type]
-            context |= {"claimed_by": review.claimed_by, "claimed_until": at(review.claimed_until)}
+        if review and request.method == "GET" and review.state == Review.State.OPEN:
+            context |= self.passing_context(request, review, queue.look_at(review.pk, request.user))  # type: ignore[arg-type]
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
     def _decide(self, request: HttpRequest, review: Review, word: str) -> bool:

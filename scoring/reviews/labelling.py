@@ -21,7 +21,7 @@ from scoring.card_numbers import holds_card_number
 from scoring.exceptions import LabelledMeanwhile, ReasonMissing, UndoRefused
 from scoring.lists import changes
 from scoring.models import Label, Review, Transaction
-from scoring.reviews import bulk, reasons
+from scoring.reviews import bulk, due, reasons
 from scoring.reviews.verdicts import WORDS, holding
 from scoring.worker import storage
 from training import registry
@@ -90,7 +90,8 @@ def close_review(
     _get_histories_ready(review.pk)
     with transaction.atomic():
         row, given = _lock(review.pk)
-        if not Review.objects.filter(pk=review.pk, state=Review.State.OPEN).exists():
+        # Locked, so that the action for late reviews does not close it at the same moment.
+        if not Review.objects.select_for_update().filter(pk=review.pk, state=Review.State.OPEN).first():
             return False
         state, source = _state_of(is_fraud), Label.Source.ANALYST
         _record(
@@ -308,8 +309,10 @@ def _record(
             state=state,
             closed_at=label.created_at if closed else None,
             reviewer=author if closed else None,
+            decided_by_default=False,
             claimed_by=None,
             claimed_until=None,
+            **({} if closed else due.begin_again(row.pk)),
         )
     label.save()
     return label
@@ -353,12 +356,18 @@ class ReviewFields(TypedDict):
     state: str
     closed_at: str | None
     reviewer_id: int | None
+    decided_by_default: bool
 
 
 def _review_fields(row: Transaction) -> ReviewFields | None:
-    """None if the transaction has no review."""
-    review = Review.objects.filter(pk=row.pk).first()
+    """None if the transaction has no review. The review is locked."""
+    review = Review.objects.select_for_update().filter(pk=row.pk).first()
     if review is None:
         return None
     closed_at = review.closed_at.isoformat() if review.closed_at else None
-    return ReviewFields(state=review.state, closed_at=closed_at, reviewer_id=review.reviewer_id)
+    return ReviewFields(
+        state=review.state,
+        closed_at=closed_at,
+        reviewer_id=review.reviewer_id,
+        decided_by_default=review.decided_by_default,
+    )

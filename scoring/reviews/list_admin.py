@@ -34,8 +34,9 @@ from scoring.pages.display import (
 from scoring.pages.filters import ReviewedSchemaFilter
 from scoring.pages.personal import PersonalAdmin, shows_personal
 from scoring.pages.search import TransactionSearch
-from scoring.reviews import labelling, queue, reasons
+from scoring.reviews import labelling, passing, queue, reasons
 from scoring.reviews.label_admin import CorrectableAdmin, may_decide, with_undo
+from scoring.reviews.marks import marks
 from training.core.exceptions import StaleHistory
 from training.core.figures import at
 
@@ -86,6 +87,7 @@ class ReviewListAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
         "prediction__transaction__fallback",
         "reviewer",
         "claimed_by",
+        "assigned_to",
     ]
     transaction_path = "prediction__transaction"
     ordering = ["-fraud_score"]
@@ -113,11 +115,8 @@ class ReviewListAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
 
     @admin.display(description="Decision", ordering="prediction__decision")
     def badge(self, review: Review) -> SafeString | str:
-        """The decision and, if the review is claimed, the analyst who works on it."""
-        if review.is_claimed:
-            at_it = format_html(' <span class="quiet">{} is at it</span>', review.claimed_by)
-            return format_html("{}{}", self.decision(review), at_it)
-        return self.decision(review)
+        """The decision, who has the review, whether it is late, and what else sets it apart."""
+        return format_html("{}{}", self.decision(review), marks(review))
 
     @admin.display(description="Amount", ordering="prediction__transaction__amount")
     def amount(self, review: Review) -> str:
@@ -140,7 +139,8 @@ class ReviewListAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         since = queue.newest_opening()  # read before the rows, so that reviews opened in between count as new
-        context = {"title": "Review queue", "may_decide": may_decide(request), "since": since}
+        context: dict[str, Any] = {"title": "Review queue", "may_decide": may_decide(request), "since": since}
+        context["handed"] = passing.handed_over(request.user)  # type: ignore[arg-type]
         return super().changelist_view(request, context | (extra_context or {}))
 
     def has_decide_permission(self, request: HttpRequest) -> bool:

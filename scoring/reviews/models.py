@@ -86,8 +86,10 @@ class Review(models.Model):
     """A case for the analysts: an alert, or approved traffic that was drawn for the random sample.
 
     `expected_loss` is the calibrated score times the amount, in the base currency of the schema. `queue` is null if no
-    queue asked for it. A review is not offered before `snoozed_until`. `due_at` is when the queue's action for late
-    reviews is due; null if the queue has none, or the action was taken.
+    queue asked for it. An open review is late from `due_at` on; null if its queue has no due time, or its action for
+    late reviews was taken. `decided_by_default` says that this action closed it, so nobody has judged it. A review is
+    not offered before `snoozed_until`. A colleague handed it to `assigned_to`, and until `assigned_until` it is offered
+    to nobody else. `sample_probability` is the probability with which the random sample drew it; null for alerts.
     """
 
     class State(models.TextChoices):
@@ -101,9 +103,10 @@ class Review(models.Model):
     fraud_score = models.FloatField()
     expected_loss = models.FloatField(default=0.0, db_default=0.0)
     queue = models.ForeignKey(ReviewQueue, null=True, blank=True, on_delete=models.PROTECT, related_name="reviews")
-    due_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    due_at = models.DateTimeField(null=True, blank=True)
     snoozed_until = models.DateTimeField(null=True, blank=True)
     is_sample = models.BooleanField(default=False, db_default=False, editable=False)
+    sample_probability = models.FloatField(null=True, editable=False)
     opened_at = models.DateTimeField(default=timezone.now)
     closed_at = models.DateTimeField(null=True, blank=True)
     reviewer = models.ForeignKey(
@@ -114,6 +117,11 @@ class Review(models.Model):
         settings.AUTH_USER_MODEL, null=True, editable=False, on_delete=models.SET_NULL, related_name="+", db_index=False
     )
     claimed_until = models.DateTimeField(null=True, editable=False)
+    assigned_to = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, editable=False, on_delete=models.SET_NULL, related_name="+", db_index=False
+    )
+    assigned_until = models.DateTimeField(null=True, editable=False)
+    decided_by_default = models.BooleanField(default=False, db_default=False, editable=False)
 
     class Meta:
         permissions = [
@@ -127,6 +135,12 @@ class Review(models.Model):
             models.Index(fields=["-expected_loss"], name="review_by_loss", condition=models.Q(state="open")),
             models.Index(fields=["closed_at"], name="review_closed"),
             models.Index(fields=["-opened_at"], name="review_newest", condition=models.Q(state="open")),
+            models.Index(fields=["queue", "due_at"], name="review_due", condition=models.Q(state="open")),
+            models.Index(
+                fields=["assigned_to"],
+                name="review_assigned",
+                condition=models.Q(state="open", assigned_to__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -135,6 +149,50 @@ class Review(models.Model):
     @property
     def is_claimed(self) -> bool:
         return self.claimed_by_id is not None and self.claimed_until is not None and self.claimed_until > timezone.now()
+
+    @property
+    def is_assigned(self) -> bool:
+        """Whether a colleague handed it to somebody for whom it waits."""
+        handed = self.assigned_to_id is not None and self.state == self.State.OPEN
+        return handed and self.assigned_until is not None and self.assigned_until > timezone.now()
+
+
+class ReviewEvent(models.Model):
+    """What was done with a review, apart from its labels: the history of a case. Insert-only.
+
+    `by` is null for what the system did. `to` is the colleague, the queue or the time that it is about.
+    """
+
+    class Did(models.TextChoices):
+        HANDED_OVER = "handed_over", "Handed over"
+        ESCALATED = "escalated", "Escalated"
+        TAKEN_OVER = "taken_over", "Taken over"
+        SNOOZED = "snoozed", "Snoozed"
+        CARD_SNOOZED = "card_snoozed", "Card snoozed"
+        WOKEN = "woken", "Woken"
+        LATE = "late", "Was late"
+
+    review = models.ForeignKey(Review, on_delete=models.CASCADE, related_name="events")
+    did = models.CharField(max_length=12, choices=Did.choices)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+")
+    to = models.CharField(max_length=150, blank=True)
+    note = models.TextField(blank=True)
+    at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"{self.get_did_display()} {self.to}".strip()
+
+
+class SampledPeriod(models.Model):
+    """A stretch of time whose approved traffic the random sample was drawn from, within one day of UTC: after `since`,
+    up to `until`. `drawn` are its reviews."""
+
+    since = models.DateTimeField()
+    until = models.DateTimeField(db_index=True)
+    drawn = models.PositiveIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.since:%Y-%m-%d %H:%M} to {self.until:%H:%M}: {self.drawn}"
 
 
 class ReviewLink(models.Model):

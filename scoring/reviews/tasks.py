@@ -1,10 +1,16 @@
 from celery import shared_task
 from django.conf import settings
 
-from scoring.reviews import receiving
+from scoring.reviews import due, receiving
 
 
 @shared_task
 def attach_labels() -> None:
     """Store the labels that were early and whose transactions have arrived."""
     receiving.attach(limit=settings.LABEL_BATCH_LIMIT)
+
+
+@shared_task
+def act_on_late() -> None:
+    """Do what queues want done with their late reviews."""
+    due.act_on_late()

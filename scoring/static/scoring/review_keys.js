@@ -104,12 +104,15 @@ const everywhere = {
 
 const actionOf = (key) => {
   const here = rows.length ? inQueue : decide ? onPage : {};
-  const linked = document.querySelector(`a[data-key=${CSS.escape(key)}]`);
-  return here[key] || everywhere[key] || (linked && (() => press(linked)));
+  const name = `[data-key=${CSS.escape(key)}]:not([hidden])`;
+  const named = document.querySelector(`a${name}, .pass-on button${name}`);
+  // A button that opens a dialog does not leave the page.
+  return here[key] || everywhere[key] || (named && (() => (named.dataset.opens ? named.click() : press(named))));
 };
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.isComposing || left || help?.open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.isComposing || left) return;
+  if (document.querySelector("dialog[open]")) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (event.target.matches("input:not([type=checkbox]), select, textarea")) {
     if (!["Enter", "Escape"].includes(key) || event.target !== note) return;
