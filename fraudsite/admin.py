@@ -12,6 +12,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
+from fraudsite.two_factor import SignInForm
 from scoring.reviews import queue
 
 COUNTED_REVIEWS = 1_000
@@ -94,6 +95,7 @@ class FraudsiteAdmin(AdminSite):
     site_title = "Fraudsite"
     site_header = "Fraudsite"
     index_title = "Fraud operations"
+    login_form = SignInForm
     index_template = "admin/operations.html"
     site_url = None  # there is no other site to view
 

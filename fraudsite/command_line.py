@@ -20,7 +20,7 @@ TRACEBACK = "--traceback"
 RECORDED = {
     *("policy", "lists", "models", "schema", "train", "tune", "import_rates", "import_labels", "create_api_key"),
     *("rebuild_histories", "retry_pending", "replay_decisions", "application_role", "verify_audit"),
-    *("createsuperuser", "changepassword", "shell", "dbshell", "dumpdata", "loaddata"),
+    *("createsuperuser", "changepassword", "reset_two_factor", "shell", "dbshell", "dumpdata", "loaddata"),
 }
 # The databases' messages about a missing table or column.
 UNMIGRATED = re.compile(r"no such (table|column)|has no column named|(relation|column) .* does not exist")

@@ -64,6 +64,9 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "axes",
     "csp",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -85,7 +88,9 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "fraudsite.audit.views_seen.AuditMiddleware",
+    "fraudsite.two_factor.TwoFactorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -360,6 +365,10 @@ AXES_CLIENT_IP_CALLABLE = "fraudsite.middleware.client_address"
 
 HTTPS = boolean("HTTPS", default=False)
 BEHIND_PROXY = boolean("BEHIND_PROXY", default=False)
+# Whether people without a second factor see nothing but the page where they set one up.
+TWO_FACTOR_REQUIRED = boolean("TWO_FACTOR_REQUIRED", default=False)
+OTP_TOTP_ISSUER = "Fraudsite"
+OTP_ADMIN_HIDE_SENSITIVE_DATA = True
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_REDIRECT_EXEMPT = [rf"\A{path[1:]}\Z" for path in PROBE_PATHS]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None

@@ -3,6 +3,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from fraudsite.health import healthz, readyz
+from fraudsite.two_factor import two_factor_page
 from scoring.urls import handler400, handler403, handler404, handler500  # noqa: F401  # Django looks for them here
 
 urlpatterns = [
@@ -11,5 +12,6 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
     path("", include("monitoring.urls")),
+    path("admin/two-factor/", admin.site.admin_view(two_factor_page), name="two_factor"),
     path("admin/", admin.site.urls),
 ]
