@@ -37,6 +37,14 @@ class ReviewAdmin(PassingAdmin, AttachmentsAdmin, TogetherAdmin):
         match = request.resolver_match
         return rows.select_related(*OF_A_CASE) if match and match.url_name == "scoring_review_change" else rows
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """The review. A page that is only shown reads it once."""
+        if request.method != "GET":
+            return super().get_object(request, object_id, from_field)
+        if not hasattr(request, "case_shown"):
+            request.case_shown = super().get_object(request, object_id, from_field)  # type: ignore[attr-defined]
+        return request.case_shown  # type: ignore[attr-defined]
+
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:

@@ -54,6 +54,7 @@ def view(
     rows = sorted(alerts.values(), key=lambda review: review.opened_at, reverse=True)
     open_first = sorted(rows, key=lambda review: review.state != Review.State.OPEN)
     context = site.each_context(request) | {
+        "is_nav_sidebar_enabled": False,
         "title": f"{name} {token[:SHOWN_DIGITS]}…",
         "schema": schema,
         "name": name,

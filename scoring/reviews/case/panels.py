@@ -2,10 +2,11 @@
 place, and the others stand."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -185,15 +186,17 @@ class Case:
         return {"found": found, "shared": shared, "alerts": alerts, "limit": settings.CASE_LINKS_LIMIT}
 
     def _similar(self) -> dict[str, Any]:
+        found = similar.find(self.review)
+        words = _last_words([each.review.pk for each in found])
         cases = [
             {
                 "case": each,
                 "review": link(each.review, short(each.review.opened_at)),
                 "amount": amount_of(self.row.schema, each.review.prediction.transaction.amount),
                 "state": state_badge(each.review),
-                "label": _last_word(each.review),
+                "label": words.get(each.review.pk, ""),
             }
-            for each in similar.find(self.review)
+            for each in found
         ]
         return {"cases": cases, "explained": bool(self.review.prediction.explanation)}
 
@@ -218,23 +221,30 @@ class Case:
         return {"labels": label_table(self.row), "earlier": earlier, "card": self.card}
 
 
-def _last_word(review: Review) -> str:
-    """What the latest label of a decided case says, and its reason."""
-    label = review.prediction.transaction.labels.order_by("-created_at").first()
-    if label is None:
-        return ""
-    said = label.get_kind_display() or label.get_is_fraud_display()
-    return ", ".join(part for part in (f"{said} by {label.get_source_display().lower()}", reason_of(label)) if part)
+def _last_words(keys: Iterable[UUID]) -> dict[UUID, str]:
+    """What the latest label of each of these transactions says, and its reason."""
+    labels = Label.objects.filter(transaction__in=keys).order_by("created_at", "pk")
+    return {
+        label.transaction_id: ", ".join(
+            part
+            for part in (
+                f"{label.get_kind_display() or label.get_is_fraud_display()} by {label.get_source_display().lower()}",
+                reason_of(label),
+            )
+            if part
+        )
+        for label in labels
+    }
 
 
 @contextmanager
 def bounded() -> Iterator[None]:
     """Let the queries inside take at most `CASE_PANEL_TIMEOUT_MS` each, where the database can end them, and undo
     whatever fails there."""
+    if connection.vendor != "postgresql":
+        yield  # a transaction of SQLite's would wait for workers that write
+        return
     with transaction.atomic():
-        if connection.vendor != "postgresql":
-            yield
-            return
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(settings.CASE_PANEL_TIMEOUT_MS)])
         yield

@@ -139,7 +139,10 @@ class _View(NamedTuple):
     def outline(self) -> str:
         """The land on the map. What lies outside is moved to its edge, and points that fall together are one."""
         paths = []
-        for ring in _land():
+        east, south = self.west + WIDTH / self.unit_x, self.north - HEIGHT / self.unit_y
+        for (west, least, most_east, most), ring in _land():
+            if most_east < self.west or west > east or most < south or least > self.north:
+                continue
             points: list[tuple[float, float]] = []
             for longitude, latitude in ring:
                 x, y = self.xy(longitude, latitude)
@@ -170,7 +173,10 @@ def _round_step(degrees: float) -> float:
 
 
 @cache
-def _land() -> list[list[tuple[float, float]]]:
-    """The rings of the land, in degrees."""
-    rings = json.loads(OUTLINE.read_text())
-    return [[(x / 5, y / 5) for x, y in zip(ring[::2], ring[1::2], strict=True)] for ring in rings]
+def _land() -> list[tuple[tuple[float, float, float, float], list[tuple[float, float]]]]:
+    """The rings of the land in degrees, each with its west, south, east and north ends."""
+    found = []
+    for ring in json.loads(OUTLINE.read_text()):
+        xs, ys = [x / 5 for x in ring[::2]], [y / 5 for y in ring[1::2]]
+        found.append(((min(xs), min(ys), max(xs), max(ys)), list(zip(xs, ys, strict=True))))
+    return found

@@ -6,12 +6,16 @@ Attribution for Tree Ensembles, 2018, section "supervised clustering"). The dist
 `CASE_SIMILAR_SEARCHED` decided cases of the schema.
 """
 
-from math import sqrt
+from math import dist
 from typing import NamedTuple
 
+import msgspec
 from django.conf import settings
+from django.db.models import TextField
+from django.db.models.functions import Cast
 
-from scoring.models import Review
+from scoring.messages.explanation import Explanation
+from scoring.models import Prediction, Review
 
 SHOWN = 5
 REASONS = 3
@@ -31,23 +35,21 @@ def find(review: Review) -> list[Similar]:
     if not own:
         return []
     decided = Review.objects.exclude(state=Review.State.OPEN).exclude(pk=review.pk)
-    decided = decided.filter(
-        prediction__transaction__schema=review.prediction.transaction.schema, prediction__explanation__isnull=False
+    decided = decided.filter(prediction__transaction__schema=review.prediction.transaction.schema)
+    keys = list(decided.order_by("-closed_at").values_list("pk", flat=True)[: settings.CASE_SIMILAR_SEARCHED])
+    # As text, which msgspec reads several times as fast as Django.
+    told = Prediction.objects.filter(pk__in=keys, explanation__isnull=False).annotate(
+        told=Cast("explanation", TextField())
     )
-    latest = decided.order_by("-closed_at").values_list("pk", "prediction__explanation")
     others = {
-        key: explanation["contributions"]
-        for key, explanation in latest[: settings.CASE_SIMILAR_SEARCHED]
-        if explanation
+        key: msgspec.json.decode(text, type=Explanation).contributions for key, text in told.values_list("pk", "told")
     }
-    distances = [(_distance(own, theirs), key, theirs) for key, theirs in others.items()]
+    names = sorted(set(own).union(*others.values()))
+    here = [own.get(name, 0.0) for name in names]
+    distances = [(dist(here, [theirs.get(name, 0.0) for name in names]), key, theirs) for key, theirs in others.items()]
     nearest = sorted(distances, key=lambda each: each[0])[:SHOWN]
     rows = Review.objects.select_related("prediction__transaction", "reviewer").in_bulk([key for _, key, _ in nearest])
     return [Similar(rows[key], distance, _shared(own, theirs)) for distance, key, theirs in nearest if key in rows]
-
-
-def _distance(one: dict[str, float], other: dict[str, float]) -> float:
-    return sqrt(sum((one.get(name, 0.0) - other.get(name, 0.0)) ** 2 for name in one.keys() | other.keys()))
 
 
 def _shared(one: dict[str, float], other: dict[str, float]) -> list[str]:
