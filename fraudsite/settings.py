@@ -333,6 +333,8 @@ REVIEW_CLAIM_S = integer("REVIEW_CLAIM_S", 300, 0, 86_400)
 REVIEW_HAND_OVER_S = integer("REVIEW_HAND_OVER_S", 28_800, 0, 2_592_000)
 # Whether a decision on an alert needs a reason from the list.
 REVIEW_REASON_REQUIRED = boolean("REVIEW_REASON_REQUIRED", default=False)
+# The share of decided reviews on which another analyst gives an opinion, too.
+SECOND_OPINION_SHARE = number("SECOND_OPINION_SHARE", 0.0, 0.0, 1.0)
 # The size of a file that is attached to a review, and how many a review may have.
 ATTACHMENT_LIMIT_BYTES = integer("ATTACHMENT_LIMIT_BYTES", 10_485_760, 1_024, 1_073_741_824)
 ATTACHMENTS_LIMIT = integer("ATTACHMENTS_LIMIT", 20, 0, 1_000)

@@ -15,6 +15,8 @@ from scoring.reviews.label_admin import may_decide
 from scoring.reviews.list_admin import FILTERS, SKIPPED, SKIPPED_LIMIT, reason_form
 from scoring.reviews.marks import marks
 from scoring.reviews.passing_pages import PassingAdmin
+from scoring.reviews.quality_pages import QualityAdmin
+from scoring.reviews.second_opinion_pages import SecondOpinionAdmin
 from scoring.reviews.together import TogetherAdmin, entities_of
 
 # What the page of a case shows of each of these.
@@ -25,7 +27,7 @@ OF_A_CASE = (
 
 
 @admin.register(Review)
-class ReviewAdmin(PassingAdmin, AttachmentsAdmin, TogetherAdmin):
+class ReviewAdmin(SecondOpinionAdmin, QualityAdmin, PassingAdmin, AttachmentsAdmin, TogetherAdmin):
     """The page of a review: what raised the score, and the buttons that decide. Opening the page claims the review."""
 
     fields = []  # the template shows the panels of the case

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.files.uploadedfile import UploadedFile
-from django.db.models import Model
+from django.db.models import Exists, Model, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -21,7 +21,7 @@ from scoring.pages.display import label_badge, label_table, link
 from scoring.pages.personal import PersonalAdmin
 from scoring.pages.read_only import ReadOnlyAdmin
 from scoring.pages.search import TransactionSearch
-from scoring.reviews import label_files, labelling
+from scoring.reviews import label_files, labelling, second_opinions
 from scoring.reviews.incoming import FIELDS
 from training.core.exceptions import FraudsiteError
 from training.core.figures import at
@@ -62,6 +62,8 @@ class CorrectableAdmin(ListableAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
+        if blind := _blind(request, object_id):
+            return blind
         obj = self.get_object(request, object_id) if may_decide(request) else None
         if obj is None or not self.has_view_permission(request, obj):
             return super().change_view(request, object_id, form_url, extra_context)
@@ -72,6 +74,11 @@ class CorrectableAdmin(ListableAdmin):
         held, newest = labelling.latest_label(row), labelling.newest_label(row)
         context = {"corrections": _corrections(held, review_of(row)), "seen": newest.pk if newest else 0}
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return _blind(request, object_id) or super().history_view(request, object_id, extra_context)
 
     def _correct(self, request: HttpRequest, obj: Model, row: Transaction) -> None:
         wanted, reason, seen = (request.POST.get(name, "") for name in ("label", "reason", "seen"))
@@ -95,6 +102,16 @@ class CorrectableAdmin(ListableAdmin):
         obj.refresh_from_db()  # otherwise the log entry would show its old state
         self.log_change(request, obj, f"{done}: {reason.strip()}")
         messages.success(request, with_undo(request, f"{done}.", act))
+
+
+def _blind(request: HttpRequest, object_id: str) -> HttpResponse | None:
+    """Where a page that shows the label leads somebody who may give a second opinion first; None for others."""
+    user: Any = request.user
+    try:
+        hidden = second_opinions.hides(user, UUID(object_id))
+    except ValueError:
+        return None
+    return HttpResponseRedirect(reverse("admin:scoring_review_second", args=[object_id])) if hidden else None
 
 
 def _corrections(held: Label | None, review: Review | None) -> list[tuple[str, str]]:
@@ -124,6 +141,13 @@ class LabelAdmin(TransactionSearch, PersonalAdmin, ReadOnlyAdmin):
         ("amount", "reference"),
         ("said", "recorded"),
     ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Label]:
+        labels = super().get_queryset(request)
+        if not request.user.has_perm("scoring.second_review"):
+            return labels
+        hidden = second_opinions.hidden_from(request.user)  # type: ignore[arg-type]
+        return labels.filter(~Exists(hidden.filter(pk=OuterRef("transaction_id"))))
 
     @admin.display(description="Known since", ordering="created_at")
     def recorded(self, label: Label) -> str:

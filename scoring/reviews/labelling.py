@@ -21,7 +21,7 @@ from scoring.card_numbers import holds_card_number
 from scoring.exceptions import LabelledMeanwhile, ReasonMissing, UndoRefused
 from scoring.lists import changes
 from scoring.models import Label, Review, Transaction
-from scoring.reviews import bulk, due, reasons
+from scoring.reviews import bulk, due, reasons, second_opinions
 from scoring.reviews.verdicts import WORDS, holding
 from scoring.worker import storage
 from training import registry
@@ -53,7 +53,7 @@ def add_label(
         StaleHistory: nothing was changed; the schema's histories have to be rebuilt.
     """
     by_analyst = source == Label.Source.ANALYST
-    reason = _checked(reason, needed=by_analyst)
+    reason = checked(reason, needed=by_analyst)
     _get_histories_ready(transaction_id)
     with transaction.atomic():
         row, given = _lock(transaction_id, seen)
@@ -86,17 +86,20 @@ def close_review(
         StaleHistory: nothing was changed; the schema's histories have to be rebuilt.
     """
     reasons.check(code, note, is_fraud=is_fraud)
-    note = _checked(note, needed=False)
+    note = checked(note, needed=False)
     _get_histories_ready(review.pk)
     with transaction.atomic():
         row, given = _lock(review.pk)
         # Locked, so that the action for late reviews does not close it at the same moment.
-        if not Review.objects.select_for_update().filter(pk=review.pk, state=Review.State.OPEN).first():
+        found = Review.objects.select_for_update().filter(pk=review.pk, state=Review.State.OPEN).first()
+        if found is None:
             return False
         state, source = _state_of(is_fraud), Label.Source.ANALYST
         _record(
             row, given, is_fraud=is_fraud, source=source, author=reviewer, reason=note, code=code, state=state, act=act
         )
+        Review.objects.filter(pk=review.pk).update(decided_in_s=_seconds_at(found, reviewer))
+        second_opinions.ask(review.pk, is_fraud=is_fraud, first=reviewer)
         if listing:
             changes.add(listing.list, [[replace(listing.addition, act=act)]], by=reviewer.get_username())
     return True
@@ -110,12 +113,13 @@ def reopen_review(
     Raises:
         ReasonMissing, LabelledMeanwhile, StaleHistory: as above.
     """
-    reason = _checked(reason, needed=True)
+    reason = checked(reason, needed=True)
     _get_histories_ready(review.pk)
     with transaction.atomic():
         row, given = _lock(review.pk, seen)
         if not Review.objects.filter(pk=review.pk).exclude(state=Review.State.OPEN).exists():
             raise LabelledMeanwhile("The review is open already.")
+        second_opinions.withdraw(review.pk)
         return _record(
             row,
             given,
@@ -168,6 +172,7 @@ def _undo(label: Label, author: User) -> Label | None:
             reason="Undone.",
         )
         if label.review_before:
+            second_opinions.withdraw(row.pk)
             Review.objects.filter(pk=row.pk).update(**label.review_before)
         if label.act:
             changes.undo_of(label.act, by=author.get_username())
@@ -256,13 +261,25 @@ def _lock(transaction_id: UUID, seen: int | None = None) -> tuple[Transaction, l
     return row, given
 
 
-def _checked(reason: str, *, needed: bool) -> str:
+def checked(reason: str, *, needed: bool) -> str:
+    """What somebody wrote, without white space around it.
+
+    Raises:
+        ReasonMissing: it is empty, though it is needed, too long, or holds a card number.
+    """
     reason = reason.strip()
     if (needed and not reason) or len(reason) > REASON_LENGTH or "\0" in reason:
         raise ReasonMissing
     if holds_card_number(reason):
         raise ReasonMissing("The reason holds a card number. Leave that out; nothing was changed.")
     return reason
+
+
+def _seconds_at(review: Review, reviewer: User) -> float | None:
+    """How long a reviewer was at a review that is decided now; None if they had not opened it."""
+    if review.claimed_by_id != reviewer.pk or review.claimed_since is None:
+        return None
+    return max(0.0, (timezone.now() - review.claimed_since).total_seconds())
 
 
 def _state_of(is_fraud: bool) -> Review.State:

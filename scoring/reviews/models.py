@@ -122,6 +122,9 @@ class Review(models.Model):
     )
     assigned_until = models.DateTimeField(null=True, editable=False)
     decided_by_default = models.BooleanField(default=False, db_default=False, editable=False)
+    claimed_since = models.DateTimeField(null=True, editable=False)
+    # From the opening of the page by its reviewer to the decision; null if the review was not opened before.
+    decided_in_s = models.FloatField(null=True, editable=False)
 
     class Meta:
         permissions = [

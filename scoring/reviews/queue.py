@@ -58,7 +58,7 @@ def claim(review: UUID, user: User) -> bool:
     if rows.filter(claimed_by=user, claimed_until__gt=Now()).update(claimed_until=until):
         return True
     with transaction.atomic():
-        won = bool(rows.update(claimed_by=user, claimed_until=until))
+        won = bool(rows.update(claimed_by=user, claimed_until=until, claimed_since=Now()))
         if won:
             acted.send(Review, action="claimed", key=review, detail="", person=user.get_username())
     return won
@@ -82,7 +82,9 @@ def take_over(review: UUID, user: User) -> bool:
     """Claim an open review for a supervisor, whoever is at it. Returns False if it is closed."""
     until = Now() + timedelta(seconds=settings.REVIEW_CLAIM_S)
     row = Review.objects.filter(pk=review, state=Review.State.OPEN)
-    return bool(row.update(claimed_by=user, claimed_until=until, assigned_to=None, assigned_until=None))
+    return bool(
+        row.update(claimed_by=user, claimed_until=until, claimed_since=Now(), assigned_to=None, assigned_until=None)
+    )
 
 
 def claim_next(queue: QuerySet[Review], user: User, passed: Iterable[Any]) -> UUID | None:
