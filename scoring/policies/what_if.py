@@ -4,6 +4,7 @@ The page's script adds the bins up, so a threshold moves without a call. Counts 
 rows of the champion.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -107,8 +108,11 @@ def of_live(champion: ModelVersion, document: Document, since: datetime, until: 
     def part_of(number: int, segment: str) -> Part:
         return parts[segment if number in same else ""]
 
-    counts = ScoreCount.objects.filter(model_version=champion, hour__gte=since, hour__lt=until)
-    for number, segment, decided, found in counts.values_list("number", "segment", "decided", "counts"):
+    hours = ScoreCount.objects.filter(model_version=champion, hour__gte=since, hour__lt=until)
+    counts: dict[tuple[int, str, str], Counter[str]] = defaultdict(Counter)
+    for number, segment, decided, found in hours.values_list("number", "segment", "decided", "counts"):
+        counts[number, segment, decided].update(found)
+    for (number, segment, decided), found in counts.items():
         for number_of_bin, rows in found.items():
             part_of(number, segment).group(decided, int(number_of_bin)).add(rows)
             counted.displaced += rows if document.segments and number not in same else 0

@@ -7,8 +7,9 @@ no two arrivals share one.
 Web processes import this module late: numba takes a second to load, and only workers need it.
 """
 
+import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -132,13 +133,9 @@ def lock(schema: Schema, tokens: Iterable[Sequence[str]]) -> Locked:
     """
     kept = _kept(schema)
     entity_of = {row[place]: name for row in tokens for place, name in kept.items() if row[place]}
-    held = _lock_all(list(entity_of))
-    if len(held) < len(entity_of):
-        _make_missing(schema, entity_of)
-        held = _lock_all(list(entity_of))
     events: dict[str, dict[str, bytes]] = {name: {} for name in kept.values()}
     last_sequence = {}
-    for token, stored, last in held:
+    for token, stored, last in _hold(schema, entity_of):
         events[entity_of[token]][token] = bytes(stored)
         last_sequence[token] = last
     return Locked(schema, events, last_sequence)
@@ -150,43 +147,70 @@ def _kept(schema: Schema) -> dict[int, str]:
     return {place: name for place, name in enumerate(schema.entity_names) if version(schema, name)}
 
 
-# Rows are locked in the same order everywhere; otherwise two batches could deadlock. For the same reason none is locked
-# while some still have to be inserted.
-LOCK_ALL = """
-SELECT token, events, last_sequence FROM scoring_history
-WHERE token = ANY(%b) AND (SELECT count(*) FROM scoring_history WHERE token = ANY(%b)) = %b
-ORDER BY token FOR UPDATE
+# Rows are inserted and then locked in the same order everywhere; otherwise two batches could deadlock. For the same
+# reason none is locked while some still have to be inserted: this statement does not see what another worker has just
+# inserted, locks nothing then, and has to be repeated. Tokens are sent as one text, as arrays take longer to send.
+HOLD_ALL = """
+WITH sent AS (
+    SELECT string_to_array(%b, ',') AS tokens, string_to_array(%b, ',') AS entities
+), found AS MATERIALIZED (
+    SELECT token FROM scoring_history WHERE token = ANY((SELECT tokens FROM sent)::text[])
+), made AS (
+    INSERT INTO scoring_history (token, schema, entity, events, last_sequence, updated_at)
+    SELECT token, %b, entity, decode(%b::jsonb ->> entity, 'hex'), 0, now()
+    FROM sent, unnest(tokens, entities) AS wanted(token, entity)
+    WHERE token NOT IN (SELECT token FROM found)
+    ORDER BY token ON CONFLICT DO NOTHING RETURNING token, events
+), held AS MATERIALIZED (
+    SELECT token, events, last_sequence FROM scoring_history
+    WHERE token = ANY((SELECT tokens FROM sent)::text[])
+        AND (SELECT count(*) FROM made) + (SELECT count(*) FROM found) = %b
+    ORDER BY token FOR UPDATE
+)
+SELECT token, events, last_sequence, false FROM held UNION ALL SELECT token, events, 0, true FROM made
 """
-MAKE_MISSING = """
-INSERT INTO scoring_history (token, schema, entity, events, last_sequence, updated_at)
-SELECT token, %b, entity, events, 0, now()
-FROM unnest(%b::text[], %b::text[], %b::bytea[]) AS missing(token, entity, events)
-ORDER BY token ON CONFLICT DO NOTHING RETURNING token
-"""
+
+Held = list[tuple[str, bytes | memoryview, int]]
 
 
-def _lock_all(tokens: list[str]) -> list[tuple[str, bytes | memoryview, int]]:
-    """Lock these histories and read token, events and last sequence. On PostgreSQL either all are locked or none."""
-    if connection.vendor == "postgresql":
-        return _execute(LOCK_ALL, [tokens, tokens, len(tokens)])
-    held = History.objects.select_for_update().filter(token__in=tokens).order_by("token")
-    return list(held.values_list("token", "events", "last_sequence"))
+def _hold(schema: Schema, entity_of: Mapping[str, str]) -> Held:
+    """Lock the histories of these tokens, and insert those that are missing. Returns token, events and last sequence.
+
+    Raises:
+        StaleHistory: as `lock`.
+    """
+    if connection.vendor != "postgresql":
+        return _hold_elsewhere(schema, entity_of)
+    made: set[str] = set()
+    values = [",".join(entity_of), ",".join(entity_of.values()), schema.name, _nothing(schema), len(entity_of)]
+    held: list[Any] = []
+    while len(held) < len(entity_of):
+        held = _execute(HOLD_ALL, values)
+        made |= {token for token, _, _, is_new in held if is_new}
+    _check(schema, entity_of, made)
+    return [(token, events, last) for token, events, last, _ in held]
 
 
-def _make_missing(schema: Schema, entity_of: dict[str, str]) -> None:
-    """Insert the missing histories, in order and before any lock is held: see `LOCK_ALL`."""
-    tokens, entities = list(entity_of), list(entity_of.values())
-    nothing = [version(schema, entity) for entity in entities]
-    if connection.vendor == "postgresql":
-        made = {token for (token,) in _execute(MAKE_MISSING, [schema.name, tokens, entities, nothing])}
-    else:
-        made = set(tokens).difference(History.objects.filter(token__in=tokens).values_list("token", flat=True))
-        History.objects.bulk_create(
-            History(token=token, schema=schema.name, entity=entity, events=events, last_sequence=0)
-            for token, entity, events in zip(tokens, entities, nothing, strict=True)
-            if token in made
-        )
-    if len(made) == len(tokens) and _were_lost(schema, made):
+@lru_cache
+def _nothing(schema: Schema) -> str:
+    """The empty history of each entity that has them, as JSON."""
+    return json.dumps({name: version(schema, name).hex() for name in _kept(schema).values()})
+
+
+def _hold_elsewhere(schema: Schema, entity_of: Mapping[str, str]) -> Held:
+    rows = History.objects.filter(token__in=entity_of)
+    made = set(entity_of).difference(rows.values_list("token", flat=True))
+    History.objects.bulk_create(
+        History(token=token, schema=schema.name, entity=entity, events=version(schema, entity), last_sequence=0)
+        for token, entity in entity_of.items()
+        if token in made
+    )
+    _check(schema, entity_of, made)
+    return list(rows.values_list("token", "events", "last_sequence"))
+
+
+def _check(schema: Schema, wanted: Collection[str], made: set[str]) -> None:
+    if wanted and len(made) == len(wanted) and _were_lost(schema, made):
         raise StaleHistory(f"All histories of {schema.name} are lost. {remedy(schema)}")
 
 
@@ -200,10 +224,12 @@ def _were_lost(schema: Schema, made: set[str]) -> bool:
 
 
 def _execute(statement: str, values: list[Any]) -> list[Any]:
-    """Execute a statement on PostgreSQL. Django's own cursor would transfer bytes as text, twice as long."""
+    """Execute a statement on PostgreSQL. Django's own cursor would transfer bytes as text, twice as long. The pipeline
+    sends it together with the BEGIN of the database transaction."""
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(prepared.of_now(statement), values, prepare=True, binary=True)
+        with connection.connection.pipeline():
+            cursor.execute(prepared.of_now(statement), values, prepare=True, binary=True)
         return cursor.fetchall()
 
 
