@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from celery.schedules import crontab
 from csp.constants import NONE, SELF
 from kombu import Exchange, Queue
 
@@ -173,6 +174,7 @@ CELERY_TASK_DEFAULT_QUEUE = BULK_QUEUE
 CELERY_TASK_ROUTES = {
     "training.tasks.compare_waiting": {"queue": BULK_QUEUE},  # takes seconds, and must not wait for a training
     "training.tasks.*": {"queue": TRAINING_QUEUE},
+    "scoring.learning.tasks.retrain": {"queue": TRAINING_QUEUE},
 }
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
@@ -203,8 +205,14 @@ COMPARISON_INTERVAL_S = number("COMPARISON_INTERVAL_S", 5.0, 0.1, 3_600.0)
 SHADOW_BEHIND_S = integer("SHADOW_BEHIND_S", 3_600, 10, 604_800)
 TRAINING_SILENCE_S = integer("TRAINING_SILENCE_S", 60, 15, 86_400)
 TRAINING_TIME_LIMIT_S = integer("TRAINING_TIME_LIMIT_S", 86_400, 60, 2_592_000)
+# Labels: how old a decision is before its outcome counts as known.
+LABEL_MATURITY_DAYS = number("LABEL_MATURITY_DAYS", 45.0, 0.0, 3_650.0)
+# What the nightly retraining does with a model that is better than the champion, and at which hour, in UTC, it begins.
+RETRAINING = choice("RETRAINING", "off", ("off", "propose", "promote"))
+RETRAINING_HOUR = integer("RETRAINING_HOUR", 3, 0, 23)
+RETRAINING_SNAPSHOTS_KEPT = integer("RETRAINING_SNAPSHOTS_KEPT", 7, 1, 1_000)
 # The tasks that are not in the `tasks.py` of an app.
-CELERY_IMPORTS = ("scoring.reviews.tasks",)
+CELERY_IMPORTS = ("scoring.reviews.tasks", "scoring.learning.tasks")
 CELERY_BEAT_SCHEDULE = {
     # A message that waited longer than its interval is stale: the next one has been sent.
     task: {"task": task, "schedule": interval_s, "options": {"expires": interval_s}}
@@ -220,6 +228,12 @@ CELERY_BEAT_SCHEDULE = {
         "training.tasks.compare_waiting": COMPARISON_INTERVAL_S,
     }.items()
 }
+if RETRAINING != "off":
+    CELERY_BEAT_SCHEDULE["scoring.learning.tasks.retrain"] = {
+        "task": "scoring.learning.tasks.retrain",
+        "schedule": crontab(hour=str(RETRAINING_HOUR), minute="0"),
+        "options": {"expires": 3_600.0},
+    }
 CELERY_BEAT_SCHEDULER = "fraudsite.beat.Scheduler"
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
 # When a dead worker's messages are redelivered. Longer than any task may run, otherwise slow tasks would run twice.

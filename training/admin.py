@@ -73,7 +73,7 @@ class ModelVersionAdmin(admin.ModelAdmin):
         "thresholds",
         "created",
     ]
-    list_filter = ["stage", "protocol", "schema"]
+    list_filter = ["stage", ("proposed_at", admin.EmptyFieldListFilter), "protocol", "schema"]
     search_fields = ["version"]
     ordering = ["-created_at"]
     actions = ["promote", "shadow", "retire"]
@@ -99,7 +99,8 @@ class ModelVersionAdmin(admin.ModelAdmin):
 
     @admin.display(description="Stage", ordering="stage")
     def stage_badge(self, version: ModelVersion) -> SafeString:
-        return format_html('<span class="stage {}">{}</span>', version.stage, version.get_stage_display())
+        proposed = ", proposed" if version.is_proposed else ""
+        return format_html('<span class="stage {}">{}{}</span>', version.stage, version.get_stage_display(), proposed)
 
     @admin.display(description="AUPRC", ordering="metrics__test__auprc__value")
     def auprc(self, version: ModelVersion) -> SafeString | None:

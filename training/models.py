@@ -47,7 +47,8 @@ class ModelVersion(models.Model):
     `block_threshold` is never below `review_threshold`; without one, nothing is blocked.
 
     `verdict` is the result of the comparison with the champion `compared_with`, as text, and `verdict_allows` whether
-    it allows to promote this version. Both are valid for that champion only.
+    it allows to promote this version. Both are valid for that champion only. `proposed_at` is when a retraining found
+    it better than the champion.
     """
 
     version = models.CharField(max_length=64, primary_key=True)
@@ -58,6 +59,7 @@ class ModelVersion(models.Model):
     block_threshold = models.FloatField(null=True, blank=True, help_text="A score at or above it is blocked.")
     metrics = models.JSONField(default=dict)
     created_at = models.DateTimeField(default=timezone.now)
+    proposed_at = models.DateTimeField(null=True, blank=True, editable=False)
     promoted_at = models.DateTimeField(null=True, blank=True)
     compared_with = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="+", editable=False)
     verdict_allows = models.BooleanField(default=False, db_default=False, editable=False)
@@ -125,6 +127,20 @@ class ModelVersion(models.Model):
         ]
         return [*changes, self._move(Stage.CHAMPION, action, at=now, by=by, reason=reason, evidence=evidence)]
 
+    @property
+    def is_proposed(self) -> bool:
+        """Whether it waits for somebody who promotes it."""
+        return self.proposed_at is not None and self.stage in (Stage.CANDIDATE, Stage.SHADOW)
+
+    @transaction.atomic
+    def propose(self, *, by: str, evidence: str) -> None:
+        """Propose this version as the champion. It stays what it is until a person promotes it."""
+        self.proposed_at = timezone.now()
+        self.save(update_fields=["proposed_at"])
+        self.changes.create(
+            before=self.stage, after=self.stage, action=StageChange.Action.PROPOSE, by=by, evidence=evidence
+        )
+
     @transaction.atomic
     def shadow(self, *, by: str, reason: str = "") -> list["StageChange"]:
         """Have this version score live transactions without deciding.
@@ -178,6 +194,7 @@ class StageChange(models.Model):
         PROMOTE = "promote", "Promoted"
         ROLL_BACK = "roll_back", "Rolled back"
         SHADOW = "shadow", "Made shadow"
+        PROPOSE = "propose", "Proposed"
         RETIRE = "retire", "Retired"
 
     version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="changes")
@@ -236,6 +253,8 @@ class TrainingRun(models.Model):
         FIRST = "first", "if there is no champion yet"
         NEVER = "never", "no"
         ALWAYS = "always", "yes, whatever the champion is like"
+        BETTER = "better", "if it is better than the champion"
+        PROPOSE = "propose", "no, but propose it if it is better than the champion"
 
     ACTIVE = (State.QUEUED, State.RUNNING)
 

@@ -4,7 +4,6 @@ import getpass
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +13,18 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from training import declarations
-from training.core import evaluation
+from training import declarations, verdicts
 from training.core.bundle import Bundle, declared_hash_of, load_bundle
 from training.core.datasets import parquet_path
 from training.core.exceptions import BundleRefused, DatasetError, NoChampion, SchemaNotFound, StageRefused
 from training.core.schema import Schema, comparison, load_schema
 from training.models import ModelVersion, Stage, StageChange
+from training.verdicts import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from training.core.datasets import storage
-
-COMPARISON_RESAMPLES = 500
 
 
 def champion(schema: str) -> ModelVersion:
@@ -224,42 +221,28 @@ def promote(
     return _switch(version, instead_of=now, by=by, reason=reason, evidence=verdict.text)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether the comparison with the champion allows to promote a version, and its result as text."""
-
-    allows: bool
-    text: str
-
-
 def compare(bundle: Bundle, champion: ModelVersion) -> Verdict:
-    """Compare a bundle with the champion by AUPRC on the same test rows. It is worse if the paired 95 % interval of
-    the difference lies below 0. A bundle that cannot be compared is not allowed either."""
+    """Compare a bundle with the champion: see `verdicts.compare`."""
     try:
         other = load(champion)
     except BundleRefused as refusal:
         return Verdict(False, f"It cannot be compared with the champion, whose bundle is refused: {refusal}")
-    if bundle.description.data.sha256 != other.description.data.sha256:
-        return Verdict(False, f"It cannot be compared with the champion {champion}: trained and tested on other data.")
-    if not bundle.has_test_rows_of(other):
-        return Verdict(False, f"It cannot be compared with the champion {champion}: tested on other rows.")
-    if "test" not in bundle.scored or "test" not in other.scored:
-        return Verdict(False, f"It cannot be compared with the champion {champion}: an older bundle keeps no scores.")
-    # The same rows, perhaps in another order.
-    ours, theirs = (each.scored["test"].scores[np.argsort(each.test_rows)] for each in (bundle, other))
-    labels = bundle.scored["test"].labels[np.argsort(bundle.test_rows)]
-    pair = (ours, bundle.review_threshold), (theirs, other.review_threshold)
-    difference = evaluation.paired(labels, *pair, resamples=COMPARISON_RESAMPLES, seed=0)["auprc"]
-    low, high = difference["low"], difference["high"]
-    if low is None or high is None:
-        return Verdict(
-            False, f"It cannot be compared with the champion {champion}: too few frauds among the test rows."
-        )
-    text = (
-        f"AUPRC on {len(labels):,} test rows is {difference['value']:+.4f} against the champion {champion}, "
-        f"95 % interval {low:+.4f} to {high:+.4f}"
-    )
-    return Verdict(high >= 0, f"{text}: worse." if high < 0 else f"{text}.")
+    return verdicts.compare(bundle, other, settings.DATASETS_DIR)
+
+
+def consider(version: ModelVersion, *, by: str, promotes: bool) -> None:
+    """Propose a new version as the champion if it is better than the current one, or promote it if `promotes`. Without
+    a champion it is proposed."""
+    now = champion_or_none(version.schema)
+    verdict = compare(load(version), now) if now else Verdict(True, "There is no champion.", is_better=True)
+    if now:
+        _keep(version, now, verdict)
+    if not verdict.is_better:
+        return
+    if promotes and now:
+        _switch(version, instead_of=now, by=by, reason="Better on matured labels.", evidence=verdict.text)
+    else:
+        version.propose(by=by, evidence=verdict.text)
 
 
 def compare_waiting() -> ModelVersion | None:
@@ -274,12 +257,15 @@ def compare_waiting() -> ModelVersion | None:
                 bundle, _ = load(version), load(champion)
             except BundleRefused:
                 continue
-            verdict = compare(bundle, champion)
-            ModelVersion.objects.filter(pk=version.pk).update(
-                compared_with=champion, verdict_allows=verdict.allows, verdict=verdict.text
-            )
+            _keep(version, champion, compare(bundle, champion))
             return version
     return None
+
+
+def _keep(version: ModelVersion, champion: ModelVersion, verdict: Verdict) -> None:
+    ModelVersion.objects.filter(pk=version.pk).update(
+        compared_with=champion, verdict_allows=verdict.allows, verdict=verdict.text
+    )
 
 
 def verdict_on(version: ModelVersion) -> Verdict | None:

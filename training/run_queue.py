@@ -26,11 +26,22 @@ def start(config: Configuration, *, promote: str, by: str) -> TrainingRun:
     Raises:
         TrainingRefused: another run of the same schema waits or is under way.
     """
+    run = create(config, promote=promote, by=by)
+    transaction.on_commit(lambda: _send(run))
+    return run
+
+
+def create(config: Configuration, *, promote: str, by: str) -> TrainingRun:
+    """Write down a run that waits for `runs.perform`.
+
+    Raises:
+        TrainingRefused: as above.
+    """
     give_up_the_lost()
     schema = config.data.schema
     try:
         with transaction.atomic():
-            run = TrainingRun.objects.create(
+            return TrainingRun.objects.create(
                 schema=schema,
                 configuration=configuration.as_json(config),
                 epochs=families.hyperparameters(config).epochs,
@@ -39,8 +50,6 @@ def start(config: Configuration, *, promote: str, by: str) -> TrainingRun:
             )
     except IntegrityError as error:
         raise TrainingRefused(f"A model of {schema} is being trained already: wait for it, or cancel it.") from error
-    transaction.on_commit(lambda: _send(run))
-    return run
 
 
 def _send(run: TrainingRun) -> None:

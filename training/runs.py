@@ -65,7 +65,11 @@ def train_and_register(
     promotes = promote == TrainingRun.Promote.ALWAYS or (
         promote == TrainingRun.Promote.FIRST and registry.parent_of(dataset.schema.name) is None
     )
-    return bundle, registry.register(bundle, promote=promotes, by=by, reason=f"train --promote {promote}")
+    version = registry.register(bundle, promote=promotes, by=by, reason=f"train --promote {promote}")
+    if promote in (TrainingRun.Promote.BETTER, TrainingRun.Promote.PROPOSE):
+        stages.enter("Comparing it with the champion")
+        registry.consider(version, by=by or registry.account(), promotes=promote == TrainingRun.Promote.BETTER)
+    return bundle, version
 
 
 def perform(run_id: int) -> None:

@@ -123,9 +123,11 @@ LEANS_ON = (
     "core.places",
     "core.exchange",
     "rates",
+    "core.datasets.snapshots",
     "core.datasets.storage",
     "core.stages",
     "registry",
+    "retraining",
     "models",
 )
 

@@ -111,8 +111,12 @@ def _metrics(
     config: Configuration, dataset: Dataset, part: np.ndarray, rows: ScoredRows, *, threshold: float
 ) -> Metrics:
     """The metrics of a part's rows; if rows have a day and a card, also the card precision."""
-    resamples, seed = config.evaluation.bootstrap_resamples, config.model.seed
-    metrics = policy.metrics_at(config.policy, rows, threshold=threshold, resamples=resamples, seed=seed)
+    resamples, seed, weights = config.evaluation.bootstrap_resamples, config.model.seed, None
+    if dataset.weights is not None:  # a row that comes several times is one row to the intervals
+        part, rows, weights = rows.once(part)
+    metrics = policy.metrics_at(
+        config.policy, rows, threshold=threshold, resamples=resamples, seed=seed, weights=weights
+    )
     if timeline := dataset.timeline:
         days, cards = timeline.day[part], timeline.card[part]
         precision = evaluation.card_precision(rows.labels, rows.scores, days, cards, top=100)

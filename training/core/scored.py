@@ -19,6 +19,12 @@ class ScoredRows(NamedTuple):
     scores: np.ndarray
     amounts: np.ndarray
 
+    def once(self, part: np.ndarray) -> "tuple[np.ndarray, ScoredRows, np.ndarray]":
+        """The distinct numbers of a dataset's rows [m] among `part` [n], which these rows have; each row once; and how
+        often it came, [m]."""
+        numbers, first, counts = np.unique(part, return_index=True, return_counts=True)
+        return numbers, ScoredRows(*(values[first] for values in self)), counts
+
 
 def pack(parts: Mapping[str, ScoredRows]) -> bytes:
     """Safetensors with the arrays `validation/labels`, `test/scores` and so on, of parts by name."""

@@ -65,7 +65,10 @@ class SplitSettings(Struct, frozen=True, kw_only=True):
         float, _setting("Share of the validation rows among the others.", 0.01, 0.9, only="stratified")
     ] = 0.2
     seed: Annotated[int, _setting("Draws the split.", 0, SEEDS, only="stratified")] = 42
-    test_start: Annotated[str, _setting("The first day of the test, as 2018-08-08.", only="time")] = ""
+    test_start: Annotated[
+        str,
+        _setting("The first day of the test, as 2018-08-08. Empty: the last `test_days` are the test.", only="time"),
+    ] = ""
     test_days: Annotated[
         int, _setting("Length of the test; 0: to the last day of the rows.", 0, 3650, unit="days", only="time")
     ] = 7

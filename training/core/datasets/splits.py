@@ -1,8 +1,8 @@
 """Splits the rows of a dataset into training, validation and test rows."""
 
 import math
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,8 @@ class Split:
 
 
 def split_rows(config: SplitSettings, dataset: Dataset) -> Split:
-    """Split the rows of a dataset as the section `split` of a configuration says.
+    """Split the rows of a dataset as the section `split` of a configuration says. A row of a snapshot comes as often as
+    its weight says, so that every family and every metric counts it so.
 
     Raises:
         ConfigurationError: the protocol does not suit the schema.
@@ -52,7 +53,15 @@ def split_rows(config: SplitSettings, dataset: Dataset) -> Split:
     for name, part in vars(split).items():
         if not 0 < labels[part].sum() < len(part):
             raise DatasetError(f"The {name} rows need both fraud and legitimate transactions.")
+    if dataset.weights is not None:
+        times = times_of(dataset.weights, seed=config.seed)
+        split = replace(split, **{name: np.repeat(part, times[part]) for name, part in vars(split).items()})
     return split
+
+
+def times_of(weights: np.ndarray, *, seed: int) -> np.ndarray:
+    """How often each row comes: its weight [n], rounded up with the probability of its fraction. [n] int64."""
+    return np.floor(weights + np.random.default_rng(seed).random(len(weights))).astype(np.int64)
 
 
 def _split_by_time(config: SplitSettings, dataset: Dataset) -> Split:
@@ -66,20 +75,27 @@ def _split_by_time(config: SplitSettings, dataset: Dataset) -> Split:
         return past_and_future(dataset.features[:, schema.input_names.index(schema.time)])
     if timeline is None:
         raise ConfigurationError(f"{schema.name} has no card, and its time is no feature: not for split.protocol time.")
-    try:
-        test_start = date.fromisoformat(config.test_start)
-    except ValueError as error:
-        raise ConfigurationError(f"split.test_start: {error}") from error
     return by_time(
         timeline,
         dataset.labels,
-        test_start=test_start,
+        test_start=_test_start(config, timeline),
         delay_days=math.ceil(schema.label_delay_days),
         test_days=config.test_days,
         validation_days=config.validation_days,
         train_days=config.train_days,
         known_card_days=None if config.keep_known_cards else config.known_card_days,
     )
+
+
+def _test_start(config: SplitSettings, timeline: Timeline) -> date:
+    try:
+        if config.test_start:
+            return date.fromisoformat(config.test_start)
+    except ValueError as error:
+        raise ConfigurationError(f"split.test_start: {error}") from error
+    if not config.test_days:
+        raise ConfigurationError("Without split.test_start, split.test_days says how many of the last days are tested.")
+    return date(1970, 1, 1) + timedelta(days=int(timeline.day.max()) + 1 - config.test_days)
 
 
 def stratified(

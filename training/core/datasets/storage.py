@@ -25,13 +25,18 @@ if TYPE_CHECKING:
 
 REPORT_KEY = b"fraudsite"
 DAY_S = 86_400
+# The column of a snapshot that says how many transactions a row stands for. No name of a schema begins so.
+WEIGHT = "_weight"
 
 
 @dataclass(frozen=True)
 class Report:
     """The findings of validation. `duplicates` counts stored rows that equal an earlier one in every column. With
     transaction ids there are none: `left_out` counts copies of an earlier row, id included, which are not stored.
-    `converted` counts amounts in other currencies than the schema's, and `stale` those whose rate was too old."""
+    `converted` counts amounts in other currencies than the schema's, and `stale` those whose rate was too old.
+
+    Of a snapshot, which `snapshots.Writer` writes, `as_of` is the time whose knowledge its labels are, and
+    `source_sha256` is of its rows."""
 
     schema: str
     source_sha256: str
@@ -43,6 +48,7 @@ class Report:
     left_out: int = 0
     converted: int = 0
     stale: int = 0
+    as_of: str = ""
 
     def lines(self) -> list[str]:
         copies = [f"{self.left_out:,} copies of an earlier row, id included, left out"] if self.left_out else []
@@ -72,6 +78,7 @@ class Dataset:
     `features` are the model's inputs [n, f] float64 in the order of `schema.input_names`, `labels` [n] int8 of 0 and 1.
     `timeline` has the day and the card of each row; None if the schema has no event time or no card. `texts` has what
     models learn of each category's texts, by the codes that `training.core.schema.values.encode` makes of them.
+    `weights` [n] are how many transactions each row stands for; None if all rows count alike.
     """
 
     schema: Schema
@@ -80,6 +87,7 @@ class Dataset:
     timeline: Timeline | None
     report: Report
     texts: Mapping[str, Mapping[float, str]] = field(default_factory=dict)
+    weights: np.ndarray | None = None
 
     def rows(self, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features and labels of the rows with these numbers."""
@@ -109,7 +117,7 @@ def write(frame: pd.DataFrame, schema: Schema, report: Report, path: Path) -> No
     Numbers are stored as float32, the type of the model's inputs; the amount, the time and coordinates as float64, so
     that they are shown unchanged and features of them are the same online and offline. Texts are dictionary columns.
     """
-    types: dict[str, Any] = {field.name: _stored_type(field, schema) for field in schema.features}
+    types: dict[str, Any] = {field.name: stored_type(field, schema) for field in schema.features}
     types |= {schema.label: np.int8} | dict.fromkeys(schema.entity_names, "category")
     table = pa.Table.from_pandas(frame.astype(types), preserve_index=False)
     table = table.replace_schema_metadata({REPORT_KEY: json.dumps(asdict(report)).encode()})
@@ -121,7 +129,8 @@ def write(frame: pd.DataFrame, schema: Schema, report: Report, path: Path) -> No
         unfinished.unlink(missing_ok=True)
 
 
-def _stored_type(field: Field, schema: Schema) -> Any:
+def stored_type(field: Field, schema: Schema) -> Any:
+    """The type of a column: of NumPy for a number, or "category"."""
     if not field.is_number:
         return "category"
     is_exact = field.name in {schema.amount, schema.time} or field.kind in ("latitude", "longitude")
@@ -131,7 +140,7 @@ def _stored_type(field: Field, schema: Schema) -> Any:
 def read_report(path: Path) -> Report | None:
     """The report of a stored dataset; None if there is no complete one."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        metadata = pq.read_metadata(path).metadata or {}
         return Report(**json.loads(metadata[REPORT_KEY]))
     except (OSError, pa.ArrowInvalid, KeyError, TypeError):
         return None
@@ -152,13 +161,16 @@ def read_chosen(datasets_dir: Path, config: Configuration) -> Dataset:
 
 
 def read(path: Path, schema: Schema) -> Dataset:
-    """Read a stored dataset, and compute its computed features, each row's from earlier arrivals.
+    """Read a stored dataset, and compute its computed features, each row's from earlier arrivals. Those of a snapshot
+    are stored with it.
 
     Raises:
-        DatasetError: it has not been ingested.
+        DatasetError: it has not been ingested, or is a snapshot that lacks values of this declaration.
     """
     stages.enter(f"Reading the dataset of {schema.name}")
     report = _report_of(path, schema)
+    if report.as_of:
+        return _read_snapshot(path, schema, report)
     table = pq.read_table(path)
     given, texts = columns.encoded(table, schema)
     derived = np.empty((table.num_rows, 0))
@@ -170,6 +182,36 @@ def read(path: Path, schema: Schema) -> Dataset:
         derived = replay(schema, *_arrivals(table, schema, given), keep_histories=False).features
     features = model_inputs(schema, given, derived)
     return Dataset(schema, features, table[schema.label].to_numpy(), _timeline(table, schema), report, texts)
+
+
+def _read_snapshot(path: Path, schema: Schema, report: Report) -> Dataset:
+    """Read a snapshot. Its timeline is that of the event times; without a card, each row is one of its own."""
+    computed = [feature.name for feature in schema.derived]
+    names = [*schema.feature_names, *computed, EVENT_TIME, schema.label, WEIGHT]
+    if missing := set(names) - set(pq.read_schema(path).names):
+        raise DatasetError(
+            f"{path.name} has no {', '.join(sorted(missing))}: {schema.name} was declared otherwise. "
+            "Run `manage.py export_training_set` again."
+        )
+    table = pq.read_table(path, columns=[*names, *([schema.card] if schema.card else [])])
+    given, texts = columns.encoded(table, schema)
+    derived = np.empty((table.num_rows, len(computed)))
+    for place, name in enumerate(computed):
+        derived[:, place] = table[name].to_numpy()
+    # Imported late, as it compiles.
+    from training.core.features.replay import model_inputs
+
+    days = table[EVENT_TIME].to_numpy().astype("datetime64[D]").astype(np.int64)
+    cards = pd.factorize(table[schema.card].to_pandas())[0] if schema.card else np.arange(table.num_rows)
+    return Dataset(
+        schema,
+        model_inputs(schema, given, derived),
+        table[schema.label].to_numpy(),
+        Timeline(days, cards.astype(np.int64)),
+        report,
+        texts,
+        weights=table[WEIGHT].to_numpy(),
+    )
 
 
 def read_rows(path: Path, schema: Schema) -> tuple[pd.DataFrame, Report]:

@@ -89,22 +89,26 @@ def evaluate(
     seed: int,
     amounts: np.ndarray | None = None,
     review_cost: float = 0.0,
+    weights: np.ndarray | None = None,
 ) -> Metrics:
-    """Metrics of scores [n] against labels [n] of 0 and 1, each with a bootstrap interval.
+    """Metrics of scores [n] against labels [n] of 0 and 1, each with a bootstrap interval. `weights` [n] are how many
+    transactions each row stands for, by default one.
 
     It measures all of `METRIC_NAMES`, with amounts [n] those of `COST_METRIC_NAMES` too. Intervals are 95 % percentile
     intervals over rows drawn with replacement (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). They use
     the draws in which the metric is defined, and are None if there are none.
     """
-    ranking = Ranking(labels, scores, threshold=threshold, amounts=amounts, review_cost=review_cost)
+    ranking = Ranking(labels, scores, threshold=threshold, amounts=amounts, review_cost=review_cost, weights=weights)
     drawn = ranking.bootstrap(resamples=resamples, seed=seed)
     measured = {}
     for name, value in ranking.metrics().items():
         low, high = interval(drawn[name])
         measured[name] = Measured(value=0.0 if np.isnan(value) else value, low=low, high=high)
-    alerts = scores >= threshold
-    confusion = [[int(((labels == label) & (alerts == alert)).sum()) for alert in (False, True)] for label in (0, 1)]
-    return replace(Metrics(threshold=threshold, rows=len(labels), confusion=confusion), **measured)
+    alerts, counted = scores >= threshold, np.ones(len(labels)) if weights is None else weights
+    confusion = [
+        [int(counted[(labels == label) & (alerts == alert)].sum()) for alert in (False, True)] for label in (0, 1)
+    ]
+    return replace(Metrics(threshold=threshold, rows=int(counted.sum()), confusion=confusion), **measured)
 
 
 def paired(
@@ -116,16 +120,17 @@ def paired(
     seed: int,
     amounts: np.ndarray | None = None,
     review_cost: float = 0.0,
+    weights: np.ndarray | None = None,
 ) -> dict[str, dict[str, float | None]]:
     """The differences of each metric, first model minus second, on the same rows: `{"auprc": {"value", "low", "high"},
     …}`.
 
-    Each model is given as its scores [n] and its threshold. Both are evaluated on the same draws of rows, so that what
-    they have in common cancels out, and the interval is narrower than the two models' own. An interval without 0 is a
-    difference.
+    Each model is given as its scores [n] and its threshold; `weights` [n] as in `evaluate`. Both are evaluated on the
+    same draws of rows, so that what they have in common cancels out, and the interval is narrower than the two models'
+    own. An interval without 0 is a difference.
     """
     first, second = (
-        Ranking(labels, scores, threshold=threshold, amounts=amounts, review_cost=review_cost)
+        Ranking(labels, scores, threshold=threshold, amounts=amounts, review_cost=review_cost, weights=weights)
         for scores, threshold in (ours, theirs)
     )
     values, others = first.metrics(), second.metrics()
@@ -155,7 +160,8 @@ def interval(drawn: np.ndarray) -> tuple[float | None, float | None]:
 
 class Ranking:
     """Labels [n] of 0 and 1, scores [n] in [0, 1] and, for costs, amounts [n], sorted once by falling score, so that
-    the metrics of a bootstrap draw, which is a weight per row, cost a few sums."""
+    the metrics of a bootstrap draw, which is a weight per row, cost a few sums. A row counts `weights` [n] times in
+    each draw that has it."""
 
     def __init__(
         self,
@@ -165,8 +171,10 @@ class Ranking:
         threshold: float,
         amounts: np.ndarray | None = None,
         review_cost: float = 0.0,
+        weights: np.ndarray | None = None,
     ) -> None:
         self._order = np.argsort(-scores, kind="stable")
+        self._weights = np.ones(len(scores)) if weights is None else weights[self._order].astype(np.float64)
         self._fraud, ranked = labels[self._order].astype(np.float64), scores[self._order].astype(np.float64)
         # Rows with equal scores cross a threshold together: curves have a point at the end of each run of equal scores.
         self._ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1) + 1
@@ -193,7 +201,7 @@ class Ranking:
         Bayesian Binning, AAAI 2015). Rows that share the score at place 100 count with their mean in the precision
         top-100.
         """
-        weight = np.ones(len(self._fraud)) if weights is None else weights[self._order]
+        weight = self._weights if weights is None else self._weights * weights[self._order]
         caught, seen = (np.append(0.0, np.cumsum(each)) for each in (self._fraud * weight, weight))
         frauds, rows = caught[-1], seen[-1]
         true_positives, positives = caught[self._alerts], seen[self._alerts]

@@ -49,7 +49,15 @@ def block_threshold(policy: PolicySettings, rows: ScoredRows, *, review: float) 
     return None if found is None else max(review, found)
 
 
-def metrics_at(policy: PolicySettings, rows: ScoredRows, *, threshold: float, resamples: int, seed: int) -> Metrics:
+def metrics_at(
+    policy: PolicySettings,
+    rows: ScoredRows,
+    *,
+    threshold: float,
+    resamples: int,
+    seed: int,
+    weights: np.ndarray | None = None,
+) -> Metrics:
     """The metrics of rows at a threshold, see `evaluation.evaluate`; with costs if amounts are known."""
     return evaluation.evaluate(
         rows.labels,
@@ -59,4 +67,5 @@ def metrics_at(policy: PolicySettings, rows: ScoredRows, *, threshold: float, re
         seed=seed,
         amounts=None if np.isnan(rows.amounts).any() else rows.amounts,
         review_cost=policy.review_cost,
+        weights=weights,
     )

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from training import runs
+from training import retraining, runs
 from training.core import configuration, families, stages
 from training.core.bundle import Bundle
 from training.core.datasets import storage
@@ -14,6 +14,7 @@ from training.core.description import Measured
 from training.core.evaluation import CARD_METRIC_NAMES, COST_METRIC_NAMES, METRIC_NAMES, PUBLISHED
 from training.core.figures import figure, threshold
 from training.management.command import Options, StagedCommand, add_configuration, chosen_configuration
+from training.models import TrainingRun
 
 
 class Command(StagedCommand):
@@ -24,15 +25,24 @@ class Command(StagedCommand):
         parser.add_argument("--protocol", choices=configuration.PROTOCOLS, help="short for --set split.protocol=…")
         parser.add_argument("--seed", type=int, help="short for --set model.seed=…")
         parser.add_argument(
+            "--snapshot",
+            metavar="FILE",
+            help="train on what `export_training_set` wrote: its path in DATASETS_DIR. The last days are the test",
+        )
+        parser.add_argument(
             "--promote",
-            choices=["always", "first", "never"],
-            default="first",
-            help="make it the champion: always, if there is none yet (default), or never",
+            choices=TrainingRun.Promote.values,
+            default=TrainingRun.Promote.FIRST,
+            help="make it the champion: if there is none yet (default), never, always, or if it is better; or only "
+            "propose it if it is better",
         )
 
     def run(self, options: Options) -> None:
         short = {"split.protocol": options["protocol"], "model.seed": options["seed"]}
-        config = chosen_configuration(options, **{name: value for name, value in short.items() if value is not None})
+        given = {name: value for name, value in short.items() if value is not None}
+        if options["snapshot"]:
+            given = retraining.of_snapshot(options["snapshot"]) | given
+        config = chosen_configuration(options, **given)
         dataset = storage.read_chosen(settings.DATASETS_DIR, config)
         console = Console()
         console.print(f"{dataset.report.rows:,} rows, {dataset.report.frauds:,} frauds. Loading the model's library …")
