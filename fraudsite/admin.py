@@ -7,6 +7,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME as CHOSEN
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -108,6 +109,6 @@ class FraudsiteAdmin(AdminSite):
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         may_see_reviews = request.user.has_perm("scoring.view_review")
         # Every page shows the count, so it must not cost more when the queue is long.
-        count = queue.open_reviews(COUNTED_REVIEWS) if may_see_reviews else 0
+        count = queue.open_reviews(cast(User, request.user), COUNTED_REVIEWS) if may_see_reviews else 0
         open_reviews = f"{COUNTED_REVIEWS - 1}+" if count == COUNTED_REVIEWS else count
         return super().each_context(request) | {"may_see_reviews": may_see_reviews, "open_reviews": open_reviews}

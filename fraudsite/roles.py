@@ -11,7 +11,7 @@ VIEW_SCORING = [
     f"scoring.view_{model}"
     for model in (
         *("client", "apikey", "transaction", "prediction", "fallback", "pending", "review", "label"),
-        *("policyversion", "backtest", "policylist", "reviewreason"),
+        *("policyversion", "backtest", "policylist", "reviewreason", "reviewqueue"),
     )
 ]
 VIEW_MODELS = [
@@ -28,13 +28,14 @@ EDIT_POLICIES = [
     *(f"scoring.{verb}_policylist" for verb in ("add", "change", "delete")),
 ]
 EDIT_REASONS = ["scoring.add_reviewreason", "scoring.change_reviewreason"]
+EDIT_QUEUES = ["scoring.add_reviewqueue", "scoring.change_reviewqueue"]
 # Whoever sees personal values. Removing an entry is a change, as it is kept.
 EDIT_ENTRIES = [f"scoring.{verb}_listentry" for verb in ("view", "add", "change")]
 
 # What analysts do: decide, and hand over; give second opinions; look after the work of all others.
 DECIDE = ["scoring.view_personal", *EDIT_ENTRIES, *(f"scoring.{verb}_review" for verb in ("change", "escalate"))]
 DECIDE_AGAIN = [*DECIDE, "scoring.second_review"]
-SUPERVISE = [*DECIDE_AGAIN, "scoring.supervise_review", "scoring.view_quality", *EDIT_REASONS]
+SUPERVISE = [*DECIDE_AGAIN, "scoring.supervise_review", "scoring.view_quality", *EDIT_REASONS, *EDIT_QUEUES]
 
 TRAIN = ["training.change_modelversion", "training.add_trainingrun"]
 RUN_CLIENTS = [
@@ -46,7 +47,7 @@ ROLES = {
     "Fraud analyst": [*VIEW_ALL, *DECIDE],
     "Senior analyst": [*VIEW_ALL, *DECIDE_AGAIN],
     "Supervisor": [*VIEW_ALL, *SUPERVISE],
-    "Risk manager": [*VIEW_ALL, "scoring.view_personal", *EDIT_POLICIES, *EDIT_ENTRIES, *EDIT_REASONS],
+    "Risk manager": [*VIEW_ALL, "scoring.view_personal", *EDIT_POLICIES, *EDIT_ENTRIES, *EDIT_REASONS, *EDIT_QUEUES],
     "ML engineer": [*VIEW_ALL, *TRAIN, *WRITE_RATES, "scoring.change_pending"],
     "Operator": [
         *(f"scoring.view_{model}" for model in ("client", "apikey", "pending", "fallback")),

@@ -34,7 +34,10 @@ from scoring.pages.read_only import ReadOnlyAdmin
 from scoring.pages.search import TransactionSearch
 from scoring.policies import admin as policies_admin  # noqa: F401  # likewise
 from scoring.reviews import admin as reviews_admin  # noqa: F401  # likewise
-from scoring.reviews import reason_admin  # noqa: F401  # likewise
+from scoring.reviews import (
+    queue_admin,  # noqa: F401  # likewise
+    reason_admin,  # noqa: F401  # likewise
+)
 from scoring.reviews.case import entity_page
 from scoring.reviews.label_admin import CorrectableAdmin
 from scoring.worker import pending

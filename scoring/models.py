@@ -20,6 +20,7 @@ from scoring.reviews.models import (
     WaitingLabel,
 )
 from scoring.reviews.reasons import ReviewReason
+from scoring.reviews.saved_views import SavedView
 from scoring.reviews.second_opinions import SecondOpinion
 from training.core.figures import score
 from training.models import ModelVersion
@@ -41,6 +42,7 @@ __all__ = [
     "ReviewReason",
     "RuleCount",
     "SampledPeriod",
+    "SavedView",
     "ScoreCount",
     "SecondOpinion",
     "WaitingLabel",

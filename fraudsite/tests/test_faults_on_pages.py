@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from fraudsite.testing import seed_payload
 from scoring.api.problems import failed
-from scoring.models import Prediction, Review, Transaction
+from scoring.models import Prediction, Transaction
 from scoring.reviews import labelling
+from scoring.worker.opening import review_of
 
 pytestmark = pytest.mark.django_db
 
@@ -142,7 +143,8 @@ def alert_of():
                 reasons=[{"feature": "V14", "contribution": 3.25}],
                 latency_ms=4.0,
             )
-            review = Review.objects.create(prediction=prediction, fraud_score=0.9)
+            review = review_of(prediction)
+            review.save(force_insert=True)
         labelling.close_review(review=review, is_fraud=True, reviewer=reviewer)
 
     return make

@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 from fraudsite.testing import seed_payload
 from scoring.lists import changes
 from scoring.models import Decision, Label, ListEntry, Prediction, Review, ReviewReason, Transaction
+from scoring.worker.opening import review_of
 
 QUEUE = reverse("admin:scoring_review_changelist")
 CASES = 20
@@ -56,7 +57,7 @@ def alerts(acme, champion):
                 threshold=0.5,
                 latency_ms=4.0,
             )
-            Review.objects.create(prediction=prediction, fraud_score=score)
+            review_of(prediction).save(force_insert=True)
 
     return make
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from scoring.models import Client, Decision, Fallback, Pending, Prediction, Review, Transaction
+from scoring.worker.opening import review_of
 from training.models import ModelVersion
 from training.tests.support import made_up_rows
 
@@ -72,11 +73,7 @@ def predict(
         )
         for row, score, latency_ms in zip(rows, fraud_scores, latencies_ms, strict=True)
     )
-    Review.objects.bulk_create(
-        Review(prediction=prediction, fraud_score=prediction.fraud_score, opened_at=prediction.created_at)
-        for prediction in predictions
-        if prediction.is_alert
-    )
+    Review.objects.bulk_create(review_of(prediction) for prediction in predictions if prediction.is_alert)
     return predictions
 
 

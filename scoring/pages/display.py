@@ -1,6 +1,7 @@
 """Formats rows for the pages of the admin: badges, meters, tables of values."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import lru_cache
 from math import floor, log10
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Model
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -106,22 +108,49 @@ def answer_badge(transaction: Transaction) -> SafeString | str:
     return format_html("{}{}", decision_badge(given.decision), note)
 
 
+def span(time: timedelta) -> str:
+    """A duration in one or two units.
+
+    >>> span(timedelta(seconds=50)), span(timedelta(hours=3, minutes=5)), span(timedelta(days=12, hours=1))
+    ('1 min', '3 h 5 min', '12 days')
+    """
+    minutes = max(1, round(time.total_seconds() / 60))
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} days"
+    return " ".join(f"{number} {unit}" for number, unit in ((hours, "h"), (minutes, "min")) if number)
+
+
+def due_time(review: Review) -> SafeString | str:
+    """In how long an open review is due, or for how long it is late; a dash if it has no due time."""
+    if review.due_at is None or review.state != Review.State.OPEN:
+        return "-"
+    left = review.due_at - timezone.now()
+    told = f"in {span(left)}" if left > timedelta(0) else f"{span(-left)} late"
+    late = "late" if left <= timedelta(0) else ""
+    return format_html('<span class="due {}" title="{}">{}</span>', late, at(review.due_at), told)
+
+
 def waiting(pending: Pending) -> str:
     if pending.attempts >= settings.PENDING_ATTEMPTS_LIMIT:
         return f"has no score after {pending.attempts} attempts" + (f": {pending.fault}" if pending.fault else "")
     return "waits for its score" + (f": {pending.fault}" if pending.fault else "")
 
 
-def reason_list(prediction: Prediction, *, personal: bool) -> SafeString:
-    """The lists and active rules that decided, and the reasons of the score by their names, for a line of a list; their
-    sentences are shown under the mouse. Those of personal values are told if `personal`."""
+def reasons_in_words(prediction: Prediction, *, personal: bool) -> SafeString:
+    """For a line of a list: the lists and active rules that decided, and the reasons of the score. The strongest reason
+    is told in its sentence, the others by their names; their sentences are shown under the mouse. Those of personal
+    values are told if `personal`."""
     hides = hiding(prediction.transaction.schema, personal=personal)
     found = evidence.read(prediction.evidence)
-    names = [("A list", hit.list, "") for hit in found.lists] + [("A rule", name, "") for name in found.active_rules]
-    reasons = [
-        (told(reason, hides), reason["feature"], f"{reason['contribution']:+.2f}") for reason in prediction.reasons
-    ]
-    return format_html_join(" ", '<span class="reason" title="{}"><b>{}</b> {}</span>', [*names, *reasons])
+    tags = [("list", hit.list) for hit in found.lists] + [("rule", name) for name in found.active_rules]
+    shown = [format_html('<span class="tag" title="A {}">{}</span>', *tag) for tag in tags]
+    for place, reason in enumerate(prediction.reasons):
+        sentence = told(reason, hides)
+        name, added = reason["feature"], f"{reason['contribution']:+.2f}"
+        words = sentence if place == 0 and sentence not in ("", HIDDEN) else added
+        shown.append(format_html('<span class="reason" title="{}"><b>{}</b> {}</span>', sentence or added, name, words))
+    return format_html_join(" ", "{}", ((each,) for each in shown))
 
 
 def told(reason: Reason, hides: Hiding) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from math import isfinite
 from typing import Any
 from uuid import UUID
@@ -13,9 +14,12 @@ from django.db.models.functions import Cast, Replace
 from django.http import HttpRequest
 
 from scoring import served
+from scoring.lists.keys import EntryRefused, subject_in
 from scoring.models import Client, Transaction
 
 HEX_DIGITS = 32
+# With fewer digits of a token, too many cards would fit.
+CARD_BEGINNING = re.compile(r"[0-9a-f]{6,32}", re.IGNORECASE)
 # As pages show amounts, or as people type them: 12.34, 1,234.50 EUR, €12.
 CURRENCY = r"(?:[A-Za-z]{3}|[^\w\s.,+-])?"
 AMOUNT = re.compile(rf"(-?){CURRENCY}\s*(\d[\d,]*\.?\d*|\.\d+)\s*{CURRENCY}", re.ASCII)
@@ -47,7 +51,7 @@ class TransactionSearch(admin.ModelAdmin):
         oldest = latest_first.values_list(self.transaction_path, flat=True)[number : number + 1].first()
         keys = set()
         for found in _parts(search_term.strip(), oldest):
-            rows = latest_first.filter(**{f"{self.transaction_path}__in": found})
+            rows = latest_first.filter(**{f"{self.transaction_path}__in": found.values("pk")})
             keys |= set(rows.values_list("pk", flat=True)[:limit])
         if len(keys) >= limit and request.method == "GET":
             messages.info(request, f"{limit:,} or more fit, and the latest are shown. Type more of the id.")
@@ -85,6 +89,22 @@ def _is_shown_as(amount: float) -> Q:
     for name, schema in served.now().schemas.items():
         half = 0.5 * 10**-schema.amount_decimals
         found |= Q(schema=name, amount__gte=amount - half, amount__lt=amount + half)
+    return found
+
+
+def of_card(term: str, may_see_personal: bool) -> Q | None:
+    """Reviews of a card, by the beginning of its token or, for those who see personal values, by what clients send of
+    it. None if the text is neither."""
+    term = term.strip().removesuffix("…")
+    found = Q(card__startswith=term.lower()) if CARD_BEGINNING.fullmatch(term) else None
+    tokens = set()
+    for schema in served.now().schemas.values():
+        if schema.card and may_see_personal:
+            subject = subject_in(schema, schema.card)
+            with suppress(EntryRefused):
+                tokens.add(subject.key_of(dict.fromkeys(subject.parts, term)))
+    if tokens:
+        found = Q(card__in=tokens) | (found or Q())
     return found
 
 

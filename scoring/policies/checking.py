@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # Values that expressions are tried on.
-SAMPLES = {Type.NUMBER: 1.0, Type.TEXT: "a", Type.TRUTH: True}
+SAMPLES = {Type.NUMBER: 1.0, Type.TEXT: "a", Type.TRUTH: True, Type.TEXTS: ["a"]}
 CONFIGURATION = """
 stdlib:
   disable_macros: true
@@ -269,6 +269,7 @@ def _environment(variables: frozenset[tuple[str, Type]]) -> "checker.Env":
     }
     kinds |= {f"[{name}]": checker.Type.List(kind) for name, kind in kinds.items()}
     of_type = {Type.NUMBER: "double", Type.TEXT: "string", Type.TRUTH: "bool", Type.TIME: "timestamp"}
+    of_type[Type.TEXTS] = "[string]"
     functions = [
         checker.FunctionDecl(
             name,

@@ -26,6 +26,7 @@ class Type(StrEnum):
     TEXT = "text"
     TRUTH = "truth value"
     TIME = "time"
+    TEXTS = "list of texts"
 
 
 @dataclass(frozen=True)

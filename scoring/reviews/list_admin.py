@@ -15,28 +15,34 @@ from django.db.models import Count, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from scoring.exceptions import ReasonMissing
 from scoring.lists.changes import Listing, ListRefused
+from scoring.lists.keys import SHOWN_DIGITS
 from scoring.lists.listable import told_of
-from scoring.models import Client, Review, Transaction
+from scoring.models import Review, ReviewQueue, Transaction
 from scoring.pages.display import (
     amount_of,
     answer_badge,
+    due_time,
     fraud_badge,
-    money,
-    reason_list,
+    reasons_in_words,
     score_meter,
+    span,
     state_badge,
 )
-from scoring.pages.filters import ReviewedSchemaFilter
-from scoring.pages.personal import PersonalAdmin, shows_personal
-from scoring.pages.search import TransactionSearch
+from scoring.pages.personal import PersonalAdmin, may_see_personal, shows_personal
+from scoring.pages.search import TransactionSearch, of_card
 from scoring.reviews import labelling, passing, queue, reasons
+from scoring.reviews.filters import ALL_FILTERS, StateFilter
 from scoring.reviews.label_admin import CorrectableAdmin, may_decide, with_undo
 from scoring.reviews.marks import marks
+from scoring.reviews.saved_view_admin import SavedViewsAdmin
+from scoring.reviews.skills import seen_by
+from scoring.reviews.standings import standings
 from training.core.exceptions import StaleHistory
 from training.core.figures import at
 
@@ -48,58 +54,47 @@ NEW_LIMIT = 1_000
 SKIPPED, SKIPPED_LIMIT = "skipped_reviews", 500
 
 
-class StateFilter(admin.SimpleListFilter):
-    """A filter on the state that shows the open reviews by default."""
+class ReviewListAdmin(SavedViewsAdmin, TransactionSearch, PersonalAdmin, CorrectableAdmin):
+    """The list of reviews, largest expected loss first: columns, filters, decisions on several, and the way to the next
+    one."""
 
-    title = "state"
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
-        return [*Review.State.choices, ("all", "All")]
-
-    def choices(self, changelist: Any) -> Any:
-        for value, title in self.lookup_choices:
-            yield {
-                "selected": (self.value() or Review.State.OPEN) == value,
-                "query_string": changelist.get_query_string({self.parameter_name: value}),
-                "display": title,
-            }
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Review]) -> QuerySet[Review]:
-        state = self.value() or Review.State.OPEN
-        return queryset if state == "all" else queryset.filter(state=state)
-
-
-class ReviewListAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
-    """The list of reviews, highest score first: columns, filters, decisions on several, and the way to the next one."""
-
-    list_display = ["score", "badge", "amount", "reasons_shown", "client", "opened", "state_shown", "reviewer"]
-    list_filter = [
-        StateFilter,
-        ReviewedSchemaFilter,
-        "prediction__decision",
-        "prediction__transaction__client",
-        "opened_at",
-        "reviewer",
+    list_display = [
+        *("loss", "score", "badge", "money", "reasons_shown", "card_shown", "age", "due", "queue", "client"),
+        *("state_shown", "reviewer"),
     ]
+    list_filter = ALL_FILTERS
     list_select_related = [
-        "prediction__transaction__client",
         "prediction__transaction__fallback",
-        "reviewer",
-        "claimed_by",
-        "assigned_to",
+        *("client", "queue", "reviewer", "claimed_by", "assigned_to"),
     ]
-    transaction_path = "prediction__transaction"
-    ordering = ["-fraud_score"]
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    search_help_text = f"{TransactionSearch.search_help_text} Or a card, as clients send it or as it is shown here."
+    transaction_path = "pk"  # which is that of the transaction: no other table is joined
+    ordering = ["-expected_loss"]
     actions = ["confirm_fraud", "mark_legitimate"]
     gone_message = "{} had been closed already and kept their label."
 
     def transaction_of(self, obj: Review) -> Transaction:
         return obj.prediction.transaction
 
+    @admin.display(description="Loss", ordering="expected_loss")
+    def loss(self, review: Review) -> SafeString:
+        told = amount_of(review.schema, review.expected_loss)
+        return format_html('<span title="Expected: the score times the amount">{}</span>', told)
+
     @admin.display(description="Score", ordering="fraud_score")
     def score(self, review: Review) -> SafeString:
         return score_meter(review.prediction)
+
+    @admin.display(description="Age", ordering="opened_at")
+    def age(self, review: Review) -> SafeString:
+        told = span(timezone.now() - review.opened_at)
+        return format_html('<span title="Since {}">{}</span>', at(review.opened_at), told)
+
+    @admin.display(description="Due", ordering="due_at")
+    def due(self, review: Review) -> SafeString | str:
+        return due_time(review)
 
     @admin.display(description="Opened", ordering="opened_at")
     def opened(self, review: Review) -> str:
@@ -110,37 +105,58 @@ class ReviewListAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
         return state_badge(review)
 
     @admin.display(description="Decision")
-    def decision(self, review: Review) -> SafeString | str:
+    def answer(self, review: Review) -> SafeString | str:
         return answer_badge(review.prediction.transaction)
 
-    @admin.display(description="Decision", ordering="prediction__decision")
+    @admin.display(description="Decision", ordering="decision")
     def badge(self, review: Review) -> SafeString | str:
         """The decision, who has the review, whether it is late, and what else sets it apart."""
-        return format_html("{}{}", self.decision(review), marks(review))
+        return format_html("{}{}", self.answer(review), marks(review))
 
-    @admin.display(description="Amount", ordering="prediction__transaction__amount")
-    def amount(self, review: Review) -> str:
-        return money(review.prediction.transaction)
+    @admin.display(description="Amount", ordering="amount")
+    def money(self, review: Review) -> str:
+        return amount_of(review.schema, review.amount)
 
     @admin.display(description="Reasons")
     def reasons_shown(self, review: Review) -> SafeString | str:
-        return reason_list(review.prediction, personal=shows_personal(review)) or "-"
+        return reasons_in_words(review.prediction, personal=shows_personal(review)) or "-"
 
-    @admin.display(description="Client")
-    def client(self, review: Review) -> Client:
-        return review.prediction.transaction.client
+    @admin.display(description="Card", ordering="card")
+    def card_shown(self, review: Review) -> SafeString | str:
+        """The beginning of the card's token, which leads to all its reviews."""
+        if not review.card:
+            return "-"
+        beginning = review.card[:SHOWN_DIGITS]
+        address = reverse("admin:scoring_review_changelist", query={"q": beginning, "state": "all"})
+        return format_html('<a href="{}" title="All reviews of this card">{}…</a>', address, beginning)
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """Leave out the state and the reviewer in the list of open reviews."""
+        """Leave out the state and the reviewer in the list of open reviews, and the queue if there are none."""
         shown = request.GET.get(StateFilter.parameter_name, Review.State.OPEN)
-        return [
-            name for name in self.list_display if shown != Review.State.OPEN or name not in {"state_shown", "reviewer"}
-        ]
+        left_out = {"state_shown", "reviewer"} if shown == Review.State.OPEN else set()
+        if not ReviewQueue.objects.exists():
+            left_out |= {"queue", "due"}
+        return [name for name in self.list_display if name not in left_out]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Review], search_term: str
+    ) -> tuple[QuerySet[Review], bool]:
+        found, may_repeat = super().get_search_results(request, queryset, search_term)
+        cards = of_card(search_term, may_see_personal(request)) if search_term else None
+        if cards is None:
+            return found, may_repeat
+        limit = settings.SEARCH_RESULTS_LIMIT
+        keys = {key for rows in (found, queryset.filter(cards)) for key in rows.values_list("pk", flat=True)[:limit]}
+        return queryset.filter(pk__in=keys), may_repeat
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).filter(seen_by(request.user))  # type: ignore[arg-type]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         since = queue.newest_opening()  # read before the rows, so that reviews opened in between count as new
         context: dict[str, Any] = {"title": "Review queue", "may_decide": may_decide(request), "since": since}
         context["handed"] = passing.handed_over(request.user)  # type: ignore[arg-type]
+        context |= _tabs(request)
         return super().changelist_view(request, context | (extra_context or {}))
 
     def has_decide_permission(self, request: HttpRequest) -> bool:
@@ -228,6 +244,8 @@ class ReviewListAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
             raise PermissionDenied
         counts = {"open": self.admin_site.each_context(request)["open_reviews"]}
         filters = request.GET.copy()
+        if filters.pop("queues", None):
+            counts["queues"] = standings(request.user)  # type: ignore[arg-type]
         given = filters.pop("since", [""])[-1]
         with suppress(ValueError, OverflowError):
             reviews = self._list_of(request, filters.urlencode())
@@ -266,6 +284,19 @@ class ReviewListAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
             return self.get_changelist_instance(asked).queryset
         except IncorrectLookupParameters:
             return self.get_queryset(request).order_by(*self.ordering)
+
+
+def _tabs(request: HttpRequest) -> dict[str, Any]:
+    """The tabs of the queues above the list. A tab keeps the other filters."""
+    others = request.GET.copy()
+    chosen = others.pop("queue", [""])[-1]
+    others.pop("p", None)
+    address = reverse("admin:scoring_review_changelist")
+    queues = [
+        row | {"address": f"{address}?{urlencode([('queue', row['key'])])}&{others.urlencode()}".rstrip("&")}
+        for row in standings(request.user)  # type: ignore[arg-type]
+    ]
+    return {"queues": queues, "chosen_queue": chosen, "all_queues": f"{address}?{others.urlencode()}".rstrip("?")}
 
 
 def reason_form(request: HttpRequest, is_fraud: bool | None = None) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from scoring.decisions import Decision
 from training.core.figures import score
 
 REFERENCE_LIMIT = 64
@@ -74,6 +75,9 @@ class ReviewQueue(models.Model):
     groups = models.ManyToManyField("auth.Group", blank=True, related_name="+")
     due_minutes = models.PositiveIntegerField(null=True, blank=True)
     when_due = models.CharField(max_length=12, choices=WhenDue.choices, blank=True)
+    failures = models.PositiveIntegerField(
+        default=0, db_default=0, editable=False, help_text="How often the expression could not be calculated."
+    )
 
     class Meta:
         ordering = ["position", "name"]
@@ -85,11 +89,13 @@ class ReviewQueue(models.Model):
 class Review(models.Model):
     """A case for the analysts: an alert, or approved traffic that was drawn for the random sample.
 
-    `expected_loss` is the calibrated score times the amount, in the base currency of the schema. `queue` is null if no
-    queue asked for it. An open review is late from `due_at` on; null if its queue has no due time, or its action for
-    late reviews was taken. `decided_by_default` says that this action closed it, so nobody has judged it. A review is
-    not offered before `snoozed_until`. A colleague handed it to `assigned_to`, and until `assigned_until` it is offered
-    to nobody else. `sample_probability` is the probability with which the random sample drew it; null for alerts.
+    `expected_loss` is the calibrated score times the amount, in the base currency of the schema. `decision` is what the
+    client heard, `reason` the field that raised the score most, `rules` the active rules that matched, each between
+    spaces, and `card` the token of the card. `queue` is null if no queue asked for it. An open review is late from
+    `due_at` on; null if its queue has no due time, or its action for late reviews was taken. `decided_by_default` says
+    that this action closed it, so nobody has judged it. A review is not offered before `snoozed_until`. A colleague
+    handed it to `assigned_to`, and until `assigned_until` it is offered to nobody else. `sample_probability` is the
+    probability with which the random sample drew it; null for alerts.
     """
 
     class State(models.TextChoices):
@@ -102,6 +108,16 @@ class Review(models.Model):
     # Copied from the prediction, so that the queue is one index scan however many predictions there are.
     fraud_score = models.FloatField()
     expected_loss = models.FloatField(default=0.0, db_default=0.0)
+    # Copies for the filters of the list, by `scoring.worker.opening`.
+    client = models.ForeignKey(
+        "scoring.Client", null=True, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    schema = models.CharField(max_length=32, default="", db_default="")
+    amount = models.FloatField(default=0.0, db_default=0.0)
+    decision = models.CharField(max_length=12, choices=Decision.choices, default="", db_default="")
+    reason = models.CharField(max_length=128, default="", db_default="")
+    rules = models.TextField(default="", db_default="")
+    card = models.CharField(max_length=32, default="", db_default="")
     queue = models.ForeignKey(ReviewQueue, null=True, blank=True, on_delete=models.PROTECT, related_name="reviews")
     due_at = models.DateTimeField(null=True, blank=True)
     snoozed_until = models.DateTimeField(null=True, blank=True)
@@ -136,6 +152,7 @@ class Review(models.Model):
         indexes = [
             models.Index(fields=["state", "-fraud_score"], name="review_queue"),
             models.Index(fields=["-expected_loss"], name="review_by_loss", condition=models.Q(state="open")),
+            models.Index(fields=["-expected_loss"], name="review_of_any_state_by_loss"),
             models.Index(fields=["closed_at"], name="review_closed"),
             models.Index(fields=["-opened_at"], name="review_newest", condition=models.Q(state="open")),
             models.Index(fields=["queue", "due_at"], name="review_due", condition=models.Q(state="open")),
@@ -143,6 +160,13 @@ class Review(models.Model):
                 fields=["assigned_to"],
                 name="review_assigned",
                 condition=models.Q(state="open", assigned_to__isnull=False),
+            ),
+            models.Index(
+                fields=["queue", "opened_at", "due_at"], name="review_of_queue", condition=models.Q(state="open")
+            ),
+            # Byte by byte, so that cards are also found by the beginning of their token.
+            models.Index(
+                fields=["card"], name="review_of_card", condition=~models.Q(card=""), opclasses=["varchar_pattern_ops"]
             ),
         ]
 

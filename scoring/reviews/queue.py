@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from scoring.acts import acted
 from scoring.models import Review, ReviewQueue
+from scoring.reviews.skills import seen_by
 from scoring.reviews.snoozing import awake
 from training.core.figures import at
 
@@ -33,9 +34,9 @@ class Claim(NamedTuple):
     message: str
 
 
-def open_reviews(limit: int) -> int:
-    """How many reviews are open and not snoozed, counted up to `limit`."""
-    return Review.objects.filter(awake(), state=Review.State.OPEN)[:limit].count()
+def open_reviews(user: User, limit: int) -> int:
+    """How many open reviews somebody sees that are not snoozed, counted up to `limit`."""
+    return Review.objects.filter(seen_by(user), awake(), state=Review.State.OPEN)[:limit].count()
 
 
 def newest_opening() -> datetime:

@@ -1,7 +1,7 @@
 from celery import shared_task
 from django.conf import settings
 
-from scoring.reviews import due, receiving
+from scoring.reviews import due, receiving, rerouting
 
 
 @shared_task
@@ -14,3 +14,9 @@ def attach_labels() -> None:
 def act_on_late() -> None:
     """Do what queues want done with their late reviews."""
     due.act_on_late()
+
+
+@shared_task
+def reroute_reviews() -> None:
+    """Route the open reviews again, as the queues were changed."""
+    rerouting.reroute()

@@ -112,10 +112,10 @@ class TogetherAdmin(ReviewListAdmin):
         return {
             "review": review,
             "score": self.score(review),
-            "amount": self.amount(review),
+            "amount": self.money(review),
             "at": at(self.transaction_of(review).event_time),
             "decision": self.badge(review),
-            "client": self.client(review),
+            "client": review.client,
             "reasons": self.reasons_shown(review),
         }
 

@@ -6,7 +6,8 @@ import pytest
 from django.utils import timezone
 
 from fraudsite.testing import seed_payload
-from scoring.models import Decision, Prediction, Review, Transaction
+from scoring.models import Decision, Prediction, Transaction
+from scoring.worker.opening import review_of
 
 
 @pytest.fixture
@@ -41,6 +42,8 @@ def alert(transaction, champion):
             reasons=[{"feature": "V14", "contribution": 3.25}],
             latency_ms=4.0,
         )
-        return Review.objects.create(prediction=prediction, fraud_score=fraud_score)
+        review = review_of(prediction)
+        review.save(force_insert=True)
+        return review
 
     return make

@@ -12,8 +12,9 @@ from django.utils import timezone
 
 from fraudsite.testing import api_of
 from scoring.clients import keys
-from scoring.models import ApiKey, Client, Decision, Fallback, Label, Pending, Prediction, Review
+from scoring.models import ApiKey, Client, Decision, Fallback, Label, Pending, Prediction
 from scoring.reviews import labelling
+from scoring.worker.opening import review_of
 
 pytestmark = pytest.mark.django_db
 
@@ -189,7 +190,8 @@ def test_a_transaction_shows_what_a_fallback_decided_and_the_score_that_followed
         threshold=0.5,
         latency_ms=4.0,
     )
-    review = Review.objects.create(prediction=prediction, fraud_score=prediction.fraud_score)
+    review = review_of(prediction, answered=Decision.REVIEW)
+    review.save(force_insert=True)
     for shown in (page_of(client, row), page_of(client, review), client.get(QUEUE).content.decode()):
         assert "without a score" in shown
         assert "waits" not in shown

@@ -24,7 +24,8 @@ from scoring.messages import request_ids
 from scoring.messages.answers import Reason
 from scoring.messages.explanation import Explanation
 from scoring.policies.engine import Policy
-from scoring.worker import policies, rule_counts, workers
+from scoring.worker import policies, routing, rule_counts, workers
+from scoring.worker.routing import Router
 from training import registry
 from training.core import families
 from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion
@@ -59,11 +60,12 @@ class Predictor:
         warm(self.schema)
         self.version = version
         self.policy = Policy(self.schema, Thresholds(version.review_threshold, version.block_threshold))
+        self.router = Router.none(self.schema)
 
-    def under(self, policy: Policy) -> Self:
-        """The same model under another policy."""
+    def under(self, policy: Policy, router: Router | None = None) -> Self:
+        """The same model under another policy, and another router of reviews if one is given."""
         other = copy.copy(self)
-        other.policy = policy
+        other.policy, other.router = policy, router or self.router
         return other
 
     def score(self, features: np.ndarray, requests: Sequence[str] = ()) -> np.ndarray:
@@ -160,8 +162,9 @@ def refresh(schema: str) -> Predictor:
             policy = policies.current(champion, before)
             if before and policy is not before:
                 rule_counts.flush(before)
-            if changed or policy is not predictor.policy:
-                _loaded[schema] = predictor.under(policy)
+            router = routing.current(predictor.schema, policy.document, policy.lists.names, predictor.router)
+            if changed or policy is not predictor.policy or router is not predictor.router:
+                _loaded[schema] = predictor.under(policy, router)
             if changed:
                 logger.info("Champion %s is loaded and warm.", champion)
             _refused.pop(schema, None)
@@ -202,6 +205,8 @@ def _follow(worker: str, end: threading.Event) -> None:
                 for schema in registry.live_schemas() | _loaded.keys():
                     _keep_up(schema)
                 rule_counts.flush_in_time(predictor.policy for predictor in list(_loaded.values()))
+                for predictor in list(_loaded.values()):
+                    routing.count_failures(predictor.router)
         except DatabaseError as error:
             logger.warning("The register was not read: %s", error)
         versions = {schema: predictor.version.pk for schema, predictor in _loaded.items()}

@@ -24,7 +24,9 @@ from scoring.models import Pending, Prediction, Review, ReviewLink, Transaction
 from scoring.policies.engine import Policy
 from scoring.worker import prepared
 from scoring.worker.declared import declaration_of
+from scoring.worker.opening import review_of
 from scoring.worker.predictor import Predictor
+from scoring.worker.routing import Router
 from scoring.worker.scorer import Scored
 from training.core.schema import Schema
 
@@ -53,7 +55,7 @@ WITH sent AS (
 +       , tokens::jsonb, sequence
     FROM sent ORDER BY client_id, transaction_id, id
     ON CONFLICT DO NOTHING
-    RETURNING id, amount
+    RETURNING id
 ), predicted AS (
     INSERT INTO scoring_prediction
         (transaction_id, model_version_id, policy_id, fraud_score, decision, threshold, evidence, reasons, explanation,
@@ -64,11 +66,15 @@ WITH sent AS (
         explanation::jsonb, latency_ms, queue_ms, %b, %b, %b
 +       , derived::jsonb
     FROM inserted JOIN sent ON inserted.id = sent.id::uuid
-    RETURNING transaction_id, fraud_score, decision, created_at
+    RETURNING transaction_id
 ), reviews AS (
-    INSERT INTO scoring_review (prediction_id, state, fraud_score, opened_at, expected_loss)
-    SELECT transaction_id, %b, fraud_score, created_at, fraud_score * amount
-    FROM predicted JOIN inserted ON inserted.id = transaction_id WHERE decision = ANY(%b)
+    INSERT INTO scoring_review
+        (prediction_id, state, fraud_score, expected_loss, client_id, schema, amount, decision, reason, rules, card,
+         queue_id, due_at, opened_at)
+    SELECT opened.* FROM unnest(
+        %b::uuid[], %b::text[], %b::float8[], %b::float8[], %b::bigint[], %b::text[], %b::float8[], %b::text[],
+        %b::text[], %b::text[], %b::text[], %b::bigint[], %b::timestamptz[], %b::timestamptz[]
+    ) AS opened(prediction_id) JOIN predicted ON transaction_id = prediction_id
 ), links AS (
     INSERT INTO scoring_reviewlink (review_id, name, key)
     SELECT transaction_id, name, key
@@ -85,7 +91,11 @@ STORE_PLAIN = "".join(line for line in STATEMENT.splitlines(keepends=True) if no
 STORE_COMPUTED = "".join(line.removeprefix("+") for line in STATEMENT.splitlines(keepends=True))
 
 
-ALERT_NAMES = sorted(str(decision) for decision in ALERTS)
+# The columns of a review in the statement, in its order.
+REVIEW_COLUMNS = (
+    *("prediction_id", "state", "fraud_score", "expected_loss", "client_id", "schema", "amount", "decision", "reason"),
+    *("rules", "card", "queue_id", "due_at", "opened_at"),
+)
 
 
 class HistoryUpdate(NamedTuple):
@@ -104,6 +114,7 @@ class BatchContext:
     schema: Schema
     model_version: str
     policy: Policy
+    router: Router
     features_ms: float
     model_ms: float
     started_at: float
@@ -116,6 +127,7 @@ class BatchContext:
             schema=predictor.schema,
             model_version=predictor.version.pk,
             policy=predictor.policy,
+            router=predictor.router,
             features_ms=stages.features_s * 1000,
             model_ms=stages.model_s * 1000,
             started_at=started_at,
@@ -188,8 +200,7 @@ def _store_on_postgresql(
         context.features_ms,
         context.model_ms,
         context.created_at,
-        str(Review.State.OPEN),
-        ALERT_NAMES,
+        *_review_columns(batch, context),
         *_link_columns(batch, declared),
     ]
     if not plain:
@@ -217,6 +228,15 @@ def _computed_columns(
         list(sequences) or [None] * len(batch),
         [_json_or_none(row) for row in derived],
     ]
+
+
+def _review_columns(batch: Batch, context: BatchContext) -> list[list[Any]]:
+    reviews = [
+        _opened(_prediction_of(transaction_of(submission), scored, context), context)
+        for submission, scored in batch
+        if scored.is_alert
+    ]
+    return [[getattr(review, name) for review in reviews] for name in REVIEW_COLUMNS]
 
 
 def _link_columns(batch: Batch, declared: Sequence[Schema]) -> list[list[str]]:
@@ -248,14 +268,12 @@ def _store_elsewhere(
     }
     inserted = insert_new(list(rows.values()))
     predictions = [
-        _prediction_of(submission.id, submission.received_at, scored, context)
+        _prediction_of(rows[submission.id], scored, context)
         for submission, scored in batch
         if submission.id in inserted
     ]
     Prediction.objects.bulk_create(predictions)
-    Review.objects.bulk_create(
-        _review_of(prediction, rows[str(prediction.pk)].amount) for prediction in predictions if prediction.is_alert
-    )
+    Review.objects.bulk_create(_opened(prediction, context) for prediction in predictions if prediction.is_alert)
     alerts = [rows[str(prediction.pk)] for prediction in predictions if prediction.is_alert]
     ReviewLink.objects.bulk_create(linked.rows_of(context.schema, alerts))
     save_histories(histories)
@@ -268,14 +286,13 @@ def store_waiting(
 ) -> int:
     """Store the predictions of pending transactions, which come with their fallbacks. With `histories`, which the
     caller has locked, the transactions' sequences are stored, too. Returns how many were still pending."""
-    predictions = [_prediction_of(row.pk, row.received_at.timestamp(), scored, context) for row, scored in batch]
+    predictions = [_prediction_of(row, scored, context) for row, scored in batch]
     # A fallback that decided on a review gets it now, whatever the score.
-    asked_for = {row.pk for row, _ in batch if hasattr(row, "fallback") and row.fallback.is_alert}
-    reviews = [
-        _review_of(prediction, row.amount)
-        for prediction, (row, _) in zip(predictions, batch, strict=True)
-        if prediction.is_alert or prediction.pk in asked_for
-    ]
+    reviews = []
+    for prediction, (row, _) in zip(predictions, batch, strict=True):
+        fallback = getattr(row, "fallback", None)
+        if prediction.is_alert or (fallback and fallback.is_alert):
+            reviews.append(_opened(prediction, context, fallback.decision if fallback else None))
     done, _ = Pending.objects.filter(pk__in=[row.pk for row, _ in batch]).delete()
     if histories is not None:
         Transaction.objects.bulk_update([row for row, _ in batch], ["sequence"])
@@ -288,9 +305,10 @@ def store_waiting(
     return done
 
 
-def _prediction_of(key: UUID | str, received_at: float, scored: Scored, context: BatchContext) -> Prediction:
+def _prediction_of(row: Transaction, scored: Scored, context: BatchContext) -> Prediction:
+    received_at = row.received_at.timestamp()
     return Prediction(
-        transaction_id=key,
+        transaction=row,
         model_version_id=context.model_version,
         fraud_score=scored.fraud_score,
         decision=scored.decision,
@@ -308,13 +326,11 @@ def _prediction_of(key: UUID | str, received_at: float, scored: Scored, context:
     )
 
 
-def _review_of(prediction: Prediction, amount: float) -> Review:
-    return Review(
-        prediction=prediction,
-        fraud_score=prediction.fraud_score,
-        expected_loss=prediction.fraud_score * amount,
-        opened_at=prediction.created_at,
-    )
+def _opened(prediction: Prediction, context: BatchContext, answered: str | None = None) -> Review:
+    """A new review in its queue. `answered` is the decision that the client heard, if it is not the prediction's."""
+    review = review_of(prediction, answered=answered)
+    context.router.route(review, prediction, at=review.opened_at)
+    return review
 
 
 def save_histories(histories: Sequence[HistoryUpdate]) -> None:

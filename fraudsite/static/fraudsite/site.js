@@ -14,11 +14,22 @@ const INTERVAL_MS = 5000;
 const queue = document.querySelector("[data-open-reviews]");
 const news = document.getElementById("new-reviews");
 
+// The tabs of the queues above their list: how many reviews, the age of the oldest, how many are late.
+const showQueue = ({key, open, oldest, late}) => {
+  const tab = document.querySelector(`[data-queue="${CSS.escape(key)}"]`);
+  if (!tab) return;
+  tab.querySelector(".open").textContent = open;
+  tab.querySelector(".oldest").textContent = oldest && `oldest ${oldest}`;
+  tab.querySelector(".late").textContent = `${late} late`;
+  tab.querySelector(".late").hidden = late === 0;
+};
+
 const show = (counts) => {
   const count = queue.querySelector(".count") || queue.appendChild(document.createElement("span"));
   count.className = "count";
   count.textContent = counts.open;
   count.hidden = counts.open === 0;
+  for (const tab of counts.queues || []) showQueue(tab);
   if (!news) return;
   news.hidden = counts.new === 0;
   news.querySelector("strong").textContent = `${counts.new} new`;
@@ -33,6 +44,7 @@ const follow = async () => {
         address.search = location.search; // count new reviews under the filters of this list
         address.searchParams.set("since", news.dataset.since);
       }
+      if (document.querySelector("[data-queue]")) address.searchParams.set("queues", "1");
       const response = await fetch(address);
       if (response.redirected || response.status === 403) return; // logged out
       if (response.ok) show(await response.json());
