@@ -81,7 +81,7 @@ class SecondOpinionAdmin(ReviewListAdmin):
         row, personal = self.transaction_of(review), may_see_personal(request)
         shown = {
             "Score": self.score(review),
-            "Decision": self.decision(review),
+            "Decision": self.answer(review),
             "Decided": decided_by(review.prediction, personal=personal),
             "Amount": money(row),
             "Client": row.client,

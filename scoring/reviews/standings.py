@@ -21,7 +21,7 @@ def standings(user: User) -> list[dict[str, Any]]:
     now = timezone.now()
     opened = Review.objects.filter(seen_by(user), state=Review.State.OPEN).order_by().values("queue")
     sums = opened.annotate(open=Count("pk"), oldest=Min("opened_at"), late=Count("pk", filter=Q(due_at__lte=now)))
-    found = {row["queue"]: row for row in sums}
+    found: dict[int | None, Any] = {row["queue"]: row for row in sums}
     rows: list[tuple[int | None, str]] = [
         (queue.pk, queue.name) for queue in queues if queue.is_active or queue.pk in found
     ]

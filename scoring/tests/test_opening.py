@@ -80,7 +80,7 @@ def test_reviews_of_before_the_copies_are_given_them_by_the_migration(scorer, ac
     batches.score_batch(submissions=batch, predictor=scorer, started_at=time.time())
     before = {review.pk: copies(review) for review in Review.objects.all()}
     Review.objects.update(expected_loss=0, client=None, schema="", amount=0, decision="", reason="", rules="")
-    import_module("scoring.migrations.0033_review_copies").fill_copies(apps, None)
+    import_module("scoring.migrations.0035_review_copies").fill_copies(apps, None)
     assert {review.pk: copies(review) for review in Review.objects.all()} == before
 
 

@@ -5,9 +5,9 @@ A worker process holds the queues in memory and follows the database as it follo
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from django.db import transaction
 from django.db.models import F
@@ -15,7 +15,7 @@ from django.db.models import F
 from scoring.models import Prediction, Review, ReviewQueue
 from scoring.policies import evidence
 from scoring.policies.document import Document
-from scoring.policies.expressions import Binder, Bound, Case, Expression
+from scoring.policies.expressions import Binder, Case, Expression
 from scoring.policies.names import Name, Type, names_of
 from training.core.schema import Schema
 
@@ -95,7 +95,7 @@ class Router:
                 review.due_at = None if route.due is None else at + route.due
                 return
 
-    def _bound(self, review: Review, prediction: Prediction) -> Mapping[str, object]:
+    def _bound(self, review: Review, prediction: Prediction) -> dict[str, Any]:
         row, schema, found = prediction.transaction, self.rows.schema, evidence.read(prediction.evidence)
         case = Case(
             [row.fields.get(name) for name in schema.feature_names], (), row.event_time.timestamp(), str(row.pk)
@@ -103,10 +103,8 @@ class Router:
         computed = prediction.derived or {}
         derived = [computed.get(feature.name) for feature in schema.derived]
         on = {*found.on, *(hit.list for hit in found.lists)}
-        bound: dict[str, Bound | list[str]] = dict(
-            self._binder.context(case, derived, prediction.fraud_score, on).bound
-        )
-        own: dict[str, Bound | list[str]] = {
+        bound: dict[str, Any] = dict(self._binder.context(case, derived, prediction.fraud_score, on).bound)
+        own: dict[str, Any] = {
             "schema": row.schema,
             "decision": str(review.decision),
             "segment": found.segment or "",
@@ -115,7 +113,7 @@ class Router:
         }
         return bound | {name: own[name] for name in self._own}
 
-    def _matches(self, pk: int, expression: Expression, bound: Mapping[str, object]) -> bool:
+    def _matches(self, pk: int, expression: Expression, bound: dict[str, Any]) -> bool:
         try:
             return expression.execute(bound) is True
         except Exception:  # the library raises errors of many types

@@ -52,7 +52,7 @@ def _card_entity(schema: str) -> str:
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('scoring', '0032_case_links'),
+        ('scoring', '0034_second_opinions'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('scoring', '0035_saved_views'),
+        ('scoring', '0037_saved_views'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('scoring', '0034_queue_failures'),
+        ('scoring', '0036_queue_failures'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

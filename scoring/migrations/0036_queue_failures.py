@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('scoring', '0033_review_copies'),
+        ('scoring', '0035_review_copies'),
     ]
 
     operations = [
