@@ -21,7 +21,8 @@ def queues_of(user: User) -> list[ReviewQueue]:
 
 
 def seen_by(user: User) -> Q:
-    """The condition on the reviews that somebody sees and is given. Those without a queue are for everybody."""
+    """The condition on the reviews that somebody sees and is given. Those without a queue are for everybody, and those
+    that were handed to a colleague are for that colleague, too, whatever the queue."""
     if sees_all(user):
         return Q()
-    return Q(queue=None) | Q(queue__in=[queue.pk for queue in queues_of(user)])
+    return Q(queue=None) | Q(queue__in=[queue.pk for queue in queues_of(user)]) | Q(assigned_to=user)

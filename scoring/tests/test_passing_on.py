@@ -211,6 +211,18 @@ def test_a_colleague_sees_what_was_handed_over_first_with_the_note_and_nobody_el
     assert "This alert was handed over to bob." in text(one.get(address_of(second)))
 
 
+def test_a_colleague_sees_what_was_handed_over_from_a_queue_of_others(alice, bob, alert):
+    experts = ReviewQueue.objects.create(name="Experts only")
+    experts.groups.add(Group.objects.create(name="Experts"))
+    review = alert(0.9)
+    Review.objects.filter(pk=review.pk).update(queue=experts)
+    assert at_work(bob).get(address_of(review)).status_code == 302
+    Review.objects.filter(pk=review.pk).update(assigned_to=bob, assigned_until=Now() + timedelta(hours=1))
+    assert at_work(bob).get(address_of(review)).status_code == 200
+    assert at_work(bob).get(NEXT)["Location"] == address_of(review)
+    assert at_work(alice).get(address_of(review)).status_code == 302
+
+
 def test_what_the_colleague_does_not_take_in_time_is_for_everybody(alice, bob, alert, settings):
     review = alert(0.9)
     one = at_work(alice)
