@@ -4,7 +4,6 @@
 """
 
 import re
-import shlex
 import sys
 from types import TracebackType
 from typing import NoReturn
@@ -16,6 +15,8 @@ from django.core.management import CommandError, CommandParser, execute_from_com
 from training.core.exceptions import FraudsiteError, did_you_mean
 
 TRACEBACK = "--traceback"
+# The commands whose second word says what they do.
+PARTED = {"policy", "lists", "models", "schema"}
 # The commands that change something or give something out, whose runs are in the audit trail.
 RECORDED = {
     *("policy", "lists", "models", "schema", "train", "tune", "import_rates", "import_labels", "create_api_key"),
@@ -44,11 +45,12 @@ def main(arguments: list[str]) -> None:
 def _record(arguments: list[str]) -> None:
     """Add a command of ours that has ended well to the audit trail."""
     command = arguments[1] if len(arguments) > 1 else ""
-    if "--help" in arguments or command not in RECORDED:
+    if "--help" in arguments or command not in RECORDED or (command in PARTED and len(arguments) < 3):
         return
     from fraudsite.audit import trail
 
-    trail.record("ran", kind="manage.py", object_id=command, detail=shlex.join(arguments[2:]))
+    # No more than the second word: arguments may hold identifiers or passwords, which are stored nowhere.
+    trail.record("ran", kind="manage.py", object_id=command, detail=arguments[2] if command in PARTED else "")
 
 
 def explained(error: BaseException) -> str | None:

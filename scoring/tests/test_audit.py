@@ -114,10 +114,23 @@ def test_labels_of_clients_are_one_entry_a_call(acme_api, transaction):
     assert str(row.pk) in latest(action="labelled").detail
 
 
-def test_nothing_in_it_holds_a_card_number(client, alice):
+def test_nothing_in_it_holds_what_people_search_for_but_ids_of_rows(client, alice, alert):
+    review = alert(0.9)
     client.force_login(alice)
-    client.get(REVIEWS, {"q": "4111111111111111"})
-    assert "4111111111111111" not in latest(action="listed").detail
+    for term in ("4111111111111111", "ann.smith@example.com"):
+        client.get(REVIEWS, {"q": term})
+        assert term.partition("@")[0] not in latest(action="listed").detail
+    client.get(REVIEWS, {"q": str(review.pk)})
+    assert f"q={review.pk}" in latest(action="listed").detail
+
+
+def test_of_commands_it_keeps_what_they_do_and_no_identifiers_or_passwords():
+    from fraudsite import command_line
+
+    command_line._record(["manage.py", "lists", "add", "stolen", "ann.smith@example.com"])
+    assert (latest().object_id, latest().detail) == ("lists", "add")
+    command_line._record(["manage.py", "shell", "-c", "a password"])
+    assert (latest().object_id, latest().detail) == ("shell", "")
 
 
 @pytest.mark.parametrize("statement", ["UPDATE {} SET {}", "DELETE FROM {}", "TRUNCATE {} CASCADE"])
