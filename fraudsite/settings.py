@@ -18,6 +18,7 @@ from fraudsite.env import (
     redis_url,
     refuse_misspelt,
     secret,
+    text,
     texts,
 )
 from training.core import places
@@ -194,6 +195,11 @@ PENDING_SWEEP_S = number("PENDING_SWEEP_S", 5.0, 0.1, 3_600.0)
 LABEL_SWEEP_S = number("LABEL_SWEEP_S", 10.0, 0.1, 3_600.0)
 DUE_SWEEP_S = number("DUE_SWEEP_S", 10.0, 0.1, 3_600.0)
 DUE_LIMIT = integer("DUE_LIMIT", 1_000, 1, 100_000)
+# The random sample of approved traffic: its share, the most reviews of one day, and what the draw depends on.
+SAMPLE_SHARE = number("SAMPLE_SHARE", 0.0, 0.0, 1.0)
+SAMPLE_DAILY_LIMIT = integer("SAMPLE_DAILY_LIMIT", 100, 1, 100_000)
+SAMPLE_SEED = text("SAMPLE_SEED", "sample")
+SAMPLE_INTERVAL_S = number("SAMPLE_INTERVAL_S", 30.0, 1.0, 3_600.0)
 REFUSALS_INTERVAL_S = number("REFUSALS_INTERVAL_S", 5.0, 0.1, 3600.0)
 # For how long counts of rules, refusals and scores are kept.
 COUNTS_RETENTION_DAYS = integer("COUNTS_RETENTION_DAYS", 90, 1, 3_650)
@@ -224,6 +230,7 @@ CELERY_BEAT_SCHEDULE = {
         "scoring.tasks.delete_old_counts": 3_600.0,
         "scoring.reviews.tasks.attach_labels": LABEL_SWEEP_S,
         "scoring.reviews.tasks.act_on_late": DUE_SWEEP_S,
+        "scoring.reviews.tasks.draw_sample": SAMPLE_INTERVAL_S,
         "scoring.tasks.score_shadows": SHADOW_INTERVAL_S,
         "training.tasks.compare_waiting": COMPARISON_INTERVAL_S,
     }.items()
@@ -345,6 +352,8 @@ LOGIN_URL = "admin:login"
 REVIEW_CLAIM_S = integer("REVIEW_CLAIM_S", 300, 0, 86_400)
 # For how long a review that was handed over waits for the colleague alone.
 REVIEW_HAND_OVER_S = integer("REVIEW_HAND_OVER_S", 28_800, 0, 2_592_000)
+# The longest time for which a review is left out of the queue.
+SNOOZE_LIMIT_DAYS = integer("SNOOZE_LIMIT_DAYS", 90, 1, 3_650)
 # Whether a decision on an alert needs a reason from the list.
 REVIEW_REASON_REQUIRED = boolean("REVIEW_REASON_REQUIRED", default=False)
 # The share of decided reviews on which another analyst gives an opinion, too.

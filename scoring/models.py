@@ -11,6 +11,7 @@ from scoring.lists.models import ListChange, ListEntry, PolicyList
 from scoring.policies.models import Backtest, PolicyChange, PolicyVersion, RuleCount, ScoreCount
 from scoring.reviews.attachments import Attachment
 from scoring.reviews.models import (
+    CardSnooze,
     Label,
     Review,
     ReviewEvent,
@@ -29,6 +30,7 @@ from training.models import ModelVersion
 __all__ = [
     "Attachment",
     "Backtest",
+    "CardSnooze",
     "Label",
     "ListChange",
     "ListEntry",

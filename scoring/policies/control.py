@@ -1,5 +1,7 @@
 """What the control group tells of the alerts: how many would have been fraud, and which share of the fraud they are.
 
+Recall counts the frauds that were no alerts as well: `scoring.policies.missed` estimates them from the random sample.
+
 What becomes of a blocked transaction, nobody sees: it has no chargeback. Frauds among would-be alerts are therefore
 estimated from those that the control group let through, each weighted by the inverse of its propensity (Horvitz and
 Thompson, A Generalization of Sampling Without Replacement, 1952).
@@ -8,15 +10,15 @@ Thompson, A Generalization of Sampling Without Replacement, 1952).
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from math import sqrt
+from math import inf, sqrt
 from uuid import UUID
 
 import numpy as np
 from msgspec import Struct
 
-from scoring.decisions import ALERTS
 from scoring.models import Label
-from scoring.policies import evidence
+from scoring.policies import evidence, missed
+from scoring.policies.missed import Missed
 from scoring.policies.stored import rows_of
 from scoring.reviews import verdicts
 from training.core.schema import Schema
@@ -35,12 +37,16 @@ class Estimate(Struct, frozen=True):
 class Estimates(Struct, frozen=True):
     """Precision and recall of alerts that the control group could have, and the number of frauds among them.
 
-    `let_through` of these `alerts` were; `missed` are known frauds that were no alerts.
+    `let_through` of these `alerts` were; `missed` are the frauds that were no alerts, as far as they are known.
+    `sampled` of the approved transactions were drawn at random and `judged` so many; `all_missed` is estimated by them.
     """
 
     alerts: int
     let_through: int
     missed: int
+    sampled: int
+    judged: int
+    all_missed: Estimate
     frauds: Estimate
     precision: Estimate
     recall: Estimate
@@ -56,10 +62,11 @@ class Drawn:
     fraud: np.ndarray
 
 
-def estimate(drawn: Drawn, missed: int) -> Estimates:
-    """Estimate from the control group. `missed` is the number of frauds that were no alerts.
+def estimate(drawn: Drawn, missed: Missed) -> Estimates:
+    """Estimate from the control group, and from the random sample what was no alert.
 
     The variance of a total is that of Poisson sampling: the sum of (1 - p) / p² over the frauds that were let through.
+    That of recall is by the delta method if both totals have one.
     """
     alerts, seen = len(drawn.propensity), drawn.let_through.astype(bool)
     chance = drawn.propensity[seen]
@@ -72,11 +79,22 @@ def estimate(drawn: Drawn, missed: int) -> Estimates:
     return Estimates(
         alerts=alerts,
         let_through=int(seen.sum()),
-        missed=missed,
+        missed=missed.known,
+        sampled=missed.sampled,
+        judged=missed.judged,
+        all_missed=_between(missed.value, sqrt(missed.variance), missed.known, inf),
         frauds=frauds,
         precision=_mapped(frauds, lambda count: count / alerts if alerts else float("nan")),
-        recall=_mapped(frauds, lambda count: count / (count + missed) if count + missed else float("nan")),
+        recall=_recall(frauds, error, missed),
     )
+
+
+def _recall(frauds: Estimate, error: float, missed: Missed) -> Estimate:
+    both = frauds.value + missed.value
+    if not missed.variance:
+        return _mapped(frauds, lambda count: count / (count + missed.value) if count + missed.value else float("nan"))
+    value = frauds.value / both
+    return _between(value, sqrt(missed.value**2 * error**2 + frauds.value**2 * missed.variance) / both**2, 0.0, 1.0)
 
 
 def of_period(schema: Schema, since: datetime, until: datetime) -> Estimates:
@@ -88,18 +106,13 @@ def of_period(schema: Schema, since: datetime, until: datetime) -> Estimates:
     with_control = rows_of(schema, since, until).filter(evidence__control__isnull=False)
     stored: list[tuple[UUID, object]] = list(with_control.values_list("pk", "evidence"))
     draws = [(key, draw) for key, content in stored if (draw := evidence.read(content).control)]
-    in_group = {key for key, _ in draws}
-    of_frauds = rows_of(schema, since, until).filter(pk__in=[key for key, fraud in latest.items() if fraud])
-    missed = sum(
-        decision not in ALERTS and key not in in_group for key, decision in of_frauds.values_list("pk", "decision")
-    )
     return estimate(
         Drawn(
             propensity=np.array([draw.propensity for _, draw in draws]),
             let_through=np.array([draw.let_through for _, draw in draws], bool),
             fraud=np.array([bool(latest.get(key)) for key, _ in draws], bool),
         ),
-        missed,
+        missed.of_period(schema, since, until, {key for key, _ in draws}),
     )
 
 

@@ -20,6 +20,7 @@ from django.db.models.functions import Now
 
 from scoring.acts import acted
 from scoring.models import Review, ReviewEvent, ReviewQueue
+from scoring.reviews.notes import record
 
 
 def due_at_in(queue: ReviewQueue | None) -> CombinedExpression | None:
@@ -76,6 +77,6 @@ def _act(key: UUID, queue: ReviewQueue) -> bool:
         Review.objects.filter(pk=review.pk).update(state=queue.when_due, **closed, **unclaimed)
         told = Review.State(queue.when_due).label.lower()
     note = f"Not decided in the due time of {queue}: {told}, by the queue's action for late alerts."
-    ReviewEvent.objects.create(review=review, did=ReviewEvent.Did.LATE, to=told, note=note)
+    record(review.pk, ReviewEvent.Did.LATE, by=None, to=told, note=note)
     acted.send(Review, action="changed", key=review.pk, detail=note, person="")
     return True

@@ -16,6 +16,7 @@ from scoring.models import Client, PolicyVersion, Review
 from scoring.policies.document import PolicyInvalid
 from scoring.policies.versions import content
 from scoring.reviews.skills import queues_of
+from scoring.reviews.snoozing import awake
 from scoring.worker.opening import part_of
 from training.core.schema import schema_names
 
@@ -31,6 +32,7 @@ AGES = {
     "over-7d": ("Over a week", "opened_at__lte", 7 * DAY),
 }
 NO_QUEUE = "none"
+SNOOZED = "snoozed"
 
 
 class ReviewFilter(admin.SimpleListFilter):
@@ -56,12 +58,12 @@ class CopyFilter(ReviewFilter):
 
 
 class StateFilter(ReviewFilter):
-    """Shows the open reviews by default."""
+    """Shows the open reviews that are not snoozed by default."""
 
     title = parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> Choices:
-        return [*Review.State.choices, ("all", "All")]
+        return [*Review.State.choices, (SNOOZED, "Snoozed"), ("all", "All")]
 
     def choices(self, changelist: Any) -> Any:
         for value, title in self.lookup_choices:
@@ -74,6 +76,10 @@ class StateFilter(ReviewFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Review]) -> QuerySet[Review]:
         state = self.value() or Review.State.OPEN
+        if state == SNOOZED:
+            return queryset.filter(~awake(), state=Review.State.OPEN)
+        if state == Review.State.OPEN:
+            queryset = queryset.filter(awake())
         return queryset if state == "all" else queryset.filter(state=state)
 
 

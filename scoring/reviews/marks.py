@@ -24,6 +24,8 @@ def told_of(review: Review) -> list[tuple[str, str]]:
         found.append(("quiet", f"due {at(review.due_at)}"))
     if review.snoozed_until and review.snoozed_until > now:
         found.append(("quiet", f"snoozed until {at(review.snoozed_until)}"))
+    if of_card := getattr(review, "card_snoozed_until", None):
+        found.append(("quiet", f"card snoozed until {at(of_card)}"))
     if review.is_claimed:
         found.append(("quiet", f"{review.claimed_by} is at it"))
     elif review.is_assigned:

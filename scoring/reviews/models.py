@@ -210,6 +210,16 @@ class ReviewEvent(models.Model):
         return f"{self.get_did_display()} {self.to}".strip()
 
 
+class CardSnooze(models.Model):
+    """Reviews of a card, also those that come, are not offered before `until`. `card` is the token."""
+
+    card = models.CharField(max_length=32, primary_key=True)
+    until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.card[:8]}… until {self.until:%Y-%m-%d %H:%M}"
+
+
 class SampledPeriod(models.Model):
     """A stretch of time whose approved traffic the random sample was drawn from, within one day of UTC: after `since`,
     up to `until`. `drawn` are its reviews."""

@@ -9,18 +9,12 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from scoring.card_numbers import holds_card_number
 from scoring.models import Review, ReviewEvent, ReviewQueue
 from scoring.reviews import due, queue
-from training.core.exceptions import FraudsiteError
+from scoring.reviews.notes import PassingRefused, checked_note, record
 
-NOTE_LIMIT = 1_000
 HANDED_SHOWN = 5
 MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
-
-
-class PassingRefused(FraudsiteError):
-    """This alert is closed, or with somebody else. Nothing was changed."""
 
 
 def colleagues_of(user: User) -> QuerySet[User]:
@@ -76,26 +70,6 @@ def take_over(*, review: UUID, by: User) -> None:
         if not queue.take_over(review, by):
             raise PassingRefused
         record(review, ReviewEvent.Did.TAKEN_OVER, by=by)
-
-
-def record(review: UUID, did: ReviewEvent.Did, *, by: User | None, to: str = "", note: str = "") -> None:
-    ReviewEvent.objects.create(review_id=review, did=did, by=by, to=to, note=note)
-
-
-def checked_note(note: str, *, needed: bool = False) -> str:
-    """The note without white space around it.
-
-    Raises:
-        PassingRefused: it is missing, too long, or holds a card number.
-    """
-    note = note.strip()
-    if needed and not note:
-        raise PassingRefused("Write a note. Nothing was changed.")
-    if len(note) > NOTE_LIMIT or "\0" in note:
-        raise PassingRefused(f"The note is text of at most {NOTE_LIMIT:,} characters. Nothing was changed.")
-    if holds_card_number(note):
-        raise PassingRefused("The note holds a card number. Leave that out; nothing was changed.")
-    return note
 
 
 def _pass_on(review: UUID, by: User, **changes: object) -> None:

@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
@@ -14,9 +15,10 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from scoring.models import Review
-from scoring.reviews import passing, queue
+from scoring.reviews import passing, queue, snoozing
 from scoring.reviews.label_admin import may_decide
 from scoring.reviews.list_admin import FILTERS, ReviewListAdmin
+from scoring.reviews.notes import PassingRefused
 from training.core.exceptions import FraudsiteError
 from training.core.figures import at
 
@@ -48,6 +50,18 @@ class PassingAdmin(ReviewListAdmin):
         ]
         return [*paths, *super().get_urls()]
 
+    actions = [*ReviewListAdmin.actions, "wake"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Review]:
+        return snoozing.with_snoozes(super().get_queryset(request))
+
+    @admin.action(description="Wake", permissions=["decide"])
+    def wake(self, request: HttpRequest, queryset: QuerySet[Review]) -> None:
+        woken = [review for review in queryset if snoozing.wake(review=review, by=request.user)]  # type: ignore[arg-type]
+        for review in woken:
+            self.log_change(request, review, "Woken.")
+        messages.success(request, f"{len(woken)} woken.")
+
     def passing_context(self, request: HttpRequest, review: Review, claim: queue.Claim) -> dict[str, Any]:
         """What the template needs to renew the claim of an open review and to pass it on."""
         user: Any = request.user
@@ -57,6 +71,8 @@ class PassingAdmin(ReviewListAdmin):
             "pass_on": reverse("admin:scoring_review_pass-on", args=[review.pk]),
             "may_pass_on": user.has_perm("scoring.escalate_review"),
             "may_supervise": user.has_perm("scoring.supervise_review"),
+            "is_snoozed": snoozing.is_snoozed(review),
+            "has_card": bool(review.card),
             "colleagues": passing.colleagues_of(user),
         }
 
@@ -126,7 +142,15 @@ class PassingAdmin(ReviewListAdmin):
             case "take_over":
                 passing.take_over(review=review.pk, by=user)
                 return "Taken over: it is yours."
-        raise passing.PassingRefused("Nothing was changed: choose one of the buttons.")
+            case "snooze":
+                until = snoozing.end_of(request.POST.get("until", ""), request.POST.get("date", ""))
+                whole_card = "whole_card" in request.POST
+                snoozing.snooze(review=review, by=user, until=until, note=note, whole_card=whole_card)
+                what = "All alerts of the card are snoozed" if whole_card else "Snoozed"
+                return f"{what} until {at(until)}{after}"
+            case "wake":
+                return "Woken." if snoozing.wake(review=review, by=user) else "It was awake already."
+        raise PassingRefused("Nothing was changed: choose one of the buttons.")
 
     def _refused(self, request: HttpRequest) -> HttpResponse | None:
         if not may_decide(request):

@@ -1,4 +1,4 @@
-"""How the queues stand: open reviews, the age of the oldest, and those that are late, by queue."""
+"""How the queues stand: open reviews that are not snoozed, the age of the oldest, and those that are late."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from scoring.models import Review
 from scoring.pages.display import span
 from scoring.reviews.filters import NO_QUEUE
 from scoring.reviews.skills import queues_of, seen_by
+from scoring.reviews.snoozing import awake
 
 
 def standings(user: User) -> list[dict[str, Any]]:
@@ -19,7 +20,7 @@ def standings(user: User) -> list[dict[str, Any]]:
     if not queues:
         return []
     now = timezone.now()
-    opened = Review.objects.filter(seen_by(user), state=Review.State.OPEN).order_by().values("queue")
+    opened = Review.objects.filter(seen_by(user), awake(), state=Review.State.OPEN).order_by().values("queue")
     sums = opened.annotate(open=Count("pk"), oldest=Min("opened_at"), late=Count("pk", filter=Q(due_at__lte=now)))
     found: dict[int | None, Any] = {row["queue"]: row for row in sums}
     rows: list[tuple[int | None, str]] = [

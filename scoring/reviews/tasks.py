@@ -1,7 +1,7 @@
 from celery import shared_task
 from django.conf import settings
 
-from scoring.reviews import due, receiving, rerouting
+from scoring.reviews import due, receiving, rerouting, sampling
 
 
 @shared_task
@@ -20,3 +20,9 @@ def act_on_late() -> None:
 def reroute_reviews() -> None:
     """Route the open reviews again, as the queues were changed."""
     rerouting.reroute()
+
+
+@shared_task
+def draw_sample() -> None:
+    """Draw the random sample from the traffic since the last run."""
+    sampling.draw()

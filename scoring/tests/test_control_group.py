@@ -20,6 +20,7 @@ from scoring.policies.engine import Policy
 from scoring.policies.evidence import Basis
 from scoring.policies.expressions import Case
 from scoring.policies.lists import HeldLists
+from scoring.policies.missed import Missed
 from scoring.tests.test_policies import held
 from scoring.worker import batches, predictor
 from training.core.schema import load_schema
@@ -101,7 +102,7 @@ def simulated(seed):
     through = np.array([each.decision == Decision.APPROVE for each in decided])
     drawn = control.Drawn(np.full(4000, 0.05), through, fraud & through)
     seen = int((fraud & through).sum())
-    return control.estimate(drawn, missed=40), fraud.sum(), seen / (seen + 40)
+    return control.estimate(drawn, missed=Missed(40, 40.0)), fraud.sum(), seen / (seen + 40)
 
 
 def test_weighted_estimates_are_unbiased_where_naive_ones_are_not():
@@ -117,7 +118,7 @@ def test_weighted_estimates_are_unbiased_where_naive_ones_are_not():
 
 
 def test_an_empty_group_estimates_nothing():
-    nothing = control.estimate(control.Drawn(np.empty(0), np.empty(0, bool), np.empty(0, bool)), missed=0)
+    nothing = control.estimate(control.Drawn(np.empty(0), np.empty(0, bool), np.empty(0, bool)), missed=Missed(0, 0.0))
     assert np.isnan(nothing.precision.value)
     assert np.isnan(nothing.recall.value)
 

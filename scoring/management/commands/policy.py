@@ -93,11 +93,15 @@ class Command(BaseCommand):
         found = control.of_period(registry.declaration_in_force(options["schema"]), *_period(options))
         self.stdout.write(
             f"{found.alerts:,} would-be alerts, of which {found.let_through:,} were let through;"
-            f" {found.missed:,} frauds were no alerts."
+            f" {found.missed:,} known frauds were no alerts."
         )
-        for name in ("frauds", "precision", "recall"):
+        if found.sampled:
+            self.stdout.write(
+                f"{found.sampled:,} approved transactions were drawn at random; {found.judged:,} are judged."
+            )
+        for name in ("frauds", "precision", "all_missed", "recall"):
             estimate = getattr(found, name)
-            decimals = 1 if name == "frauds" else 3
+            decimals = 1 if name in ("frauds", "all_missed") else 3
             low, value, high = (f"{part:,.{decimals}f}" for part in (estimate.low, estimate.value, estimate.high))
             self.stdout.write(f"{name}: {value} ({low} to {high})")
 
