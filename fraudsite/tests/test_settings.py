@@ -19,7 +19,7 @@ from fraudsite import env
 
 SETTINGS = settings.BASE_DIR / "fraudsite" / "settings.py"
 NUMBERS = {"integer": int, "number": float}
-OTHERS = {"boolean", "choice", "database_url", "day", "directory", "read_file", "redis_url", "secret", "texts"}
+OTHERS = {"boolean", "choice", "database_url", "day", "directory", "read_file", "redis_url", "secret", "text", "texts"}
 READERS = OTHERS | NUMBERS.keys()
 
 
