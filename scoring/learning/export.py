@@ -1,7 +1,7 @@
 """Exports decided transactions as a training set: a snapshot of what was known at a time."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,9 @@ from django.utils import timezone
 from scoring.decisions import Decision
 from scoring.learning import outcomes
 from scoring.learning.outcomes import Coverage
+from scoring.models import Label
 from scoring.policies import evidence
+from scoring.policies.missed import reported_by_others
 from scoring.policies.stored import rows_of
 from training import registry
 from training.core import stages
@@ -26,7 +28,7 @@ from training.models import ModelVersion
 PAGE = 5_000
 COLUMNS = (
     *("pk", "created_at", "fraud_score", "decision", "model_version_id", "evidence", "derived"),
-    *("transaction__event_time", "transaction__fields", "transaction__tokens"),
+    *("transaction__event_time", "transaction__fields", "transaction__tokens", "review__sample_probability"),
 )
 NOT_KNOWN = "without a known outcome: alerts that nobody labelled, and open disputes"
 OTHERWISE = "decided under another declaration of the schema, or by a version whose bundle is gone"
@@ -101,9 +103,17 @@ def _rows(
     from training.core.datasets.snapshots import Row
 
     known = outcomes.known([row[0] for row in page], as_of)
-    for key, decided_at, score, decision, version, why, derived, event_time, fields, tokens in page:
+    chances = _of_found_by_sample(page, known, as_of)
+    for key, decided_at, score, decision, version, why, derived, event_time, fields, tokens, _ in page:
         draw = evidence.read(why).control
-        found = outcomes.outcome(decision, known.get(key), is_disputed=key in known, draw=draw, coverage=coverage)
+        found = outcomes.outcome(
+            decision,
+            known.get(key),
+            is_disputed=key in known,
+            draw=draw,
+            coverage=coverage,
+            sampled=chances.get(key, 1.0),
+        )
         if version not in usable:
             left_out[OTHERWISE] += 1
         elif found is None:
@@ -124,6 +134,17 @@ def _rows(
                 propensity=draw.propensity if draw else None,
                 weight=found.weight,
             )
+
+
+def _of_found_by_sample(
+    page: list[tuple[Any, ...]], known: Mapping[UUID, bool | None], as_of: datetime
+) -> dict[UUID, float]:
+    """The frauds that only an analyst found, in the random sample, with the chance that they were drawn."""
+    chances = {key: chance for key, *_, chance in page if chance and known.get(key)}
+    if not chances:
+        return {}
+    reported = reported_by_others(Label.objects.filter(transaction__in=list(chances), created_at__lte=as_of))
+    return {key: chance for key, chance in chances.items() if key not in reported}
 
 
 def _coverage(schema: Schema, until: datetime, as_of: datetime) -> Coverage:

@@ -52,7 +52,7 @@ def of_period(schema: Schema, since: datetime, until: datetime, in_group: set[UU
     judged = [each for each in drawn if each[2]]
     if not judged:
         return Missed(len(known), float(len(known)), sampled=len(drawn))
-    reported = _reported(labels)
+    reported = reported_by_others(labels)
     by_others = _no_alerts(schema, since, until, in_group, reported)
     # Nobody could be drawn from other traffic: there, what analysts report counts as well.
     outside = {key for key in known.keys() - by_others.keys() if not _is_covered(known[key])}
@@ -82,8 +82,8 @@ def _drawn(schema: Schema, since: datetime, until: datetime) -> list[tuple[UUID,
     ]
 
 
-def _reported(labels: QuerySet[Label]) -> set[UUID]:
-    """The transactions that others than analysts say are fraud."""
+def reported_by_others(labels: QuerySet[Label]) -> set[UUID]:
+    """The transactions that others than analysts say are fraud, by these labels."""
     words = labels.exclude(source=Label.Source.ANALYST)
     of_each = groupby(words.order_by("transaction", "created_at", "pk"), key=lambda label: label.transaction_id)
     return {key for key, given in of_each if (held := verdicts.holding(given)) and held.is_fraud}

@@ -69,6 +69,14 @@ def test_labels_are_those_known_at_the_time_and_the_same_time_gives_the_same_sna
     assert exported(as_of=as_of)[2] == path != later
 
 
+def test_a_fraud_that_only_the_random_sample_found_stands_for_those_that_were_not_drawn(decided):
+    found, reported, fine = decided("approve", (True, 5)), decided("approve", (True, 5)), decided("approve", (False, 5))
+    Review.objects.update(is_sample=True, sample_probability=0.25)
+    Label.objects.exclude(transaction=reported).update(source="analyst")
+    rows, _, _ = exported()
+    assert rows["_weight"].to_dict() == {found: 4.0, reported: 1.0, fine: 1.0}
+
+
 def test_what_nobody_can_know_yet_is_left_out_and_counted(decided):
     disputed, known = decided("approve", (None, 5)), decided("approve")
     unlabelled = decided("block")
