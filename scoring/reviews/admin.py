@@ -13,7 +13,7 @@ from scoring.reviews.attachment_pages import AttachmentsAdmin
 from scoring.reviews.case.panels import Case
 from scoring.reviews.label_admin import may_decide
 from scoring.reviews.list_admin import FILTERS, SKIPPED, SKIPPED_LIMIT, reason_form
-from scoring.reviews.marks import marks
+from scoring.reviews.marks import marks_with_due
 from scoring.reviews.passing_pages import PassingAdmin
 from scoring.reviews.quality_pages import QualityAdmin
 from scoring.reviews.second_opinion_pages import SecondOpinionAdmin
@@ -60,7 +60,7 @@ class ReviewAdmin(SecondOpinionAdmin, QualityAdmin, PassingAdmin, AttachmentsAdm
         case = self.get_object(request, object_id)
         if case and request.method == "GET" and self.has_view_permission(request, case):
             context["case"] = Case(case, personal=shows_personal(case))
-            context |= {"marks": marks(case), "events": self.events_shown(case)}
+            context |= {"marks": marks_with_due(case), "events": self.events_shown(case)}
         review = case if may_decide(request) else None
         if review and "decide" in request.POST:
             if not self._decide(request, review, request.POST["decide"]):

@@ -59,7 +59,7 @@ class ReviewListAdmin(SavedViewsAdmin, TransactionSearch, PersonalAdmin, Correct
     one."""
 
     list_display = [
-        *("loss", "score", "badge", "money", "reasons_shown", "card_shown", "age", "due", "queue", "client"),
+        *("loss", "score", "badge", "money", "reasons_shown", "due", "age", "card_shown", "queue", "client"),
         *("state_shown", "reviewer"),
     ]
     list_filter = ALL_FILTERS
@@ -110,7 +110,7 @@ class ReviewListAdmin(SavedViewsAdmin, TransactionSearch, PersonalAdmin, Correct
 
     @admin.display(description="Decision", ordering="decision")
     def badge(self, review: Review) -> SafeString | str:
-        """The decision, who has the review, whether it is late, and what else sets it apart."""
+        """The decision, who has the review, and what else sets it apart."""
         return format_html("{}{}", self.answer(review), marks(review))
 
     @admin.display(description="Amount", ordering="amount")

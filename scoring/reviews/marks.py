@@ -1,7 +1,7 @@
 """What a line of the list and the page of a review say of it besides its score and its decision."""
 
 from django.utils import timezone
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from scoring.models import Review
@@ -9,7 +9,7 @@ from training.core.figures import at
 
 
 def told_of(review: Review) -> list[tuple[str, str]]:
-    """The marks of a review, each with its class for the style sheet. Times are compared by this machine's clock."""
+    """The marks of a review but for its due time, each with its class for the style sheet."""
     now = timezone.now()
     found = []
     if review.is_sample:
@@ -18,10 +18,6 @@ def told_of(review: Review) -> list[tuple[str, str]]:
         found.append(("late", "not decided in time: closed by default"))
     if review.state != Review.State.OPEN:
         return found
-    if review.due_at and review.due_at <= now:
-        found.append(("late", f"late since {at(review.due_at)}"))
-    elif review.due_at:
-        found.append(("quiet", f"due {at(review.due_at)}"))
     if review.snoozed_until and review.snoozed_until > now:
         found.append(("quiet", f"snoozed until {at(review.snoozed_until)}"))
     if of_card := getattr(review, "card_snoozed_until", None):
@@ -35,3 +31,12 @@ def told_of(review: Review) -> list[tuple[str, str]]:
 
 def marks(review: Review) -> SafeString:
     return format_html_join("", ' <span class="{}">{}</span>', told_of(review))
+
+
+def marks_with_due(review: Review) -> SafeString:
+    """The marks, and before them when an open review is due. Times are compared by this machine's clock."""
+    if review.due_at is None or review.state != Review.State.OPEN:
+        return marks(review)
+    is_late = review.due_at <= timezone.now()
+    told = f"late since {at(review.due_at)}" if is_late else f"due {at(review.due_at)}"
+    return format_html('<span class="{}">{}</span>{}', "late" if is_late else "quiet", told, marks(review))

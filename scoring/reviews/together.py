@@ -30,9 +30,10 @@ SHOWN = 50
 def sharing(reviews: QuerySet[Review], row: Transaction, entity: str) -> QuerySet[Review]:
     """Those of these reviews whose transactions have this entity in common with `row`, the riskiest first."""
     same = reviews.select_related(*ReviewListAdmin.list_select_related)
-    same = same.filter(prediction__transaction__schema=row.schema)
-    same = same.annotate(shared=KeyTransform(entity, "prediction__transaction__tokens"))
-    return same.filter(shared=(row.tokens or {})[entity]).order_by("-fraud_score", "pk")
+    same, token = same.filter(schema=row.schema).order_by("-fraud_score", "pk"), (row.tokens or {})[entity]
+    if entity == declared(row.schema).card:
+        return same.filter(card=token)  # which joins no other table
+    return same.annotate(shared=KeyTransform(entity, "prediction__transaction__tokens")).filter(shared=token)
 
 
 def entities_of(row: Transaction) -> list[str]:

@@ -78,7 +78,7 @@ def draw(schema: Schema, row: Transaction, past: Sequence[Past], *, personal: bo
         ),
     )
     drawing = format_html(
-        '<svg class="map" viewBox="0 0 {} {}" preserveAspectRatio="xMidYMid slice" role="img" aria-label="Map">'
+        '<svg class="map" viewBox="0 0 {} {}" preserveAspectRatio="xMidYMid meet" role="img" aria-label="Map">'
         "{}{}{}{}</svg>",
         int(WIDTH),
         int(HEIGHT),
