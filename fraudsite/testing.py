@@ -1,8 +1,5 @@
-"""A pytest plugin with the tests' shared fixtures: real servers, a real worker, a tiny real model, and a fixed cast.
-
-Acme and Globex are clients of the API. Alice is a fraud analyst, Sam a senior analyst, Sue a supervisor, Rita a risk
-manager, Mel an ML engineer, Otto an operator, Audrey an auditor, Ada an administrator.
-"""
+"""A pytest plugin with the tests' shared fixtures: real servers, a real worker, a tiny real model, and two clients of
+the API, Acme and Globex. The people are in `fraudsite.tests.people`."""
 
 import os
 import shutil
@@ -24,7 +21,6 @@ from fraudsite.tests import databases
 
 if TYPE_CHECKING:
     import playwright.sync_api
-    from django.contrib.auth.models import User
     from django.test import Client as HttpClient
 
     from scoring.messages.submission import Submission
@@ -335,54 +331,6 @@ def acme_api(acme: "Client", keys_of_the_test: None) -> "HttpClient":
 @pytest.fixture
 def globex_api(globex: "Client", keys_of_the_test: None) -> "HttpClient":
     return api_of(globex)
-
-
-def _person(name: str, role: str) -> "User":
-    from django.contrib.auth.models import Group, User
-
-    user = User.objects.create_user(name, password=f"{name}-password", is_staff=True)
-    user.groups.add(Group.objects.get(name=role))
-    return user
-
-
-@pytest.fixture
-def alice(db: None) -> "User":
-    return _person("alice", "Fraud analyst")
-
-
-@pytest.fixture
-def mel(db: None) -> "User":
-    return _person("mel", "ML engineer")
-
-
-@pytest.fixture
-def rita(db: None) -> "User":
-    return _person("rita", "Risk manager")
-
-
-@pytest.fixture
-def sam(db: None) -> "User":
-    return _person("sam", "Senior analyst")
-
-
-@pytest.fixture
-def sue(db: None) -> "User":
-    return _person("sue", "Supervisor")
-
-
-@pytest.fixture
-def otto(db: None) -> "User":
-    return _person("otto", "Operator")
-
-
-@pytest.fixture
-def audrey(db: None) -> "User":
-    return _person("audrey", "Auditor")
-
-
-@pytest.fixture
-def ada(db: None) -> "User":
-    return _person("ada", "Administrator")
 
 
 def seed_payload(**changes: Any) -> dict[str, Any]:
