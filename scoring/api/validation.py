@@ -69,17 +69,13 @@ def validate(
         UnacceptableValues: values outside their declared range.
         InvalidFields: fields missing, unknown or of the wrong type.
     """
-    names = _known_names(schema)
     malformed: list[FieldError] = []
     unacceptable: list[FieldError] = []
     features = None if schema.has_texts else _ordinary(body, schema)
     if features is None:
         features = _checked(body, schema, malformed, unacceptable)
     tokens = _tokens(body, features, schema, malformed) if schema.entities else ()
-    for name in body.keys() - names:
-        pointer = "/" + name[:TRANSACTION_ID_LIMIT].replace("~", "~0").replace("/", "~1")
-        malformed.append(FieldError(pointer, "unknown_field", f"The schema {schema.name} has no such field."))
-
+    malformed += _unknown(body, schema)
     transaction_id = _transaction_id(body.get("transaction_id"), idempotency_key, malformed)
     event_time = received_at
     if "event_time" in body:
@@ -114,6 +110,12 @@ def validate(
         declaration=schema.hash,
         conversion=Conversion.of(converted, schema.currency) if converted else None,
     )
+
+
+def _unknown(body: dict[str, Any], schema: Schema) -> Iterator[FieldError]:
+    for name in body.keys() - _known_names(schema):
+        pointer = "/" + name[:TRANSACTION_ID_LIMIT].replace("~", "~0").replace("/", "~1")
+        yield FieldError(pointer, "unknown_field", f"The schema {schema.name} has no such field.")
 
 
 def _bytes_of(features: list[Value], schema: Schema) -> bytes:

@@ -67,11 +67,7 @@ def train(
     raw = {name: dataset.scored(part, model.score(dataset.features[part])) for name, part in parts.items()}
     stages.enter("Calibrating, and choosing the thresholds")
     calibrate, losses, held_out = _calibrated(config, raw["validation"])
-    # Validation rows keep the probabilities of a calibration that did not see them: thresholds are chosen on these.
-    scored = {
-        "validation": raw["validation"]._replace(scores=held_out),
-        "test": raw["test"]._replace(scores=calibrate(raw["test"].scores)),
-    }
+    scored = _probabilities(raw, calibrate, held_out)
     days = {name: dataset.days_of(part) for name, part in parts.items()}
     review, block = _thresholds(config, scored["validation"], days["validation"])
     stages.enter(f"Evaluating, on {config.evaluation.bootstrap_resamples} resamples of validation and test rows")
@@ -100,6 +96,15 @@ def train(
         plots=plots.draw(scored, raw, model.fitted.history, kept_epoch=model.fitted.kept_epoch, threshold=review),
         signing_key=signing_key,
     )
+
+
+def _probabilities(raw: dict[str, ScoredRows], calibrate: Calibration, held_out: np.ndarray) -> dict[str, ScoredRows]:
+    """The calibrated scores. Those of validation rows are by a calibration that did not see them, as thresholds are chosen
+    on these."""
+    return {
+        "validation": raw["validation"]._replace(scores=held_out),
+        "test": raw["test"]._replace(scores=calibrate(raw["test"].scores)),
+    }
 
 
 def _version(description: Description, seed: int) -> str:
