@@ -99,8 +99,8 @@ def train(
 
 
 def _probabilities(raw: dict[str, ScoredRows], calibrate: Calibration, held_out: np.ndarray) -> dict[str, ScoredRows]:
-    """The calibrated scores. Those of validation rows are by a calibration that did not see them, as thresholds are chosen
-    on these."""
+    """The calibrated scores. Those of validation rows are by a calibration that did not see them, as thresholds are
+    chosen on these."""
     return {
         "validation": raw["validation"]._replace(scores=held_out),
         "test": raw["test"]._replace(scores=calibrate(raw["test"].scores)),
