@@ -93,7 +93,7 @@ def review_page(review):
 def test_an_analyst_works_through_the_queue_from_one_review_to_the_next(visit, post, alice):
     for amount in (10, 20):
         post(fraudulent_payload(Amount=amount))
-    first, second = Review.objects.order_by("-fraud_score")
+    first, second = Review.objects.order_by("-expected_loss")
     visitor = visit()
     page = visitor.page
     page.get_by_role("link", name="Review queue 2").click()

@@ -86,8 +86,8 @@ def test_an_analyst_decides_twenty_cases_by_at_most_three_keys_each(typist, aler
         list(Label.objects.order_by("pk").values_list("is_fraud", "code"))
         == ([(True, "taken_over"), (False, "known"), (False, "")] * CASES)[:CASES]
     )
-    by_score = Review.objects.order_by("-fraud_score").values_list("pk", flat=True)
-    assert list(Label.objects.order_by("pk").values_list("transaction_id", flat=True)) == list(by_score)
+    by_loss = Review.objects.order_by("-expected_loss").values_list("pk", flat=True)
+    assert list(Label.objects.order_by("pk").values_list("transaction_id", flat=True)) == list(by_loss)
 
 
 def test_a_note_is_written_by_keys_and_enter_in_it_decides_nothing_by_itself(typist, alerts):
@@ -111,7 +111,7 @@ def test_a_note_is_written_by_keys_and_enter_in_it_decides_nothing_by_itself(typ
 
 def test_a_decision_is_taken_back_and_an_alert_skipped_by_a_key(typist, alerts):
     alerts(2)
-    first, second = Review.objects.order_by("-fraud_score")
+    first, second = Review.objects.order_by("-expected_loss")
     typist.page.goto(QUEUE)
     typist.decide("j")
     typist.decide("f")
@@ -135,7 +135,7 @@ def test_a_value_is_put_on_a_list_together_with_the_decision_by_a_key(typist, al
     assert not ListEntry.objects.exists()
     typist.press("b")
     typist.decide("f")
-    assert [entry.key for entry in ListEntry.objects.all()] == ["11.0"]
+    assert [entry.key for entry in ListEntry.objects.all()] == ["10.0"]
     typist.decide("u")
     assert not ListEntry.objects.filter(removed_at=None).exists()
     assert Review.objects.filter(state="open").count() == 1
@@ -144,6 +144,7 @@ def test_a_value_is_put_on_a_list_together_with_the_decision_by_a_key(typist, al
 def test_all_alerts_of_a_card_are_decided_by_three_keys(typist, alerts, handbook_champion):
     alerts(3)
     Transaction.objects.update(schema="handbook", fields={"TX_AMOUNT": 10.0}, tokens={"customer": "a" * 32})
+    Review.objects.update(schema="handbook", card="a" * 32)
     typist.page.goto(QUEUE)
     typist.decide("j")
     typist.decide("a")

@@ -1,5 +1,6 @@
 """Why a transaction has its score: stored with every alert, and on demand for any transaction."""
 
+import re
 import time
 from html import unescape
 from uuid import UUID
@@ -132,7 +133,7 @@ def test_a_review_shows_what_raised_and_what_lowered_the_score(scored, client, a
     page = unescape(client.get(reverse("admin:scoring_review_change", args=[review.pk])).content.decode())
     stored = explanations.stored(scored[1])
     for name, added in stored.by_strength():
-        assert f' {added:+.2f}</td><th scope="row">{name}</th>' in page
+        assert re.search(rf' {re.escape(f"{added:+.2f}")}</td><th scope="row">{name}\b', page)
     assert '<rect class="raised" x="40.0" width="40.0" height="12"/>' in page
     assert '<rect class="lowered"' in page
     assert "20 more, which add" in page

@@ -98,7 +98,7 @@ def test_nothing_is_labelled_before_it_is_confirmed(client, alice, alert):
 
 
 def test_the_filter_stays_through_the_confirmation(client, alice, alert, acme):
-    address = f"{QUEUE}?prediction__transaction__client__id__exact={acme.pk}"
+    address = f"{QUEUE}?client={acme.pk}"
     for score in (0.9, 0.8, 0.7):
         alert(score)
     client.force_login(alice)

@@ -281,7 +281,10 @@ def test_reviews_and_predictions_tell_what_decided(client, alice, champion, acme
         assert "ulb policy 1" in text
         assert "Amount 500" in text
         assert "a shadow rule, without effect" in text
-    assert "<b>large</b>" in client.get(reverse("admin:scoring_review_changelist")).content.decode()
+    assert (
+        '<span class="tag" title="A rule">large</span>'
+        in client.get(reverse("admin:scoring_review_changelist")).content.decode()
+    )
 
 
 @pytest.mark.django_db(transaction=True)
