@@ -26,7 +26,8 @@ PREDICTIONS_OF_THEM = """
 INSERT INTO scoring_prediction
     (transaction_id, model_version_id, fraud_score, decision, threshold, reasons, latency_ms, queue_ms, features_ms,
      model_ms, created_at)
-SELECT t.id, (SELECT version FROM training_modelversion), 0.001, 'approve', 0.5, '[]', 5, 1, 1, 1, t.received_at
+SELECT t.id, (SELECT version FROM training_modelversion WHERE stage = 'champion'), 0.001, 'approve', 0.5, '[]', 5,
+    1, 1, 1, t.received_at
 FROM scoring_transaction t LEFT JOIN scoring_prediction p ON p.transaction_id = t.id WHERE p.transaction_id IS NULL
 """
 
