@@ -7,7 +7,7 @@ from io import StringIO
 
 import numpy as np
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from fraudsite.testing import fraudulent_payload, seed_payload, submission
@@ -150,3 +150,9 @@ def test_what_is_let_through_is_approved_opens_no_review_and_is_counted(everythi
     call_command("policy", "control", days=1.0, stdout=out)
     assert "40 would-be alerts" in out.getvalue()
     assert "8.0" in out.getvalue()
+
+
+@pytest.mark.parametrize("days", [0.0, -1.0, float("nan"), float("inf"), 1e300])
+def test_a_number_of_days_that_is_none_is_refused(db, days):
+    with pytest.raises(CommandError, match=r"--days (takes a number of days from 0 to 3,650|is above 0)"):
+        call_command("policy", "control", days=days)

@@ -95,7 +95,7 @@ def test_what_nobody_can_know_yet_is_left_out_and_counted(decided):
         ({"as_of": "soon"}, "takes an ISO time"),
         ({"as_of": "2999-01-01"}, "lies in the future"),
         ({"schema": "nothing"}, "nothing"),
-        ({"maturity_days": -1.0}, "negative"),
+        *(({"maturity_days": days}, "from 0 to 3,650") for days in (-1.0, float("nan"), float("inf"), 1e300)),
     ],
 )
 def test_a_snapshot_of_nothing_is_refused_with_the_reason(champion, options, told):

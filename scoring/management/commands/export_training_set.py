@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from scoring.learning import export
+from scoring.management.options import check_days
 from training.core import stages
 from training.core.exceptions import FraudsiteError
 
@@ -33,8 +34,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, schema: str, as_of: str | None, maturity_days: float, **options: Any) -> None:
-        if maturity_days < 0:
-            raise CommandError("--maturity-days must not be negative.")
+        check_days("--maturity-days", maturity_days)
         try:
             with stages.printed(self.stdout):
                 made = export.export(schema, as_of=_moment(as_of), maturity_days=maturity_days)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from scoring.lists import changes as lists
+from scoring.management.options import check_days
 from scoring.models import Backtest
 from scoring.policies import backtests, checking, control, document, versions
 from scoring.policies.backtesting import Result, Share
@@ -160,7 +161,8 @@ class Command(BaseCommand):
 
 
 def _period(options: dict[str, Any]) -> tuple[datetime, datetime]:
-    if options["days"] <= 0:
+    check_days("--days", options["days"])
+    if not options["days"]:
         raise CommandError("--days is above 0.")
     until = timezone.now()
     return until - timedelta(days=options["days"]), until
