@@ -41,7 +41,9 @@ class SchemaVersion(models.Model):
 
 
 class ModelVersion(models.Model):
-    """A registered bundle and its stage. Its directory is `BUNDLES_DIR/<version>`.
+    """A registered bundle and its stage. `training.bundles` tells where it is; `bundle_dir` is this machine's copy.
+
+    `schema_hash` is that of the declaration that it was trained under; empty if an earlier release registered it.
 
     The thresholds are copied from the bundle at registration, as they may change later without training.
     `block_threshold` is never below `review_threshold`; without one, nothing is blocked.
@@ -53,6 +55,7 @@ class ModelVersion(models.Model):
 
     version = models.CharField(max_length=64, primary_key=True)
     schema = models.CharField(max_length=32)
+    schema_hash = models.CharField(max_length=64, blank=True, db_default="", editable=False)
     stage = models.CharField(max_length=16, choices=Stage.choices, default=Stage.CANDIDATE)
     protocol = models.CharField(max_length=32)
     review_threshold = models.FloatField(help_text="A score at or above it is an alert.")

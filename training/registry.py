@@ -13,10 +13,17 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from training import declarations, verdicts
-from training.core.bundle import Bundle, declared_hash_of, load_bundle
+from training import bundles, declarations, verdicts
+from training.core.bundle import Bundle, declared_hash_of
 from training.core.datasets import parquet_path
-from training.core.exceptions import BundleRefused, DatasetError, NoChampion, SchemaNotFound, StageRefused
+from training.core.exceptions import (
+    BundleRefused,
+    DatasetError,
+    NoChampion,
+    SchemaNotFound,
+    StageRefused,
+    StoreUnavailable,
+)
 from training.core.schema import Schema, comparison, load_schema
 from training.models import ModelVersion, Stage, StageChange
 from training.verdicts import Verdict
@@ -64,20 +71,20 @@ def load(version: ModelVersion) -> Bundle:
     """Check and read a version's bundle.
 
     Raises:
-        BundleRefused: see `load_bundle`.
+        BundleRefused: see `bundles.load`.
     """
-    with suppress(BundleRefused, SchemaNotFound):  # `load_bundle` says it in full
+    with suppress(BundleRefused, SchemaNotFound):  # `bundles.load` says it in full
         declaration(version)
-    return load_bundle(version.bundle_dir, signing_key=settings.BUNDLE_SIGNING_KEY)
+    return bundles.load(version.bundle_dir)
 
 
 def declared_hash(version: ModelVersion) -> str:
     """The hash of the declaration that a version was trained under.
 
     Raises:
-        BundleRefused: its bundle cannot be read.
+        BundleRefused: it was registered before its row told so, and its bundle cannot be read.
     """
-    return declared_hash_of(version.bundle_dir)
+    return version.schema_hash or declared_hash_of(bundles.be_here(version.bundle_dir))
 
 
 def declaration(version: ModelVersion) -> Schema:
@@ -138,7 +145,7 @@ def test_rows(version: ModelVersion) -> "pd.DataFrame":
     """The stored rows that this version was never trained on.
 
     Raises:
-        BundleRefused: see `load_bundle`.
+        BundleRefused: see `bundles.load`.
         DatasetError: the dataset is not here, or not the one that the version was trained on.
     """
     rows, tests = _rows_and_tests(version)
@@ -171,17 +178,34 @@ def _check_origin(bundle: Bundle, report: "storage.Report") -> None:
         raise DatasetError("The stored dataset is not the one this model was trained on: run `manage.py ingest`.")
 
 
-@transaction.atomic
 def register(bundle: Bundle, *, promote: bool, by: str | None = None, reason: str = "") -> ModelVersion:
-    """Register a bundle, as a candidate or, with `promote`, as the champion without a comparison.
+    """Upload a bundle and register it, as a candidate or, with `promote`, as the champion without a comparison.
 
     `by`, here and below, is the name of the user for the audit; by default the account that runs this process.
+
+    Raises:
+        BundleRefused: a version of this name is registered.
+        StoreUnavailable: it could not be uploaded; the bundle stays in its directory.
     """
-    by = by or account()
+    if ModelVersion.objects.filter(pk=bundle.version).exists():
+        raise BundleRefused(f"A version {bundle.version} is registered already.")
+    try:
+        bundles.share(bundle.path)
+    except StoreUnavailable as error:
+        raise StoreUnavailable(
+            f"{error} The model is trained: {bundle.path}. When the store answers, run "
+            f"`manage.py models register {bundle.version}` on this machine."
+        ) from error
+    return _register(bundle, promote=promote, by=by or account(), reason=reason)
+
+
+@transaction.atomic
+def _register(bundle: Bundle, *, promote: bool, by: str, reason: str) -> ModelVersion:
     declarations.remember()
     version = ModelVersion.objects.create(
         version=bundle.version,
         schema=bundle.schema,
+        schema_hash=bundle.description.schema.hash,
         protocol=bundle.description.split.protocol,
         review_threshold=bundle.review_threshold,
         block_threshold=bundle.block_threshold,
@@ -191,6 +215,26 @@ def register(bundle: Bundle, *, promote: bool, by: str | None = None, reason: st
     if promote:
         version.promote(by=by, reason=reason)
     return version
+
+
+def share_all() -> tuple[int, list[str]]:
+    """Upload the bundles that are here and not intact in the store, and tell their rows what they were trained under:
+    releases before the store had neither. Returns how many were uploaded, and the versions that are in neither place.
+
+    Raises:
+        StoreUnavailable: the store failed.
+    """
+    uploaded, absent = 0, []
+    for version in ModelVersion.objects.all():
+        try:
+            uploaded += bundles.mend(version.bundle_dir)
+        except BundleRefused:
+            absent.append(version.version)
+            continue
+        if not version.schema_hash:
+            hash_ = declared_hash(version)
+            ModelVersion.objects.filter(pk=version.pk).update(schema_hash=hash_)
+    return uploaded, absent
 
 
 def promote(
@@ -203,7 +247,7 @@ def promote(
     the verdict is that which `compare_waiting` has stored.
 
     Raises:
-        BundleRefused: see `load_bundle`.
+        BundleRefused: see `bundles.load`.
         StageRefused: the version is the champion already; it is worse or cannot be compared; `force` has no reason; or
             the champion has changed in the meantime.
     """
@@ -290,7 +334,7 @@ def roll_back(schema: str, *, by: str, reason: str = "") -> list[StageChange]:
 
     Raises:
         NoChampion: there is no champion.
-        BundleRefused: the bundle of the earlier version is refused; see `load_bundle`.
+        BundleRefused: the bundle of the earlier version is refused; see `bundles.load`.
         StageRefused: there is no earlier champion.
     """
     now = champion(schema)
@@ -305,7 +349,7 @@ def shadow(version: ModelVersion, *, by: str, reason: str = "") -> list[StageCha
     """Have a version score live transactions without deciding.
 
     Raises:
-        BundleRefused: see `load_bundle`.
+        BundleRefused: see `bundles.load`.
         StageRefused: it is the champion, or a shadow already.
     """
     load(version)

@@ -1,5 +1,6 @@
 """Trains on a snapshot, and proposes or promotes what is better than the champion."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from django.utils import timezone
 
 from training import run_queue, runs
 from training.core import configuration
+from training.core.exceptions import ConfigurationError
 from training.models import TrainingRun
 
 BY = "nightly retraining"
@@ -15,7 +17,18 @@ BY = "nightly retraining"
 
 def of_snapshot(path: Path | str) -> configuration.Overrides:
     """What a training on a snapshot does differently from one on a schema's dataset: the test are its last days.
-    `path` is relative to DATASETS_DIR."""
+    `path` is relative to DATASETS_DIR.
+
+    Raises:
+        ConfigurationError: there is no such file.
+    """
+    directory = Path(os.path.abspath(settings.DATASETS_DIR))
+    found = Path(os.path.abspath(directory / path))
+    if not found.is_relative_to(directory) or not found.is_file():
+        raise ConfigurationError(
+            f"--snapshot: there is no file {str(path)!r} in DATASETS_DIR. "
+            "`export_training_set` prints the path to give."
+        )
     return {"data.parquet": str(path), "split.protocol": "time", "split.test_start": ""}
 
 

@@ -38,7 +38,8 @@ from training.core.scored import ScoredRows, pack, unpack
 
 FORMAT = 1
 REQUIRED = {"bundle.json", "reference.json", "test_rows.safetensors"}
-UNLISTED = {"manifest.json", "manifest.sig"}
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+UNLISTED = {MANIFEST, SIGNATURE}
 
 
 @dataclass(frozen=True)
@@ -129,25 +130,41 @@ def write_bundle(
         "scored.safetensors": pack(scored),
         **{f"plots/{name}.png": image for name, image in plots.items()},
     }
-    manifest = _json({"format": FORMAT, "files": {name: _sha256(content) for name, content in sorted(files.items())}})
+    hashes = {name: _sha256(content) for name, content in sorted(files.items())}
+    manifest = _json({"format": FORMAT, "version": path.name, "files": hashes})
     signature = _signature(manifest, signing_key).encode()
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    (unfinished / "plots").mkdir(parents=True)
+    if path.exists():
+        raise FileExistsError(f"{path} exists already.")
+    unfinished = write_unfinished(path, files | {MANIFEST: manifest, SIGNATURE: signature})
     try:
-        for name, content in (files | {"manifest.json": manifest, "manifest.sig": signature}).items():
-            with (unfinished / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        if path.exists():
-            raise FileExistsError(f"{path} exists already.")
         unfinished.rename(path)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     return load_bundle(path, signing_key=signing_key)
+
+
+def write_unfinished(path: Path, files: Mapping[str, bytes]) -> Path:
+    """Write files to a hidden directory beside `path`, and have them on the disk. Returns it, to be renamed to `path`.
+
+    Raises:
+        BundleRefused: a name leads out of the directory.
+    """
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    unfinished.mkdir(parents=True)
+    try:
+        for name, content in files.items():
+            place = _inside(unfinished, name, path.name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return unfinished
 
 
 def load_bundle(path: Path, *, signing_key: str) -> Bundle:
@@ -158,22 +175,7 @@ def load_bundle(path: Path, *, signing_key: str) -> Bundle:
             or the schema is unknown; or bundle.json is no `Description`.
         SchemaChanged: this process does not know the declaration that the model was trained under.
     """
-    manifest, signature = _read(path, "manifest.json"), _read(path, "manifest.sig")
-    if not hmac.compare_digest(signature, _signature(manifest, signing_key).encode()):
-        raise BundleRefused(f"{path.name}: the signature is not of this system's BUNDLE_SIGNING_KEY.")
-    declared = json.loads(manifest)
-    if declared["format"] != FORMAT:
-        raise BundleRefused(f"{path.name}: format {declared['format']} is not the format {FORMAT} of this version.")
-    hashes: dict[str, str] = declared["files"]
-    if missing := REQUIRED - hashes.keys():
-        raise BundleRefused(f"{path.name}: {', '.join(sorted(missing))} is missing.")
-    if surplus := _files(path) - hashes.keys() - UNLISTED:
-        raise BundleRefused(f"{path.name}: {', '.join(sorted(surplus))} is not part of what was signed.")
-    contents = {name: _read(path, name) for name in hashes}
-    for name, expected in hashes.items():
-        if not hmac.compare_digest(_sha256(contents[name]), expected):
-            raise BundleRefused(f"{path.name}: {name} has been altered since it was signed.")
-
+    contents = checked_files(path, signing_key=signing_key)
     try:
         description = msgspec.json.decode(contents["bundle.json"], type=Description)
     except msgspec.DecodeError as error:
@@ -199,6 +201,53 @@ def load_bundle(path: Path, *, signing_key: str) -> Bundle:
     )
 
 
+def checked_files(path: Path, *, signing_key: str) -> dict[str, bytes]:
+    """The files of a bundle, by name, as they were signed; the signature itself is the last.
+
+    Raises:
+        BundleRefused: a file is missing, additional or altered; or the signature is missing or of another key.
+    """
+    manifest, signature = _read(path, MANIFEST), _read(path, SIGNATURE)
+    hashes = signed_hashes(path.name, manifest, signature, signing_key=signing_key)
+    if surplus := _files(path) - hashes.keys() - UNLISTED:
+        raise BundleRefused(f"{path.name}: {', '.join(sorted(surplus))} is not part of what was signed.")
+    contents = {name: _read(path, name) for name in hashes}
+    for name, expected in hashes.items():
+        check_content(path.name, name, contents[name], expected)
+    return contents | {MANIFEST: manifest, SIGNATURE: signature}
+
+
+def signed_hashes(version: str, manifest: bytes, signature: bytes, *, signing_key: str) -> dict[str, str]:
+    """The SHA-256 of each file of a bundle, by its manifest, which is parsed if its signature is right.
+
+    Raises:
+        BundleRefused: the signature is of another key or version, the format is unknown, or a file is missing in the
+            manifest.
+    """
+    if not hmac.compare_digest(signature, _signature(manifest, signing_key).encode()):
+        raise BundleRefused(f"{version}: the signature is not of this system's BUNDLE_SIGNING_KEY.")
+    declared = json.loads(manifest)
+    if declared["format"] != FORMAT:
+        raise BundleRefused(f"{version}: format {declared['format']} is not the format {FORMAT} of this version.")
+    # Whoever can write to the store could put another bundle of ours in its place. Older ones name none.
+    if (of := declared.get("version", version)) != version:
+        raise BundleRefused(f"{version}: this is the bundle of {of}.")
+    hashes: dict[str, str] = declared["files"]
+    if missing := REQUIRED - hashes.keys():
+        raise BundleRefused(f"{version}: {', '.join(sorted(missing))} is missing.")
+    return hashes
+
+
+def check_content(version: str, name: str, content: bytes, expected: str) -> None:
+    """Check a file of a bundle against its signed hash.
+
+    Raises:
+        BundleRefused: it is not what was signed.
+    """
+    if not hmac.compare_digest(_sha256(content), expected):
+        raise BundleRefused(f"{version}: {name} has been altered since it was signed.")
+
+
 def declared_hash_of(path: Path) -> str:
     """The hash of the declaration that a bundle's model was trained under, which need not be today's. The signature is
     not checked.
@@ -219,13 +268,17 @@ def _files(directory: Path) -> set[str]:
 
 
 def _read(directory: Path, name: str) -> bytes:
-    path = directory / name
-    if not path.resolve().is_relative_to(directory.resolve()):
-        raise BundleRefused(f"{directory.name}: it names a file outside its own directory.")
     try:
-        return path.read_bytes()
+        return _inside(directory, name, directory.name).read_bytes()
     except OSError as error:
         raise BundleRefused(f"{directory.name}: {name} is missing or cannot be read.") from error
+
+
+def _inside(directory: Path, name: str, version: str) -> Path:
+    path = directory / name
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise BundleRefused(f"{version}: it names a file outside its own directory.")
+    return path
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -32,6 +32,10 @@ class SchemaChanged(BundleRefused):
     """The model bundle was made for another version of its schema."""
 
 
+class StoreUnavailable(FraudsiteError):
+    """The store (STORAGE_URL) does not answer, or refuses."""
+
+
 class NoChampion(FraudsiteError):
     """No model has been promoted to champion: run `manage.py train`, or promote one in the admin."""
 

@@ -47,8 +47,8 @@ def compared(version):
 
 @pytest.fixture
 def altered(challenger, challenger_bundle, settings, tmp_path):
-    """The challenger, one byte of whose weights was altered."""
-    settings.BUNDLES_DIR = tmp_path
+    """The challenger, one byte of whose weights was altered. The store has no other copy."""
+    settings.BUNDLES_DIR, settings.STORAGE_URL = tmp_path, str(tmp_path / "empty")
     directory = shutil.copytree(challenger_bundle.path, challenger.bundle_dir)
     weights = directory / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")

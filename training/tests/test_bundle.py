@@ -110,6 +110,12 @@ def test_a_copied_bundle_is_as_good_as_the_original(directory, bundle):
     assert load_bundle(directory, signing_key=KEY).description == bundle.description
 
 
+def test_a_bundle_under_the_name_of_another_version_is_refused(directory, bundle):
+    swapped = directory.rename(directory.with_name("another"))
+    with pytest.raises(BundleRefused, match=f"another: this is the bundle of {bundle.version}"):
+        load_bundle(swapped, signing_key=KEY)
+
+
 @hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from([*FILES, "manifest.json", "manifest.sig"]), st.floats(0, 1, exclude_max=True), st.integers(1, 255)

@@ -1,4 +1,4 @@
-"""The same features on Dask, in its local mode."""
+"""The same features on Dask: in its local mode, and on a cluster of several processes."""
 
 import pytest
 
@@ -22,3 +22,20 @@ def test_it_equals_one_machine_bit_for_bit_however_the_rows_are_partitioned(sche
     )
     made = made.compute(scheduler="sync").set_index("sequence").loc[events["sequence"]]
     same_bits(schema, made, expected)
+
+
+@pytest.mark.alone
+def test_it_equals_one_process_bit_for_bit_on_a_cluster_of_processes():
+    from distributed import Client, LocalCluster
+
+    from training.core.features.distributed import features
+
+    events, labels, expected = of_handbook()
+    local = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with LocalCluster(**local) as cluster, Client(cluster) as client:
+        made = features(
+            HANDBOOK, dd.from_pandas(events, npartitions=4, sort=False), dd.from_pandas(labels, npartitions=2)
+        )
+        computed = client.compute(made).result(timeout=120)
+        assert len(client.scheduler_info()["workers"]) == 2
+    same_bits(HANDBOOK, computed.set_index("sequence").loc[events["sequence"]], expected)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tzfpy import get_tz
 
 from training.core.features.declaration import COMBINATIONS, DAY_US, OF_MONEY, POINT, VALUE
-from training.core.features.replay import Events, Labels, replay
+from training.core.features.replay import Events, Labels, labelled, replay
 from training.core.schema import Schema, parse_schema
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -347,6 +347,16 @@ def test_online_equals_offline_bit_for_bit_however_the_arrivals_are_cut_into_bat
     same_bits(np.concatenate(rows), offline.features)
     assert "" not in offline.histories["shop"]
     assert histories == offline.histories, "what is rebuilt from stored arrivals is what was kept"
+
+
+@settings(max_examples=150, deadline=None)
+@given(arrivals=arrivals())
+def test_labels_change_histories_in_the_same_way_without_the_compiled_code(arrivals):
+    events, labels = columns(arrivals, range(len(arrivals)))
+    stored = replay(EVERYTHING, events).histories
+    changed = labelled(EVERYTHING, labels, stored)
+    expected = replay(EVERYTHING, labels=labels, histories=stored).histories
+    assert {name: changed.get(name, {}) for name in expected} == expected
 
 
 @settings(max_examples=30, deadline=None)

@@ -17,6 +17,7 @@ from training.core.features.replay import (
     Labels,
     arrivals_by_time,
     event_bytes,
+    labelled,
     model_inputs,
     replay,
     version,
@@ -234,6 +235,9 @@ def test_a_history_of_another_declaration_is_refused_not_misread():
     longer = replace(HANDBOOK, velocity=tuple(replace(one, window_days=90) for one in HANDBOOK.velocity))
     with pytest.raises(StaleHistory, match="1 histories of customer"):
         replay(longer, events, histories=kept)
+    label = Labels(np.array([0]), np.ones(1, np.int8), np.array([9]), {"customer": ["c"], "terminal": ["t"]})
+    with pytest.raises(StaleHistory, match="1 histories of terminal"):
+        labelled(longer, label, kept)
     assert not kept["customer"]["c"].startswith(version(longer, "customer"))
     assert kept["customer"]["c"].startswith(version(HANDBOOK, "customer"))
 

@@ -1,7 +1,7 @@
 """Whole columns of values: reads them as `Kind.read` reads one value, and encodes them as `Schema.encode` does."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,8 @@ BOOLEANS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.
 
 
 def read(column: pd.Series, field: Field, event_times: pd.Series | None, dates_format: str = "") -> pd.Series:
-    """Read a column of a raw file: numbers as float64, others as texts that were read; missing values are null.
+    """Read a column of a raw file: numbers as float64, others as texts that were read, each of which is in memory once;
+    missing values are null.
 
     Numbers are not compared with their bounds here: `raw.validate` counts those outside. Texts of the kind date are
     ISO 8601, or of the `strptime` format `dates_format`.
@@ -36,21 +37,29 @@ def read(column: pd.Series, field: Field, event_times: pd.Series | None, dates_f
     if pd.api.types.is_datetime64_any_dtype(column):
         column = column.dt.strftime("%Y-%m-%d")
     # A number, such as a merchant's category code, is the text that one would write.
-    texts = column.astype("str")
-    known, refused = {}, {}
-    for text in texts.dropna().unique():
+    numbers, distinct = pd.factorize(column.astype("str"))
+    known: list[float | str | None] = []
+    refused: dict[int, str] = {}
+    for number, text in enumerate(distinct):
         try:
-            known[text] = field.of_kind.read(field, text)
+            known.append(field.of_kind.read(field, text))
         except ValueRefused as error:
-            refused[text] = error.remedy
+            known.append(None)
+            refused[number] = error.remedy
     if refused:
-        raise _refusal(column, texts.isin(list(refused)), next(iter(refused.values())))
-    made = texts.map(known)
+        raise _refusal(column, np.isin(numbers, list(refused)), next(iter(refused.values())))
+    made = in_place_of(numbers, known, column.index)
     if field.kind == "date" and not field.future and event_times is not None:
-        late = made > (event_times + dates.ZONES).dt.strftime("%Y-%m-%d")
+        late = made.astype("str") > (event_times + dates.ZONES).dt.strftime("%Y-%m-%d")
         if late.any():
             raise _refusal(column, late, "The date lies after the event. Declare future = true if it may.")
     return made
+
+
+def in_place_of(numbers: np.ndarray, texts: Sequence[str | float | None], index: pd.Index) -> pd.Series:
+    """A column of the texts with these numbers [n]. It is null for None, and for the number -1."""
+    codes, distinct = pd.factorize(np.array([*texts, None], object))
+    return pd.Series(pd.Categorical.from_codes(codes[numbers], distinct), index)
 
 
 def read_labels(column: pd.Series, fraud: str) -> pd.Series:
@@ -79,7 +88,7 @@ def _read_booleans(column: pd.Series) -> pd.Series:
     return known
 
 
-def _refusal(column: pd.Series, refused: pd.Series, remedy: str) -> ValueError:
+def _refusal(column: pd.Series, refused: pd.Series | np.ndarray, remedy: str) -> ValueError:
     places = np.flatnonzero(refused)
     shown = ", ".join(f"{str(column.iloc[place])[:40]!r} in row {place + 1}" for place in places[:SHOWN])
     more = "; …" if len(places) > SHOWN else ""

@@ -1,5 +1,6 @@
 """Reads and validates raw files."""
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -56,50 +57,61 @@ def read_raw(path: Path, schema: Schema, *, earliest: datetime, rates: Rates = N
         DatasetError: the file cannot be read, a column is missing or of another type, a value is refused, or different
             rows have the same id; names them.
     """
-    frame = _renamed(path, schema)
     fields = {field.name: field for field in schema.features}
     times = None  # event times first: a date may not come after them
-    for name in frame.columns:
+    made: dict[str, pd.Series] = {}
+    for name, column in _renamed(path, schema):
         try:
             if name == EVENT_TIME:
-                theirs_named = frame[name].rename(schema.source.get(name, name))
-                frame[name] = times = read_event_times(theirs_named, schema, earliest=earliest)
+                made[name] = times = read_event_times(column, schema, earliest=earliest)
             elif name in fields:
-                frame[name] = columns.read(frame[name], fields[name], times, schema.file.dates)
+                made[name] = columns.read(column, fields[name], times, schema.file.dates)
             elif name == schema.label:
-                frame[name] = columns.read_labels(frame[name], schema.file.fraud)
+                made[name] = columns.read_labels(column, schema.file.fraud)
+            elif name == TRANSACTION_ID:
+                made[name] = column.astype("str")
             else:
-                frame[name] = frame[name].astype("str")
+                numbers, identifiers = pd.factorize(column.astype("str"))
+                made[name] = columns.in_place_of(numbers, identifiers.tolist(), column.index)
         except (ValueError, TypeError) as error:
             raise DatasetError(f"Column {name}: {error}") from error
+    frame = pd.DataFrame(made, copy=False)
+    made.clear()
     if times is None:
         return frame, 0
     if schema.amount_currency:
         frame = conversion.converted(frame, schema, rates)
-    different = frame[~frame.duplicated()]
-    _refuse_ids_on_several(different)
-    rows = different.sort_values(EVENT_TIME, kind="stable", ignore_index=True)
-    return rows, len(frame) - len(different)
+    repeated = frame[TRANSACTION_ID].duplicated(keep=False)  # only these can be copies
+    copies = frame[repeated].duplicated()
+    copies = copies[copies].index
+    _refuse_ids_on_several(frame[TRANSACTION_ID].drop(copies))
+    if copies.empty and frame[EVENT_TIME].is_monotonic_increasing:  # as most files are
+        return frame, 0
+    return frame.drop(copies).sort_values(EVENT_TIME, kind="stable", ignore_index=True), len(copies)
 
 
-def _renamed(path: Path, schema: Schema) -> pd.DataFrame:
-    """The columns of a raw file that the schema declares, by our names: ids and event times first, then other texts."""
+def _renamed(path: Path, schema: Schema) -> Iterator[tuple[str, pd.Series]]:
+    """The columns of a raw file that the schema declares, with our names: ids and event times first, then other
+    texts."""
     is_event = schema.time == EVENT_TIME
     texts_of_ours = [TRANSACTION_ID] if is_event and not schema.file.row_ids else []
     texts_of_ours += [EVENT_TIME] if is_event else []
     texts_of_ours += [*schema.identifier_names, *(field.name for field in schema.features if not field.is_number)]
     ours = [*texts_of_ours, *(field.name for field in schema.features if field.is_number), schema.label]
     theirs = {name: schema.source.get(name, name) for name in ours}
-    frame = tables.read(path, schema.file, list(theirs.values()), texts={theirs[name] for name in texts_of_ours})
-    frame = frame.set_axis(ours, axis=1)
-    if schema.file.row_ids:
-        frame.insert(0, TRANSACTION_ID, np.arange(1, len(frame) + 1))
-    return frame
+    texts = {theirs[name] for name in texts_of_ours}
+    for name, column in zip(
+        ours, tables.columns_of(path, schema.file, list(theirs.values()), texts=texts), strict=True
+    ):
+        if schema.file.row_ids and name == ours[0]:
+            yield TRANSACTION_ID, pd.Series(np.arange(1, len(column) + 1))
+        yield name, column
 
 
-def _refuse_ids_on_several(rows: pd.DataFrame) -> None:
-    known = rows[rows[TRANSACTION_ID].notna()]
-    by_id = known[known[TRANSACTION_ID].duplicated(keep=False)].groupby(TRANSACTION_ID, sort=False).groups
+def _refuse_ids_on_several(ids: pd.Series) -> None:
+    """`ids` [n] are those of different rows."""
+    several = ids[ids.notna() & ids.duplicated(keep=False)]
+    by_id = several.groupby(several, sort=False).groups
     if by_id:
         shown = "; ".join(
             "rows " + ", ".join(f"{row + 1}" for row in found[:SHOWN]) for found in list(by_id.values())[:SHOWN]
@@ -145,7 +157,7 @@ def validate(frame: pd.DataFrame, schema: Schema, *, source_sha256: str, left_ou
         source_sha256=source_sha256,
         rows=len(frame),
         frauds=int(frame[schema.label].sum()),
-        duplicates=int(frame.duplicated().sum()),
+        duplicates=0 if schema.has_ids else int(frame.duplicated().sum()),
         nulls=int(nulls.sum()),
         out_of_range=sum(out_of_range.values()),
         left_out=left_out,
@@ -160,15 +172,24 @@ def with_tokens(frame: pd.DataFrame, schema: Schema, key: str) -> pd.DataFrame:
     made = {}
     for entity in schema.entities:
         stages.enter(f"Making the tokens of {entity.name}")
-        parts = [frame[name] for name in entity.of or (entity.name,)]
-        numbers, distinct = pd.factorize(pd.MultiIndex.from_arrays(parts)) if len(parts) > 1 else pd.factorize(parts[0])
-        of_each = [distinct.get_level_values(level) for level in range(len(parts))] if len(parts) > 1 else [distinct]
-        tokens = [
-            None if any(pd.isna(value) for value in values) else entity_token(schema, entity, values, key)
-            for values in zip(*of_each, strict=True)
-        ]
-        made[entity.name] = pd.Series(np.array([*tokens, None], object)[numbers], frame.index)
+        numbers, distinct = _numbered([frame[name] for name in entity.of or (entity.name,)])
+        tokens = [entity_token(schema, entity, values, key) for values in distinct]
+        made[entity.name] = columns.in_place_of(numbers, tokens, frame.index)
     for field in schema.features:
         if field.is_concealed:
             made[field.name] = frame[field.name].map(partial(concealed, schema, field, key=key), na_action="ignore")
     return frame.assign(**made)
+
+
+def _numbered(parts: Sequence[pd.Series]) -> tuple[np.ndarray, list[tuple[str, ...]]]:
+    """The number of each row [n], equal where all parts are equal, and -1 where one is missing; and the values of the
+    parts, by number."""
+    numbers, first = pd.factorize(parts[0])
+    distinct: list[tuple[str, ...]] = [(value,) for value in first]
+    for part in parts[1:]:
+        further, values = pd.factorize(part)
+        pairs = np.where((numbers < 0) | (further < 0), -1, numbers * len(values) + further)
+        numbers = np.full(len(pairs), -1)
+        numbers[pairs >= 0], found = pd.factorize(pairs[pairs >= 0])
+        distinct = [(*distinct[pair // len(values)], values[pair % len(values)]) for pair in found.tolist()]
+    return numbers, distinct

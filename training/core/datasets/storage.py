@@ -185,7 +185,7 @@ def read(path: Path, schema: Schema) -> Dataset:
 
 
 def _read_snapshot(path: Path, schema: Schema, report: Report) -> Dataset:
-    """Read a snapshot. Its timeline is that of the event times; without a card, each row is one of its own."""
+    """Read a snapshot. Its timeline is that of the event times; a row without a card is one of its own."""
     computed = [feature.name for feature in schema.derived]
     names = [*schema.feature_names, *computed, EVENT_TIME, schema.label, WEIGHT]
     if missing := set(names) - set(pq.read_schema(path).names):
@@ -202,7 +202,10 @@ def _read_snapshot(path: Path, schema: Schema, report: Report) -> Dataset:
     from training.core.features.replay import model_inputs
 
     days = table[EVENT_TIME].to_numpy().astype("datetime64[D]").astype(np.int64)
-    cards = pd.factorize(table[schema.card].to_pandas())[0] if schema.card else np.arange(table.num_rows)
+    cards = np.full(table.num_rows, -1)
+    if schema.card:
+        cards = np.asarray(pd.factorize(table[schema.card].to_pandas())[0])
+    cards = np.where(cards < 0, table.num_rows + np.arange(table.num_rows), cards)
     return Dataset(
         schema,
         model_inputs(schema, given, derived),

@@ -69,6 +69,23 @@ def read(path: Path, form: FileForm, columns: list[str], *, texts: Collection[st
         ) from error
 
 
+def columns_of(path: Path, form: FileForm, columns: list[str], *, texts: Collection[str]) -> Iterator[pd.Series]:
+    """The same columns one after the other. Each can be forgotten before the next one comes; of a Parquet file, which
+    has its values by column, no more than one is in memory.
+
+    Raises:
+        DatasetError: as `read`.
+    """
+    if path.suffix == ".parquet":
+        for name in columns:
+            yield read(path, form, [name], texts=[name] if name in texts else [])[name].reset_index(drop=True)
+            pa.default_memory_pool().release_unused()  # which it would keep
+    else:
+        frame = read(path, form, columns, texts=texts).set_axis(range(len(columns)), axis=1)
+        for place, name in enumerate(columns):
+            yield frame.pop(place).rename(name)
+
+
 def blocks(path: Path, form: FileForm, rows: int) -> Iterator[pa.Table]:
     """Read a file by so many rows at a time. Values of a CSV are texts as they stand; missing ones are null.
 

@@ -51,6 +51,9 @@ class Entity:
 
     An entity that is made `of` others, or of values of the request, has no identifier of its own. An `optional` entity
     may be missing; one that is made of others is missing if one of them is. A missing entity has no history.
+
+    An entity belongs to the client that sent it: the same identifier from two clients is two entities, with a history
+    each. A `shared` one is the same whoever sends it.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Entity:
     late_days: float = 1.0
     optional: bool = False
     of: tuple[str, ...] = ()
+    shared: bool = False
 
     @property
     def may_be_missing(self) -> bool:

@@ -42,7 +42,7 @@ def kept_values(
             kept[:, column] = as_values(tokens[name])
             continue
         values = _value(schema, given, name)
-        if schema.features[schema.feature_names.index(name)].kind in ("latitude", "longitude"):
+        if schema.features[schema.place_of[name]].kind in ("latitude", "longitude"):
             values = np.rint(values * MICRODEGREES)
         kept[:, column] = np.where(np.isnan(values), MISSING, values)
     return kept
@@ -71,4 +71,4 @@ def _zones(schema: Schema, name: str, given: np.ndarray | None, count: int) -> l
 def _value(schema: Schema, given: np.ndarray | None, name: str) -> np.ndarray:
     if given is None:
         raise ValueError(f"Features of {schema.name} read {name}: its events need what `Schema.encode` gives.")
-    return np.ascontiguousarray(given[:, schema.feature_names.index(name)])
+    return np.ascontiguousarray(given[:, schema.place_of[name]])

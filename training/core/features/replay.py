@@ -8,7 +8,7 @@ the same, so are the features, to the bit.
 import hashlib
 import json
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -112,6 +112,29 @@ def replay(
         before = (histories or {}).get(plan.entity, {})
         kept[plan.entity] = _replay_entity(plan, arrivals, before, features, keep=keep_histories)
     return Replayed(features, kept)
+
+
+def labelled(schema: Schema, labels: Labels, histories: Histories) -> dict[str, dict[str, bytes]]:
+    """The histories of the entities of these labels after the labels arrived, by entity and token: those that `replay`
+    returns. This is without its compiled code, so that a process that only labels does not compile it, for seconds.
+
+    Entities whose histories have no labels are left out. `labels` have texts as tokens.
+
+    Raises:
+        StaleHistory: as above.
+    """
+    kept = {}
+    for plan in _plans(schema)[1]:
+        if not plan.reads_labels:
+            continue
+        before, changed = histories.get(plan.entity, {}), dict[str, bytearray]()
+        for row in np.argsort(labels.sequence, kind="stable").tolist():
+            if token := labels.tokens[plan.entity][row]:
+                history = changed.setdefault(token, bytearray(before.get(token, plan.version)))
+                stored.set_label(history, plan.event_bytes, int(labels.key[row]), int(labels.fraud[row]))
+        _check(plan, changed.values())
+        kept[plan.entity] = {token: bytes(history) for token, history in changed.items()}
+    return kept
 
 
 def version(schema: Schema, entity: str) -> bytes:
@@ -295,7 +318,7 @@ def _replay_entity(
         )
 
     if len(codes) < MANY_OPERATIONS:
-        run(0, len(tokens))
+        kernel.replay(operations, histories, plan.declared, features)
     else:  # entities are independent of each other, and the kernel releases the GIL
         shares = np.searchsorted(first, np.linspace(0, first[-1], 4 * _cores() + 1)).tolist()
         with ThreadPoolExecutor(_cores()) as threads:
@@ -312,10 +335,9 @@ def _read(
 ) -> kernel.Histories:
     """The stored histories of these tokens, and room to write them with the operations that are in `first`."""
     stored = [before.get(token, plan.version) for token in tokens]
-    if stale := sum(not history.startswith(plan.version) for history in stored):
-        raise StaleHistory(f"{stale} histories of {plan.entity} were kept under another declaration: rebuild them.")
+    _check(plan, stored)
     begins, places = kernel.allotted(
-        np.array([len(history) for history in stored]), first, plan.event_bytes, plan.declared.limit
+        np.fromiter(map(len, stored), np.int64, len(stored)), first, plan.event_bytes, plan.declared.limit
     )
     return kernel.Histories(
         begins=begins,
@@ -324,6 +346,11 @@ def _read(
         ends=np.empty(len(stored), np.int64),
         written=np.empty(places[-1] if keep else 0, np.uint8),
     )
+
+
+def _check(plan: _Plan, histories: Iterable[bytes | bytearray]) -> None:
+    if stale := len([history for history in histories if not history.startswith(plan.version)]):
+        raise StaleHistory(f"{stale} histories of {plan.entity} were kept under another declaration: rebuild them.")
 
 
 def _cores() -> int:

@@ -1,4 +1,4 @@
-"""How histories are stored, for those who read them without the compiled code that writes them."""
+"""How histories are stored, for those who read and label them without the compiled code that writes them."""
 
 from typing import TYPE_CHECKING
 
@@ -28,3 +28,13 @@ def keys_in(schema: "Schema", entity: str, history: bytes) -> list[int]:
     events = np.frombuffer(history, np.uint8, count * size, VERSION_BYTES if count else 0).reshape(count, size)
     keys: list[int] = np.ascontiguousarray(events[:, :8]).view("<i8").ravel().tolist()
     return keys
+
+
+def set_label(history: bytearray, event_bytes: int, key: int, label: int) -> None:
+    """Give the event of this key, if there is one in a stored history, a label (int8): what `kernel.replay` does with a
+    label that arrives."""
+    count = (len(history) - VERSION_BYTES) // event_bytes
+    if count:
+        keys = np.ndarray(count, "<i8", history, VERSION_BYTES, (event_bytes,))
+        for place in np.flatnonzero(keys == key).tolist():
+            history[VERSION_BYTES + place * event_bytes + EVENT_BYTES - 1] = label & 0xFF

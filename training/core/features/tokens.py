@@ -1,6 +1,7 @@
 """The tokens of entities: numbers them, and makes the codes by which histories of other entities keep them."""
 
 from collections.abc import Hashable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,21 @@ Tokens = Sequence[Hashable] | np.ndarray
 def factorize(parts: list[Tokens]) -> tuple[list[Any], np.ndarray]:
     """The distinct tokens, and the index of each token of all parts, concatenated, among them."""
     if sum(map(len, parts)) < FEW_TOKENS:
-        places: dict[Hashable, int] = {}
-        codes = [places.setdefault(token, len(places)) for part in parts for token in part]
-        return list(places), np.array(codes, np.int64)
+        every = list(chain.from_iterable(parts))
+        distinct = list(dict.fromkeys(every))
+        places = dict(zip(distinct, range(len(distinct)), strict=True))
+        return distinct, np.fromiter(map(places.__getitem__, every), np.int64, len(every))
     codes, tokens = pd.factorize(np.concatenate([np.asarray(part) for part in parts]))
     return tokens.tolist(), codes.astype(np.int64, copy=False)
 
 
 def without_missing(tokens: list[Any], codes: np.ndarray) -> tuple[list[Hashable], np.ndarray]:
     """The same without the tokens that stand for a missing entity, whose code becomes -1."""
+    if tokens and isinstance(tokens[0], str):  # so are the others, and at most one of them is empty
+        if "" not in tokens:
+            return tokens, codes
+        place = tokens.index("")
+        return [*tokens[:place], *tokens[place + 1 :]], np.where(codes == place, -1, codes - (codes > place))
     missing = np.array([is_missing(token) for token in tokens], bool)
     if not missing.any():
         return tokens, codes

@@ -97,6 +97,11 @@ class Schema:
         return tuple(feature.name for feature in self.features)
 
     @cached_property
+    def place_of(self) -> dict[str, int]:
+        """The place of each value of a request among these, by its name."""
+        return {name: place for place, name in enumerate(self.feature_names)}
+
+    @cached_property
     def kind_of(self) -> dict[str, Kind]:
         """The kind of each value of a request, by its name."""
         return {feature.name: feature.of_kind for feature in self.features}

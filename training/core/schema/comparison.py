@@ -10,8 +10,6 @@ from training.core.schema import LISTS, Field, Schema
 # What a model does not notice of a field: `_is_wider` looks at the bounds, and `max_values` and `description` matter to
 # a training.
 HARMLESS_OF_FIELDS = {"description", "max_values", "model", "minimum", "maximum", "optional", "future"}
-# What decides of an entity which token it has.
-IDENTITY_OF_ENTITIES = ("name", "of")
 # What of a schema matters to a training and to the checks of a request, and not to a model at work.
 HARMLESS = {"title", "label", "label_delay_days", "past_days", "card", "file", "source"}
 HARMLESS |= {"event_time_unit", "event_time_format", *(part for part, _ in LISTS.values())}

@@ -9,8 +9,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from training import registry
+from training import bundles, registry
 from training.core import figures
+from training.core.bundle import load_bundle
 from training.core.exceptions import FraudsiteError, did_you_mean
 from training.core.schema import load_schema
 from training.management.command import Options
@@ -39,11 +40,15 @@ class Command(BaseCommand):
             "rollback": "make the champion before this one the champion again",
             "shadow": "have a version score live transactions without deciding",
             "retire": "retire a version",
+            "register": "upload and register a bundle that is in VAR_DIR/models: brought from elsewhere, or trained "
+            "while the store was away",
+            "share": "upload the bundles of registered versions that are on this machine and not in the store",
+            "verify": "check every bundle, here and in the store, by its signature and hashes",
         }.items():
             action = actions.add_parser(name, help=meaning, description=meaning)
-            if name in ("promote", "shadow", "retire"):
+            if name in ("promote", "shadow", "retire", "register"):
                 action.add_argument("version")
-            else:
+            elif name not in ("share", "verify"):
                 action.add_argument("--schema", default=settings.DEFAULT_SCHEMA, help="default: %(default)s")
             if name == "promote":
                 action.add_argument(
@@ -51,7 +56,7 @@ class Command(BaseCommand):
                 )
             if name == "live":
                 action.add_argument("--at", help="an ISO time, as 2026-11-24T15:30; without an offset it is UTC")
-            if name not in ("list", "history", "live"):
+            if name in ("promote", "rollback", "shadow", "retire"):
                 action.add_argument("--reason", default="", help="for the audit")
                 action.add_argument("--by", default=registry.account(), help="who does it; default: %(default)s")
 
@@ -104,6 +109,31 @@ class Command(BaseCommand):
 
     def _retire(self, options: Options) -> None:
         self._report(_version(options).retire(**_audit(options)))
+
+    def _register(self, options: Options) -> None:
+        path = settings.BUNDLES_DIR / options["version"]
+        if path.parent != settings.BUNDLES_DIR or not path.is_dir():
+            raise CommandError(f"There is no bundle {options['version']} in {settings.BUNDLES_DIR}.")
+        version = registry.register(load_bundle(path, signing_key=settings.BUNDLE_SIGNING_KEY), promote=False)
+        self.stdout.write(f"{version} is registered as {version.stage}. `manage.py models promote {version}`")
+
+    def _share(self, options: Options) -> None:
+        uploaded, absent = registry.share_all()
+        self.stdout.write(f"{uploaded} uploaded.")
+        if absent:
+            raise CommandError(f"{', '.join(absent)}: neither here nor in the store. Run it where they were trained.")
+
+    def _verify(self, options: Options) -> None:
+        table, damaged = _table("version", "stage", "here", "in the store"), []
+        for version in ModelVersion.objects.all():
+            here, there = bundles.faults(version.bundle_dir)
+            table.add_row(version.version, version.stage, here or "intact", there or "intact")
+            damaged += [version.version] if there else []
+        self._print(table)
+        if damaged:
+            raise CommandError(
+                f"{', '.join(damaged)}: not intact in the store. `manage.py models share` mends it from a copy that is."
+            )
 
     def _report(self, changes: list[StageChange]) -> None:
         for change in changes:

@@ -21,7 +21,7 @@ class Scorer:
     """
 
     # With smaller batches, sums are added in another order, and the score of a row would depend on its batch.
-    BATCH_SIZES = (32, 128, 256)
+    BATCH_SIZES = (32, 64, 128, 256)
 
     def __init__(self, hyperparameters: NetworkHyperparameters, weights: Mapping[str, np.ndarray]) -> None:
         architecture = hyperparameters.architecture

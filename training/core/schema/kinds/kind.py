@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from training.core.schema.values import Field
 
@@ -35,7 +37,8 @@ class Kind:
     without it is not personal. `entity` is the part of a text that an entity is made of, and `learned` the part that a
     model learns, which has the same code as the text. `bounds` are the least and the largest number; `declares_bounds`
     says that fields of this kind declare their own. `document` is its JSON Schema, apart from bounds, and `example` a
-    value.
+    value. `takes` tells of numbers [n] float64, NaN among them, which of them `read` takes as they are, [n] bool; None
+    where `read` has to look at each value.
     """
 
     read: Callable[["Field", Any], float | str]
@@ -50,6 +53,7 @@ class Kind:
     is_category: bool = False
     declares_bounds: bool = False
     bounds: tuple[float, float] = field(default=(-math.inf, math.inf))
+    takes: Callable[["Field", np.ndarray], np.ndarray] | None = None
 
 
 def read_text(value: Any, *, limit: int = TEXT_LIMIT) -> str:

@@ -2,7 +2,10 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from training.core.schema.kinds.kind import Kind, ValueRefused
 
@@ -24,11 +27,20 @@ def _read_number(field: "Field", value: Any) -> float:
     return number
 
 
+def _takes_numbers(field: "Field", numbers: np.ndarray) -> np.ndarray:
+    taken: np.ndarray = np.isfinite(numbers) & (numbers >= field.lowest) & (numbers <= field.highest)
+    return taken
+
+
 def _read_integer(field: "Field", value: Any) -> float:
     number = _read_number(field, value)
     if not number.is_integer():
         raise ValueRefused("not_whole", "Send a whole number.", malformed=True)
     return number
+
+
+def _takes_integers(field: "Field", numbers: np.ndarray) -> np.ndarray:
+    return _takes_numbers(field, numbers) & (np.trunc(numbers) == numbers)
 
 
 def _read_boolean(field: "Field", value: Any) -> float:
@@ -42,11 +54,19 @@ def _rounded(degrees: float, token_of: Callable[[str], str]) -> float:
     return round(degrees, 2)
 
 
-NUMBER = Kind(_read_number, {"type": "number"}, 0.0, is_number=True, declares_bounds=True)
 # Greater whole numbers would not be exact as float64.
+EXACT = 2.0**53
+NUMBER = Kind(_read_number, {"type": "number"}, 0.0, is_number=True, declares_bounds=True, takes=_takes_numbers)
 INTEGER = Kind(
-    _read_integer, {"type": "integer"}, 0.0, is_number=True, declares_bounds=True, bounds=(-(2.0**53), 2.0**53)
+    _read_integer,
+    {"type": "integer"},
+    0.0,
+    is_number=True,
+    declares_bounds=True,
+    bounds=(-EXACT, EXACT),
+    takes=_takes_integers,
 )
 BOOLEAN = Kind(_read_boolean, {"type": "boolean"}, False, is_number=True, bounds=(0.0, 1.0))
-LATITUDE = Kind(_read_number, {"type": "number"}, 52.52, is_number=True, bounds=(-90.0, 90.0), conceal=_rounded)
-LONGITUDE = Kind(_read_number, {"type": "number"}, 13.405, is_number=True, bounds=(-180.0, 180.0), conceal=_rounded)
+_DEGREES = partial(Kind, _read_number, {"type": "number"}, is_number=True, conceal=_rounded, takes=_takes_numbers)
+LATITUDE = _DEGREES(52.52, bounds=(-90.0, 90.0))
+LONGITUDE = _DEGREES(13.405, bounds=(-180.0, 180.0))
