@@ -1,8 +1,10 @@
+from collections.abc import Callable
+from functools import wraps
 from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.admin import AdminSite, ModelAdmin
+from django.contrib.admin import AdminSite, ModelAdmin, RelatedFieldListFilter
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME as CHOSEN
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -13,10 +15,14 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
+from fraudsite.sign_on.views import for_login_page, leaving
 from fraudsite.two_factor import SignInForm
+from monitoring.models import Alert
 from scoring.reviews import queue
+from scoring.tenancy import restriction
 
 COUNTED_REVIEWS = 1_000
+CLIENTS = {"client", "transaction__client"}
 
 
 class CarefulChangeList(ChangeList):
@@ -42,8 +48,22 @@ class CarefulChangeList(ChangeList):
         return [str(key) for key in keys[: settings.MASS_ACTION_LIMIT]] if self.multi_page else []
 
 
+class OwnClients(RelatedFieldListFilter):
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
+        every = super().field_choices(field, request, model_admin)
+        return [(key, name) for key, name in every if restriction.sees(request.user, cast(int, key))]
+
+
 class CarefulAdmin(ModelAdmin):
     """The base of every list in the admin: it survives wrong filters, and its actions take the rows that it showed."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return restriction.visible(super().get_queryset(request), request.user)
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        """A list of clients to filter by has those whose rows the person sees."""
+        found = super().get_list_filter(request)
+        return [(each, OwnClients) if each in CLIENTS else each for each in found]
 
     gone_message = "{} of the chosen are not in this list any more: nothing was done with them."
 
@@ -92,6 +112,13 @@ def _check_date(request: HttpRequest, field: str | None) -> None:
                 raise IncorrectLookupParameters
 
 
+def _open_alerts(request: HttpRequest) -> int:
+    """How many alerts are open, for those who see them."""
+    if restriction.is_restricted(request.user) or not request.user.has_perm("monitoring.view_alert"):
+        return 0
+    return Alert.objects.filter(resolved_at=None).count()
+
+
 class FraudsiteAdmin(AdminSite):
     site_title = "Fraudsite"
     site_header = "Fraudsite"
@@ -106,9 +133,30 @@ class FraudsiteAdmin(AdminSite):
         careful = type("Careful", bases, {})
         super().register(model_or_iterable, cast(type[ModelAdmin], careful), **options)
 
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().login(request, for_login_page() | (extra_context or {}))
+
+    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        return super().logout(request, leaving(request) | (extra_context or {}))
+
+    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
+        """Every page asks whether it is for people who work for some clients only."""
+
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            restriction.check(request)
+            return view(request, *args, **kwargs)
+
+        return super().admin_view(guarded, cacheable)
+
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         may_see_reviews = request.user.has_perm("scoring.view_review")
         # Every page shows the count, so it must not cost more when the queue is long.
         count = queue.open_reviews(cast(User, request.user), COUNTED_REVIEWS) if may_see_reviews else 0
         open_reviews = f"{COUNTED_REVIEWS - 1}+" if count == COUNTED_REVIEWS else count
-        return super().each_context(request) | {"may_see_reviews": may_see_reviews, "open_reviews": open_reviews}
+        return super().each_context(request) | {
+            "may_see_reviews": may_see_reviews,
+            "open_reviews": open_reviews,
+            "works_for": restriction.clients_of(request.user),
+            "open_alerts": _open_alerts(request),
+        }

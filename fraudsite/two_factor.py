@@ -29,6 +29,8 @@ RECOVERY_CODES = 10
 WRONG = "The code is wrong, or was used before. Wait for the next one; after wrong codes each wait is longer."
 # What somebody without a second factor may open where one is required.
 OPEN = ("two_factor", "admin:login", "admin:logout", "admin:jsi18n")
+# In sessions of people who came through single sign-on: whether the provider has asked for a second factor.
+BY_PROVIDER = "second_factor_by_provider"
 
 
 class SignInForm(AdminAuthenticationForm):
@@ -63,12 +65,22 @@ class TwoFactorMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        user: Any = request.user
-        if settings.TWO_FACTOR_REQUIRED and user.is_authenticated and not user.is_verified():
+        if _is_due(request):
             is_file = request.path.startswith(settings.STATIC_URL)
             if not is_file and request.path not in {reverse(name) for name in OPEN}:
                 return redirect("two_factor")
         return self._get_response(request)
+
+
+def _is_due(request: HttpRequest) -> bool:
+    """Whether somebody has yet to show, or to set up, a second factor. With a password, the form has asked for it."""
+    if not (settings.TWO_FACTOR_REQUIRED or settings.SSO_ISSUER):
+        return False  # and the session is not asked for
+    user: Any = request.user
+    by_provider = request.session.get(BY_PROVIDER)
+    if by_provider or not user.is_authenticated or user.is_verified():
+        return False
+    return bool(settings.TWO_FACTOR_REQUIRED or (by_provider is not None and user_has_device(user)))
 
 
 @never_cache

@@ -1,31 +1,22 @@
 """The audit trail in the admin, for auditors: filters, and a search by person or object."""
 
-from typing import Any, cast
+from typing import Any
 
 from django.conf import settings
 from django.contrib import admin
-from django.core.paginator import Paginator
 from django.db.models import Max, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
-from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from fraudsite.audit.models import Entry
+from scoring.pages.bounded import BoundedPaginator
 from scoring.pages.read_only import ReadOnlyAdmin
+from scoring.reviews import second_opinions
 from training.core.figures import at
 
-COUNTED = 10_000
 DETAIL_SHOWN = 160
-
-
-class BoundedPaginator(Paginator):
-    """Counts up to `COUNTED` rows only, as the trail grows without end: narrow the list to see older entries."""
-
-    @cached_property
-    def count(self) -> int:
-        return cast(QuerySet, self.object_list)[:COUNTED].count()
 
 
 class KindFilter(admin.SimpleListFilter):
@@ -50,6 +41,12 @@ class EntryAdmin(ReadOnlyAdmin):
     search_fields = ["pk"]  # without it the page has no search box
     search_help_text = "A person's name, or the whole id of a transaction or another object."
     fields = ["time", "who", "action", "what", "origin", "request_id", "detail", "place", "digest"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Entry]:
+        """Without what was done with cases on which the person may give a second opinion, until it is given."""
+        user: Any = request.user
+        hidden = [str(key) for key in second_opinions.all_hidden_from(user)]
+        return super().get_queryset(request).exclude(object_id__in=hidden)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

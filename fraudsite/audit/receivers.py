@@ -98,7 +98,8 @@ def _acted(sender: type[Model], action: str, key: Any, detail: str, person: str 
 
 
 def _signed_in(request: HttpRequest, user: Any, **_: Any) -> None:
-    trail.record(Action.SIGNED_IN, person=user.get_username())
+    by_provider = getattr(user, "backend", "").endswith("SignOnBackend")
+    trail.record(Action.SIGNED_IN, person=user.get_username(), detail="By single sign-on." if by_provider else "")
 
 
 def _signed_out(request: HttpRequest, user: Any, **_: Any) -> None:

@@ -172,6 +172,7 @@ class Command(BaseCommand):
             "training": f"{worker} --queues {settings.TRAINING_QUEUE} --concurrency 1 --max-tasks-per-child 1 "
             "--hostname training@%h",
             "beat": f"{celery} beat --loglevel WARNING --schedule {quote(str(settings.VAR_DIR / 'beat-schedule'))}",
+            "webhooks": f"{python} manage.py deliver_webhooks",
             PAYMENTS: f"{traffic} --schema {PAYMENTS} {PAYMENT_TRAFFIC}",
         }
         if settings.DEFAULT_SCHEMA != PAYMENTS:
