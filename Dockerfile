@@ -3,6 +3,8 @@ RUN python -m venv /venv
 COPY requirements.txt /
 # Wheels only, so no compiler is needed; the one package that has none is plain Python.
 RUN /venv/bin/pip install --no-cache-dir --only-binary :all: --no-binary dpd-components --requirement /requirements.txt
+COPY clients/python /client
+RUN /venv/bin/pip install --no-cache-dir --no-deps /client
 
 FROM python:3.11-slim-bookworm
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 VAR_DIR=/var/lib/fraudsite

@@ -22,7 +22,7 @@ class FraudsiteConfig(AppConfig):
     def ready(self) -> None:
         from fraudsite.roles import write_roles
 
-        for app in ("training", "scoring", "monitoring", "audit"):  # after each, its permissions exist
+        for app in ("training", "scoring", "monitoring", "audit", "sign_on"):  # after each, its permissions exist
             post_migrate.connect(write_roles, sender=apps.get_app_config(app))
 
 

@@ -7,6 +7,7 @@ passes each call to a thread. So predict calls are passed to their view here.
 import asyncio
 import gc
 import multiprocessing
+import threading
 import time
 from collections.abc import Iterable
 from io import BytesIO
@@ -17,14 +18,21 @@ from a2wsgi import WSGIMiddleware
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.exception import response_for_exception
+from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.middleware.security import SecurityMiddleware
 from django.urls import resolve
 
-from fraudsite import lifeline, wsgi
+from fraudsite import draining, lifeline, wsgi
 from fraudsite.middleware import RequestIdMiddleware
 from scoring import metrics, served
-from scoring.api import ordinary, refusals
+from scoring.api import limiting, ordinary, refusals
+from scoring.clients import uses
+from scoring.limits.meter import Spent
+from scoring.messages.traces import Trace
+from scoring.telemetry import pool, tracing
+
+LAST_WRITES_S = 2.0
 
 
 class RealtimeHandler:
@@ -47,18 +55,30 @@ class RealtimeHandler:
         body = await _read(receive, settings.PREDICT_BODY_LIMIT_BYTES)
         if body is None:
             return
+        trace = ordinary.trace_of(scope)
+        with tracing.request(scope["method"], scope["path"], trace) as span:
+            tracing.answered(span, await self._answer(scope, body, trace, send))
+
+    async def _answer(self, scope: dict[str, Any], body: bytes, trace: Trace | None, send: Any) -> int:
+        """Answer a call. Returns the status."""
         head = ordinary.head_of(scope)
         asked: ordinary.Asked | None = None
-        if known := ordinary.recognise(head):
+        spent: Spent | None = None
+        if known := ordinary.recognise(head, scope):
             key, headers = known
-            asked = await ordinary.ask(body, key)
+            uses.note(key)
+            spent = limiting.count(key, ordinary.PREDICT)
+            asked = None if spent.refused else await ordinary.ask(body, key, trace.id if trace else "")
             if asked and (answer := asked.answer) is not None:
                 metrics.REQUESTS.labels(200).observe(time.perf_counter() - asked.began)
-                headers = [*headers, (b"x-request-id", asked.request_id.encode()), _length_of(answer)]
-                await _send(send, 200, headers, answer)
-                return
+                of_call = [(b"x-request-id", asked.request_id.encode()), _length_of(answer)]
+                if trace:
+                    of_call.append((b"traceresponse", trace.response(tracing.span_id()).encode()))
+                await _send(send, 200, [*headers, *limiting.lines_of(spent), *of_call], answer)
+                return 200
         request = ASGIRequest(scope, BytesIO(body))
         request.urlconf = "scoring.urls"
+        request.spent = spent  # type: ignore[attr-defined]
         if asked:
             request.asked = asked  # type: ignore[attr-defined]
             request.META["HTTP_X_REQUEST_ID"] = asked.request_id
@@ -67,6 +87,7 @@ class RealtimeHandler:
         if response.status_code == 200 and request.method == "POST" and "Idempotent-Replayed" not in response:
             ordinary.remember(head, request, headers)
         await _send(send, response.status_code, headers, b"" if request.method == "HEAD" else response.content)
+        return response.status_code
 
     async def _respond(self, request: HttpRequest) -> HttpResponse:
         self._identify.process_request(request)
@@ -129,7 +150,10 @@ _in_threads: set[asyncio.Future[None]] = set()
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
-    elif scope["type"] == "http" and realtime.serves(scope["path"]):
+        return
+    if draining.begun:
+        send = draining.closing(scope, send)
+    if scope["type"] == "http" and realtime.serves(scope["path"]):
         await realtime(scope, receive, send)
     else:
         await _in_thread(scope, receive, send)
@@ -153,18 +177,32 @@ async def _in_thread(scope: dict[str, Any], receive: Any, send: Any) -> None:
 async def _lifespan(receive: Any, send: Any) -> None:
     """Keep the loop running until all threads that use it have ended; otherwise they would block the process's end.
 
-    At the end the counts of refused calls are stored.
+    At the end the counts of refused calls and the last uses of keys are stored, if that takes no longer than
+    `LAST_WRITES_S`: a database that waits for a lock, or a silent collector of spans, keeps no process from its end.
     """
     await receive()
+    draining.listen()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     if _in_threads:
         await asyncio.wait(_in_threads)
-    await asyncio.to_thread(refusals.flush)
+    # A thread of a pool would be waited for at the end of the process.
+    writing = threading.Thread(target=_write_the_last, name="last-writes", daemon=True)
+    writing.start()
+    await asyncio.to_thread(writing.join, LAST_WRITES_S)
+    await asyncio.to_thread(tracing.stop)
     await send({"type": "lifespan.shutdown.complete"})
 
 
+def _write_the_last() -> None:
+    refusals.flush()
+    uses.flush()
+    connection.close()
+
+
 served.follow()
+pool.follow()
+tracing.start("web")
 
 if server := multiprocessing.parent_process():  # a worker of Granian must not outlive its server
     lifeline.follow_parent(server.pid)

@@ -16,10 +16,11 @@ from training.core.exceptions import FraudsiteError, did_you_mean
 
 TRACEBACK = "--traceback"
 # The commands whose second word says what they do.
-PARTED = {"policy", "lists", "models", "schema"}
+PARTED = {"policy", "lists", "models", "schema", "api_keys"}
 # The commands that change something or give something out, whose runs are in the audit trail.
 RECORDED = {
     *("policy", "lists", "models", "schema", "train", "tune", "import_rates", "import_labels", "create_api_key"),
+    *("api_keys", "erase", "export_held", "apply_retention", "partition_tables"),
     *("rebuild_histories", "retry_pending", "replay_decisions", "application_role", "verify_audit"),
     *("createsuperuser", "changepassword", "reset_two_factor", "shell", "dbshell", "dumpdata", "loaddata"),
 }

@@ -21,7 +21,7 @@ SECRET_LENGTH = 32
 # Variables that single commands or files read.
 OF_COMMANDS = (
     *("DEMO_PORT", "DEMO_REDIS_PORT", "DEMO_RATE", "DEMO_FRAUD_RATE", "FRAUDSITE_API_KEY", "TEST_DATABASE_URL"),
-    *("SITE_HOST", "POSTGRES_PASSWORD", "REDIS_PASSWORD", "WEB_PROCESSES"),
+    *("SITE_HOST", "POSTGRES_PASSWORD", "REDIS_PASSWORD", "WEB_PROCESSES", "WEB_SERVERS"),
 )
 # How similar (0 to 1) an unknown variable must be to a known one to count as misspelt: REDIS_URI, PREDICT_DEADLINE.
 LIKENESS = 0.85
@@ -34,9 +34,8 @@ LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)")
 QUOTED = re.compile(r"""'([^']*)'(?:\s+#.*)?|"([^"\\]*)"(?:\s+#.*)?""")
 PLAIN = re.compile(r"(?!['\"])(?:(?!\s#).)*")
 # A URL. In its user and password, reserved characters must be percent-encoded; so must ";", at which Celery splits.
-ADDRESS = re.compile(
-    r"(?P<scheme>[a-z]+)://(?:[^/?#\[\]@;\s]*@)?(?:\[[^/?#\[\]@\s]*\])?(?P<host>[^/?#\[\]@;\s]*)(?:[/?][^#@\s]*)?"
-)
+HOST = r"(?:\[[^/?#\[\]@\s]*\])?[^/?#\[\]@;,\s]*"
+ADDRESS = re.compile(rf"[a-z]+://(?:[^/?#\[\]@;\s]*@)?(?P<hosts>{HOST}(?:,{HOST})*)(?:[/?][^#@\s]*)?")
 ADDRESS_REMEDY = "In its user and password, percent-encode all but letters and digits: @ is %40, / is %2F, % is %25"
 
 
@@ -127,9 +126,30 @@ def directory(name: str, default: Path) -> Path:
     return path
 
 
+def file(name: str) -> str | None:
+    """Read the path of a file that exists; None if none is named."""
+    named = text(name, "")
+    if named and not Path(named).is_file():
+        raise ImproperlyConfigured(f"{name}: there is no file {named}.")
+    return named or None
+
+
 def texts(name: str, default: list[str]) -> list[str]:
     """Read words separated by commas."""
     return [word.strip() for word in text(name, "").split(",") if word.strip()] or default
+
+
+def pairs(name: str) -> dict[str, str]:
+    """Read words with a value each, `word=value`, separated by commas."""
+    found: dict[str, str] = {}
+    for entry in texts(name, []):
+        word, equals, value = (part.strip() for part in entry.partition("="))
+        if not equals or not word or not value:
+            raise ImproperlyConfigured(f"{name}: write word=value, separated by commas.")
+        if word in found:
+            raise ImproperlyConfigured(f"{name} has {word} twice.")
+        found[word] = value
+    return found
 
 
 def url(name: str, default: str, schemes: tuple[str, ...]) -> str:
@@ -142,20 +162,39 @@ def url(name: str, default: str, schemes: tuple[str, ...]) -> str:
     parts = ADDRESS.fullmatch(value)
     if not parts or re.search("%(?![0-9A-Fa-f]{2})", value):
         raise ImproperlyConfigured(f"{name} is no address of the form {schemes[-1]}://… . {ADDRESS_REMEDY}.")
-    for host in parts["host"].split(","):
-        port = host.partition(":")[2]
+    for host in parts["hosts"].split(","):
+        port = host.rpartition("]")[2].partition(":")[2]
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
             raise ImproperlyConfigured(f"The port in {name} must be a number from 1 to 65535. {ADDRESS_REMEDY}.")
     return value
 
 
+def web_address(name: str) -> str:
+    """Read the address of a web server; empty if it is not set."""
+    return url(name, "", ("http", "https")) if text(name, "") else ""
+
+
 def redis_url(name: str, default: str) -> str:
-    """Read the URL of a Redis."""
-    value = url(name, default, ("rediss", "redis"))
+    """Read the URL of a Redis, or of the Sentinels that watch one."""
+    value = url(name, default, ("sentinels", "sentinel", "rediss", "redis"))
+    hosts = value.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    if "," in hosts and not value.startswith("sentinel"):
+        raise ImproperlyConfigured(f"{name} names several servers, which only Sentinels may be: sentinel://…")
+    if value.startswith("sentinel") and not all(hosts.split(",")):
+        raise ImproperlyConfigured(f"{name} lacks a Sentinel: write sentinel://HOST:PORT,HOST:PORT,HOST:PORT/0.")
     path = re.sub(r"\?.*", "", value).split("/", 3)[3:]
     if path and path[0] and not (path[0].isascii() and path[0].isdigit()):
         raise ImproperlyConfigured(f"{name} must end with the number of a database, such as /0.")
     return value
+
+
+def broker_url(address: str) -> str:
+    """The address of a Redis as Celery wants it, which takes one for each Sentinel, with semicolons."""
+    if not address.startswith("sentinel"):
+        return address
+    before, slash, database = address.partition("://")[2].partition("/")
+    who, at, hosts = before.rpartition("@")
+    return ";".join(f"sentinel://{who}{at}{host}{slash}{database}" for host in hosts.split(","))
 
 
 def database_url(name: str, default: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 import logging
 import re
-from ipaddress import ip_address
+from collections.abc import Callable
 
 import uuid_utils
 from django.conf import settings
@@ -9,7 +9,8 @@ from django.middleware.common import CommonMiddleware
 from django.utils.deprecation import MiddlewareMixin
 
 from scoring.card_numbers import holds_card_number
-from scoring.messages import request_ids
+from scoring.messages import request_ids, traces
+from scoring.telemetry import logs, tracing
 
 # A caller's own id is used if it has this form, so that logs on both sides match. Other ids and card numbers are
 # replaced.
@@ -25,17 +26,40 @@ class No503(logging.Filter):
 
 class RequestIdMiddleware(MiddlewareMixin):
     """Give each request an id (`request.request_id`), which is also in the answer's `X-Request-ID` header and in every
-    log line of the request."""
+    log line of the request. `request.names_itself` says that the caller sent it, and `request.trace` is the caller's
+    trace, if it told one: that is answered and logged, too."""
 
     def process_request(self, request: HttpRequest) -> None:
         offered = request.META.get("HTTP_X_REQUEST_ID", "")
-        is_usable = ACCEPTABLE.fullmatch(offered) and not holds_card_number(offered)
-        request.request_id = offered if is_usable else str(uuid_utils.uuid7())  # type: ignore[attr-defined]
-        request_ids.begin([request.request_id])  # type: ignore[attr-defined]
+        is_usable = bool(ACCEPTABLE.fullmatch(offered)) and not holds_card_number(offered)
+        request_id = offered if is_usable else str(uuid_utils.uuid7())
+        trace = traces.read(request.META.get("HTTP_TRACEPARENT", ""))
+        request.request_id = request_id  # type: ignore[attr-defined]
+        request.names_itself = is_usable  # type: ignore[attr-defined]
+        request.trace = trace  # type: ignore[attr-defined]
+        logs.begin()
+        request_ids.begin([request_ids.name_of(request_id, trace.id if trace else "")])
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
+        if trace := request.trace:  # type: ignore[attr-defined]
+            response["traceresponse"] = trace.response(tracing.span_id())
         return response
+
+
+class TracingMiddleware:
+    """Record requests that are drawn, with the statements that they send to the database."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        method = request.method or ""
+        with tracing.request(method, "", request.trace) as span, tracing.statements_of_thread():  # type: ignore[attr-defined]
+            response = self._get_response(request)
+            route = request.resolver_match.route if request.resolver_match else ""
+            tracing.answered(span, response.status_code, f"{method} /{route}")
+            return response
 
 
 class HostMiddleware(CommonMiddleware):
@@ -43,26 +67,3 @@ class HostMiddleware(CommonMiddleware):
 
     def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
         return None if request.path_info in settings.PROBE_PATHS else super().process_request(request)
-
-
-def client_address(request: HttpRequest) -> str | None:
-    """The client's IP address: the last one in `X-Forwarded-For`, which our proxy adds; clients can forge the rest.
-
-    Without a valid address there, it is the peer's. None if there is none either, as on a Unix socket.
-    """
-    seen = request.META.get("HTTP_X_FORWARDED_FOR", "") if settings.BEHIND_PROXY else ""
-    return _address_in(seen.rpartition(",")[2]) or _address_in(request.META.get("REMOTE_ADDR") or "")
-
-
-def _address_in(text: str) -> str | None:
-    """The IP address of `203.0.113.7:51234`, `[2001:db8::1]:443`, `"fe80::1%eth0"` and the like, in canonical form."""
-    text = text.strip().strip('"')
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:  # more of them are an IPv6 address, which has no port without brackets
-        text = text.partition(":")[0]
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return str(getattr(address, "ipv4_mapped", None) or address)

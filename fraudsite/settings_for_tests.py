@@ -19,6 +19,9 @@ if os.environ.get("TESTS_OF") != mine:
 
 # No thread of the tests' own process writes into their databases.
 os.environ.setdefault("REFUSALS_INTERVAL_S", "3600")
+os.environ.setdefault("KEY_USES_INTERVAL_S", "3600")
+# A test sees at once what it did.
+os.environ.setdefault("QUEUE_COUNTS_S", "0")
 
 from fraudsite.settings import *  # noqa: E402, F403
 from fraudsite.settings import DATABASES, VAR_DIR  # noqa: E402
@@ -30,3 +33,6 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 PREDICT_DEADLINE_MS = 5_000
 # A slow hash protects real passwords; here it would only slow the tests.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# WhiteNoise would list every static file again for each test with a client of its own.
+WHITENOISE_AUTOREFRESH = True

@@ -1,6 +1,7 @@
 """A pytest plugin with the tests' shared fixtures: real servers, a real worker, a tiny real model, and two clients of
 the API, Acme and Globex. The people are in `fraudsite.tests.people`."""
 
+import gc
 import os
 import shutil
 import signal
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PROCESS_START_S = 60
+METRICS_TOKEN = "t0ken-of-the-tests-with-enough-characters"  # noqa: S105
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 BROWSER_ARGUMENTS = [
     "--no-sandbox",  # Chromium has no sandbox for root, as whom CI runs
@@ -41,6 +43,13 @@ BROWSER_ARGUMENTS = [
     "--disable-component-update",
     "--no-first-run",
 ]
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over all that is loaded by now, as a web process does."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture
@@ -117,28 +126,53 @@ def _register(bundle: "Bundle") -> "ModelVersion":
     from training.models import ModelVersion
 
     known = ModelVersion.objects.filter(pk=bundle.version).first()
-    return known or registry.register(bundle, promote=True)
+    version = known or registry.register(bundle, promote=True)
+    _forget_policy(version)
+    return version
+
+
+def _forget_policy(version: "ModelVersion") -> None:
+    """Have this process decide by the version's thresholds: an earlier test may have left a policy with its model."""
+    predictor = sys.modules.get("scoring.worker.predictor")
+    loaded = predictor._loaded.pop(version.schema, None) if predictor else None
+    if predictor and loaded and loaded.version == version:
+        from scoring.decisions import Thresholds
+        from scoring.policies.engine import Policy
+        from scoring.worker.routing import Router
+
+        thresholds = Thresholds(version.review_threshold, version.block_threshold)
+        predictor._loaded[version.schema] = loaded.under(Policy(loaded.schema, thresholds), Router.none(loaded.schema))
 
 
 @pytest.fixture(scope="session")
 def worker_process(
     django_db_setup: None, django_db_blocker: Any, bundle: "Bundle", redis_server: None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A Celery worker on the realtime queue, as an operator starts it, on the tests' database."""
+    """A Celery worker on the realtime queue, as an operator starts it, on the tests' database. It tells Prometheus what
+    it measures at its `metrics_port`, and sends spans to `collector_port`."""
     from django.conf import settings
 
     from scoring import gateway
 
     with django_db_blocker.unblock():
         _register(bundle)
-    log = settings.VAR_DIR / "worker.log"
+    log, port, collector = settings.VAR_DIR / "worker.log", free_port(), free_port()
+    told = {
+        "METRICS_PORT": str(port),
+        "METRICS_TOKEN": METRICS_TOKEN,
+        # Where a test may listen. Nothing is sent there unless a call of that test is recorded.
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector}",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+        "TRACES_SHARE": "0",
+    }
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "celery", "-A", "fraudsite", "worker", "-Q", "realtime,bulk", "--pool", "solo"],
-            env=worker_environment(),
+            env=worker_environment() | told,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+    process.metrics_port, process.collector_port = port, collector  # type: ignore[attr-defined]
     try:
         _await_worker(process, log)
         yield process

@@ -34,12 +34,14 @@ class MachineHandler(WSGIHandler):
         request = self.request_class(environ)
         request.urlconf = "scoring.urls"
         try:
-            response = cast(HttpResponse, self.get_response(request))  # no machine call streams
+            response = self.get_response(request)
         finally:
             if connection.connection is not None:
                 connection.close()
         start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
-        return [response.content]
+        if response.streaming:  # the result of a file, which is made while it is sent, without the database
+            return cast(Iterable[bytes], response)
+        return [cast(HttpResponse, response).content]
 
 
 machines = MachineHandler()

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+# The fixtures of tests that run on SQLite alone.
+ONCE = {"browser", "provider", "width"}
 # After a test that commits, everything else is deleted.
 ROWS_OF_MIGRATIONS = {"django_content_type", "auth_permission", "auth_group", "auth_group_permissions"}
 # Nobody can delete these.
@@ -13,15 +15,16 @@ APPEND_ONLY = {"audit_entry", "audit_link"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL skip the tests that cannot differ from SQLite: those without a database, and those of pages in
-    windows of several widths. Tests of faults make their own database of the tested kind."""
+    """On PostgreSQL skip the tests that cannot differ from SQLite: those without a database, those of pages in a
+    browser, whose queries others make, and of what other systems answer. Tests of faults make their own database of
+    the tested kind."""
     from django.conf import settings
 
     if "postgresql" in settings.DATABASES["default"]["ENGINE"]:
         once = [
             item
             for item in items
-            if not (_touches_database(item) or item.get_closest_marker("alone")) or "width" in _fixtures(item)
+            if not (_touches_database(item) or item.get_closest_marker("alone")) or ONCE & _fixtures(item)
         ]
         config.hook.pytest_deselected(items=once)
         items[:] = [item for item in items if item not in set(once)]

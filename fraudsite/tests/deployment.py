@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -32,16 +32,24 @@ STOP_LIMIT_S = 60
 
 @dataclass
 class Deployment:
-    """`environment` is that of the processes, `rows` a file of JSON bodies to post."""
+    """`environment` is that of the processes, `own` what is another in some of them, by name. `urls` are those of the
+    web servers, `rows` is a file of JSON bodies to post, and `code` is where the code of a process is that starts."""
 
     directory: Path
     environment: dict[str, str]
-    url: str
+    own: dict[str, dict[str, str]]
+    urls: list[str]
     redis: ValkeyServer
     cluster: postgresql.Cluster | None
     commands: dict[str, list[str]]
+    code: Path
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     api_key: str = ""
+
+    @property
+    def url(self) -> str:
+        """The address of the first web server."""
+        return self.urls[0]
 
     @property
     def authorization(self) -> str:
@@ -61,9 +69,21 @@ class Deployment:
 
     def start(self, name: str) -> None:
         with (self.directory / f"{name}.log").open("ab") as log:
+            environment = self.environment | self.own.get(name, {})
             self.processes[name] = subprocess.Popen(
-                self.commands[name], env=self.environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
+                self.commands[name], env=environment, cwd=self.code, stdout=log, stderr=subprocess.STDOUT
             )
+
+    def replace(self, name: str) -> None:
+        """End a process, and start it as on a new machine, which has no bundles yet."""
+        self.end(name)
+        shutil.rmtree(Path(self.own[name]["VAR_DIR"], "models"), ignore_errors=True)
+        self.start(name)
+
+    def end(self, name: str) -> None:
+        """As a supervisor does: ask it to, and wait until it has."""
+        self.processes[name].terminate()
+        self.processes[name].wait(timeout=STOP_LIMIT_S)
 
     def kill(self, name: str) -> None:
         """As the kernel does when memory runs out: at once, without a word."""
@@ -91,12 +111,13 @@ class Deployment:
                         f"{name} does not answer:\n{(self.directory / f'{name}.log').read_text()[-2000:]}"
                     )
 
-    def await_ready(self) -> None:
+    def await_ready(self, url: str | None = None) -> None:
+        """Return once a web server, by default the first one, and what is behind it are ready."""
         give_up = time.monotonic() + START_LIMIT_S
         said = ""
         while time.monotonic() < give_up:
             try:
-                answer = httpx.get(f"{self.url}/readyz", timeout=5)
+                answer = httpx.get(f"{url or self.url}/readyz", timeout=5)
                 if answer.status_code == 200:
                     return
                 said = answer.text
@@ -113,18 +134,23 @@ def deployment(
     *,
     workers: int = 1,
     queues: Sequence[str] = ("realtime,bulk",),
+    web_servers: int = 1,
     web_processes: int = 1,
+    apart: bool = False,
+    code: Path = ROOT,
     handbook: bool = False,
     payments: bool = False,
     **settings: Any,
 ) -> Iterator[Deployment]:
     """Run it on "postgresql" or "sqlite", with a champion and a candidate of made-up rows and a client's key.
 
-    The workers take the `queues` in turn. With `handbook` and `payments` those schemas have a model and rows, too.
-    `settings` are variables.
+    The workers take the `queues` in turn. Web servers are named web, web1 and so on, and have `web_processes` each.
+    With `apart` each process has a VAR_DIR of its own, as on a machine of its own; with STORAGE_URL among the settings
+    the bundles are there, and no machine has any when it starts. `code` is the release that it begins
+    with. With `handbook` and `payments` those schemas have a model and rows, too. `settings` are variables.
     """
     wanted = {"handbook": handbook, "payments": payments}
-    filled = _filled(database, *(word for word in wanted if wanted[word]))
+    filled = _filled(database, code, *(word for word in wanted if wanted[word]))
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudsite-deployment-")))
         shutil.copytree(filled.directory, directory, dirs_exist_ok=True)
@@ -134,7 +160,6 @@ def deployment(
         redis = ValkeyServer(port=free_port(), config={"maxmemory-policy": "noeviction"})
         redis.start()
         stack.callback(redis.stop)
-        port = free_port()
         environment = _environment(directory, cluster) | {
             "REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
             **{name: str(value) for name, value in settings.items()},
@@ -142,18 +167,31 @@ def deployment(
         python = [sys.executable, "-m"]
         worker = [*python, "celery", "--quiet", "-A", "fraudsite", "worker", "--loglevel", "WARNING", "--pool", "solo"]
         worker += ["--without-gossip", "--without-mingle"]
-        web = [*python, "fraudsite.web", "--port", str(port), "--log-level", "error", "--workers", str(web_processes)]
+        web = [*python, "fraudsite.web", "--log-level", "error", "--workers", str(web_processes), "--port"]
+        ports = [free_port() for _ in range(web_servers)]
         commands = {
             f"worker{number}": [*worker, "-Q", queues[number % len(queues)], "--hostname", f"worker{number}@%h"]
             for number in range(workers)
-        } | {"web": web}
-        url = f"http://127.0.0.1:{port}"
-        made = Deployment(directory, environment, url, redis, cluster, commands, api_key=filled.api_key)
+        } | {f"web{number or ''}": [*web, str(port)] for number, port in enumerate(ports)}
+        if "STORAGE_URL" in settings:
+            run([sys.executable, "manage.py", "models", "share"], environment, code)
+            shutil.rmtree(directory / "var" / "models")
+        own = _machines(directory, commands) if apart else {}
+        urls = [f"http://127.0.0.1:{port}" for port in ports]
+        made = Deployment(directory, environment, own, urls, redis, cluster, commands, code, api_key=filled.api_key)
         stack.callback(made.stop)
         for name in commands:
             made.start(name)
-        made.await_ready()
+        for url in urls:
+            made.await_ready(url)
         yield made
+
+
+def _machines(directory: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """A VAR_DIR for each process, with the bundles and secrets that machines have in common."""
+    for name in names:
+        shutil.copytree(directory / "var", directory / "machines" / name)
+    return {name: {"VAR_DIR": str(directory / "machines" / name)} for name in names}
 
 
 class Filled(NamedTuple):
@@ -165,7 +203,7 @@ class Filled(NamedTuple):
 
 
 @cache
-def _filled(database: str, *further: str) -> Filled:
+def _filled(database: str, code: Path, *further: str) -> Filled:
     """Made once in a process, as trainings and migrations take longer than all the rest."""
     directory, cluster = _directory(), None
     if database == "postgresql":
@@ -176,7 +214,7 @@ def _filled(database: str, *further: str) -> Filled:
         cluster.start()
     filling = [sys.executable, "-m", "fraudsite.tests.prepare", str(directory), *further]
     try:
-        key = run(filling, _environment(directory, cluster)).split()[-1]
+        key = run(filling, _environment(directory, cluster), code).split()[-1]
     finally:
         if cluster:
             cluster.stop()
@@ -200,9 +238,9 @@ def _environment(directory: Path, cluster: postgresql.Cluster | None) -> dict[st
     }
 
 
-def run(command: list[str], environment: dict[str, str]) -> str:
+def run(command: list[str], environment: dict[str, str], code: Path = ROOT) -> str:
     """Run a program to its end. Returns what it printed."""
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, cwd=code, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
     return done.stdout

@@ -75,6 +75,17 @@ class Cluster:
         self._process.send_signal(how)
         self._process.wait(timeout=60)
 
+    def confirm_by_replica(self) -> None:
+        """Acknowledge a commit once a replica has it on its disk, too."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            connection.execute("SELECT pg_reload_conf()")
+
+    def url_with(self, other: "Cluster") -> str:
+        """The address of both, of which one takes writes."""
+        hosts = f"127.0.0.1:{self._port},127.0.0.1:{other._port}"
+        return f"postgresql://postgres:{self._password}@{hosts}/postgres?target_session_attrs=read-write"
+
     @contextmanager
     def hung(self) -> Iterator[None]:
         """Every process of the server stands still: it neither answers nor closes a connection."""
@@ -88,6 +99,30 @@ class Cluster:
             finally:
                 for process_id in (*held, self._process.pid):
                     os.kill(process_id, signal.SIGCONT)
+
+
+class Replica(Cluster):
+    """A server that follows another one, which runs, until it is promoted."""
+
+    def __init__(self, home: Path, of: Cluster) -> None:
+        self.programs, self._data, self._log, self._password = of.programs, home / "data", home / "log", of._password
+        how: dict[str, Any] = {"cwd": home, "start_new_session": True}
+        self._how = how | _unprivileged()
+        self._log.touch()
+        if "user" in self._how:
+            for path in (home, self._log):
+                os.chown(path, self._how["user"], self._how["group"])
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.url = f"postgresql://postgres:{self._password}@127.0.0.1:{self._port}/postgres"
+        copy: list[Path | str] = [self.programs / "pg_basebackup", "--dbname", of.url, "--pgdata", self._data]
+        subprocess.run([*copy, "--write-recovery-conf", "--checkpoint", "fast"], check=True, **self._how)
+
+    def promote(self) -> None:
+        """Follow nobody any more, and take writes."""
+        promoting: list[Path | str] = [self.programs / "pg_ctl", "promote", "--wait", "--pgdata", self._data]
+        subprocess.run(promoting, check=True, stdout=subprocess.DEVNULL, **self._how)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def main(directory: Path, *further: str) -> None:
         (directory / "handbook.jsonl").write_text("\n".join(map(json.dumps, terminal_payments(20_000))) + "\n")
     if "payments" in further:
         (directory / "payments.jsonl").write_text("\n".join(map(json.dumps, generated_payments(directory))) + "\n")
-    _, key = keys.create(client=Client.objects.create(name="Acme"))
+    _, key = keys.create(client=Client.objects.create(name="Acme"), calls_per_s=0, rows_per_s=0)
     print(key)
 
 

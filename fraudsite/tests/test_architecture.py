@@ -112,6 +112,7 @@ def test_what_scores_and_what_travels_know_nothing_of_http_and_of_pages():
 # What scoring leans on: schemas, their files and features, restored models, the register of versions, how numbers and
 # the stages of long commands are shown; nothing that trains.
 LEANS_ON = (
+    "concurrently",
     "declarations",
     "core.schema",
     "core.features",
@@ -123,6 +124,7 @@ LEANS_ON = (
     "core.places",
     "core.exchange",
     "rates",
+    "store",
     "core.datasets.snapshots",
     "core.datasets.storage",
     "core.stages",

@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 from fraudsite.testing import fraudulent_payload, seed_payload
 from monitoring.drift import measurement
 from monitoring.models import DriftReport
-from monitoring.rollups import update_rollups
+from monitoring.rollups.updating import update as update_rollups
 from monitoring.tests.support import fall_back, made_up_fields, predict
 from scoring.clients import keys
 from scoring.models import Label, Prediction, Review
@@ -61,7 +61,8 @@ class Visitor:
         return self.frame.locator(".tile", has=self.page.get_by_text(title, exact=True)).locator("strong")
 
     def choose(self, group, option):
-        self.frame.locator(f"#{group}").get_by_text(option, exact=True).click()
+        self.page.locator(f".choices select[name={group}]").select_option(label=option)
+        expect(self.frame.locator(".updated")).to_contain_text("Updated")
 
     @property
     def path(self):
@@ -232,14 +233,16 @@ def test_the_dashboard_shows_a_new_transaction_by_itself(visit, post):
 def test_a_paused_dashboard_stands_still_until_it_is_resumed(visit, post):
     post(seed_payload())
     visitor = visit().open_dashboard()
-    visitor.choose("refresh", "Paused")
-    visitor.page.wait_for_timeout(1_000)  # an update that was under way
+    visitor.page.get_by_label("Paused").check()
+    expect(visitor.page.get_by_label("Paused")).to_be_checked()
+    visitor.page.wait_for_url("**refresh=paused**")
+    expect(visitor.frame.locator(".updated")).to_contain_text("Updated")
     before = visitor.frame.locator(".updated").inner_text()
     post(seed_payload(Amount=77.75))
-    visitor.page.wait_for_timeout(3_000)
+    visitor.page.wait_for_timeout(6_000)
     assert visitor.frame.locator(".updated").inner_text() == before
     expect(visitor.tile("Transactions")).to_have_text("1")
-    visitor.choose("refresh", "1 s")
+    visitor.page.get_by_label("Paused").uncheck()
     expect(visitor.tile("Transactions")).to_have_text("2")
 
 
@@ -248,7 +251,7 @@ def test_a_wider_window_shows_more(visit, champion, acme, post):
     post(seed_payload())
     visitor = visit().open_dashboard()
     expect(visitor.tile("Transactions")).to_have_text("1")
-    visitor.choose("window", "6 h")
+    visitor.choose("window", "6 hours")
     expect(visitor.tile("Transactions")).to_have_text("5")
     assert visitor.complaints == []
 
@@ -352,4 +355,11 @@ def test_every_page_fits_a_phone(browser, site, post, ada, champion, acme, width
     assert visitor.frame.locator("html").evaluate("page => page.scrollWidth") <= width
     wider = "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.textContent)"
     assert visitor.frame.locator(".tile, .tile strong, .rows").evaluate_all(wider) == []
+    for tab in ("Model", "Drift"):
+        page.locator(".choices nav").get_by_role("link", name=tab).click()
+        page.wait_for_url(f"**/dashboard/{tab.lower()}/**")
+        expect(visitor.frame.locator(".updated")).to_contain_text("Updated")
+        assert visitor.frame.locator("html").evaluate("page => page.scrollWidth") <= width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    expect(visitor.frame.locator("#index .point path").first).to_be_attached()
     assert visitor.complaints == []

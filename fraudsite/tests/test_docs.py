@@ -11,7 +11,14 @@ from django.core.management import call_command, get_commands, load_command_clas
 
 PAGES = [settings.BASE_DIR / "README.md", *sorted((settings.BASE_DIR / "docs").glob("*.md"))]
 # What stands for a value of the reader's own, and what a command takes in its place.
-STAND_INS = {"NAME": "ulb", "N": "5", "VERSION": "a-version", "FILE": "a-file", "<client>": "Shop"}
+STAND_INS = {
+    "ENDPOINT": "0" * 32,
+    "NAME": "ulb",
+    "N": "5",
+    "VERSION": "a-version",
+    "FILE": "a-file",
+    "<client>": "Shop",
+}
 
 
 def commands_of(page: Path) -> list[list[str]]:
@@ -51,8 +58,8 @@ def test_the_docs_name_every_command_of_ours():
 
 
 def calls_of(page: Path) -> list[tuple[str, dict]]:
-    """Address and body of each call with curl on a page, but for those with a part left out."""
-    blocks = [block for block in blocks_of(page.read_text()) if "curl " in block and "…" not in block]
+    """Address and body of each call of the demo with curl on a page, but for those with a part left out."""
+    blocks = [block for block in blocks_of(page.read_text()) if "curl http" in block and "…" not in block]
     calls = []
     for block in blocks:
         words = shlex.split(block.replace("$FRAUDSITE_API_KEY", "key"))

@@ -128,7 +128,7 @@ def test_where_it_runs_beside_its_program_it_passes_signals_on(tmp_path, wanted)
     with started([sys.executable, "-c", script], tmp_path) as process:
         await_that(lambda: sleeping(process.pid))
         process.send_signal(wanted)
-        assert process.wait(timeout=10) == 128 + wanted
+        assert process.wait(timeout=PROCESS_START_S) == 128 + wanted
 
 
 def test_it_ends_as_its_program_does():

@@ -45,7 +45,7 @@ def test_the_page_tells_who_may_open_which_page_and_take_which_action(tmp_path):
 
 
 def test_nobody_opens_a_page_of_the_admin_without_signing_in():
-    open_to_all = {"login", "logout"}
+    open_to_all = {"login", "logout", "sign_on", "sign_on_callback"}
     pages = {name: address for name, address in matrix.addresses() if address.startswith("/admin/")}
     assert {name for name, address in pages.items() if matrix.may_open(address, AnonymousUser())} == open_to_all
 

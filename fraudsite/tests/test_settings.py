@@ -16,10 +16,13 @@ from kombu import Connection as BrokerConnection
 from redis import Redis
 
 from fraudsite import env
+from fraudsite.broker import SentinelChannel
+from scoring.messages import connections
 
 SETTINGS = settings.BASE_DIR / "fraudsite" / "settings.py"
 NUMBERS = {"integer": int, "number": float}
-OTHERS = {"boolean", "choice", "database_url", "day", "directory", "read_file", "redis_url", "secret", "text", "texts"}
+OTHERS = {"boolean", "choice", "database_url", "day", "directory", "file", "pairs", "read_file", "redis_url", "secret"}
+OTHERS |= {"text", "texts", "web_address"}
 READERS = OTHERS | NUMBERS.keys()
 
 
@@ -183,6 +186,7 @@ def test_it_refuses_a_database_that_it_does_not_know(monkeypatch, url):
         ("DATABASE_URL", "postgresql://fraudsite:{}@127.0.0.1/fraudsite?sslmode=require"),
         ("REDIS_URL", "redis://:{}@127.0.0.1:6379/0"),
         ("REDIS_URL", "rediss://fraudsite:{}@[::1]:6379/0"),
+        ("REDIS_URL", "sentinel://:{}@10.0.0.1:26379,10.0.0.2,[::1]:26379/0"),
     ],
 )
 def test_a_password_that_is_no_part_of_an_address_is_refused_unseen(monkeypatch, name, url, password):
@@ -213,6 +217,48 @@ def test_a_password_in_an_address_is_used_as_it_stands(monkeypatch, password):
     assert BrokerConnection(values["REDIS_URL"]).password == password
 
 
+@pytest.mark.parametrize("password", [*PASSWORDS, "hunter2:x", "hunter2,x", ""])
+def test_every_client_of_redis_knows_all_sentinels_and_their_passwords(monkeypatch, settings, password):
+    url = f"sentinel://:{quote(password, safe='')}@10.0.0.1,10.0.0.2:26380,[::1]:26381/2"
+    values = read(monkeypatch, REDIS_URL=url, REDIS_SENTINEL_NAME="payments", REDIS_SENTINEL_PASSWORD="hunter3")
+    for name in ("REDIS_URL", "REDIS_TIMEOUTS", "REDIS_SENTINEL_NAME", "REDIS_SENTINEL_OPTIONS"):
+        setattr(settings, name, values[name])
+    ours = connections.connect().connection_pool
+    broker = BrokerConnection(values["CELERY_BROKER_URL"], transport_options=values["CELERY_BROKER_TRANSPORT_OPTIONS"])
+    channel = SentinelChannel.__new__(SentinelChannel)  # one that was opened would look for a server
+    channel.connection, channel._registered = broker.transport, False
+    for name, value in values["CELERY_BROKER_TRANSPORT_OPTIONS"].items():
+        setattr(channel, name, value)
+    for pool in (ours, channel._get_pool()):
+        assert pool.service_name == "payments"
+        assert (pool.connection_kwargs["db"], pool.connection_kwargs.get("password") or "") == (2, password)
+        sentinels = [each.get_connection_kwargs() for each in pool.sentinel_manager.sentinels]
+        assert [(each["host"], each["port"]) for each in sentinels] == [
+            *(("10.0.0.1", 26379), ("10.0.0.2", 26380), ("::1", 26381)),
+        ]
+        assert {each["password"] for each in sentinels} == {"hunter3"}
+
+
+TWO_SERVERS = "postgresql://shop:hunter2@10.0.0.1:5432,10.0.0.2:5433/fraud?target_session_attrs=read-write"
+
+
+def test_of_several_servers_of_postgresql_the_one_that_takes_writes_is_used(monkeypatch):
+    database = read(monkeypatch, DATABASE_URL=TWO_SERVERS, DATABASE_CONNECT_TIMEOUT_S="7")["DATABASES"]["default"]
+    assert (database["HOST"], database["PORT"]) == ("10.0.0.1,10.0.0.2", "5432,5433")
+    assert database["OPTIONS"]["target_session_attrs"] == "read-write"
+    assert database["OPTIONS"]["connect_timeout"] == 7
+
+
+def test_postgresql_is_told_when_to_end_what_nobody_waits_for_except_behind_a_pooler(monkeypatch):
+    given = {"DATABASE_URL": f"{TWO_SERVERS}&options=-c%20work_mem%3D8MB", "DATABASE_IDLE_TRANSACTION_S": "9"}
+    options = read(monkeypatch, **given)["DATABASES"]["default"]["OPTIONS"]["options"]
+    assert "-c idle_in_transaction_session_timeout=9s" in options
+    assert "-c tcp_keepalives_idle=5" in options
+    assert options.endswith("-c work_mem=8MB")
+    behind = read(monkeypatch, **given, DATABASE_BEHIND_POOLER="true")["DATABASES"]["default"]["OPTIONS"]["options"]
+    assert behind == "-c work_mem=8MB"
+
+
 @pytest.mark.parametrize("name", ["a b+c%20d", "$HOME", "what?", "#1"])
 def test_the_file_of_the_database_may_have_any_name(monkeypatch, tmp_path, name):
     monkeypatch.delenv("DATABASE_URL", raising=False)
@@ -224,11 +270,42 @@ def test_the_file_of_the_database_may_have_any_name(monkeypatch, tmp_path, name)
 
 
 @pytest.mark.parametrize(
-    "url", ["amqp://127.0.0.1", "redis://127.0.0.1/main", "redis://127.0.0.1:0/0", "redis://a:b:c/0"]
+    "url",
+    [
+        "amqp://127.0.0.1",
+        "redis://127.0.0.1/main",
+        "redis://127.0.0.1:0/0",
+        "redis://a:b:c/0",
+        "redis://a,b/0",
+        "sentinel://a,b/main",
+        "sentinels://a,b/main",
+        "rediss://a,b/0",
+        "sentinel://",
+        "sentinels:///0",
+        "sentinel://a,,b/0",
+        "sentinel://:secret@/0",
+    ],
 )
 def test_it_refuses_a_broker_that_is_no_redis(monkeypatch, url):
     with pytest.raises(ImproperlyConfigured, match="REDIS_URL"):
         read(monkeypatch, REDIS_URL=url)
+
+
+def test_it_refuses_a_key_of_a_stream_that_there_is_not(monkeypatch):
+    with pytest.raises(ImproperlyConfigured, match="STREAM_KEYS has orders, which STREAMS does not have"):
+        read(monkeypatch, STREAMS="payments=Acme", STREAM_KEYS="orders=the stream")
+
+
+def test_it_refuses_a_file_that_is_not_there(monkeypatch):
+    with pytest.raises(ImproperlyConfigured, match="REDIS_TLS_CA_FILE: there is no file"):
+        read(monkeypatch, REDIS_TLS_CA_FILE="/nowhere.pem")
+
+
+@pytest.mark.parametrize("name", ["REDIS_TLS_CA_FILE", "REDIS_TLS_CERTIFICATE_FILE", "REDIS_TLS_KEY_FILE"])
+@pytest.mark.parametrize("url", ["redis://127.0.0.1/0", "sentinel://a,b/0"])
+def test_it_refuses_a_file_for_tls_where_redis_is_called_without(monkeypatch, name, url):
+    with pytest.raises(ImproperlyConfigured, match="REDIS_URL has none: write rediss://"):
+        read(monkeypatch, REDIS_URL=url, **{name: __file__})
 
 
 def test_it_refuses_a_directory_that_cannot_be_one(monkeypatch, tmp_path):
@@ -367,3 +444,17 @@ def test_with_tls_everything_is_sent_over_it_only(monkeypatch):
     assert values["SESSION_COOKIE_SECURE"]
     assert values["CSRF_COOKIE_SECURE"]
     assert values["SECURE_HSTS_SECONDS"] >= 31_536_000
+
+
+@pytest.mark.parametrize(
+    "value", ["payments", "payments=", "=Acme", "payments=Acme,payments=Globex", "payments=Acme,x"]
+)
+def test_it_refuses_streams_that_name_no_client_or_two(monkeypatch, value):
+    with pytest.raises(ImproperlyConfigured, match="STREAMS"):
+        read(monkeypatch, STREAMS=value)
+
+
+def test_it_takes_streams_with_their_clients(monkeypatch):
+    found = read(monkeypatch, STREAMS="payments=Acme, orders = Globex Ltd")
+    assert found["STREAMS"] == {"payments": "Acme", "orders": "Globex Ltd"}
+    assert read(monkeypatch, STREAMS="")["STREAMS"] == {}
