@@ -9,13 +9,18 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from scoring.api.remembered import Remembered
+from scoring.clients import uses
 from scoring.models import ApiKey, Client
+from scoring.tenancy import tenants
 
 SCHEME = "Bearer"
 
 
 class KeyRing(Remembered[dict[str, ApiKey]]):
-    """All valid keys, by digest. Keys are few, and every request needs one."""
+    """All keys that are not revoked, by digest. Keys are few, and every request needs one.
+
+    Some may have expired: that is told by the clock, at each call.
+    """
 
     @property
     def keep_s(self) -> float:
@@ -23,7 +28,9 @@ class KeyRing(Remembered[dict[str, ApiKey]]):
 
     def read(self) -> dict[str, ApiKey]:
         valid = ApiKey.objects.select_related("client").filter(revoked_at=None, client__is_active=True)
-        return {key.digest: key for key in valid}
+        found = {key.digest: key for key in valid}
+        tenants.learn(key.client for key in found.values())
+        return found
 
     def recall(self, digest: str) -> ApiKey | None:
         """Look a valid key up without waiting. None if it is not kept or the keys have expired: ask `find` then."""
@@ -37,6 +44,15 @@ class KeyRing(Remembered[dict[str, ApiKey]]):
         """
         asked_at = time.monotonic()
         return self.recall(digest) or self.read_since(asked_at).get(digest)
+
+    def now(self) -> dict[str, ApiKey]:
+        """All of them, as they were less than `API_KEY_CACHE_S` seconds ago.
+
+        Raises:
+            DatabaseUnavailable: see `read_since`.
+        """
+        asked_at = time.monotonic()
+        return self.kept() or self.read_since(asked_at)
 
 
 ring = KeyRing()
@@ -52,6 +68,11 @@ class ApiKeyAuthentication(BaseAuthentication):
         key = getattr(request, "recalled_key", None) or ring.find(ApiKey.digest_of(token))
         if key is None:
             raise AuthenticationFailed("This key is not known, or it was revoked.")
+        if key.expired():
+            raise AuthenticationFailed(
+                f"This key expired on {key.expires_at:%Y-%m-%d at %H:%M} UTC. Ask an administrator for another."
+            )
+        uses.note(key)
         return key.client, key
 
     def authenticate_header(self, request: Request) -> str:

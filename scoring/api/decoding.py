@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from email.message import Message
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -21,8 +22,8 @@ BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 NAME_SHOWN = 64
 
 
-def read_object(request: HttpRequest, *, limit_bytes: int) -> Body:
-    """Read the body as one JSON object (RFC 8259), strictly.
+def read_object(request: HttpRequest, *, limit_bytes: int, has_rows: bool = False) -> Body:
+    """Read the body as one JSON object (RFC 8259), strictly. One that `has_rows` is expected to hold lists of objects.
 
     Raises:
         UnsupportedMedia: not `application/json`, not UTF-8, or compressed.
@@ -33,6 +34,16 @@ def read_object(request: HttpRequest, *, limit_bytes: int) -> Body:
     """
     _check_media(request)
     raw = _read(request, limit_bytes)
+    decoded = read_plain_rows(raw) if has_rows else read_plain(raw)
+    return _read_strictly(raw) if decoded is None else decoded
+
+
+def decode_object(raw: bytes) -> Body:
+    """Decode one JSON object, strictly.
+
+    Raises:
+        MalformedBody, InvalidFields: as `read_object`.
+    """
     decoded = read_plain(raw)
     return _read_strictly(raw) if decoded is None else decoded
 
@@ -48,6 +59,19 @@ def read_plain(raw: bytes) -> Body | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     strings = len(decoded) + list(map(type, decoded.values())).count(str)
+    return decoded if raw.count(b'"') == 2 * strings and b"\\" not in raw else None
+
+
+def read_plain_rows(raw: bytes) -> Body | None:
+    """Read a body whose fields are lists of objects of numbers and plain strings; None for all others. As above."""
+    try:
+        decoded = _plain_rows.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    strings = len(decoded)
+    for rows in decoded.values():
+        strings += sum(map(len, rows))
+        strings += list(map(type, chain.from_iterable(map(dict.values, rows)))).count(str)
     return decoded if raw.count(b'"') == 2 * strings and b"\\" not in raw else None
 
 
@@ -143,6 +167,7 @@ def _refuse_constant(literal: str) -> None:
 
 
 _plain = msgspec.json.Decoder(dict[str, float | int | str | None])
+_plain_rows = msgspec.json.Decoder(dict[str, list[dict[str, float | int | str | None]]])
 _decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 

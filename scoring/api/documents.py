@@ -8,17 +8,23 @@ from django.conf import settings
 
 from scoring.api.decoding import Body
 from scoring.api.validation import TRANSACTION_ID_LIMIT
-from training.core.features.declaration import Entity
 from training.core.schema import Field, Schema
 from training.core.schema.kinds.kind import TEXT_LIMIT
 
+# No control characters. Others that are not printable are refused, too, which no short pattern tells.
+PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+ANYTHING = {
+    "title": "Anything else",
+    "description": "Whatever else stands in the list gets the problem that a call of its own would have had.",
+}
 # A JSON Schema or another part of the OpenAPI document.
 Document = dict[str, Any]
 
 
 def batch_document(schemas: Sequence[Schema], limit: int) -> Document:
-    """The JSON Schema of a predict/batch body."""
-    rows = {"type": "array", "minItems": 1, "maxItems": limit, "items": request_document(schemas)}
+    """The JSON Schema of a predict/batch body. A row that is no transaction is refused by itself: the list is not."""
+    items = {"anyOf": [*(transaction_document(schema) for schema in schemas), ANYTHING]}
+    rows = {"type": "array", "minItems": 1, "maxItems": limit, "items": items}
     return {
         "type": "object",
         "required": ["transactions"],
@@ -46,21 +52,23 @@ def transaction_document(schema: Schema) -> Document:
             "type": "string",
             "minLength": 1,
             "maxLength": TEXT_LIMIT,
+            "pattern": PRINTABLE,
             "description": f"{entity.description} Only a keyed hash of it is kept.",
         }
-        | _optional(entity)
         for entity in schema.entities
         if not entity.of
     }
     properties = values | entities
-    required = [name for name, document in properties.items() if not document.get("nullable")]
+    optional = {field.name for field in schema.sent_features if field.optional}
+    optional |= {entity.name for entity in schema.entities if entity.optional}
+    required = [name for name in properties if name not in optional]
     is_default = schema.name == settings.DEFAULT_SCHEMA
     return {
         "type": "object",
         "title": f"Transaction of schema {schema.name}",
         "required": [*([] if is_default else ["schema"]), *required],
         "additionalProperties": False,
-        "properties": properties
+        "properties": {name: nullable(one) if name in optional else one for name, one in properties.items()}
         | {
             "schema": {
                 "type": "string",
@@ -68,10 +76,10 @@ def transaction_document(schema: Schema) -> Document:
                 "description": f"{schema.title}." + (" May be left out." if is_default else ""),
             },
             "transaction_id": {
-                "type": "string",
-                "nullable": True,
+                "type": ["string", "null"],
                 "minLength": 1,
                 "maxLength": TRANSACTION_ID_LIMIT,
+                "pattern": PRINTABLE,
                 "description": "Your id. The same id with the same body gets the same answer again; never doubled.",
             },
             "event_time": {
@@ -92,11 +100,13 @@ def _value_document(field: Field) -> Document:
     is_bounded = field.is_number and field.kind != "boolean" and isfinite(field.highest)
     bounds = {"minimum": field.lowest, "maximum": field.highest} if is_bounded else {}
     unit = f" Unit: {field.unit}." if field.unit else ""
-    return field.of_kind.document | bounds | {"description": f"{field.description}{unit}"} | _optional(field)
+    return field.of_kind.document | bounds | {"description": f"{field.description}{unit}"}
 
 
-def _optional(part: Field | Entity) -> Document:
-    return {"nullable": True} if part.optional else {}
+def nullable(document: Document) -> Document:
+    """The same, and null: what may be left out may be null, too."""
+    document = document | {"type": [document["type"], "null"]}
+    return document | {"enum": [*document["enum"], None]} if "enum" in document else document
 
 
 def example(schema: Schema) -> Body:

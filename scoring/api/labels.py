@@ -11,28 +11,29 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from scoring.api import problems, refusals
+from scoring.api import declaring, problems, refusals
 from scoring.api.decoding import read_object
+from scoring.api.limiting import count_rows
+from scoring.api.permissions import key_of
 from scoring.api.serializers import (
     LabelBatchAnswerSerializer,
     LabelBatchSerializer,
     LabelReceiptSerializer,
     LabelSerializer,
-    ProblemSerializer,
 )
 from scoring.api.validation import refuse_card_data
+from scoring.clients.models import Scope
 from scoring.exceptions import DatabaseUnavailable, FieldError, HistoriesUnavailable, InvalidFields, RequestRefused
 from scoring.reviews import incoming, receiving
 from scoring.reviews.incoming import Incoming
 from scoring.reviews.receiving import Receipt
 from training.core.exceptions import StaleHistory
 
-PROBLEMS = {
-    (status, "application/problem+json"): ProblemSerializer for status in (400, 401, 406, 409, 413, 415, 422, 503)
-}
+UNAVAILABLE = "histories-unavailable"
 
 
 class LabelView(APIView):
+    scope = Scope.LABELS
     parser_classes = ()
 
     @extend_schema(
@@ -42,7 +43,8 @@ class LabelView(APIView):
         "stored. 202: the transaction has not arrived, and the label waits for it. 200 with `Idempotent-Replayed: true`"
         ": it was known. A reversal is one more label.",
         request={"application/json": LabelSerializer},
-        responses={200: LabelReceiptSerializer, 201: LabelReceiptSerializer, 202: LabelReceiptSerializer} | PROBLEMS,
+        responses={200: LabelReceiptSerializer, 201: LabelReceiptSerializer, 202: LabelReceiptSerializer}
+        | declaring.problems(*declaring.OF_BODIES, "schema-not-allowed", "label-reference-already-used", UNAVAILABLE),
     )
     def post(self, request: Request) -> HttpResponse:
         refuse_card_data({}, {"X-Request-ID": request.META.get("HTTP_X_REQUEST_ID")})
@@ -56,6 +58,7 @@ class LabelView(APIView):
 
 
 class LabelBatchView(APIView):
+    scope = Scope.LABELS
     parser_classes = ()
 
     @extend_schema(
@@ -64,16 +67,17 @@ class LabelBatchView(APIView):
         description=f"Stores up to {settings.LABEL_BATCH_LIMIT:,} labels, in order, and answers for each. A label that "
         "is refused does not keep the others from being stored: its result has the problem document.",
         request={"application/json": LabelBatchSerializer},
-        responses={200: LabelBatchAnswerSerializer} | PROBLEMS,
+        responses={200: LabelBatchAnswerSerializer} | declaring.problems(*declaring.OF_BODIES, UNAVAILABLE),
     )
     def post(self, request: Request) -> HttpResponse:
         received_at = timezone.now()
         refuse_card_data({}, {"X-Request-ID": request.META.get("HTTP_X_REQUEST_ID")})
-        body = read_object(request._request, limit_bytes=settings.BATCH_BODY_LIMIT_BYTES)
+        body = read_object(request._request, limit_bytes=settings.BATCH_BODY_LIMIT_BYTES, has_rows=True)
         rows = body.get("labels")
         if not isinstance(rows, list) or len(body) > 1 or not 1 <= len(rows) <= settings.LABEL_BATCH_LIMIT:
             wanted = f"Send one field, a list of 1 to {settings.LABEL_BATCH_LIMIT:,} labels."
             raise InvalidFields(errors=[FieldError("/labels", "invalid_list", wanted)])
+        count_rows(self, request, len(rows))
         results: dict[int, Any] = {}
         fine: dict[int, Incoming] = {}
         for place, row in enumerate(rows):
@@ -88,7 +92,8 @@ class LabelBatchView(APIView):
 
 def _receive(request: Request, labels: list[Incoming]) -> list[Receipt | RequestRefused]:
     try:
-        return receiving.receive(request.user.pk, labels)  # type: ignore[arg-type]  # a Client, and saved
+        key = key_of(request)
+        return receiving.receive(key.client_id, labels, schemas=key.schemas)
     except StaleHistory as error:
         raise HistoriesUnavailable from error
     except Error as error:
@@ -106,5 +111,5 @@ def _told(receipt: Receipt) -> dict[str, Any]:
 def _result(answer: Receipt | RequestRefused, request: Request) -> dict[str, Any]:
     if isinstance(answer, Receipt):
         return {"status": _status(answer), "label": _told(answer)}
-    refusals.count(answer.status, answer.title)
+    refusals.count(answer.status, answer.title, client=key_of(request).client_id)
     return {"status": answer.status, "problem": problems.document_of(request._request, answer)}

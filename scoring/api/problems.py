@@ -1,29 +1,32 @@
 """Every error of the API is `application/problem+json` (RFC 9457)."""
 
-from dataclasses import asdict
+import logging
 from http import HTTPStatus
 from typing import Any, TypedDict
 
 from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import DisallowedHost, PermissionDenied
-from django.db import Error
+from django.db import Error, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.defaults import bad_request, page_not_found, permission_denied, server_error
 from rest_framework.exceptions import APIException
 
-from scoring.api import refusals
+from scoring.api import catalogue, refusals
 from scoring.card_numbers import holds_card_number
-from scoring.exceptions import RequestRefused
+from scoring.exceptions import DatabaseUnavailable, RequestRefused, StorageUnavailable
+from training.core.exceptions import StoreUnavailable
+
+logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 API_PATHS = ("/api/", "/predict")
 
 
 class Problem(TypedDict):
-    """One problem document. `type` is a stable name of the kind of problem, made from its title; `instance` is the path
-    of the request, empty if that holds a card number."""
+    """One problem document. `type` is the address of the page of its kind, of `scoring.api.catalogue`, made from its
+    title; `instance` is the path of the request, empty if that holds a card number."""
 
     type: str
     title: str
@@ -38,7 +41,7 @@ def document(
     request: HttpRequest, *, status: int, title: str, detail: str, errors: list[dict[str, str]] | None = None
 ) -> Problem:
     return Problem(
-        type="urn:fraudsite:problem:" + title.lower().replace(" ", "-"),
+        type=catalogue.PAGES + catalogue.name_of(title),
         title=title,
         status=status,
         detail=detail,
@@ -49,12 +52,25 @@ def document(
 
 
 def document_of(request: HttpRequest, refusal: RequestRefused) -> Problem:
-    errors = [asdict(error) for error in refusal.errors]
-    return document(request, status=refusal.status, title=refusal.title, detail=str(refusal), errors=errors)
+    instance = "" if holds_card_number(request.path) else request.path
+    return told(refusal, instance=instance, request_id=request.request_id)  # type: ignore[attr-defined]
+
+
+def told(refusal: RequestRefused, *, instance: str, request_id: str) -> Problem:
+    """The document of a refusal of what did not come by HTTP, or of a part of a call. `instance` says which."""
+    return Problem(
+        type=catalogue.PAGES + catalogue.name_of(refusal.title),
+        title=refusal.title,
+        status=refusal.status,
+        detail=str(refusal),
+        instance=instance,
+        request_id=request_id,
+        errors=[error.told() for error in refusal.errors],
+    )
 
 
 def problem(request: HttpRequest, *, status: int, title: str, detail: str) -> JsonResponse:
-    refusals.count(status, title)
+    refusals.count(status, title, client=_client_of(request))
     body = document(request, status=status, title=title, detail=detail)
     return JsonResponse(body, status=status, content_type=CONTENT_TYPE)
 
@@ -62,11 +78,17 @@ def problem(request: HttpRequest, *, status: int, title: str, detail: str) -> Js
 def problem_response(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:
     """DRF's exception handler. Returns None for unexpected exceptions, which become a logged 500."""
     request = context["request"]._request
+    if isinstance(exc, InterfaceError | OperationalError):
+        logger.error("The database failed.", exc_info=exc)
+        exc = DatabaseUnavailable()
+    if isinstance(exc, StoreUnavailable):
+        logger.error("The store failed.", exc_info=exc)
+        exc = StorageUnavailable()
     if isinstance(exc, RequestRefused):
-        refusals.count(exc.status, exc.title)
+        refusals.count(exc.status, exc.title, client=_client_of(request))
         response = JsonResponse(document_of(request, exc), status=exc.status, content_type=CONTENT_TYPE)
         if exc.retry_after:
-            response["Retry-After"] = str(settings.RETRY_AFTER_S)
+            response["Retry-After"] = str(exc.retry_after_s or settings.RETRY_AFTER_S)
         return response
     if isinstance(exc, Http404):
         return not_found(request)
@@ -105,6 +127,11 @@ def failed(request: HttpRequest) -> HttpResponse:
     if request.path.startswith(API_PATHS):
         return problem(request, status=500, title="Server error", detail="The server failed; the failure is logged.")
     return server_error(request)
+
+
+def _client_of(request: HttpRequest) -> int | None:
+    """The key of the client whose key the call came with, as REST framework notes it at the request."""
+    return getattr(getattr(request, "auth", None), "client_id", None)
 
 
 def _page(request: HttpRequest, status: int) -> HttpResponse | None:

@@ -8,12 +8,14 @@ import logging
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from django.conf import settings
 from django.db import Error, connection, transaction
 
-from scoring.models import RefusalCount
+from scoring.models import RefusalCount, RefusalOfClientCount
 
 logger = logging.getLogger(__name__)
 
@@ -22,16 +24,25 @@ ADD = (
     f"ON CONFLICT (minute, status, kind) DO UPDATE SET count = {RefusalCount._meta.db_table}.count + excluded.count"
 )
 
-_counts: Counter[tuple[int, int, str]] = Counter()
+OF_CLIENTS = RefusalOfClientCount._meta.db_table
+ADD_OF_CLIENT = (
+    f"INSERT INTO {OF_CLIENTS} (minute, client, status, kind, count) VALUES (%s, %s, %s, %s, %s) "  # noqa: S608
+    f"ON CONFLICT (minute, client, status, kind) DO UPDATE SET count = {OF_CLIENTS}.count + excluded.count"
+)
+NOBODY = 0
+
+# By minute, key of the client, status and kind.
+_counts: Counter[tuple[int, int, int, str]] = Counter()
 _lock = threading.Lock()
 _writer: threading.Thread | None = None
 
 
-def count(status: int, kind: str, calls: int = 1) -> None:
-    """Count refusals in the current minute. `kind` is the title of their problem document."""
+def count(status: int, kind: str, *, client: int | None) -> None:
+    """Count a refusal in the current minute. `kind` is the title of its problem document, `client` the key of the
+    client, None if the call came without a key that is known."""
     global _writer
     with _lock:
-        _counts[int(time.time() // 60), status, kind] += calls
+        _counts[int(time.time() // 60), client or NOBODY, status, kind] += 1
         if _writer is None:
             _writer = threading.Thread(target=_write_on, name="refusals", daemon=True)
             _writer.start()
@@ -42,21 +53,30 @@ def flush() -> None:
     with _lock:
         taken = dict(_counts)
         _counts.clear()
-    # Every process writes in the same order; otherwise two of them could deadlock.
-    rows = [
-        (datetime.fromtimestamp(60 * minute, UTC), status, kind, number)
-        for (minute, status, kind), number in sorted(taken.items())
-    ]
-    if not rows:
+    if not taken:
         return
+    of_all: Counter[tuple[int, int, str]] = Counter()
+    for (minute, _, status, kind), number in taken.items():
+        of_all[minute, status, kind] += number
+    of_clients = {key: number for key, number in taken.items() if key[1] != NOBODY}
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            field = RefusalCount._meta.get_field("minute")
-            cursor.executemany(ADD, [(field.get_db_prep_save(row[0], connection), *row[1:]) for row in rows])
+            cursor.executemany(ADD, _rows(of_all))
+            if of_clients:
+                cursor.executemany(ADD_OF_CLIENT, _rows(of_clients))
     except Error as error:
         logger.warning("Refusals were not stored; they are kept for the next try: %s", error)
         with _lock:
             _counts.update(taken)
+
+
+def _rows(counts: Mapping[tuple[Any, ...], int]) -> list[tuple[Any, ...]]:
+    """The rows of counts, sorted: every process writes in the same order; otherwise two of them could deadlock."""
+    field = RefusalCount._meta.get_field("minute")
+    return [
+        (field.get_db_prep_save(datetime.fromtimestamp(60 * minute, UTC), connection), *others, number)
+        for (minute, *others), number in sorted(counts.items())
+    ]
 
 
 def _write_on() -> None:

@@ -107,12 +107,13 @@ class FieldErrorSerializer(serializers.Serializer):
     pointer = serializers.CharField(help_text="JSON pointer to the field (RFC 6901).")
     code = serializers.CharField()
     detail = serializers.CharField()
+    parameter = serializers.CharField(required=False, help_text="The parameter of the query, if it is one.")
 
 
 class ProblemSerializer(serializers.Serializer):
     """An error (RFC 9457)."""
 
-    type = serializers.CharField()
+    type = serializers.CharField(help_text="The address of the page of its kind, which is the same everywhere.")
     title = serializers.CharField()
     status = serializers.IntegerField()
     detail = serializers.CharField()

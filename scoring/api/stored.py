@@ -11,33 +11,44 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from scoring import explanations
-from scoring.api.serializers import ExplanationSerializer, PendingSerializer, PredictionSerializer, ProblemSerializer
+from scoring.api.caching import revalidated
+from scoring.api.declaring import NOT_CHANGED, problems
+from scoring.api.permissions import key_of, refuse_other_schemas
+from scoring.api.serializers import ExplanationSerializer, PendingSerializer, PredictionSerializer
+from scoring.clients.models import Scope
 from scoring.exceptions import Unscorable
 from scoring.messages.answers import ANSWER_PARTS, json_answer_of
 from scoring.models import Transaction
+from scoring.sandbox import answering
 
 
 class PredictionView(APIView):
+    scope = Scope.READ
+    takes_test_keys = True
+
     @extend_schema(
         operation_id="prediction",
         parameters=[OpenApiParameter("prediction_id", UUID, OpenApiParameter.PATH)],
         summary="Read a stored prediction",
         description="The answer that was given. In a degraded answer, `rescored` is the prediction that followed.",
-        responses={
-            200: PredictionSerializer,
-            202: PendingSerializer,
-            (404, "application/problem+json"): ProblemSerializer,
-            (422, "application/problem+json"): ProblemSerializer,
-        },
+        responses={200: PredictionSerializer, 202: PendingSerializer}
+        | NOT_CHANGED
+        | problems("not-found", "schema-not-allowed", "unscorable-transaction"),
     )
     def get(self, request: Request, prediction_id: UUID) -> HttpResponse:
+        if key_of(request).is_test:
+            if (kept := answering.find(key_of(request).client_id, prediction_id)) is None:
+                raise Http404
+            return HttpResponse(kept, content_type="application/json")
         row = _own_transaction(request, prediction_id)
         if answer := json_answer_of(row):
-            return HttpResponse(answer, content_type="application/json")
+            return revalidated(request, HttpResponse(answer, content_type="application/json"))
         return _waiting(row)
 
 
 class ExplanationView(APIView):
+    scope = Scope.READ
+
     @extend_schema(
         operation_id="explanation",
         parameters=[OpenApiParameter("prediction_id", UUID, OpenApiParameter.PATH)],
@@ -45,13 +56,15 @@ class ExplanationView(APIView):
         description="What each input of the model added to the score, of an alert or of any other transaction. Base, "
         "contributions and residual add up to the logit of the score. That of an alert is stored; others are computed "
         "by a worker with the model version that scored the transaction.",
-        responses={
-            200: ExplanationSerializer,
-            202: PendingSerializer,
-            (404, "application/problem+json"): ProblemSerializer,
-            (422, "application/problem+json"): ProblemSerializer,
-            (503, "application/problem+json"): ProblemSerializer,
-        },
+        responses={200: ExplanationSerializer, 202: PendingSerializer}
+        | NOT_CHANGED
+        | problems(
+            "not-found",
+            "schema-not-allowed",
+            "unscorable-transaction",
+            "score-not-explained",
+            "scorer-unavailable",
+        ),
     )
     def get(self, request: Request, prediction_id: UUID) -> HttpResponse:
         row = _own_transaction(request, prediction_id)
@@ -67,19 +80,23 @@ class ExplanationView(APIView):
             "contributions": explanations.told(prediction, explanation),
             "residual": explanation.residual,
         }
-        return HttpResponse(msgspec.json.encode(body), content_type="application/json")
+        return revalidated(request, HttpResponse(msgspec.json.encode(body), content_type="application/json"))
 
 
 def _own_transaction(request: Request, key: UUID) -> Transaction:
     """The client's own transaction; others' are answered with 404."""
     try:
-        return Transaction.objects.filter(client=request.user.pk).select_related(*ANSWER_PARTS).get(pk=key)
+        row = Transaction.objects.filter(client=request.user.pk).select_related(*ANSWER_PARTS).get(pk=key)
     except Transaction.DoesNotExist:
         raise Http404 from None
+    refuse_other_schemas(key_of(request), row.schema)
+    return row
 
 
 def _waiting(row: Transaction) -> HttpResponse:
-    """The answer while a transaction has no score."""
+    """The answer while a transaction has no score. Past traffic that was imported never has one."""
+    if not hasattr(row, "pending"):
+        raise Http404
     if row.pending.attempts >= settings.PENDING_ATTEMPTS_LIMIT:
         raise Unscorable(row.pending.fault or None)
     return pending_answer(str(row.pk), detail=row.pending.fault)

@@ -8,23 +8,22 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import itemgetter, le
-from typing import Any
+from typing import Any, cast
 
 import uuid_utils
 from django.conf import settings
 
 from scoring import served
+from scoring.api import entities
 from scoring.api.decoding import texts
 from scoring.card_numbers import SHORTEST, holds_card_number
 from scoring.exceptions import FieldError, InvalidFields, UnacceptableValues
 from scoring.messages.submission import Conversion, Submission
 from scoring.served import Served
 from training.core.exchange.rates import NO_RATES, AmountRefused, Converted, Rates, microseconds
-from training.core.features.declaration import Entity
 from training.core.schema import Schema
 from training.core.schema.kinds import dates
 from training.core.schema.kinds.kind import ValueRefused
-from training.core.schema.tokens import USABLE_IDENTIFIER, concealed, entity_token, is_identifier
 from training.core.schema.values import Value
 
 TRANSACTION_ID_LIMIT = 64
@@ -60,10 +59,15 @@ def validate(
     clock_skew_s: int,
     idempotency_key: str | None = None,
     request_id: str = "",
+    is_ours: bool = False,
+    trace_id: str = "",
     rates: Rates = NO_RATES,
+    checked: list[Value] | None = None,
 ) -> Submission:
     """Check a decoded body against its schema. Call `refuse_card_data` first. A `deadline_ms` in the body can only
-    lower the given one. `rates` convert an amount in another currency than the schema's.
+    lower the given one. A request's id that `is_ours`, of a request with one transaction, is the transaction's id, too.
+    `rates` convert an amount in another currency than the schema's. `checked` are the features as their kinds read
+    them, if that is done already; then the body has all else.
 
     Raises:
         UnacceptableValues: values outside their declared range.
@@ -71,18 +75,20 @@ def validate(
     """
     malformed: list[FieldError] = []
     unacceptable: list[FieldError] = []
-    features = None if schema.has_texts else _ordinary(body, schema)
+    features = checked
+    if features is None and not schema.has_texts:
+        features = _ordinary(body, schema)
     if features is None:
         features = _checked(body, schema, malformed, unacceptable)
-    tokens = _tokens(body, features, schema, malformed) if schema.entities else ()
+    tokens = entities.tokens_of(body, features, schema, client_id, malformed) if schema.entities else ()
     malformed += _unknown(body, schema)
     transaction_id = _transaction_id(body.get("transaction_id"), idempotency_key, malformed)
     event_time = received_at
     if "event_time" in body:
-        event_time = _event_time(body["event_time"], received_at, clock_skew_s, schema, malformed, unacceptable)
+        event_time = read_event_time(body["event_time"], received_at, clock_skew_s, schema, malformed, unacceptable)
     if schema.has_texts:
         unacceptable += _dates_after(event_time, features, schema)
-        features = _concealed(features, schema)
+        features = entities.concealed(features, schema)
     converted = _converted(features, schema, event_time, rates, unacceptable) if schema.amount_currency else None
     if "deadline_ms" in body:
         deadline_ms = min(deadline_ms, _wanted_ms(body["deadline_ms"], malformed))
@@ -96,7 +102,7 @@ def validate(
     if converted:
         features[schema.amount_index] = converted.amount
     return Submission(
-        id=str(uuid_utils.uuid7()),
+        id=request_id if is_ours else str(uuid_utils.uuid7()),
         client_id=client_id,
         schema=schema.name,
         transaction_id=transaction_id,
@@ -109,6 +115,7 @@ def validate(
         request_id=request_id,
         declaration=schema.hash,
         conversion=Conversion.of(converted, schema.currency) if converted else None,
+        trace_id=trace_id,
     )
 
 
@@ -121,8 +128,9 @@ def _unknown(body: dict[str, Any], schema: Schema) -> Iterator[FieldError]:
 def _bytes_of(features: list[Value], schema: Schema) -> bytes:
     """The same bytes for equal values."""
     # Adding 0.0 turns -0.0 into 0.0.
-    values = [value + 0.0 if isinstance(value, float) else value for value in features]
-    return repr(values).encode() if schema.has_texts else struct.pack(f"<{len(values)}d", *values)
+    if not schema.has_texts:
+        return struct.pack(f"<{len(features)}d", *[cast(float, value) + 0.0 for value in features])
+    return repr([value + 0.0 if isinstance(value, float) else value for value in features]).encode()
 
 
 def _ordinary(body: dict[str, Any], schema: Schema) -> list[Value] | None:
@@ -180,14 +188,6 @@ def _dates_after(event_time: datetime, values: list[Value], schema: Schema) -> l
     ]
 
 
-def _concealed(values: list[Value], schema: Schema) -> list[Value]:
-    stored = list(values)
-    for place, field in schema.concealed_features:
-        if (value := values[place]) is not None:
-            stored[place] = concealed(schema, field, value, key=settings.ENTITY_HASH_KEY)
-    return stored
-
-
 def _converted(
     values: list[Value], schema: Schema, event_time: datetime, rates: Rates, unacceptable: list[FieldError]
 ) -> Converted | None:
@@ -201,33 +201,6 @@ def _converted(
         name = schema.amount_currency if error.of_currency else schema.amount
         unacceptable.append(FieldError(f"/{name}", error.code, error.remedy))
         return None
-
-
-def _tokens(body: dict[str, Any], values: list[Value], schema: Schema, malformed: list[FieldError]) -> tuple[str, ...]:
-    """The token of each entity, empty for a missing one. `values` are those of the body before any is concealed."""
-    identifiers: dict[str, Value] = {}
-    for entity in schema.entities:
-        if entity.of:
-            continue
-        value = body.get(entity.name)
-        if is_identifier(value):
-            identifiers[entity.name] = value
-        elif value is None and entity.optional:
-            pass
-        elif entity.name in body:
-            malformed.append(FieldError(f"/{entity.name}", "invalid_entity", USABLE_IDENTIFIER))
-        else:
-            malformed.append(FieldError(f"/{entity.name}", "missing", "This field is required."))
-    known = identifiers
-    if len(schema.identifier_names) < len(schema.entities):
-        known = dict(zip(schema.feature_names, values, strict=True)) | identifiers
-    return tuple(_token(schema, entity, known) for entity in schema.entities)
-
-
-def _token(schema: Schema, entity: Entity, known: Mapping[str, Value]) -> str:
-    parts = [known.get(name) for name in entity.of or (entity.name,)]
-    texts = [part for part in parts if isinstance(part, str)]
-    return entity_token(schema, entity, texts, settings.ENTITY_HASH_KEY) if len(texts) == len(parts) else ""
 
 
 def _transaction_id(value: Any, idempotency_key: str | None, malformed: list[FieldError]) -> Any:
@@ -245,7 +218,7 @@ def _transaction_id(value: Any, idempotency_key: str | None, malformed: list[Fie
     return named
 
 
-def _event_time(
+def read_event_time(
     value: Any,
     received_at: datetime,
     clock_skew_s: int,
@@ -365,6 +338,6 @@ def rfc3339(value: Any) -> datetime:
     if not isinstance(value, str):
         raise TypeError("no text")
     moment = datetime.fromisoformat(value.upper())
-    if moment.tzinfo is None or "T" not in value.upper():
+    if moment.tzinfo is None or "T" not in value.upper() or "\0" in value:
         raise ValueError("no offset")
     return moment.astimezone(UTC)

@@ -16,37 +16,40 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from scoring import gateway, metrics, tasks
-from scoring.api import problems, refusals
+from scoring.api import declaring, problems, refusals
 from scoring.api.authentication import needs_database
 from scoring.api.decoding import Body, read_object
+from scoring.api.limiting import count_rows
+from scoring.api.outcomes import refusal_of
+from scoring.api.permissions import key_of, refuse_other_schemas
 from scoring.api.preferences import Preferences, read_preferences
 from scoring.api.rates import courses
 from scoring.api.serializers import (
     BatchAnswerSerializer,
     PendingSerializer,
     PredictionSerializer,
-    ProblemSerializer,
 )
 from scoring.api.stored import pending_answer
 from scoring.api.validation import Submission, refuse_card_data, schema_of, validate
+from scoring.clients.models import Scope
 from scoring.exceptions import (
     DatabaseUnavailable,
     FieldError,
     InvalidFields,
     RequestRefused,
-    SchemaWithoutChampion,
     ScorerUnavailable,
-    TransactionConflict,
-    Unscorable,
 )
 from scoring.gateway import Waiting
 from scoring.messages.replies import Kind, Outcome
-from scoring.models import Fallback
+from scoring.models import ApiKey
+from scoring.sandbox import answering
+from scoring.sandbox.outcomes import outcome_of
+from scoring.telemetry import logs, tracing
 from scoring.worker import pending
 from training.core.exchange.rates import NO_RATES
 from training.core.schema import Schema
@@ -54,18 +57,22 @@ from training.core.schema import Schema
 T = TypeVar("T")
 # `scoring.api.openapi` puts the schemas of the moment in its place.
 BODY = {"application/json": {"type": "object"}}
-PROBLEMS = {(status, "application/problem+json"): ProblemSerializer for status in (400, 401, 406, 409, 413, 415, 422)}
-UNAVAILABLE = {
-    (429, "application/problem+json"): ProblemSerializer,
-    (503, "application/problem+json"): OpenApiResponse(
-        ProblemSerializer,
-        "Nothing was acknowledged. `urn:fraudsite:problem:scorer-unavailable` and `...:database-unavailable` have a "
-        "`Retry-After`. `urn:fraudsite:problem:schema-without-a-champion` has none: an operator has to promote one.",
-    ),
-}
+# Bare, or a quoted string of RFC 9651.
+IDEMPOTENCY_KEY = {"type": "string", "pattern": r'^(?:[!#-~\u00a1-\u00ac\u00ae-\u00ff]{1,64}|"[!#-\[\]-~]{1,62}")$'}
+UNAVAILABLE = ("too-many-requests-in-flight", "scorer-unavailable")
+PROBLEMS = declaring.problems(
+    *declaring.OF_BODIES,
+    *UNAVAILABLE,
+    "schema-not-allowed",
+    "schema-without-a-champion",
+    "transaction-id-already-used",
+    "unscorable-transaction",
+)
 
 
 class PredictView(APIView):
+    scope = Scope.PREDICT
+    takes_test_keys = True
     allowed_methods = ["POST", "OPTIONS"]  # otherwise DRF looks for them at each call
     view_is_async = True  # Django cannot see it if a decorator wraps `post`
     parser_classes = ()  # `read_object` is stricter than DRF's
@@ -85,13 +92,13 @@ class PredictView(APIView):
             ),
             OpenApiParameter(
                 "Idempotency-Key",
-                str,
+                IDEMPOTENCY_KEY,
                 OpenApiParameter.HEADER,
                 description='Another way to send `transaction_id`, as `order-1` or `"order-1"`.',
             ),
         ],
         request=BODY,
-        responses={200: PredictionSerializer, 202: PendingSerializer} | PROBLEMS | UNAVAILABLE,
+        responses={200: PredictionSerializer, 202: PendingSerializer} | PROBLEMS,
     )
     async def post(self, request: Request) -> HttpResponse:
         received_at = timezone.now()
@@ -99,15 +106,20 @@ class PredictView(APIView):
         if asked := getattr(request._request, "asked", None):
             return _response(asked.result(), preferences)
         refuse_card_data({}, {"X-Request-ID": request.META.get("HTTP_X_REQUEST_ID")})
+        body = read_object(request._request, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES)
         submission = await submission_of(
-            read_object(request._request, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES),
+            body,
             received_at,
-            client_id=request.user.pk,  # type: ignore[arg-type]  # a Client, and saved
-            request_id=request._request.request_id,  # type: ignore[attr-defined]
+            api_key=key_of(request),
             deadline_ms=_deadline_ms(preferences),
+            is_ours=not request._request.names_itself,  # type: ignore[attr-defined]
+            **_named(request),
             key=request.META.get("HTTP_IDEMPOTENCY_KEY"),
         )
-        outcome = await (_accept(submission) if preferences.respond_async else ask(submission))
+        if key_of(request).is_test:
+            outcome = await _rehearse(submission, body, preferences)
+        else:
+            outcome = await (_accept(submission) if preferences.respond_async else ask(submission))
         return _response(outcome, preferences)
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
@@ -138,6 +150,8 @@ class PredictView(APIView):
 
 
 class BatchView(APIView):
+    scope = Scope.BATCH
+    takes_test_keys = True
     parser_classes = ()
 
     @extend_schema(
@@ -147,7 +161,7 @@ class BatchView(APIView):
         "that is refused does not keep the others from their scores: its result has the problem document. A list has "
         "no `Idempotency-Key`: each transaction has its own `transaction_id`.",
         request=BODY,
-        responses={200: BatchAnswerSerializer} | PROBLEMS | UNAVAILABLE,
+        responses={200: BatchAnswerSerializer} | declaring.problems(*declaring.OF_BODIES, *UNAVAILABLE),
     )
     def post(self, request: Request) -> HttpResponse:
         received_at = timezone.now()
@@ -158,12 +172,14 @@ class BatchView(APIView):
             raise InvalidFields(errors=[FieldError("", "idempotency_key_of_a_list", each)])
         results: dict[int, bytes] = {}
         submissions: dict[int, Submission] = {}
-        rows = _rows(read_object(request._request, limit_bytes=settings.BATCH_BODY_LIMIT_BYTES))
+        body = read_object(request._request, limit_bytes=settings.BATCH_BODY_LIMIT_BYTES, has_rows=True)
+        rows = _rows(body)
+        count_rows(self, request, len(rows))
         for index, row in enumerate(rows):
             try:
                 if not isinstance(row, dict):
                     raise InvalidFields("A transaction must be a JSON object.")
-                schema = _schema_of(row)
+                schema = _schema_of(row, key_of(request))
                 rates = courses.now() if schema.amount_currency else NO_RATES
                 submissions[index] = _validated(
                     row,
@@ -171,44 +187,67 @@ class BatchView(APIView):
                     schema=schema,
                     rates=rates,
                     client_id=request.user.pk,
-                    request_id=request._request.request_id,  # type: ignore[attr-defined]
+                    **_named(request),
                     deadline_ms=settings.BATCH_DEADLINE_MS,
                 )
             except RequestRefused as refusal:
                 results[index] = _refused(refusal, request)
-        results |= zip(submissions, _ask_in_chunks(list(submissions.values()), request), strict=True)
-        body = b'{"results":[%b]}' % b",".join(results[index] for index in range(len(rows)))
-        return HttpResponse(body, content_type="application/json")
+        if key_of(request).is_test:
+            results |= {index: _rehearsed(each, rows[index], request) for index, each in submissions.items()}
+        else:
+            results |= zip(submissions, _ask_in_chunks(list(submissions.values()), request), strict=True)
+        answer = b'{"results":[%b]}' % b",".join(results[index] for index in range(len(rows)))
+        return HttpResponse(answer, content_type="application/json")
 
 
-def _schema_of(body: Body, key: str | None = None) -> Schema:
-    """The schema of a body that has no card data."""
+def _schema_of(body: Body, api_key: ApiKey, key: str | None = None) -> Schema:
+    """The schema of a body that has no card data, which the key may be used for."""
     refuse_card_data(body, {"Idempotency-Key": key})
-    return schema_of(body)
+    schema = schema_of(body)
+    refuse_other_schemas(api_key, schema.name)
+    return schema
+
+
+def _named(request: Request) -> dict[str, str]:
+    """What names a request."""
+    trace = request._request.trace  # type: ignore[attr-defined]
+    return {"request_id": request._request.request_id, "trace_id": trace.id if trace else ""}  # type: ignore[attr-defined]
 
 
 async def submission_of(
-    body: Body, received_at: datetime, *, client_id: int, request_id: str, deadline_ms: int, key: str | None = None
+    body: Body,
+    received_at: datetime,
+    *,
+    api_key: ApiKey,
+    request_id: str,
+    deadline_ms: int,
+    is_ours: bool = False,
+    trace_id: str = "",
+    key: str | None = None,
 ) -> Submission:
-    """Check the body of a predict call.
+    """Check the body of a predict call. `request_id` may be the transaction's id, too, if it `is_ours`.
 
     Raises:
-        RequestRefused: it is not a valid transaction.
+        RequestRefused: it is not a valid transaction, or of a schema that the key may not be used for.
     """
-    schema = _schema_of(body, key)
+    schema = _schema_of(body, api_key, key)
     rates = NO_RATES
     if schema.amount_currency:
         rates = courses.kept() or await _in_thread(courses.now)()
-    return _validated(
+    submission = _validated(
         body,
         received_at,
         schema=schema,
         rates=rates,
-        client_id=client_id,
+        client_id=api_key.client_id,
         request_id=request_id,
+        is_ours=is_ours,
+        trace_id=trace_id,
         deadline_ms=deadline_ms,
         idempotency_key=key,
     )
+    logs.begin(transaction=submission.id)
+    return submission
 
 
 def _validated(body: Body, received_at: datetime, **known: Any) -> Submission:
@@ -224,15 +263,32 @@ def _deadline_ms(preferences: Preferences) -> int:
 async def ask(submission: Submission) -> Outcome:
     """Have a submission scored. If no worker answers and the settings allow it, decide by rules."""
     try:
-        [outcome] = await gateway.realtime().ask([submission])
+        [outcome] = await gateway.realtime().ask([tracing.carry(submission)])
         if outcome.kind not in (Kind.EXPIRED, Kind.FAILED, Kind.NO_CHAMPION):
             return outcome
-        raise _refusal_of(outcome)
+        raise refusal_of(outcome)
     except ScorerUnavailable as refusal:
         if settings.FALLBACK_POLICY == "refuse":
             raise
         metrics.FALLBACKS.labels(refusal.reason).inc()
         return await _in_thread(pending.fall_back)(submission=submission, reason=refusal.reason)
+
+
+async def _rehearse(submission: Submission, body: Body, preferences: Preferences) -> Outcome:
+    """Answer a call with a key for tests as its values ask for."""
+    wanted = outcome_of(schema_of(body), body)
+    await asyncio.sleep(answering.pause_s(wanted, submission))
+    outcome = await _in_thread(answering.answer)(submission, wanted)
+    is_new = outcome.kind is Kind.SCORED
+    return Outcome(Kind.PENDING, submission.id.encode()) if is_new and preferences.respond_async else outcome
+
+
+def _rehearsed(submission: Submission, row: Body, request: Request) -> bytes:
+    """The result of a row of a list that came with a key for tests. No row is slow."""
+    try:
+        return _result(answering.answer(submission, outcome_of(schema_of(row), row)), request)
+    except RequestRefused as refusal:
+        return _refused(refusal, request)
 
 
 async def _accept(submission: Submission) -> Outcome:
@@ -289,6 +345,7 @@ def _ask_in_chunks(submissions: list[Submission], request: Request) -> Iterator[
     line: list[tuple[list[Submission], Waiting | RequestRefused]] = []
     for start in range(0, len(submissions), settings.BATCH_CHUNK):
         chunk = submissions[start : start + settings.BATCH_CHUNK]
+        chunk[0] = tracing.carry(chunk[0])
         try:
             line.append((chunk, gateway.bulk().join(chunk)))
         except RequestRefused as refusal:
@@ -323,20 +380,7 @@ def _response(outcome: Outcome, preferences: Preferences) -> HttpResponse:
             return HttpResponse(outcome.answer, content_type="application/json", headers=headers)
         case Kind.PENDING:
             return pending_answer(outcome.answer.decode(), respond_async=preferences.respond_async)
-    raise _refusal_of(outcome)
-
-
-def _refusal_of(outcome: Outcome) -> RequestRefused:
-    match outcome.kind:
-        case Kind.CONFLICT:
-            return TransactionConflict()
-        case Kind.UNSCORABLE:
-            return Unscorable()
-        case Kind.NO_CHAMPION:
-            return SchemaWithoutChampion()
-        case Kind.FAILED:
-            return ScorerUnavailable(outcome.answer.decode(), reason=Fallback.Reason.WORKER)
-    return ScorerUnavailable(reason=Fallback.Reason.DEADLINE)
+    raise refusal_of(outcome)
 
 
 def _result(outcome: Outcome, request: Request) -> bytes:
@@ -345,10 +389,10 @@ def _result(outcome: Outcome, request: Request) -> bytes:
             return b'{"status":200,"prediction":%b}' % outcome.answer
         case Kind.PENDING:
             return b'{"status":202,"id":"%b"}' % outcome.answer
-    return _refused(_refusal_of(outcome), request)
+    return _refused(refusal_of(outcome), request)
 
 
 def _refused(refusal: RequestRefused, request: Request) -> bytes:
-    refusals.count(refusal.status, refusal.title)
+    refusals.count(refusal.status, refusal.title, client=key_of(request).client_id)
     problem = problems.document_of(request._request, refusal)
     return msgspec.json.encode({"status": problem["status"], "problem": problem})

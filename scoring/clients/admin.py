@@ -1,20 +1,35 @@
-"""Clients and their API keys in the admin."""
+"""Clients in the admin."""
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 
-from scoring.clients import keys
-from scoring.exceptions import TooManyKeys
-from scoring.models import ApiKey, Client
-from scoring.pages.read_only import ReadOnlyAdmin
+from scoring.clients import key_admin  # noqa: F401  # registered by its import
+from scoring.models import Client
+from scoring.retention import periods
+
+
+class ClientForm(forms.ModelForm):
+    def clean_keep_transactions_days(self) -> int | None:
+        days: int | None = self.cleaned_data["keep_transactions_days"]
+        periods.check(days)
+        return days
 
 
 @admin.register(Client)
 class ClientAdmin(admin.ModelAdmin):
-    list_display = ["name", "is_active", "created_at"]
+    form = ClientForm
+    list_display = ["name", "is_active", "histories", "created_at"]
     actions = ["create_key"]
+
+    @admin.display(description="Cards and other entities", ordering="own_histories")
+    def histories(self, row: Client) -> str:
+        together = Client.objects.filter(own_histories=False).exclude(pk=row.pk)
+        if row.own_histories or not together.exists():
+            return "its own"
+        return f"shared with {', '.join(map(str, together))}: see Upgrades in the documentation for operators"
 
     def has_delete_permission(self, request: HttpRequest, obj: Client | None = None) -> bool:
         return False
@@ -27,31 +42,4 @@ class ClientAdmin(admin.ModelAdmin):
         if len(queryset) != 1:
             messages.error(request, "Choose one client.")
             return None
-        try:
-            row, key = keys.create(client=queryset[0])
-        except TooManyKeys as refusal:
-            messages.error(request, str(refusal))
-            return None
-        self.log_change(request, queryset[0], f"Created API key {row}.")
-        context = self.admin_site.each_context(request) | {"title": "A new API key", "client": queryset[0], "key": key}
-        return TemplateResponse(
-            request, "admin/scoring/client/key.html", context, headers={"Cache-Control": "no-store"}
-        )
-
-
-@admin.register(ApiKey)
-class ApiKeyAdmin(ReadOnlyAdmin):
-    list_display = ["prefix", "client", "created_at", "revoked_at"]
-    list_filter = ["client"]
-    list_select_related = ["client"]
-    actions = ["revoke"]
-
-    def has_revoke_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("scoring.change_apikey")
-
-    @admin.action(description="Revoke", permissions=["revoke"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        for key in queryset:
-            if keys.revoke(key=key):
-                self.log_change(request, key, "Revoked.")
-        messages.success(request, "Revoked. The keys stop working within a second.")
+        return HttpResponseRedirect(reverse("admin:scoring_apikey_add", query={"client": queryset[0].pk}))

@@ -2,10 +2,14 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 
-from scoring.clients import keys
-from scoring.exceptions import TooManyKeys
+from scoring import served
+from scoring.clients import keys, wanted
 from scoring.models import Client
+from training.core.exceptions import FraudsiteError
+
+NAME_LENGTH = Client._meta.get_field("name").max_length or 0
 
 
 class Command(BaseCommand):
@@ -13,11 +17,17 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("client", help="the client's name")
+        wanted.add_options(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        client, _ = Client.objects.get_or_create(name=options["client"])
+        served.look()
+        if not 1 <= len(options["client"]) <= NAME_LENGTH:
+            raise CommandError(f"A client's name has 1 to {NAME_LENGTH} characters.")
         try:
-            _, key = keys.create(client=client)
-        except TooManyKeys as refusal:
-            raise CommandError(str(refusal)) from refusal
+            fields = wanted.fields_of(options)
+            with transaction.atomic():
+                client, _ = Client.objects.get_or_create(name=options["client"])
+                _, key = keys.create(client=client, **fields)
+        except FraudsiteError as error:
+            raise CommandError(str(error)) from error
         self.stdout.write(key)

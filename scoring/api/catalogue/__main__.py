@@ -1,0 +1,3 @@
+from scoring.api.catalogue import page
+
+print(page(), end="")
