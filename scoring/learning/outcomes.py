@@ -14,10 +14,10 @@ as the sample finds that share of the frauds that nobody reports.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from scoring.decisions import Decision
@@ -44,7 +44,7 @@ class Coverage:
     alerts: Counter[str] = field(default_factory=Counter)
     labelled: Counter[str] = field(default_factory=Counter)
 
-    def add(self, alerts: Iterable[tuple[UUID, Draw]], known: Mapping[UUID, bool | None]) -> None:
+    def add(self, alerts: Iterable[tuple[Hashable, Draw]], known: Mapping[Any, bool | None]) -> None:
         for key, draw in alerts:
             self.alerts[draw.would] += 1
             self.labelled[draw.would] += known.get(key) is not None

@@ -88,6 +88,12 @@ def test_what_nobody_can_know_yet_is_left_out_and_counted(decided):
     assert "2 left out, without a known outcome" in output
 
 
+@pytest.mark.parametrize("path", ["ulb/snapshots/none.parquet", "../elsewhere.parquet", "ulb", "/etc/hostname", "a\0b"])
+def test_training_on_a_snapshot_that_is_none_is_refused_by_the_name_of_the_option(db, path):
+    with pytest.raises(CommandError, match=r"--snapshot: there is no file .* `export_training_set` prints the path"):
+        call_command("train", schema="ulb", snapshot=path)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

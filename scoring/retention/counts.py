@@ -6,12 +6,18 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from scoring.models import RefusalCount, RuleCount, ScoreCount
+from scoring.models import RefusalCount, RefusalOfClientCount, RuleCount, RuleOfClientCount, ScoreCount
 
 # The rows of one statement, and the statements of one run: other writers wait for none of them long.
 STEP = 5_000
 STEPS = 200
-COUNTS: list[tuple[Any, str]] = [(RuleCount, "minute"), (RefusalCount, "minute"), (ScoreCount, "hour")]
+COUNTS: list[tuple[Any, str]] = [
+    (RuleCount, "minute"),
+    (RuleOfClientCount, "minute"),
+    (RefusalCount, "minute"),
+    (RefusalOfClientCount, "minute"),
+    (ScoreCount, "hour"),
+]
 
 
 def delete_old_counts(*, now: datetime | None = None) -> int:

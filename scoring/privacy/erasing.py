@@ -1,0 +1,228 @@
+"""Counts and erases an entity step by step. A step is one database transaction of at most `ERASURE_STEP_ROWS`.
+
+Each step goes on from what the one before committed, under the lock of the erasure's row. So it goes on after it was
+killed, and several processes that work on one erasure only take turns.
+
+First the entity is taken off lists, and its history is emptied under its lock: from then on a transaction of it begins
+anew, and its place in the order of arrival tells it from the earlier ones, which are blanked then. At the end goes what
+else has the token.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from scoring.acts import acted
+from scoring.lists import changes
+from scoring.lists.keys import declared
+from scoring.models import (
+    CardSnooze,
+    Client,
+    Erasure,
+    FileHistory,
+    History,
+    ListEntry,
+    ReviewLink,
+    SavedView,
+    Transaction,
+)
+from scoring.privacy import blanking, finding
+from scoring.privacy.finding import Held
+from training.core.exceptions import FraudsiteError, SchemaNotFound
+
+State = Erasure.State
+BECAUSE = "Erased."
+# How often workers have looked at lists before an entry's key is forgotten.
+LOOKS = 3
+
+
+class NotToConfirm(FraudsiteError):
+    """Only what was counted, and was not cancelled, can be erased."""
+
+
+def begin(*, schema: str, entity: str, values: list[str], client: Client | None, reference: str, by: str) -> Erasure:
+    """Begin with counting what is held on an entity. Nothing is erased before `confirm`.
+
+    Raises:
+        SchemaNotFound, NoSuchEntity, EntryRefused: as `finding.held_on`.
+    """
+    held = finding.held_on(schema, entity, values, client)
+    with transaction.atomic():
+        row = Erasure.objects.create(
+            schema=schema, entity=entity, client=client, reference=reference, held=msgspec.to_builtins(held), by=by
+        )
+        acted.send(Erasure, action="added", key=row.pk, detail=f"Counts {schema} {entity}.", person=by)
+    return row
+
+
+@transaction.atomic
+def confirm(erasure: Erasure, *, by: str) -> None:
+    """Have what was counted erased.
+
+    Raises:
+        NotToConfirm: it is not counted, or was cancelled.
+    """
+    counted = Erasure.objects.filter(pk=erasure.pk, state=State.COUNTED)
+    if not counted.update(state=State.ERASING, stage="", cursor=None, looked_at=0, counts={}, confirmed_by=by):
+        raise NotToConfirm
+    acted.send(Erasure, action="changed", key=erasure.pk, detail="Confirmed: it is erased.", person=by)
+    erasure.refresh_from_db()
+
+
+@transaction.atomic
+def cancel(erasure: Erasure, *, by: str) -> bool:
+    """Cancel an erasure that was not confirmed. Returns whether it was one."""
+    waiting = Erasure.objects.filter(pk=erasure.pk, state__in=(State.COUNTING, State.COUNTED))
+    done = bool(waiting.update(state=State.CANCELLED, held=None, finished_at=timezone.now()))
+    if done:
+        acted.send(Erasure, action="changed", key=erasure.pk, detail="Cancelled.", person=by)
+        erasure.refresh_from_db()
+    return done
+
+
+def forget_unconfirmed() -> int:
+    """Cancel what was counted and nobody confirmed within `ERASURE_CONFIRM_H`: it holds tokens. Returns how many."""
+    before = timezone.now() - timedelta(hours=settings.ERASURE_CONFIRM_H)
+    old = Erasure.objects.filter(finished_at=None, state__in=(State.COUNTING, State.COUNTED), created_at__lt=before)
+    return sum(cancel(row, by="") for row in old)
+
+
+def work(
+    erasure: Erasure, *, seconds: float | None = None, on_step: Callable[[Erasure], object] = lambda _: None
+) -> None:
+    """Do steps until nothing is left to do, or for so many seconds, with a pause between them for the traffic."""
+    began = time.monotonic()
+    while erasure.is_active and (seconds is None or time.monotonic() < began + seconds):
+        step(erasure.pk)
+        erasure.refresh_from_db()
+        on_step(erasure)
+        time.sleep(settings.ERASURE_PAUSE_MS / 1000)
+
+
+@transaction.atomic
+def step(key: UUID) -> None:
+    """Do the next step of an erasure; nothing if it has none."""
+    row = Erasure.objects.select_for_update().get(pk=key)
+    if not row.is_active:
+        return
+    held = msgspec.convert(row.held, Held)
+    if row.state == State.COUNTING:
+        _count(row, held)
+    else:
+        {"": _begin_anew, "rows": _blank, "rest": _finish}[row.stage](row, held)
+    row.save()
+
+
+def _count(row: Erasure, held: Held) -> None:
+    if row.cursor is None:
+        _add(row, _found_elsewhere(row, held))
+    if not _look(row, held, blanking.found):
+        row.state = State.COUNTED
+
+
+def _begin_anew(row: Erasure, held: Held) -> None:
+    """Take the entity off lists, and have its history begin anew."""
+    listed = [each for each in finding.entries_of(row.schema, row.entity, held) if each.removed_at is None]
+    for lst in {each.list for each in listed}:
+        changes.take_off(lst, [each.pk for each in listed if each.list == lst], by=row.confirmed_by, because=BECAUSE)
+    _add(row, _found_elsewhere(row, held))
+    length = _version_length(row)
+    for history in History.objects.select_for_update().filter(token__in=held.tokens).order_by("token"):
+        held.sequences[history.token] = history.last_sequence
+        # Without the events, and with the version that workers expect of it. They wait for the lock meanwhile.
+        history.events = bytes(history.events)[:length]
+        history.save(update_fields=["events"])
+    row.held, row.until, row.stage = msgspec.to_builtins(held), timezone.now(), "rows"
+
+
+def _blank(row: Erasure, held: Held) -> None:
+    def blank(rows: list[Transaction]) -> Counter[str]:
+        return blanking.blank([each for each in rows if _is_before(each, row, held)])
+
+    if not _look(row, held, blank):
+        row.stage = "rest"
+
+
+def _is_before(each: Transaction, row: Erasure, held: Held) -> bool:
+    """Whether a transaction came before its entity began anew."""
+    last = held.sequences.get((each.tokens or {})[row.entity])
+    if each.sequence is not None and last is not None:
+        return each.sequence <= last
+    return row.until is not None and each.received_at <= row.until
+
+
+def _finish(row: Erasure, held: Held) -> None:
+    """Forget what else has the token, once workers have heard that lists have changed."""
+    latest = ListEntry.objects.filter(finding.entries(row.schema, row.entity, held), removed_because=BECAUSE)
+    heard = timezone.now() - timedelta(seconds=LOOKS * settings.MODEL_REFRESH_S)
+    if latest.filter(removed_at__gt=heard).exists():
+        return
+    # Entries that were added after the erasure began are those of an entity that begins anew.
+    ListEntry.objects.filter(finding.entries(row.schema, row.entity, held)).exclude(removed_at=None).delete()
+    length = _version_length(row)
+    for history in History.objects.select_for_update().filter(token__in=held.tokens):
+        if len(history.events) <= length:  # nothing of it came since
+            history.delete()
+    CardSnooze.objects.filter(card__in=held.tokens, until__isnull=False).delete()
+    FileHistory.objects.filter(token__in=held.tokens).delete()
+    SavedView.objects.filter(_mentions(held)).delete()
+    row.held, row.cursor, row.stage = None, None, ""
+    row.state, row.finished_at = State.DONE, timezone.now()
+    told = ", ".join(f"{count:,} {kind}" for kind, count in row.found)
+    acted.send(Erasure, action="deleted", key=row.pk, detail=f"Erased: {told or 'nothing'}.", person=row.confirmed_by)
+
+
+def _look(row: Erasure, held: Held, do: Callable[[list[Transaction]], Counter[str]]) -> bool:
+    """Look through the next transactions. Returns whether there were any."""
+    last, count = finding.window(row.cursor)
+    if last is None:
+        row.cursor = None
+        return False
+    rows = finding.transactions(row.schema, row.entity, held.tokens, row.cursor, last)
+    if rows:
+        _add(row, do(rows))
+    row.cursor, row.looked_at = last, row.looked_at + count
+    return True
+
+
+def _found_elsewhere(row: Erasure, held: Held) -> Counter[str]:
+    """What there is besides transactions."""
+    return Counter(
+        {
+            "histories": History.objects.filter(token__in=held.tokens).count(),
+            "list entries": ListEntry.objects.filter(finding.entries(row.schema, row.entity, held)).count(),
+            "snoozes of the card": CardSnooze.objects.filter(card__in=held.tokens).count(),
+            "histories of files": FileHistory.objects.filter(token__in=held.tokens).count(),
+            "saved views": SavedView.objects.filter(_mentions(held)).count(),
+            "links of alerts": ReviewLink.objects.filter(key__in=held.tokens).count(),
+        }
+    )
+
+
+def _mentions(held: Held) -> Q:
+    condition = Q(pk__in=[])
+    for token in held.tokens:
+        condition |= Q(query__contains=token)
+    return condition
+
+
+def _version_length(row: Erasure) -> int:
+    """How many bytes of a history are its version; 0 if the schema keeps none."""
+    from training.core.features.replay import version  # numba takes a second to load
+
+    try:
+        return len(version(declared(row.schema), row.entity))
+    except SchemaNotFound:
+        return 0
+
+
+def _add(row: Erasure, counts: Counter[str]) -> None:
+    row.counts = {kind: row.counts.get(kind, 0) + counts.get(kind, 0) for kind in {**row.counts, **counts}}
