@@ -1,4 +1,4 @@
-"""The search of the admin's lists: by Fraudsite's id, the client's id, a part of either, or amounts."""
+"""The search of the admin's lists: by Fraudsite's id, the client's id, a part of either, by request, or by amounts."""
 
 import re
 from collections.abc import Iterator
@@ -15,11 +15,14 @@ from django.http import HttpRequest
 
 from scoring import served
 from scoring.lists.keys import EntryRefused, subject_in
+from scoring.messages import traces
 from scoring.models import Client, Transaction
+from scoring.tenancy import tenants
+from training.core.schema.tokens import OWN
 
 HEX_DIGITS = 32
 # With fewer digits of a token, too many cards would fit.
-CARD_BEGINNING = re.compile(r"[0-9a-f]{6,32}", re.IGNORECASE)
+CARD_BEGINNING = re.compile(rf"[0-9a-f]{{6,32}}|[0-9a-f]{{31}}{OWN}", re.IGNORECASE)
 # As pages show amounts, or as people type them: 12.34, 1,234.50 EUR, €12.
 CURRENCY = r"(?:[A-Za-z]{3}|[^\w\s.,+-])?"
 AMOUNT = re.compile(rf"(-?){CURRENCY}\s*(\d[\d,]*\.?\d*|\.\d+)\s*{CURRENCY}", re.ASCII)
@@ -35,7 +38,10 @@ class TransactionSearch(admin.ModelAdmin):
 
     transaction_path = "transaction"  # from a row of the list to its transaction; "pk" if it is one
     search_fields = ["pk"]  # without it the page has no search box
-    search_help_text = "An id, Fraudsite's or the client's, whole or a part of it; or an amount: 12.34, 100..250, 100.."
+    search_help_text = (
+        "An id, Fraudsite's or the client's, whole or a part of it; a request or a trace; "
+        "or an amount: 12.34, 100..250, 100.."
+    )
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -59,21 +65,32 @@ class TransactionSearch(admin.ModelAdmin):
 
 
 def _whole_ids(term: str) -> list[UUID]:
-    """The transactions that have this id, Fraudsite's in any spelling. Each condition is one index look-up."""
+    """The transactions that have this id, Fraudsite's in any spelling, or came with this request or in this trace. Each
+    condition is one index look-up. Of a list, the latest are found."""
     ways = [Q(client__in=_clients(), transaction_id__in={term, term.strip()})]
     digits = _hex_digits(term.strip())
     if digits and len(digits) == HEX_DIGITS:
-        ways.append(Q(pk=UUID(digits)))
-    return [key for way in ways for key in Transaction.objects.filter(way).values_list("pk", flat=True)]
+        ways += [Q(pk=UUID(digits)), Q(trace_id=UUID(digits))]
+    if trace := traces.read(term.strip()):
+        ways.append(Q(trace_id=UUID(trace.id)))
+    ways += [Q(request_id=name) for name in {term.strip(), term.strip().lower()}]
+    keys = (Transaction.objects.filter(way).order_by("-pk").values_list("pk", flat=True) for way in ways)
+    return [key for found in keys for key in found[: settings.SEARCH_RESULTS_LIMIT]]
+
+
+def beginning(term: str) -> Iterator[QuerySet[Transaction]]:
+    """The transactions whose id begins with the text, by index."""
+    yield Transaction.objects.filter(client__in=_clients(), transaction_id__startswith=term)
+    if digits := _hex_digits(term):
+        yield Transaction.objects.filter(pk__range=[UUID(digits.ljust(HEX_DIGITS, end)) for end in "0f"])
 
 
 def _parts(term: str, after: UUID | None) -> Iterator[QuerySet[Transaction]]:
     """The transactions whose id begins with the text, and those after the id `after` that it matches in any way."""
+    yield from beginning(term)
     fits = Q(transaction_id__contains=term)
-    yield Transaction.objects.filter(client__in=_clients(), transaction_id__startswith=term)
     recent = Transaction.objects.filter(pk__gt=after) if after else Transaction.objects.all()
     if digits := _hex_digits(term):
-        yield Transaction.objects.filter(pk__range=[UUID(digits.ljust(HEX_DIGITS, end)) for end in "0f"])
         recent = recent.alias(digits=Replace(Cast("pk", CharField()), Value("-"), Value("")))
         fits |= Q(digits__contains=digits)
     if (amount := read_amount(term)) is not None:
@@ -97,12 +114,13 @@ def of_card(term: str, may_see_personal: bool) -> Q | None:
     it. None if the text is neither."""
     term = term.strip().removesuffix("…")
     found = Q(card__startswith=term.lower()) if CARD_BEGINNING.fullmatch(term) else None
-    tokens = set()
+    tokens: set[str] = set()
+    clients = tenants.by_name().values()
     for schema in served.now().schemas.values():
         if schema.card and may_see_personal:
             subject = subject_in(schema, schema.card)
             with suppress(EntryRefused):
-                tokens.add(subject.key_of(dict.fromkeys(subject.parts, term)))
+                tokens.update(subject.keys_of(dict.fromkeys(subject.parts, term), clients))
     if tokens:
         found = Q(card__in=tokens) | (found or Q())
     return found

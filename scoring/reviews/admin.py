@@ -17,7 +17,7 @@ from scoring.reviews.marks import marks_with_due
 from scoring.reviews.passing_pages import PassingAdmin
 from scoring.reviews.quality_pages import QualityAdmin
 from scoring.reviews.second_opinion_pages import SecondOpinionAdmin
-from scoring.reviews.together import TogetherAdmin, entities_of
+from scoring.reviews.together import TogetherAdmin, in_common
 
 # What the page of a case shows of each of these.
 OF_A_CASE = (
@@ -59,7 +59,7 @@ class ReviewAdmin(SecondOpinionAdmin, QualityAdmin, PassingAdmin, AttachmentsAdm
         context |= {"filters": request.GET.get(FILTERS, ""), **reason_form(request)}
         case = self.get_object(request, object_id)
         if case and request.method == "GET" and self.has_view_permission(request, case):
-            context["case"] = Case(case, personal=shows_personal(case))
+            context["case"] = Case(case, viewer=request.user, personal=shows_personal(case))  # type: ignore[arg-type]
             context |= {"marks": marks_with_due(case), "events": self.events_shown(case)}
         review = case if may_decide(request) else None
         if review and "decide" in request.POST:
@@ -67,7 +67,9 @@ class ReviewAdmin(SecondOpinionAdmin, QualityAdmin, PassingAdmin, AttachmentsAdm
                 return HttpResponseRedirect(request.get_full_path())
             return self.go_on(request, request.GET.get(FILTERS, ""), [review.pk])
         if review:
-            context["together"] = entities_of(review.prediction.transaction)
+            context["together"] = next(
+                iter(in_common(review.prediction.transaction, personal=shows_personal(review))), ""
+            )
         if review and request.method == "GET" and review.state == Review.State.OPEN:
             context |= self.passing_context(request, review, queue.look_at(review.pk, request.user))  # type: ignore[arg-type]
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))

@@ -13,7 +13,7 @@ from django.urls import URLPattern, path, reverse
 from scoring.models import Attachment
 from scoring.pages import undo
 from scoring.pages.personal import may_see_personal
-from scoring.reviews import attachments
+from scoring.reviews import attachments, second_opinions
 from scoring.reviews.attachments import AttachmentRefused
 from scoring.reviews.label_admin import may_decide
 from scoring.reviews.list_admin import ReviewListAdmin
@@ -111,7 +111,7 @@ class AttachmentsAdmin(ReviewListAdmin):
         if not (self.has_view_permission(request) and may_see_personal(request)):
             raise PermissionDenied
         attachment = get_object_or_404(Attachment.objects.select_related("review"), pk=pk, removed_at=None)
-        if self.get_object(request, str(attachment.review_id)) is None:
+        if self.get_object(request, str(attachment.review_id)) is None and not _is_shown_blind(request, attachment):
             raise Http404
         return attachment
 
@@ -120,6 +120,13 @@ class AttachmentsAdmin(ReviewListAdmin):
         # Without the name, which may be personal: the row keeps it.
         told = f"{what} file {attachment.pk} ({attachment.size:,} bytes, SHA-256 {attachment.sha256[:16]}…)"
         self.log_change(request, attachment.review, f"{told}: {because}" if because else f"{told}.")
+
+
+def _is_shown_blind(request: HttpRequest, attachment: Attachment) -> bool:
+    """Whether the page of the second opinion, which this user may give, has the attachment."""
+    review: Any = attachment.review
+    asked = second_opinions.asked_instead(request.user, review.pk)  # type: ignore[arg-type]
+    return asked == review.pk and attachments.before_the_decision(review).filter(pk=attachment.pk).exists()
 
 
 def may_remove(request: HttpRequest, attachment: Attachment) -> bool:

@@ -65,6 +65,13 @@ class Attachment(models.Model):
         return self.name
 
 
+def before_the_decision(review: Review) -> models.QuerySet[Attachment]:
+    """The files of a review that waits for a second opinion which were there before it was decided: later ones may tell
+    what was decided."""
+    asked_at = review.second.asked_at
+    return Attachment.objects.filter(review=review, removed_at=None, added_at__lt=asked_at)
+
+
 def add(*, review: Review, file: UploadedFile, author: User) -> Attachment:
     """Attach a file to a review.
 

@@ -21,6 +21,7 @@ from django.db.models.functions import Now
 from scoring.acts import acted
 from scoring.models import Review, ReviewEvent, ReviewQueue
 from scoring.reviews.notes import record
+from scoring.webhooks import about, events
 
 
 def due_at_in(queue: ReviewQueue | None) -> CombinedExpression | None:
@@ -75,6 +76,7 @@ def _act(key: UUID, queue: ReviewQueue) -> bool:
     else:
         closed = {"closed_at": Now(), "reviewer": None, "decided_by_default": True, "due_at": None}
         Review.objects.filter(pk=review.pk).update(state=queue.when_due, **closed, **unclaimed)
+        events.record_all(about.review_moved(key, before=review.state, after=queue.when_due, cause="due_time"))
         told = Review.State(queue.when_due).label.lower()
     note = f"Not decided in the due time of {queue}: {told}, by the queue's action for late alerts."
     record(review.pk, ReviewEvent.Did.LATE, by=None, to=told, note=note)

@@ -17,6 +17,7 @@ from scoring.policies.document import PolicyInvalid
 from scoring.policies.versions import content
 from scoring.reviews.skills import queues_of
 from scoring.reviews.snoozing import awake
+from scoring.tenancy import restriction
 from scoring.worker.opening import part_of
 from training.core.schema import schema_names
 
@@ -174,7 +175,8 @@ class ClientFilter(CopyFilter):
     title = parameter_name = "client"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> Choices:
-        return [(str(client.pk), client.name) for client in Client.objects.order_by("name")]
+        clients = restriction.visible(Client.objects.order_by("name"), request.user)
+        return [(str(client.pk), client.name) for client in clients]
 
 
 class DecisionFilter(CopyFilter):

@@ -1,14 +1,16 @@
 """What a client says of a transaction, checked. Every refusal names the field and what to send."""
 
+import re
 import sys
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
 
 from scoring.api.validation import USABLE_ID, is_transaction_id, refuse_card_data, rfc3339
+from scoring.card_numbers import holds_card_number
 from scoring.exceptions import FieldError, InvalidFields, UnacceptableValues
 from scoring.reviews.models import REFERENCE_LIMIT, LabelKind, LabelSource
 
@@ -26,6 +28,11 @@ SOURCES: dict[str, str] = {
 # An analyst's word is given in the admin, where somebody answers for it.
 SENT_SOURCES = [str(source) for source in LabelSource if source != LabelSource.ANALYST]
 FIELDS = ("id", "transaction_id", "kind", "source", "event_time", "amount", "reference")
+NAMES = frozenset(FIELDS)
+# Times that hold no card number, whatever their digits.
+ORDINARY_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
 class Incoming(NamedTuple):
@@ -51,6 +58,36 @@ def read(body: Any, received_at: datetime) -> Incoming:
         InvalidFields: it is no object, or fields are missing, unknown or malformed.
         UnacceptableValues: it holds card data, or an event time in the future.
     """
+    return _ordinary(body, received_at) or _checked(body, received_at)
+
+
+def _ordinary(body: Any, received_at: datetime) -> Incoming | None:
+    """A label without any fault, as nearly all are; None for all others. A fast path: what it takes, `_checked` takes
+    as the same."""
+    if type(body) is not dict or not NAMES.issuperset(body):
+        return None
+    key, name, kind, source, moment, amount, reference = map(body.get, FIELDS)
+    if type(kind) is not str or kind not in SOURCES or type(moment) is not str or not ORDINARY_TIME.fullmatch(moment):
+        return None
+    try:
+        event_time = datetime.fromisoformat(moment).astimezone(UTC)
+        identifier = None if key is None else UUID(key)
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        return None
+    texts = [text for text in (key, name, reference) if text is not None]
+    fine = (
+        (key is None) is not (name is None)
+        and (source is None or (type(source) is str and source in SENT_SOURCES))
+        and event_time <= received_at + timedelta(seconds=settings.PREDICT_CLOCK_SKEW_S)
+        and (amount is None or (type(amount) is float and 0 <= amount <= sys.float_info.max))
+        and all(is_transaction_id(text) and not holds_card_number(text) for text in texts)
+    )
+    if not fine:
+        return None
+    return Incoming(identifier, name, kind, source or SOURCES[kind], event_time, amount, reference or "")
+
+
+def _checked(body: Any, received_at: datetime) -> Incoming:
     if not isinstance(body, dict):
         raise InvalidFields("A label must be a JSON object.")
     refuse_card_data(body, {})

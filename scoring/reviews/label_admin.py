@@ -1,6 +1,6 @@
 """Labels in the admin: their record, correction and undoing."""
 
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 from django import forms
@@ -8,7 +8,8 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.files.uploadedfile import UploadedFile
-from django.db.models import Exists, Model, OuterRef, QuerySet
+from django.db import transaction
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -23,6 +24,7 @@ from scoring.pages.read_only import ReadOnlyAdmin
 from scoring.pages.search import TransactionSearch
 from scoring.reviews import label_files, labelling, second_opinions
 from scoring.reviews.incoming import FIELDS
+from scoring.tenancy import restriction
 from training.core.exceptions import FraudsiteError
 from training.core.figures import at
 
@@ -41,8 +43,13 @@ def review_of(row: Transaction) -> Review | None:
 
 
 class FileForm(forms.Form):
-    client = forms.ModelChoiceField(Client.objects.order_by("name"), help_text="Whose transactions they are.")
+    client = forms.ModelChoiceField(Client.objects.none(), help_text="Whose transactions they are.")
     file = forms.FileField(help_text="CSV in UTF-8, or Parquet.")
+
+    def __init__(self, request: HttpRequest) -> None:
+        super().__init__(request.POST or None, request.FILES or None)
+        clients = restriction.visible(Client.objects.order_by("name"), request.user)
+        cast(forms.ModelChoiceField, self.fields["client"]).queryset = clients
 
     def clean_file(self) -> UploadedFile:
         file: UploadedFile = self.cleaned_data["file"]
@@ -86,21 +93,23 @@ class CorrectableAdmin(ListableAdmin):
         arguments: dict[str, Any] = {"author": request.user, "reason": reason, "act": act}
         if seen.isascii() and seen.isdecimal():
             arguments["seen"] = int(seen)
+        if wanted not in ("fraud", "legitimate", *(["reopen"] if review else [])):
+            messages.error(request, "Nothing was changed: choose one of the buttons.")
+            return
+        done = "Reopened" if wanted == "reopen" else f"Labelled {wanted}"
         try:
-            if wanted == "reopen" and review:
-                labelling.reopen_review(review=review, **arguments)
-            elif wanted in ("fraud", "legitimate"):
-                source = Label.Source.ANALYST
-                labelling.add_label(transaction_id=row.pk, is_fraud=wanted == "fraud", source=source, **arguments)
-            else:
-                messages.error(request, "Nothing was changed: choose one of the buttons.")
-                return
+            labelling.get_histories_ready(row.pk)
+            with transaction.atomic():  # what the history of the case tells is part of the correction
+                if review and wanted == "reopen":
+                    labelling.reopen_review(review=review, **arguments)
+                else:
+                    source = Label.Source.ANALYST
+                    labelling.add_label(transaction_id=row.pk, is_fraud=wanted == "fraud", source=source, **arguments)
+                obj.refresh_from_db()  # otherwise the log entry would show its old state
+                self.log_change(request, obj, f"{done}: {reason.strip()}")
         except FraudsiteError as refusal:
             messages.error(request, str(refusal))
             return
-        done = "Reopened" if wanted == "reopen" else f"Labelled {wanted}"
-        obj.refresh_from_db()  # otherwise the log entry would show its old state
-        self.log_change(request, obj, f"{done}: {reason.strip()}")
         messages.success(request, with_undo(request, f"{done}.", act))
 
 
@@ -108,10 +117,10 @@ def _blind(request: HttpRequest, object_id: str) -> HttpResponse | None:
     """Where a page that shows the label leads somebody who may give a second opinion first; None for others."""
     user: Any = request.user
     try:
-        hidden = second_opinions.hides(user, UUID(object_id))
+        asked = second_opinions.asked_instead(user, UUID(object_id))
     except ValueError:
         return None
-    return HttpResponseRedirect(reverse("admin:scoring_review_second", args=[object_id])) if hidden else None
+    return HttpResponseRedirect(reverse("admin:scoring_review_second", args=[asked])) if asked else None
 
 
 def _corrections(held: Label | None, review: Review | None) -> list[tuple[str, str]]:
@@ -143,11 +152,7 @@ class LabelAdmin(TransactionSearch, PersonalAdmin, ReadOnlyAdmin):
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Label]:
-        labels = super().get_queryset(request)
-        if not request.user.has_perm("scoring.second_review"):
-            return labels
-        hidden = second_opinions.hidden_from(request.user)  # type: ignore[arg-type]
-        return labels.filter(~Exists(hidden.filter(pk=OuterRef("transaction_id"))))
+        return second_opinions.labels_shown_to(request.user, super().get_queryset(request))  # type: ignore[arg-type]
 
     @admin.display(description="Known since", ordering="created_at")
     def recorded(self, label: Label) -> str:
@@ -182,7 +187,7 @@ class LabelAdmin(TransactionSearch, PersonalAdmin, ReadOnlyAdmin):
         """A page that stores the labels of a file, and tells what became of its rows."""
         if not may_decide(request):
             raise PermissionDenied
-        form, report = FileForm(request.POST or None, request.FILES or None), None
+        form, report = FileForm(request), None
         if request.method == "POST" and form.is_valid():
             client, file = form.cleaned_data["client"], form.cleaned_data["file"]
             try:

@@ -13,10 +13,12 @@ from django.utils import timezone
 from scoring.exceptions import RequestRefused
 from scoring.reviews import incoming, receiving
 from scoring.reviews.incoming import FIELDS, Incoming
-from scoring.reviews.receiving import AT_ONCE, Receipt
+from scoring.reviews.receiving import Receipt
 from training.core.exceptions import FraudsiteError, did_you_mean
 
 REFUSALS_SHOWN = 1_000
+# Rows that are stored together.
+AT_ONCE = 5_000
 PARQUET = b"PAR1"
 
 

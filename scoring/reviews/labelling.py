@@ -5,10 +5,9 @@ holds. A label whose `is_fraud` is None takes back what its source said. Every w
 people who label at once, the second sees the label of the first.
 """
 
-from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 from uuid import UUID
 
 from django.conf import settings
@@ -16,18 +15,15 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from scoring.acts import acted
 from scoring.card_numbers import holds_card_number
 from scoring.exceptions import LabelledMeanwhile, ReasonMissing, UndoRefused
 from scoring.lists import changes
 from scoring.models import Label, Review, Transaction
-from scoring.reviews import bulk, due, reasons, second_opinions
-from scoring.reviews.verdicts import WORDS, holding
-from scoring.worker import storage
-from training import registry
+from scoring.reviews import arrival, due, reasons, second_opinions
+from scoring.reviews.verdicts import holding
+from scoring.webhooks import about, events
 
 REASON_LENGTH = 1_000
-MICROSECOND = timedelta(microseconds=1)
 
 
 def add_label(
@@ -54,7 +50,7 @@ def add_label(
     """
     by_analyst = source == Label.Source.ANALYST
     reason = checked(reason, needed=by_analyst)
-    _get_histories_ready(transaction_id)
+    get_histories_ready(transaction_id)
     with transaction.atomic():
         row, given = _lock(transaction_id, seen)
         held = holding(given)
@@ -87,7 +83,7 @@ def close_review(
     """
     reasons.check(code, note, is_fraud=is_fraud)
     note = checked(note, needed=False)
-    _get_histories_ready(review.pk)
+    get_histories_ready(review.pk)
     with transaction.atomic():
         row, given = _lock(review.pk)
         # Locked, so that the action for late reviews does not close it at the same moment.
@@ -114,7 +110,7 @@ def reopen_review(
         ReasonMissing, LabelledMeanwhile, StaleHistory: as above.
     """
     reason = checked(reason, needed=True)
-    _get_histories_ready(review.pk)
+    get_histories_ready(review.pk)
     with transaction.atomic():
         row, given = _lock(review.pk, seen)
         if not Review.objects.filter(pk=review.pk).exclude(state=Review.State.OPEN).exists():
@@ -157,7 +153,7 @@ def undo(*, act: UUID, author: User) -> tuple[list[Label], int]:
 
 
 def _undo(label: Label, author: User) -> Label | None:
-    _get_histories_ready(label.transaction_id)
+    get_histories_ready(label.transaction_id)
     with transaction.atomic():
         row, given = _lock(label.transaction_id)
         if given[-1] != label:
@@ -173,59 +169,13 @@ def _undo(label: Label, author: User) -> Label | None:
         )
         if label.review_before:
             second_opinions.withdraw(row.pk)
+            now = Review.objects.get(pk=row.pk).state
             Review.objects.filter(pk=row.pk).update(**label.review_before)
+            after = label.review_before["state"]
+            events.record_all(about.review_moved(row.pk, before=now, after=after, cause="undone"))
         if label.act:
             changes.undo_of(label.act, by=author.get_username())
         return restored
-
-
-class Statement(NamedTuple):
-    """What a client says of a transaction. `identity` tells a repeat of it."""
-
-    transaction_id: UUID
-    kind: str
-    source: str
-    event_time: datetime
-    amount: float | None
-    reference: str
-    identity: str
-
-
-def add_labels(*, statements: Sequence[Statement]) -> list[tuple[Label, bool]]:
-    """Store labels of many transactions, in this order: all or none. Reviews stay as they are.
-
-    Returns the label of each, and whether it was known: it is the stored label of its identity then, which may say
-    something else.
-
-    Raises:
-        StaleHistory: a schema's histories have to be rebuilt.
-        django.db.IntegrityError: another call has stored one of these identities meanwhile; try again.
-    """
-    keys = {statement.transaction_id for statement in statements}
-    for schema in Transaction.objects.filter(pk__among=keys, sequence__isnull=False).values_list("schema").distinct():
-        _get_ready(*schema)
-    with transaction.atomic():
-        rows = {row.pk: row for row in _lock_all(keys)}
-        identities = [statement.identity for statement in statements]
-        stored = {label.identity: label for label in Label.objects.filter(identity__among=identities)}
-        new: list[tuple[Transaction, Label]] = []
-        answers = []
-        for statement in statements:
-            label = stored.get(statement.identity)
-            answers.append((label or _label_of(statement), label is not None))
-            if label is None:
-                label = stored[statement.identity] = answers[-1][0]
-                new.append((rows[statement.transaction_id], label))
-        _arrive(new, _given(keys))
-        bulk.insert([label for _, label in new])
-        if new:
-            told = f"{len(new):,} by a client; the first is of transaction {new[0][1].transaction_id}"
-            acted.send(Label, action="labelled", key="", detail=told, person="")
-    return answers
-
-
-def _label_of(statement: Statement) -> Label:
-    return Label(**statement._asdict(), is_fraud=WORDS[statement.kind], reason="")
 
 
 def latest_label(row: Transaction) -> Label | None:
@@ -236,20 +186,6 @@ def latest_label(row: Transaction) -> Label | None:
 def newest_label(row: Transaction) -> Label | None:
     """The label that became known last, whether or not it holds; None if there is none."""
     return row.labels.order_by("-created_at", "-pk").first()
-
-
-def _lock_all(keys: Collection[UUID]) -> Iterable[Transaction]:
-    # In the same order everywhere; otherwise two calls could deadlock.
-    rows = Transaction.objects.select_for_update().filter(pk__among=keys).order_by("pk")
-    return rows.only("schema", "sequence", "tokens")
-
-
-def _given(keys: Collection[UUID]) -> dict[UUID, list[Label]]:
-    """The labels of these transactions, in the order of their arrival."""
-    found: dict[UUID, list[Label]] = {}
-    for label in Label.objects.filter(transaction__pk__among=keys).order_by("created_at", "pk"):
-        found.setdefault(label.transaction_id, []).append(label)
-    return found
 
 
 def _lock(transaction_id: UUID, seen: int | None = None) -> tuple[Transaction, list[Label]]:
@@ -286,16 +222,11 @@ def _state_of(is_fraud: bool) -> Review.State:
     return Review.State.FRAUD if is_fraud else Review.State.LEGITIMATE
 
 
-def _get_histories_ready(transaction_id: UUID) -> None:
-    row = Transaction.objects.only("sequence", "schema").get(pk=transaction_id)
-    if row.sequence is not None:
-        _get_ready(row.schema)
-
-
-def _get_ready(schema: str) -> None:
-    from scoring.worker import histories
-
-    histories.get_ready(registry.declaration_in_force(schema))
+def get_histories_ready(transaction_id: UUID) -> None:
+    """Prepare what a label of a transaction needs of the histories. Call it before a database transaction begins that
+    holds the label: it takes a second the first time."""
+    if Transaction.objects.filter(pk=transaction_id, sequence__isnull=False).exists():
+        arrival.get_ready()
 
 
 def _record(
@@ -316,9 +247,9 @@ def _record(
     label = Label(transaction=row, is_fraud=is_fraud, kind=kind, source=source, author=author, act=act)
     label.reason, label.code = reason, code
     # A slow clock must not put what is said now before what it corrects.
-    label.event_time = at or max([timezone.now(), *(earlier.event_time + MICROSECOND for earlier in given)])
+    label.event_time = at or max([timezone.now(), *(earlier.event_time + arrival.MICROSECOND for earlier in given)])
     by_source = [earlier.event_time for earlier in given if earlier.source == source]
-    _arrive([(row, label)], {row.pk: given})
+    arrival.arrive([(row, label)], {row.pk: given})
     if state and all(label.event_time >= earlier for earlier in by_source):
         label.review_before = _review_fields(row)
         closed = state != Review.State.OPEN
@@ -331,40 +262,12 @@ def _record(
             claimed_until=None,
             **({} if closed else due.begin_again(row.pk)),
         )
+        if before := label.review_before:
+            cause = "analyst" if before["state"] == Review.State.OPEN else "corrected" if closed else "reopened"
+            moved = about.review_moved(row.pk, before=before["state"], after=state, cause=cause, code=code)
+            events.record_all(moved)
     label.save()
     return label
-
-
-def _arrive(new: Sequence[tuple[Transaction, Label]], given: dict[UUID, list[Label]]) -> None:
-    """Give new labels of locked transactions, in this order, their time of arrival, their verdict and, where it differs
-    from the one before, their place in the histories. `given` are the labels of each, in order; the new ones are added.
-    """
-    now = timezone.now()
-    changed: dict[str, list[tuple[Transaction, Label]]] = {}
-    for row, label in new:
-        earlier = given.setdefault(row.pk, [])
-        label.created_at = max(now, earlier[-1].created_at + MICROSECOND) if earlier else now
-        before = earlier[-1].verdict if earlier else None
-        earlier.append(label)
-        held = holding(earlier)
-        label.verdict = held.is_fraud if held else None
-        # A transaction without a sequence is in no history: its schema has none, or it still waits for its score.
-        if label.verdict is not before and row.sequence is not None:
-            changed.setdefault(row.schema, []).append((row, label))
-    for name in sorted(changed):
-        _go_to_histories(name, changed[name])
-
-
-def _go_to_histories(name: str, changed: Sequence[tuple[Transaction, Label]]) -> None:
-    from scoring.worker import histories
-
-    schema = registry.declaration_in_force(name)
-    rows, labels = [row for row, _ in changed], [label for _, label in changed]
-    locked = histories.lock(schema, [storage.tokens_of(schema, row) for row in rows])
-    sequences = locked.labels_arrive(rows, [label.verdict for label in labels])
-    for label, sequence in zip(labels, sequences, strict=True):
-        label.sequence = sequence
-    storage.save_histories(locked.changed())
 
 
 class ReviewFields(TypedDict):

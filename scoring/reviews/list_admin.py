@@ -11,6 +11,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Count, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.template.response import TemplateResponse
@@ -24,6 +25,7 @@ from scoring.lists.changes import Listing, ListRefused
 from scoring.lists.keys import SHOWN_DIGITS
 from scoring.lists.listable import told_of
 from scoring.models import Review, ReviewQueue, Transaction
+from scoring.pages.bounded import BoundedPaginator
 from scoring.pages.display import (
     amount_of,
     answer_badge,
@@ -35,7 +37,7 @@ from scoring.pages.display import (
     state_badge,
 )
 from scoring.pages.personal import PersonalAdmin, may_see_personal, shows_personal
-from scoring.pages.search import TransactionSearch, of_card
+from scoring.pages.search import TransactionSearch, beginning, of_card
 from scoring.reviews import labelling, passing, queue, reasons
 from scoring.reviews.filters import ALL_FILTERS, StateFilter
 from scoring.reviews.label_admin import CorrectableAdmin, may_decide, with_undo
@@ -48,6 +50,7 @@ from training.core.figures import at
 
 # The parameter in which Django's links keep the filters of their list.
 FILTERS = "_changelist_filters"
+GONE = " (too late: it was closed already)"
 # New reviews are counted up to this number.
 NEW_LIMIT = 1_000
 # The session's key for skipped reviews, and how many of them it keeps.
@@ -68,6 +71,7 @@ class ReviewListAdmin(SavedViewsAdmin, TransactionSearch, PersonalAdmin, Correct
         *("client", "queue", "reviewer", "claimed_by", "assigned_to"),
     ]
     show_full_result_count = False
+    paginator = BoundedPaginator
     show_facets = admin.ShowFacets.NEVER
     search_help_text = f"{TransactionSearch.search_help_text} Or a card, as clients send it or as it is shown here."
     transaction_path = "pk"  # which is that of the transaction: no other table is joined
@@ -141,13 +145,13 @@ class ReviewListAdmin(SavedViewsAdmin, TransactionSearch, PersonalAdmin, Correct
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Review], search_term: str
     ) -> tuple[QuerySet[Review], bool]:
-        found, may_repeat = super().get_search_results(request, queryset, search_term)
         cards = of_card(search_term, may_see_personal(request)) if search_term else None
-        if cards is None:
-            return found, may_repeat
-        limit = settings.SEARCH_RESULTS_LIMIT
-        keys = {key for rows in (found, queryset.filter(cards)) for key in rows.values_list("pk", flat=True)[:limit]}
-        return queryset.filter(pk__in=keys), may_repeat
+        of_cards = _keys(queryset.filter(cards)) if cards else set()
+        if not of_cards:
+            return super().get_search_results(request, queryset, search_term)
+        # By index alone: to look for other parts of ids, too, would take most of a second.
+        rows = (queryset.filter(pk__in=found.values("pk")) for found in beginning(search_term.strip()))
+        return queryset.filter(pk__in=of_cards.union(*map(_keys, rows))), False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).filter(seen_by(request.user))  # type: ignore[arg-type]
@@ -212,20 +216,19 @@ class ReviewListAdmin(SavedViewsAdmin, TransactionSearch, PersonalAdmin, Correct
         given: dict[str, Any] = {"reviewer": request.user, "act": act, "code": code, "note": note, "listing": listing}
         for review in reviews:
             try:
-                won = labelling.close_review(review=review, is_fraud=is_fraud, **given)
+                labelling.get_histories_ready(review.pk)
+                with transaction.atomic():  # what the history of the case tells is part of the decision
+                    won = labelling.close_review(review=review, is_fraud=is_fraud, **given)
+                    review.refresh_from_db()  # otherwise the log entry would call it open
+                    end = "" if code or note else "."
+                    self.log_change(request, review, f"{told}{end if won else GONE}")
             except (ReasonMissing, ListRefused) as refusal:
                 messages.error(request, str(refusal))
                 return False
             except StaleHistory as error:
                 messages.error(request, f"Nothing more was labelled: {error}")
                 break
-            review.refresh_from_db()  # otherwise the log entry would call it open
-            if won:
-                self.log_change(request, review, told if code or note else f"{told}.")
-                closed += 1
-            else:
-                self.log_change(request, review, f"{told} (too late: it was closed already)")
-                late += 1
+            closed, late = closed + won, late + (not won)
         if closed:
             done = f"{closed} labelled {word}; {told_of(listing)}" if listing else f"{closed} labelled {word}."
             messages.success(request, with_undo(request, done, act))
@@ -284,6 +287,10 @@ class ReviewListAdmin(SavedViewsAdmin, TransactionSearch, PersonalAdmin, Correct
             return self.get_changelist_instance(asked).queryset
         except IncorrectLookupParameters:
             return self.get_queryset(request).order_by(*self.ordering)
+
+
+def _keys(reviews: QuerySet[Review]) -> set[UUID]:
+    return set(reviews.values_list("pk", flat=True)[: settings.SEARCH_RESULTS_LIMIT])
 
 
 def _tabs(request: HttpRequest) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class LabelSource(models.TextChoices):
 class WaitingLabel(models.Model):
     """A label whose transaction has not arrived yet. It is deleted when it becomes a label, or when it expires.
 
-    `transaction_id` is the client's. `identity` tells a repeat: see `scoring.reviews.receiving.identity_of`.
+    `transaction_id` is the client's. `identity` tells a repeat: see `scoring.reviews.receiving.identity_of`. `schemas`
+    are those of the key that it was sent with; about a transaction of another schema it becomes no label.
     """
 
     client = models.ForeignKey("scoring.Client", on_delete=models.CASCADE, related_name="+")
@@ -45,6 +46,7 @@ class WaitingLabel(models.Model):
     amount = models.FloatField(null=True)
     reference = models.CharField(max_length=REFERENCE_LIMIT, blank=True)
     identity = models.CharField(max_length=32, unique=True)
+    schemas = models.JSONField(default=list, db_default=models.Value([], models.JSONField()))
     received_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(db_index=True)
 
@@ -154,6 +156,13 @@ class Review(models.Model):
             models.Index(fields=["-expected_loss"], name="review_by_loss", condition=models.Q(state="open")),
             models.Index(fields=["-expected_loss"], name="review_of_any_state_by_loss"),
             models.Index(fields=["closed_at"], name="review_closed"),
+            # The listings of a client, by opening and by decision.
+            models.Index(fields=["client", "opened_at", "prediction"], name="review_of_client"),
+            models.Index(
+                fields=["client", "closed_at", "prediction"],
+                name="review_of_client_closed",
+                condition=models.Q(closed_at__isnull=False),
+            ),
             models.Index(fields=["-opened_at"], name="review_newest", condition=models.Q(state="open")),
             models.Index(fields=["queue", "due_at"], name="review_due", condition=models.Q(state="open")),
             models.Index(
@@ -258,7 +267,8 @@ class Label(models.Model):
 
     `sequence` is its place in the order of arrival, if it changed the verdict and the transaction has one: computed
     features of transactions after it use the verdict. The labels of one click share an `act`, and `review_before` is
-    the state of the review before it; undoing needs both. `identity` tells a client's repeat, null for other labels.
+    the state of the review before it; undoing needs both. `identity` tells a client's repeat, and `client` is who sent
+    the label; both are null for other labels.
     `code` is that of a `ReviewReason`, empty if none was chosen; `reason` is what the author wrote.
     """
 
@@ -278,6 +288,15 @@ class Label(models.Model):
     amount = models.FloatField(null=True, blank=True)
     reference = models.CharField(max_length=REFERENCE_LIMIT, blank=True, db_default="")
     identity = models.CharField(max_length=32, null=True, unique=True, editable=False)
+    client = models.ForeignKey(
+        "scoring.Client",
+        null=True,
+        editable=False,
+        on_delete=models.PROTECT,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+    )
     author = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="labels"
     )
@@ -291,6 +310,12 @@ class Label(models.Model):
         indexes = [
             models.Index(fields=["transaction", "-created_at"], name="label_latest"),
             models.Index(fields=["-created_at"], name="label_fraud", condition=models.Q(verdict=True)),
+            # The listing of a client's own labels.
+            models.Index(
+                fields=["client", "created_at", "id"],
+                name="label_of_client",
+                condition=models.Q(client__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 from scoring.models import Review, ReviewEvent, ReviewQueue
 from scoring.reviews import due, queue
 from scoring.reviews.notes import PassingRefused, checked_note, record
+from scoring.tenancy import restriction
 
 HANDED_SHOWN = 5
 MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -33,6 +34,8 @@ def hand_over(*, review: UUID, by: User, to: str, note: str = "") -> None:
     colleague = colleagues_of(by).filter(username=to).first() if "\0" not in to else None
     if colleague is None:
         raise PassingRefused("Choose a colleague who may decide on alerts. Nothing was changed.")
+    if not restriction.sees(colleague, Review.objects.values_list("client", flat=True).get(pk=review)):
+        raise PassingRefused(f"{to} does not work for this client. Choose another colleague. Nothing was changed.")
     until = Now() + timedelta(seconds=settings.REVIEW_HAND_OVER_S)
     with transaction.atomic():
         _pass_on(review, by, assigned_to=colleague, assigned_until=until)

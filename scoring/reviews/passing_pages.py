@@ -19,6 +19,7 @@ from scoring.reviews import passing, queue, snoozing
 from scoring.reviews.label_admin import may_decide
 from scoring.reviews.list_admin import FILTERS, ReviewListAdmin
 from scoring.reviews.notes import PassingRefused
+from scoring.tenancy import restriction
 from training.core.exceptions import FraudsiteError
 from training.core.figures import at
 
@@ -80,7 +81,7 @@ class PassingAdmin(ReviewListAdmin):
         """Renew the claim of a page that is open and visible, or tell with whom the review is."""
         if (refused := self._refused(request)) is not None:
             return refused
-        get_object_or_404(Review, pk=key)
+        get_object_or_404(restriction.visible(Review.objects.all(), request.user), pk=key)
         claim = queue.look_at(key, request.user)  # type: ignore[arg-type]
         told = {"mine": claim.is_mine, "until": claim.until and claim.until.isoformat(), "message": claim.message}
         return JsonResponse(told, headers={"Cache-Control": "no-store"})
@@ -99,7 +100,7 @@ class PassingAdmin(ReviewListAdmin):
         """Do what the button says, and go on to the next free review, or back to the page."""
         if (refused := self._refused(request)) is not None:
             return refused
-        review = get_object_or_404(Review, pk=key)
+        review = get_object_or_404(restriction.visible(Review.objects.all(), request.user), pk=key)
         filters = request.GET.get(FILTERS, "")
         page = f"{reverse('admin:scoring_review_change', args=[key])}{_query(request)}"
         word = request.POST.get("do", "")

@@ -14,6 +14,7 @@ from django.utils import timezone
 from scoring.models import Review, SecondOpinion
 from scoring.reviews.agreement import Kappa, Pace, kappa_of, pace_of
 from scoring.reviews.list_admin import ReviewListAdmin
+from scoring.tenancy import restriction
 
 DAYS = (7, 30, 90)
 # The latest decisions whose times are read, so that the page stays quick.
@@ -42,25 +43,26 @@ class QualityAdmin(ReviewListAdmin):
             "choices": DAYS,
             "kappa_marks": [(_on_kappa(mark), f"{mark:g}") for mark in (-1.0, -0.5, 0.0, 0.5, 1.0)],
             "pace_marks": [(_on_time(mark), text) for mark, text in MARKS],
-            "counts": _counts(since),
-            "kappas": [_kappa_row(name, kappa) for name, kappa in _kappas(since)],
-            "paces": [_pace_row(name, pace) for name, pace in _paces(since)],
+            "counts": _counts(since, request.user),
+            "kappas": [_kappa_row(name, kappa) for name, kappa in _kappas(since, request.user)],
+            "paces": [_pace_row(name, pace) for name, pace in _paces(since, request.user)],
         }
         return TemplateResponse(request, "admin/scoring/review/quality.html", context)
 
 
-def _counts(since: Any) -> dict[str, int]:
+def _counts(since: Any, user: Any) -> dict[str, int]:
     """How many second opinions were given, and how many of them agree, disagree and are settled."""
-    given = list(SecondOpinion.objects.filter(given_at__gte=since).values_list("state", flat=True))
+    seen = restriction.visible(SecondOpinion.objects.all(), user)
+    given = list(seen.filter(given_at__gte=since).values_list("state", flat=True))
     return {label: given.count(state) for state, label in SecondOpinion.State.choices if state != "waiting"} | {
-        "Waiting": SecondOpinion.objects.filter(state=SecondOpinion.State.WAITING).count()
+        "Waiting": seen.filter(state=SecondOpinion.State.WAITING).count()
     }
 
 
-def _kappas(since: Any) -> list[tuple[str, Kappa]]:
+def _kappas(since: Any, user: Any) -> list[tuple[str, Kappa]]:
     """The agreement of all, and of each analyst with the others, by name."""
     pairs: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
-    given = SecondOpinion.objects.filter(given_at__gte=since).values_list(
+    given = restriction.visible(SecondOpinion.objects.filter(given_at__gte=since), user).values_list(
         "first__username", "second__username", "first_is_fraud", "is_fraud"
     )
     for first, second, first_says, second_says in given:
@@ -70,9 +72,10 @@ def _kappas(since: Any) -> list[tuple[str, Kappa]]:
     return [(name, kappa) for name, kappa in found if kappa]
 
 
-def _paces(since: Any) -> list[tuple[str, Pace]]:
+def _paces(since: Any, user: Any) -> list[tuple[str, Pace]]:
     """The pace of all, and of each analyst, by name."""
-    timed = Review.objects.filter(closed_at__gte=since, decided_in_s__isnull=False, reviewer__isnull=False)
+    closed = Review.objects.filter(closed_at__gte=since, decided_in_s__isnull=False, reviewer__isnull=False)
+    timed = restriction.visible(closed, user)
     seconds: dict[str, list[float]] = defaultdict(list)
     for name, took in timed.order_by("-closed_at").values_list("reviewer__username", "decided_in_s")[:DECISIONS_LIMIT]:
         for each in ("", name):

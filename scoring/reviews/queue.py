@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from scoring.acts import acted
 from scoring.models import Review, ReviewQueue
+from scoring.reviews import second_opinions
 from scoring.reviews.skills import seen_by
 from scoring.reviews.snoozing import awake
 from training.core.figures import at
@@ -72,6 +73,8 @@ def look_at(review: UUID, user: User) -> Claim:
     if is_mine:
         return Claim(True, row.claimed_until, "")
     if row.state != Review.State.OPEN:
+        if second_opinions.hides(user, review):
+            return Claim(False, None, "A colleague has closed this alert, and you may give the second opinion on it.")
         by = row.reviewer or "The action for late alerts"
         return Claim(False, None, f"{by} has closed this alert: {row.get_state_display().lower()}.")
     if row.is_claimed and row.claimed_until:
@@ -92,7 +95,7 @@ def claim_next(queue: QuerySet[Review], user: User, passed: Iterable[Any]) -> UU
     """Claim the first review of a list that is open, with nobody else, not snoozed and not `passed`; before these, one
     that was handed to the user. Returns its key."""
     passed = list(passed)
-    handed = Review.objects.filter(assigned_to=user, assigned_until__gt=Now()).order_by("assigned_until")
+    handed = Review.objects.filter(seen_by(user), assigned_to=user, assigned_until__gt=Now()).order_by("assigned_until")
     for candidates in (handed, queue.exclude(queue__in=_closed_to(user))):
         keys = candidates.filter(awake()).exclude(pk__in=passed).values_list("pk", flat=True)
         while (found := keys.filter(free_for(user)).first()) is not None:
@@ -121,7 +124,7 @@ def free_for(user: User) -> Q:
 
 def handed_to(user: User) -> QuerySet[Review]:
     """The open reviews that were handed to a user and wait for them."""
-    return Review.objects.filter(assigned_to=user, assigned_until__gt=Now(), state=Review.State.OPEN)
+    return Review.objects.filter(seen_by(user), assigned_to=user, assigned_until__gt=Now(), state=Review.State.OPEN)
 
 
 def _closed_to(user: User) -> list[int]:

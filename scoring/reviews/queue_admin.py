@@ -21,6 +21,7 @@ from scoring.policies import checking, versions
 from scoring.policies.document import Document, PolicyInvalid
 from scoring.policies.forms import EXPRESSION
 from scoring.reviews import rerouting, tasks
+from scoring.tenancy import restriction
 from scoring.worker.routing import OF_REVIEWS, routing_names
 
 FIELDS = ("name", "position", "is_active", "expression", "groups", "due_minutes", "when_due", "is_for_supervisors")
@@ -82,7 +83,8 @@ class ReviewQueueAdmin(admin.ModelAdmin):
         css = {"all": ["scoring/admin.css", "scoring/policy.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ReviewQueue]:
-        is_open = Q(reviews__state=Review.State.OPEN)
+        keys = restriction.clients_of(request.user)
+        is_open = Q(reviews__state=Review.State.OPEN) & (Q() if keys is None else Q(reviews__client__in=keys))
         return super().get_queryset(request).annotate(open_reviews=Count("reviews", filter=is_open))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -4,24 +4,40 @@ import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q
 from django.utils import timezone
 
-from scoring.exceptions import FieldError, LabelConflict, RequestRefused, UnacceptableValues
+from scoring.exceptions import FieldError, LabelConflict, RequestRefused, SchemaNotAllowed, UnacceptableValues
+from scoring.learning import archive
 from scoring.models import Label, Transaction
-from scoring.reviews import labelling
+from scoring.retention import periods
+from scoring.reviews import bulk
+from scoring.reviews.bulk import Statement, content_of
 from scoring.reviews.incoming import Incoming
-from scoring.reviews.labelling import Statement
 from scoring.reviews.models import WaitingLabel
 
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 1_000
+
+
+class Found(NamedTuple):
+    """A client's transaction: our id, the client's id or, if it has none, ours, its schema, and whether it has a place
+    in histories."""
+
+    key: UUID
+    name: str
+    schema: str
+    in_histories: bool
+
+    def is_of(self, schemas: Sequence[str]) -> bool:
+        """Whether its schema is one of these; none stands for all."""
+        return not schemas or self.schema in schemas
 
 
 class Receipt(NamedTuple):
@@ -32,29 +48,42 @@ class Receipt(NamedTuple):
     repeated: bool
 
 
-def receive(client_id: int, incoming: Sequence[Incoming]) -> list[Receipt | RequestRefused]:
+def receive(
+    client_id: int, incoming: Sequence[Incoming], *, schemas: Sequence[str] = ()
+) -> list[Receipt | RequestRefused]:
     """Store labels from a client, in this order. Returns of each what became of it; one that is refused does not keep
-    the others from being stored.
+    the others from being stored. `schemas` are those whose transactions it may label; none stands for all.
 
     Raises:
         StaleHistory: nothing was stored; a schema's histories have to be rebuilt.
     """
+    try:
+        return _receive(client_id, incoming, schemas)
+    except IntegrityError:  # one of the transactions was deleted a moment ago, as retention says; now it is not found
+        return _receive(client_id, incoming, schemas)
+
+
+def _receive(client_id: int, incoming: Sequence[Incoming], schemas: Sequence[str]) -> list[Receipt | RequestRefused]:
     found = _find(client_id, incoming)
+    is_lost = any(one.id and not name for one, name in zip(incoming, found, strict=True))
+    forgotten = periods.forgotten_before(client_id) if is_lost else None
     answers: dict[int, Receipt | RequestRefused] = {}
     known: dict[int, Statement] = {}
     early: dict[int, WaitingLabel] = {}
     for place, (one, name) in enumerate(zip(incoming, found, strict=True)):
-        if name:
-            known[place] = _statement(client_id, one, *name)
+        if name and not name.is_of(schemas):
+            answers[place] = SchemaNotAllowed(name.schema)
+        elif name:
+            known[place] = _statement(client_id, one, name)
         elif one.transaction_id and settings.LABEL_WAIT_DAYS:
-            early[place] = _waiting(client_id, one, one.transaction_id)
+            early[place] = _waiting(client_id, one, one.transaction_id, schemas)
         else:
-            answers[place] = _unknown(one)
+            answers[place] = _unknown(one, forgotten)
     stored = _add(list(known.values()))
     for (place, statement), (label, repeated) in zip(known.items(), stored, strict=True):
-        same = not repeated or _content(label) == _content(Label(**statement._asdict()))
+        same = not repeated or content_of(label) == content_of(statement)
         answers[place] = Receipt(label.transaction_id, None, repeated) if same else LabelConflict()
-    answers |= zip(early, _keep(list(early.values())), strict=True)
+    answers |= zip(early, _keep(client_id, list(early.values())), strict=True)
     return [answers[place] for place in range(len(incoming))]
 
 
@@ -82,9 +111,9 @@ def attach(*, limit: int) -> int:
                 found = zip(rows, incoming, _find(client_id, incoming), strict=True)
                 _add(
                     [
-                        _statement(client_id, one, *name)._replace(identity=row.identity)
+                        _statement(client_id, one, name)._replace(identity=row.identity)
                         for row, one, name in found
-                        if name
+                        if name and name.is_of(row.schemas)
                     ]
                 )
                 WaitingLabel.objects.filter(pk__in=[row.pk for row in rows]).delete()
@@ -94,23 +123,33 @@ def attach(*, limit: int) -> int:
     return attached
 
 
-def _find(client_id: int, incoming: Sequence[Incoming]) -> list[tuple[UUID, str] | None]:
-    """Of each the client's transaction: our id, and the client's id or, if it has none, ours. None if there is none."""
-    own = Transaction.objects.filter(client=client_id).values_list("pk", "transaction_id")
-    ours = {key: (key, name or str(key)) for key, name in own.filter(pk__among={one.id for one in incoming if one.id})}
-    names = {one.transaction_id for one in incoming if one.transaction_id}
-    theirs = {name: (key, str(name)) for key, name in own.filter(transaction_id__among=names)}
-    return [ours.get(one.id) if one.id else theirs.get(one.transaction_id) for one in incoming]
+def _find(client_id: int, incoming: Sequence[Incoming]) -> list[Found | None]:
+    """Of each the client's transaction; None if there is none."""
+    in_histories = ExpressionWrapper(Q(sequence__isnull=False), BooleanField())
+    own = Transaction.objects.filter(client=client_id)
+    # What is archived and about to be dropped takes no labels any more: the archive would not have them.
+    if last := archive.last_key():
+        own = own.filter(pk__gt=last)
+    own_rows = own.values_list("pk", "transaction_id", "schema", in_histories)
+    ours: dict[UUID, Found] = {}
+    theirs: dict[str, Found] = {}
+    if wanted := {one.id for one in incoming if one.id}:
+        ours = {key: Found(key, name or str(key), *more) for key, name, *more in own_rows.filter(pk__among=wanted)}
+    if names := {one.transaction_id for one in incoming if one.transaction_id}:
+        theirs = {row[1]: Found(*row) for row in own_rows.filter(transaction_id__among=names)}
+    return [ours.get(one.id) if one.id else theirs.get(one.transaction_id or "") for one in incoming]
 
 
-def _statement(client_id: int, one: Incoming, key: UUID, name: str) -> Statement:
-    identity = identity_of(client_id, one, name)
-    return Statement(key, one.kind, one.source, one.event_time, one.amount, one.reference, identity)
+def _statement(client_id: int, one: Incoming, found: Found) -> Statement:
+    identity = identity_of(client_id, one, found.name)
+    said = (one.kind, one.source, one.event_time, one.amount, one.reference)
+    return Statement(found.key, *said, identity, client_id, found.schema, found.in_histories)
 
 
-def _waiting(client_id: int, one: Incoming, name: str) -> WaitingLabel:
+def _waiting(client_id: int, one: Incoming, name: str, schemas: Sequence[str]) -> WaitingLabel:
     return WaitingLabel(
         client_id=client_id,
+        schemas=list(schemas),
         identity=identity_of(client_id, one, name),
         expires_at=timezone.now() + timedelta(days=settings.LABEL_WAIT_DAYS),
         **{key: value for key, value in one._asdict().items() if key != "id"},
@@ -121,36 +160,56 @@ def _incoming(row: WaitingLabel) -> Incoming:
     return Incoming(None, row.transaction_id, row.kind, row.source, row.event_time, row.amount, row.reference)
 
 
-def _unknown(one: Incoming) -> RequestRefused:
+def _unknown(one: Incoming, forgotten: datetime | None) -> RequestRefused:
+    if one.id and forgotten and periods.is_before(one.id, forgotten):
+        told = f"Transactions that were received before {forgotten:%Y-%m-%d} (UTC) are deleted, and take no labels."
+        return UnacceptableValues(errors=[FieldError("/id", "deleted_transaction", told)])
     remedy = "You have no transaction with this id. Send the id of one of our answers, or your own transaction_id."
     pointer = "/id" if one.id else "/transaction_id"
     return UnacceptableValues(errors=[FieldError(pointer, "unknown_transaction", remedy)])
 
 
-def _add(statements: list[Statement]) -> list[tuple[Label, bool]]:
+def _add(statements: list[Statement]) -> list[tuple[Any, bool]]:
     try:
-        return labelling.add_labels(statements=statements) if statements else []
+        return bulk.add_labels(statements=statements) if statements else []
     except IntegrityError:  # another call stored one of these references a moment ago; now it is found
-        return labelling.add_labels(statements=statements)
+        return bulk.add_labels(statements=statements)
 
 
-def _keep(early: list[WaitingLabel]) -> Iterable[Receipt | RequestRefused]:
-    """Keep labels whose transactions have not arrived. A repeat waits until the time that the first was told."""
-    identities = [one.identity for one in early]
+def _keep(client_id: int, early: list[WaitingLabel]) -> Iterable[Receipt | RequestRefused]:
+    """Keep labels whose transactions have not arrived, as many as may wait. A repeat waits until the time that the
+    first was told."""
+    if not early:
+        return
+    identities = {one.identity: one for one in early}
     # A reference that is used already, by a label or by one that waits, is no new one.
-    used = {label.identity: label for label in Label.objects.filter(identity__in=identities)}
-    before = {one.identity for one in WaitingLabel.objects.filter(identity__in=identities)}
-    fresh = [one for one in early if one.identity not in used]
-    WaitingLabel.objects.bulk_create(fresh, ignore_conflicts=True)
-    kept = {one.identity: one for one in WaitingLabel.objects.filter(identity__in=identities)}
+    used = set(Label.objects.filter(identity__among=identities).values_list("identity", flat=True))
+    waiting = WaitingLabel.objects.filter(identity__among=identities)
+    before = set(waiting.values_list("identity", flat=True))
+    fresh = [identity for identity in identities if identity not in used | before]
+    refused = set(fresh[_room(client_id) :] if fresh else ())
+    new = [one for identity, one in identities.items() if identity not in used | before | refused]
+    WaitingLabel.objects.bulk_create(new, ignore_conflicts=True)
+    kept = {one.identity: one for one in waiting.all()}
     for one in early:
         first = kept.get(one.identity)
-        if first is None or (first.transaction_id, *_content(first)) != (one.transaction_id, *_content(one)):
+        if first is None and one.identity in refused:
+            yield _too_many()
+        elif first is None or content_of(first) != content_of(one):
             yield LabelConflict()
         else:
             yield Receipt(None, first.expires_at, one.identity in before)
             before.add(one.identity)
 
 
-def _content(one: Label | WaitingLabel) -> tuple[object, ...]:
-    return (one.kind, one.source, one.event_time, one.amount, one.transaction_id)
+def _room(client_id: int) -> int:
+    """How many more labels of a client may wait."""
+    return max(0, settings.LABEL_WAITING_LIMIT - WaitingLabel.objects.filter(client=client_id).count())
+
+
+def _too_many() -> RequestRefused:
+    remedy = (
+        f"There is no such transaction, and {settings.LABEL_WAITING_LIMIT:,} labels of yours wait for theirs already. "
+        "Send the transaction first, then the label."
+    )
+    return UnacceptableValues(errors=[FieldError("/transaction_id", "too_many_waiting", remedy)])

@@ -6,7 +6,9 @@ is neither of them settles it.
 """
 
 import hashlib
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from django.conf import settings
@@ -16,7 +18,10 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from scoring.reviews.models import Label
+from scoring.reviews.models import Label, Review
+from scoring.tenancy import restriction
+
+Entry = TypeVar("Entry", bound=models.Model)
 
 
 class SecondOpinion(models.Model):
@@ -76,7 +81,9 @@ def withdraw(review: UUID) -> None:
 
 def waiting_for(user: User) -> QuerySet[SecondOpinion]:
     """The second opinions that a user may give, the oldest first."""
-    found = SecondOpinion.objects.filter(state=SecondOpinion.State.WAITING).exclude(first=user)
+    found = restriction.visible(SecondOpinion.objects.filter(state=SecondOpinion.State.WAITING), user).exclude(
+        first=user
+    )
     said = Label.objects.filter(transaction_id=models.OuterRef("pk"), author=user)
     return found.exclude(models.Exists(said)).order_by("asked_at", "pk")
 
@@ -99,11 +106,80 @@ def hidden_from(user: User) -> QuerySet[SecondOpinion]:
     return waiting_for(user).order_by()
 
 
+def is_hidden(user: User, key: str) -> Q:
+    """The condition on rows, whose column `key` has a transaction, that a user sees neither label nor decision of it:
+    it waits for an opinion of theirs, or was decided in one act with such a one, and so in the same way."""
+    if not user.has_perm("scoring.second_review"):
+        return Q(pk__in=[])
+    told = Label.objects.filter(models.Exists(_of_a_hidden_act(user)), transaction_id=models.OuterRef(key))
+    return Q(models.Exists(hidden_from(user).filter(pk=models.OuterRef(key)))) | Q(models.Exists(told))
+
+
+def _of_a_hidden_act(user: User) -> QuerySet[Label]:
+    """The labels of waiting reviews that were given in the act of a row."""
+    waiting = hidden_from(user).filter(pk=models.OuterRef("transaction_id"))
+    return Label.objects.filter(models.Exists(waiting), act=models.OuterRef("act"))
+
+
+def asked_instead(user: User, review: UUID) -> UUID | None:
+    """The review whose second opinion a user may give before they see what was decided on this one: this one itself, or
+    one that was decided in the same act. None if it is not kept from them."""
+    waiting = hidden_from(user)
+    if waiting.filter(pk=review).exists():
+        return review
+    acts = Label.objects.filter(transaction_id=review, act__isnull=False).values("act")
+    return (
+        waiting.filter(review_id__in=Label.objects.filter(act__in=acts).values("transaction_id"))
+        .values_list("pk", flat=True)
+        .first()
+    )
+
+
+def decided_at(user: User, review: UUID) -> datetime | None:
+    """When a review was decided on which a user may give the second opinion; None for others. What came later may tell
+    what was decided."""
+    return hidden_from(user).filter(pk=review).values_list("asked_at", flat=True).first()
+
+
 def hides(user: User, review: UUID) -> bool:
-    return hidden_from(user).filter(pk=review).exists()
+    return asked_instead(user, review) is not None
+
+
+def hidden_among(user: User, reviews: Iterable[UUID]) -> set[UUID]:
+    """Those of these reviews on which a user sees neither label nor decision."""
+    found = Review.objects.filter(is_hidden(user, "pk"), pk__in=list(reviews))
+    return set(found.values_list("pk", flat=True))
+
+
+def all_hidden_from(user: User) -> set[UUID]:
+    """All of them. They are as many as wait for an opinion of the user, and those that were decided with these."""
+    waiting = set(hidden_from(user).values_list("pk", flat=True))
+    acts = Label.objects.filter(transaction__in=waiting, act__isnull=False).values("act")
+    return waiting.union(Label.objects.filter(act__in=acts).values_list("transaction_id", flat=True))
+
+
+def labels_shown_to(user: User, labels: QuerySet[Label]) -> QuerySet[Label]:
+    """Those of these labels that a user may see."""
+    return labels.filter(~is_hidden(user, "transaction_id"))
+
+
+def entries_shown_to(user: User, entries: QuerySet[Entry]) -> QuerySet[Entry]:
+    """Those of these entries of lists that a user may see: without those that came with a decision which is kept from
+    them or, since that, for an entity of the case; and without those whose place one of these took."""
+    if not user.has_perm("scoring.second_review"):
+        return entries
+    of_case = hidden_from(user).filter(
+        review__links__key=models.OuterRef("key"), asked_at__lte=models.OuterRef("created_at")
+    )
+    hidden = Q(models.Exists(_of_a_hidden_act(user))) | Q(models.Exists(of_case))
+    later = entries.model._default_manager.filter(
+        hidden, list=models.OuterRef("list"), key=models.OuterRef("key"), created_at=models.OuterRef("removed_at")
+    )
+    return entries.filter(~hidden, ~models.Exists(later))
 
 
 def disagreements(user: User) -> QuerySet[SecondOpinion]:
     """Those that a user may settle, the oldest first."""
-    found = SecondOpinion.objects.filter(state=SecondOpinion.State.DISAGREED).exclude(Q(first=user) | Q(second=user))
+    found = restriction.visible(SecondOpinion.objects.filter(state=SecondOpinion.State.DISAGREED), user)
+    found = found.exclude(Q(first=user) | Q(second=user))
     return found.select_related("first", "second", "review__prediction__transaction__client").order_by("given_at")

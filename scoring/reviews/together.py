@@ -1,4 +1,4 @@
-"""All open alerts of a card, or of another entity, decided at once."""
+"""All open alerts of a card, or of whatever else they have in common, decided at once."""
 
 from contextlib import suppress
 from typing import Any
@@ -8,17 +8,19 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet, Sum
-from django.db.models.fields.json import KeyTransform
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
+from scoring import linked
 from scoring.lists.changes import Listing, ListRefused
 from scoring.lists.keys import SHOWN_DIGITS, declared
 from scoring.lists.listable import listing_of, may_add_entries, offer
 from scoring.lists.models import NOTE_LIMIT
 from scoring.models import Review, Transaction
 from scoring.pages.display import amount_of
+from scoring.pages.personal import may_see_personal
+from scoring.reviews.case.past import is_personal
 from scoring.reviews.label_admin import may_decide
 from scoring.reviews.list_admin import FILTERS, ReviewListAdmin, reason_form
 from training.core.figures import at
@@ -27,20 +29,22 @@ from training.core.figures import at
 SHOWN = 50
 
 
-def sharing(reviews: QuerySet[Review], row: Transaction, entity: str) -> QuerySet[Review]:
-    """Those of these reviews whose transactions have this entity in common with `row`, the riskiest first."""
+def sharing(reviews: QuerySet[Review], row: Transaction, name: str, key: str) -> QuerySet[Review]:
+    """Those of these reviews whose transactions have this entity or value in common with `row`, the riskiest first."""
     same = reviews.select_related(*ReviewListAdmin.list_select_related)
-    same, token = same.filter(schema=row.schema).order_by("-fraud_score", "pk"), (row.tokens or {})[entity]
-    if entity == declared(row.schema).card:
-        return same.filter(card=token)  # which joins no other table
-    return same.annotate(shared=KeyTransform(entity, "prediction__transaction__tokens")).filter(shared=token)
+    same = same.filter(schema=row.schema).order_by("-fraud_score", "pk")
+    if name == declared(row.schema).card:
+        return same.filter(card=key)  # which joins no other table
+    return same.filter(links__name=name, links__key=key)
 
 
-def entities_of(row: Transaction) -> list[str]:
-    """The entities that a transaction may have in common with others, the card first."""
+def in_common(row: Transaction, *, personal: bool) -> dict[str, str]:
+    """What a transaction may have in common with others, by name with its key, the card first: its entities, and values
+    that tell a device or a person. Personal ones only if `personal`."""
     schema = declared(row.schema)
-    found = [name for name in schema.entity_names if (row.tokens or {}).get(name)]
-    return sorted(found, key=lambda name: name != schema.card)
+    keys = linked.keys_of(schema, row.client_id, row.fields, row.tokens)
+    names = [name for name in keys if personal or not is_personal(schema, name)]
+    return {name: keys[name] for name in sorted(names, key=lambda name: name != schema.card)}
 
 
 class TogetherAdmin(ReviewListAdmin):
@@ -59,7 +63,7 @@ class TogetherAdmin(ReviewListAdmin):
         if not may_add_entries(request):
             raise PermissionDenied
         note = request.POST.get("note", "").strip() or request.POST.get("code") or request.POST["decide"]
-        return listing_of(row, chosen, request.POST.get("days", ""), note[:NOTE_LIMIT])
+        return listing_of(row, chosen, request.POST.get("days", ""), note[:NOTE_LIMIT], by=request.user)
 
     def decide(self, request: HttpRequest, reviews: list[Review], row: Transaction) -> bool:
         """Close reviews by the decision that was sent, with the list that was chosen for `row`. Returns False, and
@@ -79,13 +83,13 @@ class TogetherAdmin(ReviewListAdmin):
         if review is None:
             raise Http404
         row, filters = self.transaction_of(review), request.GET.get(FILTERS, "")
-        entities = entities_of(row)
-        if not entities:
+        keys = in_common(row, personal=may_see_personal(request))
+        if not keys:
             messages.warning(request, "The transaction has no card, or other entity, in common with others.")
             return HttpResponseRedirect(reverse("admin:scoring_review_change", args=[pk]))
         asked = request.GET.get("entity", "")
-        entity = asked if asked in entities else entities[0]
-        alerts = sharing(self.get_queryset(request), row, entity)
+        entity = asked if asked in keys else next(iter(keys))
+        alerts = sharing(self.get_queryset(request), row, entity, keys[entity])
         if request.POST.get("decide") in ("fraud", "legitimate"):
             chosen = list(alerts.filter(pk__in=_keys(request)))
             if not chosen:
@@ -101,10 +105,10 @@ class TogetherAdmin(ReviewListAdmin):
             "media": self.media,
             "original": review,
             "entity": entity,
-            "token": (row.tokens or {})[entity][:SHOWN_DIGITS],
-            "entities": entities,
+            "shown": row.fields.get(entity) or f"{keys[entity][:SHOWN_DIGITS]}…",
+            "entities": list(keys),
             "filters": filters,
-            "listable": offer(row) if may_add_entries(request) else None,
+            "listable": offer(row, viewer=request.user) if may_add_entries(request) else None,
         }
         return TemplateResponse(request, "admin/scoring/review/together.html", context)
 

@@ -42,9 +42,12 @@ WORDS: dict[str, bool | None] = {
 class Word(Protocol):
     """What one label says."""
 
-    source: str
-    is_fraud: bool | None
-    event_time: datetime
+    @property
+    def source(self) -> str: ...
+    @property
+    def is_fraud(self) -> bool | None: ...
+    @property
+    def event_time(self) -> datetime: ...
 
 
 W = TypeVar("W", bound=Word)
@@ -52,6 +55,9 @@ W = TypeVar("W", bound=Word)
 
 def holding(words: Iterable[W]) -> W | None:
     """The word that holds of these of one transaction, in the order of their arrival. None if none does."""
+    words = list(words)
+    if len(words) == 1:
+        return words[0] if words[0].is_fraud is not None else None
     in_order = sorted(words, key=lambda word: word.event_time)  # stable: of equal times the later arrival is last
     latest = {word.source: word for word in in_order}
     judged = [word for word in in_order if latest[word.source] is word and word.is_fraud is not None]

@@ -11,8 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from fraudsite.testing import api_of
-from scoring.clients import keys
-from scoring.models import ApiKey, Client, Decision, Fallback, Label, Pending, Prediction
+from scoring.models import Client, Decision, Fallback, Label, Pending, Prediction
 from scoring.reviews import labelling
 from scoring.worker.opening import review_of
 
@@ -254,26 +253,6 @@ def test_script_in_a_transaction_id_is_shown_as_text(client, ada, alert):
     for model in ("transaction", "review"):
         page = client.get(reverse(f"admin:scoring_{model}_changelist")).content.decode()
         assert "<script>alert(1)" not in page
-
-
-def test_an_administrator_makes_a_key_that_is_shown_once(client, ada, acme):
-    client.force_login(ada)
-    address = reverse("admin:scoring_client_changelist")
-    page = client.post(address, {"action": "create_key", "_selected_action": [acme.pk]}).content.decode()
-    key = re.search(r"<code>(fs_[\w-]+)</code>", page)[1]
-    assert ApiKey.objects.get().digest == ApiKey.digest_of(key)
-    assert key not in client.get(reverse("admin:scoring_apikey_changelist")).content.decode()
-    assert not any(key in str(value) for value in ApiKey.objects.values().get().values())
-
-
-def test_a_client_has_two_active_keys_at_most(client, ada, acme):
-    keys.create(client=acme)
-    keys.create(client=acme)
-    client.force_login(ada)
-    address = reverse("admin:scoring_client_changelist")
-    page = client.post(address, {"action": "create_key", "_selected_action": [acme.pk]}, follow=True)
-    assert "at most two active keys" in page.content.decode()
-    assert acme.keys.count() == 2
 
 
 def test_a_revoked_key_stops_working_within_a_second(client, ada, acme):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.urls import reverse
@@ -14,10 +15,12 @@ from django.utils import timezone
 
 from fraudsite.testing import submission
 from scoring.lists import changes
-from scoring.models import Decision, Label, Prediction, Review, ReviewLink, Transaction
+from scoring.models import Decision, History, Label, Prediction, Review, ReviewLink, Transaction
+from scoring.reviews import attachments, labelling
 from scoring.reviews.case.panels import bounded
 from scoring.worker import batches
 from scoring.worker.predictor import Predictor
+from training.core.features import stored
 from training.core.schema import load_schema
 from training.core.schema.tokens import TOKEN_LENGTH
 
@@ -79,7 +82,7 @@ def purchase(acme, champion):
         )
         if decision == Decision.APPROVE:
             return row
-        return Review.objects.create(prediction=prediction, fraud_score=0.9)
+        return Review.objects.create(prediction=prediction, fraud_score=0.9, schema="payments")
 
     return make
 
@@ -244,6 +247,50 @@ def test_the_page_of_a_card_has_its_transactions_its_alerts_and_its_lists(client
     assert "on blocked_cards" in client.get(address).content.decode()
 
 
+def full_history(entity, name, first):
+    """A history that keeps as many transactions as it may, from this place in the order of arrival on."""
+    schema = load_schema("payments")
+    [limit] = [each.history_limit for each in schema.entities if each.name == entity]
+    rest = bytes(stored.event_bytes(schema, entity) - 8)
+    events = b"".join(key.to_bytes(8, "little") + rest for key in range(first, first + limit))
+    told = {"schema": "payments", "entity": entity, "last_sequence": first + limit}
+    History.objects.create(token=token(name), events=bytes(stored.VERSION_BYTES) + events, **told)
+
+
+def test_before_the_beginning_of_a_full_history_alerts_are_shown_and_the_page_says_so(client, alice, purchase, links):
+    old, forgotten, kept = purchase(), purchase(decision=Decision.APPROVE), purchase(decision=Decision.APPROVE)
+    links()
+    full_history("card", "ann", first=3)
+    for told in (
+        panel(page_of(client, alice, old), "timelines"),
+        client.get(
+            reverse("admin:scoring_transaction_entity", args=["payments", "card", token("ann")])
+        ).content.decode(),
+    ):
+        assert "before 2026-11-27 12:02" in told
+        assert str(kept.pk) in told
+        assert str(old.pk) in told
+        assert str(forgotten.pk) not in told
+    assert 'class="review this"' in panel(page_of(client, alice, old), "timelines")
+
+
+def test_earlier_transactions_of_a_card_are_on_further_pages(client, alice, purchase, links, histories, settings):
+    first, second, third = purchase(decision=Decision.APPROVE), purchase(), purchase()
+    links()
+    histories()
+    settings.CASE_TIMELINE_ROWS = 2
+    address = reverse("admin:scoring_transaction_entity", args=["payments", "card", token("ann")])
+    assert f'<a href="{address}?until={second.pk}">earlier</a>' in page_of(client, alice, third)
+    latest = panel(client.get(address).content.decode(), "transactions")
+    assert all(str(row.pk) in latest for row in (second, third))
+    assert str(first.pk) not in latest
+    earlier = client.get(address, {"until": str(second.pk)}).content.decode()
+    assert '<a href="?">The latest</a>' in earlier
+    assert str(first.pk) in panel(earlier, "transactions")
+    assert str(third.pk) not in panel(earlier, "transactions")
+    assert client.get(address, {"until": "yesterday"}).status_code == 404
+
+
 def test_an_entity_that_nobody_knows_is_not_found(client, alice, db):
     client.force_login(alice)
     for name in ("card", "nothing"):
@@ -285,3 +332,91 @@ def test_a_user_without_rights_sees_no_page_of_a_card(client, purchase, historie
 
 def test_the_payments_schema_has_what_these_tests_tell():
     assert set(PURCHASE) == set(load_schema("payments").feature_names)
+
+
+NOTE = "The holder called from Lisbon."
+TELLTALE = (
+    *(NOTE, "<td>alice</td>", "by alice", 'class="badge fraud"', "1 known frauds", "by analyst"),
+    *('circle class="ring"', ' ring"'),
+)
+
+
+@pytest.fixture
+def decided(purchase, histories, links, alice, settings, tmp_path):
+    """A purchase that Alice has confirmed as fraud, which waits for a second opinion, and an open one of its card."""
+    settings.SECOND_OPINION_SHARE = 1.0
+    options = {"location": tmp_path / "attachments"}
+    store = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": options}
+    settings.STORAGES = settings.STORAGES | {"attachments": store}
+    first, other = (purchase(contributions={"amount": 3.0}) for _ in range(2))
+    histories()
+    links()
+    attachments.add(review=first, file=SimpleUploadedFile("before.pdf", b"%PDF-1.7\n%%EOF"), author=alice)
+    labelling.close_review(review=first, is_fraud=True, reviewer=alice, note=NOTE)
+    attachments.add(review=first, file=SimpleUploadedFile("after.pdf", b"%PDF-1.7\n%%EOF"), author=alice)
+    return first, other
+
+
+def doors_to(first, other):
+    """Every page on which a case, or another one of its card, tells of labels and decisions."""
+    review, queue = "admin:scoring_review", reverse("admin:scoring_review_changelist")
+    named = str(first.prediction.transaction)
+    return {
+        "the other case": reverse(f"{review}_change", args=[other.pk]),
+        "the case": reverse(f"{review}_change", args=[first.pk]),
+        "its history": reverse(f"{review}_history", args=[first.pk]),
+        "the card": reverse("admin:scoring_transaction_entity", args=["payments", "card", token("ann")]),
+        "all of the card": reverse(f"{review}_together", args=[other.pk]),
+        "all of the seller": reverse(f"{review}_together", args=[other.pk]) + "?entity=seller",
+        "all of its own card": reverse(f"{review}_together", args=[first.pk]),
+        "the queue": f"{queue}?state=all",
+        "search": f"{queue}?state=all&q={named}",
+        "labels": reverse("admin:scoring_label_changelist"),
+        "label": reverse("admin:scoring_label_change", args=[Label.objects.get().pk]),
+        "transactions": reverse("admin:scoring_transaction_changelist") + f"?q={named}",
+        "the transaction": reverse("admin:scoring_transaction_change", args=[first.pk]),
+        "the other transaction": reverse("admin:scoring_transaction_change", args=[other.pk]),
+        "predictions": reverse("admin:scoring_prediction_changelist"),
+        "the prediction": reverse("admin:scoring_prediction_change", args=[first.pk]),
+        "home": reverse("admin:index"),
+    }
+
+
+def test_who_may_give_the_second_opinion_finds_the_first_behind_no_door(client, sam, decided):
+    client.force_login(sam)
+    for door, address in doors_to(*decided).items():
+        page = unescape(client.get(address, follow=True).content.decode())
+        assert not [page[max(0, page.index(word) - 80) :][:160] for word in TELLTALE if word in page], door
+
+
+def test_for_others_the_decision_stands_on_the_pages_of_the_card(client, rita, decided):
+    client.force_login(rita)
+    found = {door: client.get(address).content.decode() for door, address in doors_to(*decided).items()}
+    assert NOTE in found["the other case"]
+    assert "1 known frauds" in found["the other case"]
+    assert panel(found["the other case"], "links").count("badge fraud") == 1
+    assert panel(found["the other case"], "similar").count("badge fraud") == 1
+    assert "<td>alice</td>" in found["the card"]
+
+
+def test_the_second_opinion_is_given_before_the_whole_case_and_the_files_of_before_the_decision(client, sam, decided):
+    first, _ = decided
+    client.force_login(sam)
+    page = unescape(client.get(reverse("admin:scoring_review_second", args=[first.pk])).content.decode())
+    assert "212.40 EUR at Shop 17" in panel(page, "story")
+    assert "order-1" not in panel(page, "similar")
+    assert "timeline" in panel(page, "timelines")
+    assert "once you have given your opinion" in panel(page, "notes")
+    assert ("before.pdf" in page, "after.pdf" in page) == (True, False)
+    before, after = (reverse("admin:scoring_attachment", args=[each.pk]) for each in first.attachments.all())
+    assert b"".join(client.get(before).streaming_content).startswith(b"%PDF")
+    assert client.get(after).status_code == 404
+
+
+def test_once_the_second_opinion_is_given_everything_is_shown(client, sam, decided):
+    first, other = decided
+    client.force_login(sam)
+    client.post(reverse("admin:scoring_review_second", args=[first.pk]), {"decide": "fraud"})
+    page = page_of(client, sam, other)
+    assert NOTE in panel(page, "notes")
+    assert "badge fraud" in panel(page, "links")

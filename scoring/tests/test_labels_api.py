@@ -2,16 +2,23 @@
 
 import random
 import threading
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection
 from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fraudsite.audit.models import Entry
 from fraudsite.testing import api_of
+from scoring.card_numbers import holds_card_number
 from scoring.models import Label, Review, Transaction, WaitingLabel
-from scoring.reviews import labelling, tasks, verdicts
+from scoring.reviews import incoming, labelling, tasks, verdicts
 
 pytestmark = pytest.mark.django_db
 
@@ -162,6 +169,24 @@ def test_no_label_waits_where_the_operator_wants_none_to(label, settings):
     assert label(said(transaction_id="order-1")).json()["errors"][0]["code"] == "unknown_transaction"
 
 
+def test_only_so_many_labels_of_a_client_wait_and_a_further_one_is_refused_with_the_remedy(
+    label, globex, transaction, settings, keys_of_the_test
+):
+    settings.LABEL_WAITING_LIMIT = 2
+    early = [said(transaction_id=f"order-{number}") for number in range(4)]
+    assert [result["status"] for result in label([*early[:3], early[0]])] == [202, 202, 422, 200]
+    assert label(early[1]).status_code == 200, "a repeat takes no room"
+    [error] = label(early[3]).json()["errors"]
+    assert (error["pointer"], error["code"]) == ("/transaction_id", "too_many_waiting")
+    assert "Send the transaction first" in error["detail"]
+    assert api_of(globex).post("/api/v1/labels", early[3], content_type="application/json").status_code == 202
+    transaction(transaction_id="order-0")
+    transaction(transaction_id="order-3")
+    assert label(early[3]).status_code == 201, "whose transaction is there does not wait"
+    tasks.attach_labels()
+    assert label(early[2]).status_code == 202, "where one has come, there is room again"
+
+
 def test_a_client_labels_none_but_its_own_transactions(label, transaction, globex, keys_of_the_test):
     row = transaction(transaction_id="order-1")
     theirs = api_of(globex)
@@ -222,6 +247,49 @@ def test_an_open_review_stays_open_and_shows_what_the_client_said(client, alice,
     page = client.get(f"/admin/scoring/review/{review.pk}/change/").content.decode()
     assert "Early fraud warning" in page
     assert "tc40-77" in page
+
+
+TEXTS = st.sampled_from(["order-1", "", "x" * 65, "4111111111111111", "a\0b", "analyst", "fraud"]) | st.text()
+TIMES = st.datetimes(timezones=st.sampled_from([UTC, ZoneInfo("Asia/Kolkata")])).map(datetime.isoformat)
+VALUES: st.SearchStrategy[Any] = TEXTS | TIMES | st.floats() | st.integers() | st.none() | st.booleans() | st.just([])
+LABELS = st.fixed_dictionaries(
+    {"kind": st.sampled_from(Label.Kind.values) | VALUES, "event_time": TIMES | VALUES},
+    optional={
+        "id": st.uuids().map(str) | VALUES,
+        "transaction_id": TEXTS | VALUES,
+        "source": st.sampled_from(Label.Source.values) | VALUES,
+        "amount": st.floats(0, 1e6) | VALUES,
+        "reference": TEXTS | VALUES,
+        "more": VALUES,
+    },
+)
+
+
+@given(LABELS)
+def test_the_fast_way_reads_nothing_else_than_the_careful_one(body):
+    now = timezone.now()
+    if (fast := incoming._ordinary(body, now)) is not None:
+        assert repr(fast) == repr(incoming._checked(body, now)), "equal, and of the same types"
+
+
+@given(st.from_regex(incoming.ORDINARY_TIME, fullmatch=True))
+def test_a_time_holds_no_card_number_whatever_its_digits(text):
+    with suppress(ValueError):
+        datetime.fromisoformat(text)
+        assert not holds_card_number(text)
+
+
+def test_an_ordinary_label_takes_the_fast_way():
+    body = said(transaction_id="order-1", amount=12.5, reference="case-1")
+    assert incoming._ordinary(body, timezone.now()) == incoming._checked(body, timezone.now())
+
+
+def test_one_entry_of_the_audit_trail_tells_of_each_call(label, transaction):
+    rows = [transaction() for _ in range(3)]
+    label([said(row) for row in rows])
+    label([said(row) for row in rows])
+    [entry] = Entry.objects.filter(action="labelled")
+    assert entry.detail == f"3 by a client; the first is of transaction {rows[0].pk}"
 
 
 def test_what_was_known_at_a_time_is_what_all_labels_until_then_say(label, transaction):

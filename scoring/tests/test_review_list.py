@@ -12,6 +12,7 @@ from django.utils import timezone
 from scoring.decisions import Decision
 from scoring.lists.keys import subject_of
 from scoring.models import Review, ReviewQueue
+from scoring.pages import bounded
 from scoring.policies import versions
 from scoring.policies.document import Document, Rule, State
 
@@ -120,8 +121,8 @@ def test_wrong_values_of_filters_are_told_or_find_nothing(analyst, alert):
 
 
 def test_a_card_is_found_by_what_clients_send_and_by_what_the_list_shows(analyst, alert):
-    token = subject_of("payments", "card").key_of({"card": "card-17"})
     first, second = alert(0.9, schema="payments"), alert(0.8, schema="payments", transaction_id="card-17-a")
+    [token] = subject_of("payments", "card").keys_of({"card": "card-17"}, [first.client_id])
     changed(first, card=token)
     alert(0.7, schema="payments")
     assert shown(analyst, q=f"{token[:8]}…") == [first.pk]
@@ -131,7 +132,8 @@ def test_a_card_is_found_by_what_clients_send_and_by_what_the_list_shows(analyst
 
 def test_a_card_is_found_by_what_clients_send_only_by_those_who_see_personal_values(client, mel, alert):
     review = alert(0.9, schema="payments")
-    changed(review, card=subject_of("payments", "card").key_of({"card": "card-17"}))
+    [token] = subject_of("payments", "card").keys_of({"card": "card-17"}, [review.client_id])
+    changed(review, card=token)
     client.force_login(mel)
     assert shown(client, q="card-17") == []
 
@@ -158,3 +160,12 @@ def test_filters_look_at_no_other_table(analyst, alert):
     counts = [each["sql"] for each in queries if "COUNT(*)" in each["sql"] and "large" in each["sql"]]
     assert len(counts) == 1
     assert "JOIN" not in counts[0]
+
+
+def test_a_long_list_is_counted_up_to_a_limit_and_says_that_there_may_be_more(analyst, alert, monkeypatch):
+    monkeypatch.setattr(bounded, "COUNTED", 2)
+    alert(0.9)
+    assert "1 review\n" in analyst.get(LIST).content.decode()
+    for _ in range(2):
+        alert(0.8)
+    assert "2 or more reviews" in analyst.get(LIST).content.decode()

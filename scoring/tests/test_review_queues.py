@@ -5,12 +5,14 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Group
+from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
 from fraudsite.testing import fraudulent_payload, submission
+from scoring.clients.models import ClientOfPerson
 from scoring.models import Decision, Pending, Review, ReviewQueue
 from scoring.policies import versions
 from scoring.policies.document import Document, Rule, Segment, State
@@ -171,6 +173,29 @@ def test_each_queue_tells_how_many_wait_the_oldest_and_how_many_are_late(client,
     assert by_name == {"Large": (2, "5 h", 1), "Empty": (0, "", 0), "No queue": (1, "1 min", 0)}
     assert len(shown(client, queue=large.pk)) == 2
     assert len(shown(client, queue="none")) == 1
+
+
+def test_the_queues_are_counted_once_for_several_people_and_each_is_told_those_of_their_clients(
+    client, alice, sam, acme, globex, alert, settings
+):
+    settings.QUEUE_COUNTS_S = 60.0
+    cache.clear()
+    ReviewQueue.objects.create(name="Shops")
+    for each in (acme, acme, globex):
+        alert(0.9, client=each)
+    ClientOfPerson.objects.create(person=sam, client=globex)
+    told = {}
+    for person in (alice, sam):
+        client.force_login(person)
+        with CaptureQueriesContext(connection) as queries:
+            counts = client.get(reverse("admin:scoring_review_open"), {"queues": "1"}).json()["queues"]
+        counted = sum("GROUP BY" in query["sql"] for query in queries)
+        told[person.username] = ([(row["name"], row["open"]) for row in counts], counted)
+    cache.clear()
+    assert told == {
+        "alice": ([("Shops", 0), ("No queue", 3)], 1),
+        "sam": ([("Shops", 0), ("No queue", 1)], 0),
+    }
 
 
 def test_open_reviews_are_routed_again_on_request(client, sue, alice, pay):

@@ -1,18 +1,23 @@
 """Working through the queue: the order of reviews, and that two analysts are not led to the same one."""
 
 import re
+import signal
+import subprocess
+import sys
 import threading
 from datetime import timedelta
 from html import unescape
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client as HttpClient
 from django.urls import reverse
 from django.utils import timezone
 
-from scoring.models import Decision, Prediction, Review
+from fraudsite.testing import worker_environment
+from scoring.models import Decision, Label, Prediction, Review
 from scoring.reviews import labelling, queue
 
 pytestmark = pytest.mark.django_db
@@ -258,3 +263,39 @@ def test_a_page_tells_each_reason_in_a_sentence_and_the_list_has_their_names(cli
     assert f"<td>{sentence}</td>" in page
     listed = unescape(client.get(QUEUE).content.decode())
     assert f"<b>pause_s</b> {sentence}" in listed
+
+
+# A web process that is killed when it writes the last row of a decision.
+KILLED = """
+import os, signal, sys
+import django
+django.setup()
+from django.contrib.admin.models import LogEntry
+from django.db.models.signals import post_save
+from django.test import Client
+post_save.connect(lambda **_: os.kill(os.getpid(), signal.SIGKILL), sender=LogEntry, weak=False)
+http = Client(SERVER_NAME="localhost")
+http.cookies["sessionid"], page = sys.argv[1:]
+http.get(page)
+http.post(page, {"decide": "fraud", "note": "Stolen"})
+"""
+
+
+def test_a_decision_whose_process_is_killed_is_not_there_and_the_claim_ends(
+    transactional_db, client, alice, sam, alert, settings
+):
+    review = alert(0.9)
+    page = reverse("admin:scoring_review_change", args=[review.pk])
+    client.force_login(alice)
+    command = [sys.executable, "-c", KILLED, client.cookies["sessionid"].value, page]
+    done = subprocess.run(command, env=worker_environment(), check=False)
+    assert done.returncode == -signal.SIGKILL
+    review.refresh_from_db()
+    assert (review.state, review.claimed_by) == ("open", alice)
+    assert not Label.objects.exists()
+    assert not queue.claim(review.pk, sam)
+    Review.objects.update(claimed_until=timezone.now())  # REVIEW_CLAIM_S later
+    assert queue.claim(review.pk, sam)
+    client.post(page, {"decide": "fraud", "note": "Stolen"})
+    assert Label.objects.get().reason == "Stolen"
+    assert LogEntry.objects.filter(change_message__contains="Stolen").count() == 1

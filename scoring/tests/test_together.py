@@ -5,9 +5,11 @@ from html import unescape
 import pytest
 from django.urls import reverse
 
+from scoring import linked
 from scoring.lists import changes
-from scoring.models import Label, ListEntry, Review
+from scoring.models import Label, ListEntry, Review, ReviewLink
 from scoring.reviews import labelling
+from training.core.schema import load_schema
 
 pytestmark = pytest.mark.django_db
 
@@ -26,7 +28,9 @@ def text(response):
 def of_card(alert):
     def make(score, card=CARD, terminal=TERMINAL, amount=10.0):
         tokens = {"customer": card, "terminal": terminal}
-        return alert(score, schema="handbook", amount=amount, fields={"TX_AMOUNT": amount}, tokens=tokens)
+        review = alert(score, schema="handbook", amount=amount, fields={"TX_AMOUNT": amount}, tokens=tokens)
+        ReviewLink.objects.bulk_create(linked.rows_of(load_schema("handbook"), [review.prediction.transaction]))
+        return review
 
     return make
 
@@ -115,3 +119,20 @@ def test_only_those_who_decide_see_the_page_and_a_transaction_without_entities_h
     assert "no card, or other entity" in text(at_work.get(page_of(bare), follow=True))
     client.force_login(audrey)
     assert client.get(page_of(bare)).status_code == 403
+
+
+def test_alerts_with_an_email_address_in_common_are_decided_at_once(at_work, alert):
+    def sent(score, email):
+        fields = {"amount": 10.0, "email": email, "device": "d" * 32}
+        review = alert(score, schema="payments", amount=10.0, fields=fields, tokens={"card": f"{score * 10:032.0f}"})
+        ReviewLink.objects.bulk_create(linked.rows_of(load_schema("payments"), [review.prediction.transaction]))
+        return review
+
+    first, second, _ = sent(0.9, "0bad@example.com"), sent(0.8, "0bad@example.com"), sent(0.7, "1bad@example.com")
+    page = page_of(first, "?entity=email")
+    assert "<strong>2</strong> open alerts of email 0bad@example.com" in text(at_work.get(page))
+    assert "All of this email" in text(at_work.get(page_of(first)))
+    case = text(at_work.get(reverse("admin:scoring_review_change", args=[first.pk])))
+    assert case.count("All open alerts of this card") == 2, "the link, and the help on its key"
+    decide(at_work, page)
+    assert set(Label.objects.values_list("transaction_id", flat=True)) == {first.pk, second.pk}

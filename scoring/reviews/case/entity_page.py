@@ -1,6 +1,7 @@
 """The page of a card, a merchant or another entity: what it did, its labels, its alerts, and its lists."""
 
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -13,9 +14,11 @@ from scoring.models import Review, ReviewLink, Transaction
 from scoring.pages.display import amount_of, decision_badge, fraud_badge, link, state_badge
 from scoring.pages.explanation import score
 from scoring.pages.personal import may_see_personal
+from scoring.reviews import second_opinions
 from scoring.reviews.case import timeline
-from scoring.reviews.case.panels import bounded
+from scoring.reviews.case.panels import SECOND_OPINION, bounded
 from scoring.reviews.case.past import Past, has_history, is_personal, transactions_of
+from scoring.tenancy import restriction
 from training.core.exceptions import SchemaNotFound
 from training.core.figures import at
 
@@ -38,19 +41,22 @@ def view(
     if name not in schema.entity_names:
         raise Http404(f"The schema {schema_name} has no entity {name!r}.")
     personal = may_see_personal(request)
+    viewer: Any = request.user
     if not request.user.has_perm("scoring.view_transaction") or (is_personal(schema, name) and not personal):
         raise PermissionDenied
+    until = _until(request)
     with bounded():
-        past = transactions_of(schema, name, token)
+        line = transactions_of(schema, name, token, viewer=viewer, until=until)
+        past = line.rows
         newest = ReviewLink.objects.filter(key=token).order_by("-review").values_list("review", flat=True)
-        alerts = Review.objects.select_related("prediction__transaction", "reviewer").in_bulk(
-            list(newest[:ALERTS_SHOWN])
-        )
+        seen = restriction.visible(Review.objects.select_related("prediction__transaction", "reviewer"), request.user)
+        alerts = seen.in_bulk(list(newest[:ALERTS_SHOWN]))
         if not past and not alerts:
             raise Http404(f"Nothing is known of this {name}.")
         latest = past[-1].pk if past else max(alerts)
         may_list = request.user.has_perm("scoring.add_listentry") and personal
-        listable = offer(Transaction.objects.get(pk=latest), about=name) if may_list else None
+        listable = offer(Transaction.objects.get(pk=latest), viewer=viewer, about=name) if may_list else None
+    hidden = second_opinions.hidden_among(viewer, alerts)
     rows = sorted(alerts.values(), key=lambda review: review.opened_at, reverse=True)
     open_first = sorted(rows, key=lambda review: review.state != Review.State.OPEN)
     context = site.each_context(request) | {
@@ -60,8 +66,11 @@ def view(
         "name": name,
         "known": has_history(schema, name),
         "drawing": timeline.draw(schema_name, past),
+        "since": at(line.complete_since) if line.complete_since else "",
+        "until": until,
+        "earlier": past[0].pk if line.more and past else None,
         "rows": [_told(schema_name, row) for row in reversed(past)],
-        "alerts": [_alert(schema_name, review) for review in open_first],
+        "alerts": [_alert(schema_name, review, hidden=review.pk in hidden) for review in open_first],
         "open": sum(review.state == Review.State.OPEN for review in rows),
         "frauds": sum(row.verdict is True for row in past),
         "total": amount_of(schema_name, sum(row.amount for row in past)),
@@ -69,6 +78,20 @@ def view(
         **page,
     }
     return TemplateResponse(request, "admin/scoring/transaction/entity.html", context)
+
+
+def _until(request: HttpRequest) -> Transaction | None:
+    """The transaction at which a page of earlier ones ends; None for the page of the latest.
+
+    Raises:
+        Http404: there is no such transaction.
+    """
+    if not (asked := request.GET.get("until")):
+        return None
+    try:
+        return restriction.visible(Transaction.objects.all(), request.user).get(pk=UUID(asked))
+    except (ValueError, Transaction.DoesNotExist) as error:
+        raise Http404("There is no such transaction.") from error
 
 
 def _told(schema: str, row: Past) -> dict[str, Any]:
@@ -82,11 +105,11 @@ def _told(schema: str, row: Past) -> dict[str, Any]:
     }
 
 
-def _alert(schema: str, review: Review) -> dict[str, Any]:
+def _alert(schema: str, review: Review, *, hidden: bool) -> dict[str, Any]:
     return {
         "link": link(review, at(review.opened_at)),
         "amount": amount_of(schema, review.prediction.transaction.amount),
         "score": score(review.fraud_score),
-        "state": state_badge(review),
-        "reviewer": review.reviewer or "-",
+        "state": SECOND_OPINION if hidden else state_badge(review),
+        "reviewer": "-" if hidden else review.reviewer or "-",
     }

@@ -50,15 +50,16 @@ class Links:
     hidden: bool
 
 
-def find(schema: Schema, review: Review, *, personal: bool) -> Links:
-    """What a review shares with others, and these, the nearest first. Personal values link nobody unless `personal`."""
+def find(schema: Schema, review: Review, *, personal: bool, clients: frozenset[int] | None = None) -> Links:
+    """What a review shares with others, and these, the nearest first. Personal values link nobody unless `personal`.
+    `clients` are those whose alerts are shown, None for all: an entity may be shared."""
     most = settings.CASE_LINKS_LIMIT
     names = {entity.name for entity in told_apart(schema)} | (set(schema.feature_names) - set(schema.entity_names))
     followed = {name for name in names if personal or not is_personal(schema, name)}
     own = dict(ReviewLink.objects.filter(review=review.pk, name__in=names).values_list("name", "key"))
     hidden = bool(own.keys() - followed)
     own = {name: key for name, key in own.items() if name in followed}
-    sharing = _sharing(own.values(), most)
+    sharing = _sharing(own.values(), most, clients)
     found: dict[UUID, Linked] = {}
     shared = []
     for name, key in own.items():
@@ -67,7 +68,7 @@ def find(schema: Schema, review: Review, *, personal: bool) -> Links:
         shared.append(Shared(name, key, None if too_many else len(others)))
         for other in () if too_many else others:
             found.setdefault(other, Linked(other, 1)).by.append(name)
-    _second_step(review, found, followed, set(own.values()), most)
+    _second_step(review, found, followed, set(own.values()), most, clients)
     nearest = sorted(found.values(), key=lambda each: (each.steps, -len(each.by), -each.review.int))
     chosen = nearest[:SHOWN]
     rows = Review.objects.select_related("prediction__transaction").in_bulk([each.review for each in chosen])
@@ -76,13 +77,18 @@ def find(schema: Schema, review: Review, *, personal: bool) -> Links:
 
 
 def _second_step(
-    review: Review, found: dict[UUID, Linked], followed: Iterable[str], known: set[str], most: int
+    review: Review,
+    found: dict[UUID, Linked],
+    followed: Iterable[str],
+    known: set[str],
+    most: int,
+    clients: frozenset[int] | None,
 ) -> None:
     """Add the alerts that share something with one of those in `found`."""
     near = list(found)
     rows = ReviewLink.objects.filter(review__in=near, name__in=list(followed)).exclude(key__in=known)
     names = dict(rows.order_by("-review").values_list("key", "name")[:KEYS_LIMIT])
-    for key, reviews in _sharing(names, most).items():
+    for key, reviews in _sharing(names, most, clients).items():
         if len(reviews) <= most:
             for other in reviews:
                 if other != review.pk and (other not in found or found[other].steps == 2):
@@ -90,8 +96,9 @@ def _second_step(
                     by.extend([] if names[key] in by else [names[key]])
 
 
-def _sharing(keys: Iterable[str], most: int) -> dict[str, list[UUID]]:
-    """The newest reviews with each of these keys, one more than `most` at the most. One query."""
+def _sharing(keys: Iterable[str], most: int, clients: frozenset[int] | None) -> dict[str, list[UUID]]:
+    """The newest reviews with each of these keys, one more than `most` at the most. One query for all clients, and one
+    more for some."""
     chosen: Sequence[str] = list(keys)
     found: dict[str, list[UUID]] = {}
     if not chosen:
@@ -101,4 +108,8 @@ def _sharing(keys: Iterable[str], most: int) -> dict[str, list[UUID]]:
         cursor.execute(" UNION ALL ".join([NEWEST] * len(chosen)), values)
         for key, review in cursor.fetchall():
             found.setdefault(key, []).append(review if isinstance(review, UUID) else UUID(review))
-    return found
+    if clients is None:
+        return found
+    every = {review for reviews in found.values() for review in reviews}
+    seen = set(Review.objects.filter(pk__in=every, client__in=clients).values_list("pk", flat=True))
+    return {key: [review for review in reviews if review in seen] for key, reviews in found.items()}

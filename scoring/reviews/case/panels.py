@@ -2,18 +2,20 @@
 place, and the others stand."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from scoring.lists.keys import declared
 from scoring.models import Label, Review, ReviewLink
@@ -30,8 +32,10 @@ from scoring.pages.display import (
     state_badge,
 )
 from scoring.pages.explanation import reason_table
+from scoring.reviews import second_opinions
 from scoring.reviews.case import links, places, similar, story, timeline
-from scoring.reviews.case.past import Past, has_history, is_personal, told_apart, transactions_of
+from scoring.reviews.case.past import Line, has_history, is_personal, told_apart, transactions_of
+from scoring.tenancy import restriction
 from training.core.exceptions import SchemaNotFound
 from training.core.figures import at, short
 from training.core.schema import Schema
@@ -41,13 +45,20 @@ logger = logging.getLogger(__name__)
 TEMPLATES = "admin/scoring/review/case"
 NOTES_SHOWN = 8
 ENTITIES_DRAWN = 2
+UNSEEN = mark_safe('<p class="quiet">You see them once you have given your opinion.</p>')
+SECOND_OPINION = mark_safe('<span class="quiet" title="You may give the second opinion on it.">second opinion</span>')
+DECIDED_LATER = mark_safe('<span class="quiet" title="After this alert was decided.">decided later</span>')
 
 
 class Case:
-    """A case on its page. Each public property is the content of a panel."""
+    """A case on its page, as its viewer may see it. Each public property is the content of a panel.
 
-    def __init__(self, review: Review, *, personal: bool) -> None:
-        self.review, self.personal = review, personal
+    What a viewer is asked a second opinion on shows neither label nor decision, here and on the pages of other cases,
+    and here nothing that came after it was decided.
+    """
+
+    def __init__(self, review: Review, *, viewer: User, personal: bool) -> None:
+        self.review, self.viewer, self.personal = review, viewer, personal
         self.row = review.prediction.transaction
 
     @cached_property
@@ -57,6 +68,16 @@ class Case:
             return declared(self.row.schema)
         except SchemaNotFound:
             return None
+
+    @cached_property
+    def before(self) -> datetime | None:
+        """If the viewer may give a second opinion on this case: when it was decided. The panels tell what was known
+        before that time. None for everybody else."""
+        return second_opinions.decided_at(self.viewer, self.review.pk)
+
+    @property
+    def is_blind(self) -> bool:
+        return self.before is not None
 
     @property
     def story(self) -> SafeString:
@@ -109,8 +130,8 @@ class Case:
             "transaction": link(self.row, str(self.row)),
             "opened": at(self.review.opened_at),
             "review": self.review,
-            "state": state_badge(self.review),
-            "closed": self.review.closed_at and at(self.review.closed_at),
+            "state": "" if self.is_blind or self.review.state == Review.State.OPEN else state_badge(self.review),
+            "closed": "" if self.is_blind else self.review.closed_at and at(self.review.closed_at),
         }
 
     @property
@@ -122,34 +143,39 @@ class Case:
         return self.schema.card or (sent[0] if sent else "")
 
     @cached_property
-    def of_card(self) -> list[Past]:
+    def of_card(self) -> Line:
         token = (self.row.tokens or {}).get(self.card)
-        if self.schema is None or not token:
-            return []
-        return transactions_of(self.schema, self.card, token, at=self.row.event_time)
+        return self._line(self.schema, self.card, token) if self.schema and token else Line([])
 
     def _timelines(self) -> dict[str, Any]:
         if self.schema is None:
             return {}
         schema, entities = self.schema, self._entities(self.schema)
-        drawn = [
-            {
-                "name": name,
-                "address": self._address(name, token),
-                "rows": rows,
-                "known": has_history(schema, name),
-                "drawing": timeline.draw(self.row.schema, rows, self.row.pk),
-            }
-            for name, token in entities[:ENTITIES_DRAWN]
-            for rows in [self._rows_of(schema, name, token)]
-        ]
+        drawn = []
+        for name, token in entities[:ENTITIES_DRAWN]:
+            line = self.of_card if name == self.card else self._line(schema, name, token)
+            since = line.complete_since
+            drawn.append(
+                {
+                    "name": name,
+                    "address": self._address(name, token),
+                    "rows": line.rows,
+                    "known": has_history(schema, name),
+                    "since": at(since) if since and line.rows and line.rows[0].event_time < since else "",
+                    "more": line.more,
+                    "drawing": timeline.draw(self.row.schema, line.rows, self.row.pk),
+                }
+            )
         others = [(name, self._address(name, token)) for name, token in entities[ENTITIES_DRAWN:]]
         return {"drawn": drawn, "others": others}
 
-    def _rows_of(self, schema: Schema, name: str, token: str) -> list[Past]:
-        if name == self.card:
-            return self.of_card
-        return transactions_of(schema, name, token, at=self.row.event_time)
+    def _line(self, schema: Schema, name: str, token: str) -> Line:
+        """The transactions of an entity around this one; if its history does not go back so far, older alerts."""
+        around: dict[str, Any] = {"viewer": self.viewer, "at": self.row.event_time, "before": self.before}
+        line = transactions_of(schema, name, token, **around)
+        if any(past.pk == self.row.pk for past in line.rows):
+            return line
+        return transactions_of(schema, name, token, until=self.row, **around)
 
     def _entities(self, schema: Schema) -> list[tuple[str, str]]:
         """The entities of the transaction that have a time line, the card first, and their tokens."""
@@ -164,30 +190,39 @@ class Case:
     def _map(self) -> dict[str, Any]:
         if self.schema is None or not self.schema.points:
             return {}
-        past = self.of_card
+        past = self.of_card.rows
         return {"drawing": places.draw(self.schema, self.row, past, personal=self.personal)}
 
     def _links(self) -> dict[str, Any]:
         if self.schema is None:
             return {}
-        found = links.find(self.schema, self.review, personal=self.personal)
+        found = links.find(
+            self.schema, self.review, personal=self.personal, clients=restriction.clients_of(self.viewer)
+        )
         tokens = self.row.tokens or {}
+        hidden = second_opinions.hidden_among(self.viewer, [review.pk for _, review in found.alerts])
         shared = [(each, self._address(each.name, each.key) if each.name in tokens else "") for each in found.shared]
         alerts = [
             {
                 "linked": linked,
                 "review": link(review, short(review.opened_at)),
                 "amount": amount_of(self.row.schema, review.prediction.transaction.amount),
-                "state": state_badge(review),
+                "state": SECOND_OPINION if review.pk in hidden else self._state(review),
                 "by": ", ".join(linked.by),
             }
             for linked, review in found.alerts
+            if self.before is None or review.opened_at < self.before
         ]
         return {"found": found, "shared": shared, "alerts": alerts, "limit": settings.CASE_LINKS_LIMIT}
 
+    def _state(self, review: Review) -> SafeString | str:
+        """What became of another review, as far as the viewer may know here."""
+        is_later = self.before and review.closed_at and review.closed_at >= self.before
+        return DECIDED_LATER if is_later else state_badge(review)
+
     def _similar(self) -> dict[str, Any]:
-        found = similar.find(self.review)
-        words = _last_words([each.review.pk for each in found])
+        found = similar.find(self.review, self.viewer, self.before)
+        words = _last_words(self._labels().filter(transaction__in=[each.review.pk for each in found]))
         cases = [
             {
                 "case": each,
@@ -200,13 +235,19 @@ class Case:
         ]
         return {"cases": cases, "explained": bool(self.review.prediction.explanation)}
 
+    def _labels(self) -> QuerySet[Label]:
+        """The labels that the viewer may see here."""
+        labels = second_opinions.labels_shown_to(self.viewer, Label.objects.all())
+        return labels.filter(created_at__lt=self.before) if self.before else labels
+
     def _notes(self) -> dict[str, Any]:
         """The labels of this transaction, and what was said of others of the card: frauds, and what people wrote."""
-        others = {past.pk for past in self.of_card} - {self.row.pk}
+        others = {past.pk for past in self.of_card.rows} - {self.row.pk}
         if token := (self.row.tokens or {}).get(self.card):
             alerts = ReviewLink.objects.filter(key=token).exclude(review=self.review.pk).order_by("-review")
             others |= set(alerts.values_list("review", flat=True)[: settings.CASE_TIMELINE_ROWS])
-        said = Label.objects.filter(transaction__in=others).select_related("author", "transaction")
+        said = self._labels().filter(transaction__in=others).select_related("author", "transaction")
+        said = restriction.visible(said, self.viewer)
         said = said.filter(Q(is_fraud=True) | Q(source=Label.Source.ANALYST) | ~Q(reason=""))
         earlier = [
             {
@@ -218,12 +259,12 @@ class Case:
             }
             for label in said.order_by("-created_at")[:NOTES_SHOWN]
         ]
-        return {"labels": label_table(self.row), "earlier": earlier, "card": self.card}
+        labels = UNSEEN if self.is_blind else label_table(self.row)
+        return {"labels": labels, "earlier": earlier, "card": self.card}
 
 
-def _last_words(keys: Iterable[UUID]) -> dict[UUID, str]:
-    """What the latest label of each of these transactions says, and its reason."""
-    labels = Label.objects.filter(transaction__in=keys).order_by("created_at", "pk")
+def _last_words(labels: QuerySet[Label]) -> dict[UUID, str]:
+    """What the latest of these labels of each transaction says, and its reason."""
     return {
         label.transaction_id: ", ".join(
             part
@@ -233,7 +274,7 @@ def _last_words(keys: Iterable[UUID]) -> dict[UUID, str]:
             )
             if part
         )
-        for label in labels
+        for label in labels.order_by("created_at", "pk")
     }
 
 

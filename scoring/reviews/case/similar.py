@@ -6,16 +6,20 @@ Attribution for Tree Ensembles, 2018, section "supervised clustering"). The dist
 `CASE_SIMILAR_SEARCHED` decided cases of the schema.
 """
 
+from datetime import datetime
 from math import dist
 from typing import NamedTuple
 
 import msgspec
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db.models import TextField
 from django.db.models.functions import Cast
 
 from scoring.messages.explanation import Explanation
 from scoring.models import Prediction, Review
+from scoring.reviews import second_opinions
+from scoring.tenancy import restriction
 
 SHOWN = 5
 REASONS = 3
@@ -29,14 +33,19 @@ class Similar(NamedTuple):
     reasons: list[str]
 
 
-def find(review: Review) -> list[Similar]:
-    """The nearest decided cases, the nearest first; none if no contributions are stored with this one."""
+def find(review: Review, viewer: User, before: datetime | None = None) -> list[Similar]:
+    """The nearest decided cases, the nearest first; none if no contributions are stored with this one. Those on which
+    the viewer may give a second opinion are left out, and with `before` those that were decided later."""
     own = (review.prediction.explanation or {}).get("contributions")
     if not own:
         return []
-    decided = Review.objects.exclude(state=Review.State.OPEN).exclude(pk=review.pk)
-    decided = decided.filter(prediction__transaction__schema=review.prediction.transaction.schema)
+    # PostgreSQL would otherwise begin with the open ones, which have no such time, and read them all.
+    decided = Review.objects.exclude(state=Review.State.OPEN).exclude(pk=review.pk).filter(closed_at__isnull=False)
+    decided = decided.filter(schema=review.prediction.transaction.schema)  # the review's own copy, which joins nothing
+    decided = restriction.visible(decided.filter(closed_at__lt=before) if before else decided, viewer)
     keys = list(decided.order_by("-closed_at").values_list("pk", flat=True)[: settings.CASE_SIMILAR_SEARCHED])
+    hidden = second_opinions.hidden_among(viewer, keys)
+    keys = [key for key in keys if key not in hidden]
     # As text, which msgspec reads several times as fast as Django.
     told = Prediction.objects.filter(pk__in=keys, explanation__isnull=False).annotate(
         told=Cast("explanation", TextField())
