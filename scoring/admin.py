@@ -13,7 +13,9 @@ from django.utils.safestring import SafeString
 
 from scoring import explanations
 from scoring.clients import admin as clients_admin  # noqa: F401  # registered by its import
+from scoring.clients import people_admin  # noqa: F401  # likewise
 from scoring.exceptions import RequestRefused
+from scoring.files import admin as files_admin  # noqa: F401  # likewise
 from scoring.lists import admin as lists_admin  # noqa: F401  # likewise
 from scoring.models import Fallback, Pending, Prediction, Transaction
 from scoring.pages.columns import AnswerColumns, TransactionColumns
@@ -33,6 +35,7 @@ from scoring.pages.personal import PersonalAdmin, shows_personal
 from scoring.pages.read_only import ReadOnlyAdmin
 from scoring.pages.search import TransactionSearch
 from scoring.policies import admin as policies_admin  # noqa: F401  # likewise
+from scoring.privacy import admin as privacy_admin  # noqa: F401  # likewise
 from scoring.reviews import admin as reviews_admin  # noqa: F401  # likewise
 from scoring.reviews import (
     queue_admin,  # noqa: F401  # likewise
@@ -40,6 +43,12 @@ from scoring.reviews import (
 )
 from scoring.reviews.case import entity_page
 from scoring.reviews.label_admin import CorrectableAdmin
+from scoring.webhooks import (
+    admin as webhooks_admin,  # noqa: F401  # likewise
+)
+from scoring.webhooks import (
+    delivery_admin,  # noqa: F401  # likewise
+)
 from scoring.worker import pending
 from training.core.figures import at, threshold
 
@@ -60,6 +69,8 @@ class TransactionAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
         "sent",
         "event_time",
         "received",
+        "request_id",
+        "trace",
         "decision",
         "fallback_link",
         "prediction_link",
@@ -71,6 +82,10 @@ class TransactionAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
         skipped = set() if hasattr(obj, "fallback") else {"fallback_link"}
         if obj and not obj.conversion:
             skipped.add("sent")
+        if obj and not obj.request_id:
+            skipped.add("request_id")
+        if obj and not obj.trace_id:
+            skipped.add("trace")
         if obj and not obj.labels.exists():
             skipped.add("labels_shown")
         return [field for field in self.fields if field not in skipped]
@@ -126,6 +141,10 @@ class TransactionAdmin(TransactionSearch, PersonalAdmin, CorrectableAdmin):
     @admin.display(description="Amount", ordering="amount")
     def money(self, transaction: Transaction) -> str:
         return money(transaction)
+
+    @admin.display(description="Trace")
+    def trace(self, transaction: Transaction) -> str:
+        return transaction.trace_id.hex if transaction.trace_id else ""
 
     @admin.display(description="Sent as")
     def sent(self, transaction: Transaction) -> str:

@@ -3,3 +3,8 @@ from django.apps import AppConfig
 
 class ScoringConfig(AppConfig):
     name = "scoring"
+
+    def ready(self) -> None:
+        from scoring.webhooks import installation
+
+        installation.connect()

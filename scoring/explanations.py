@@ -1,6 +1,7 @@
 """Explanations of scores, for pages and calls: the stored one of an alert, or one that a worker makes on demand."""
 
 import time
+from contextlib import closing
 from functools import lru_cache
 from math import isnan, nan
 from uuid import uuid4
@@ -15,6 +16,7 @@ from scoring.exceptions import NotExplained, ScorerUnavailable
 from scoring.messages import replies
 from scoring.messages.answers import Reason
 from scoring.messages.explanation import Explanation
+from scoring.messages.sending import Sender
 from scoring.models import Fallback, Prediction
 from training import registry
 from training.core.exceptions import FraudsiteError
@@ -45,7 +47,9 @@ def _ask(prediction: Prediction) -> Explanation:
     reply_to, wait_s = f"fraudsite:explanation:{uuid4()}", settings.EXPLAIN_DEADLINE_MS / 1000
     until = time.monotonic() + wait_s
     try:
-        tasks.explain.apply_async((reply_to, str(prediction.pk)), expires=wait_s, retry=False)
+        # Celery's own way connects again and again, for seconds, before it says that the broker is gone.
+        with closing(Sender(tasks.explain, settings.BULK_QUEUE)) as sender:
+            sender.send((reply_to, str(prediction.pk)), expires_s=wait_s)
         reply = None
         while reply is None and time.monotonic() < until:
             reply = replies.receive(reply_to, timeout_s=1)

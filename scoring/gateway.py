@@ -236,7 +236,7 @@ class Gateway:
             self._sender.send((self._reply_to, batch_id, message), expires_s=expires_s)
         except Exception as error:  # this thread serves every request of the process: it must outlive any fault
             expected = isinstance(error, OperationalError | redis.RedisError | OSError)
-            with request_ids.working_for(submission.request_id for submission in submissions):
+            with request_ids.working_for(submission.request for submission in submissions):
                 logger.warning("A batch of %d could not be sent: %s", len(line), error, exc_info=not expected)
             self._refuse(batch_id, Fallback.Reason.BROKER, "The message broker does not answer; nothing was stored.")
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from scoring.models import Review, ReviewLink, Transaction
+from scoring.tenancy import tenants
 from training.core.schema import Schema
 
 # Kinds of values that are nobody else's, as far as they are stored. A personal category is a device or an account.
@@ -27,20 +28,26 @@ def values_that_link(schema: Schema) -> tuple[str, ...]:
     )
 
 
-def keys_of(schema: Schema, fields: Mapping[str, Any], tokens: Mapping[str, str] | None) -> dict[str, str]:
-    """The keys of what links a transaction's alert, by the name of the entity or value. A missing one has none."""
+def keys_of(
+    schema: Schema, client_id: int, fields: Mapping[str, Any], tokens: Mapping[str, str] | None
+) -> dict[str, str]:
+    """The keys of what links a transaction's alert, by the name of the entity or value. A missing one has none.
+
+    A value links alerts of one client only, as an entity does that is not shared.
+    """
     found = {name: token for name, token in (tokens or {}).items() if name in schema.entity_names}
     for name in values_that_link(schema):
         if value := fields.get(name):
             content = f"{schema.name}\x1f{name}\x1f{value}".encode()
-            found[name] = hashlib.blake2b(content, digest_size=16).hexdigest()
+            key = hashlib.blake2b(content, digest_size=16).hexdigest()
+            found[name] = tenants.token_at(client_id, key, shared=False)
     return found
 
 
 def rows_of(schema: Schema, transactions: Iterable[Transaction]) -> Iterator[ReviewLink]:
     """The links of these transactions' reviews, to be inserted with `ignore_conflicts`."""
     for row in transactions:
-        for name, key in keys_of(schema, row.fields, row.tokens).items():
+        for name, key in keys_of(schema, row.client_id, row.fields, row.tokens).items():
             yield ReviewLink(review_id=row.pk, name=name, key=key)
 
 
@@ -52,6 +59,6 @@ def link_all(schema: Schema, *, at_once: int = 1_000) -> int:
         keys = list((reviews.filter(pk__gt=last) if last else reviews).values_list("pk", flat=True)[:at_once])
         if not keys:
             return done
-        rows = Transaction.objects.filter(pk__in=keys).only("fields", "tokens")
+        rows = Transaction.objects.filter(pk__in=keys).only("client", "fields", "tokens")
         ReviewLink.objects.bulk_create(rows_of(schema, rows.iterator()), ignore_conflicts=True)
         done, last = done + len(keys), keys[-1]

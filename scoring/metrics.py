@@ -26,6 +26,9 @@ BATCH_SIZE = Histogram(
     ["queue"],
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 1000),
 )
+UNLIMITED = Counter(
+    "fraudsite_unlimited_calls", "Calls whose limits were not enforced, as Redis did not answer.", ["scope"]
+)
 FALLBACKS = Counter("fraudsite_fallbacks", "Answers without a score.", ["reason"])
 
 

@@ -1,14 +1,16 @@
-import hashlib
-import secrets
 import uuid
-from typing import Self
 
 from django.db import models
 from django.utils import timezone
 
+from scoring.clients.models import ApiKey, Client
 from scoring.decisions import ALERTS, Decision
+from scoring.files.models import BatchFile, FileChunk, FileHistory
+from scoring.learning.models import ArchivedDecisions
 from scoring.lists.models import ListChange, ListEntry, PolicyList
-from scoring.policies.models import Backtest, PolicyChange, PolicyVersion, RuleCount, ScoreCount
+from scoring.policies.models import Backtest, PolicyChange, PolicyVersion, RuleCount, RuleOfClientCount, ScoreCount
+from scoring.privacy.models import Erasure
+from scoring.retention.models import Forgotten
 from scoring.reviews.attachments import Attachment
 from scoring.reviews.models import (
     CardSnooze,
@@ -23,14 +25,23 @@ from scoring.reviews.models import (
 from scoring.reviews.reasons import ReviewReason
 from scoring.reviews.saved_views import SavedView
 from scoring.reviews.second_opinions import SecondOpinion
+from scoring.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookSecret
 from training.core.figures import score
 from training.models import ModelVersion
 
 # Django finds an app's models here.
 __all__ = [
+    "ApiKey",
+    "ArchivedDecisions",
     "Attachment",
     "Backtest",
+    "BatchFile",
     "CardSnooze",
+    "Client",
+    "Erasure",
+    "FileChunk",
+    "FileHistory",
+    "Forgotten",
     "Label",
     "ListChange",
     "ListEntry",
@@ -43,55 +54,17 @@ __all__ = [
     "ReviewQueue",
     "ReviewReason",
     "RuleCount",
+    "RuleOfClientCount",
     "SampledPeriod",
     "SavedView",
     "ScoreCount",
     "SecondOpinion",
     "WaitingLabel",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookSecret",
 ]
-
-
-class Client(models.Model):
-    """A payments system that posts transactions. It sees its own rows only."""
-
-    name = models.CharField(max_length=100, unique=True)
-    is_active = models.BooleanField(default=True)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    # DRF's IsAuthenticated reads this of a request's user.
-    is_authenticated = True
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class ApiKey(models.Model):
-    """A client's key. `prefix` is shown to recognise it; `digest` is the SHA-256 of the whole key.
-
-    The key has 256 random bits, so a fast hash is as safe as a slow one, and cheap enough for each request.
-    """
-
-    client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="keys")
-    prefix = models.CharField(max_length=12, editable=False)
-    digest = models.CharField(max_length=64, unique=True, editable=False)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
-
-    class Meta:
-        verbose_name = "API key"
-
-    def __str__(self) -> str:
-        return f"{self.prefix}…"
-
-    @staticmethod
-    def digest_of(key: str) -> str:
-        return hashlib.sha256(key.encode()).hexdigest()
-
-    @classmethod
-    def draw(cls, client: Client) -> tuple[Self, str]:
-        """Make an unsaved key. Returns the row and the key itself, which is stored nowhere."""
-        key = f"fs_{secrets.token_urlsafe(32)}"
-        return cls(client=client, prefix=key[:9], digest=cls.digest_of(key)), key
 
 
 class Transaction(models.Model):
@@ -102,7 +75,8 @@ class Transaction(models.Model):
     `tokens` are the tokens of its entities by name; null if it has none. `body_sha256` tells a repeat of the same body
     from another transaction with the same id. `sequence` is the place in the order of arrival of transactions and
     labels: docs/features.md. It is null for schemas without computed features, and until a transaction that is scored
-    later has entered the histories.
+    later has entered the histories. `request_id` and `trace_id` name the request that it came with. A null `request_id`
+    is the same as `id`: so it is of single calls that were sent without one.
 
     Here and in `Prediction` the database checks no foreign key: the checks were two fifths of the cost of an insert,
     one statement writes both rows, and the rows that they refer to are never deleted (PROTECT).
@@ -120,6 +94,8 @@ class Transaction(models.Model):
     body_sha256 = models.CharField(max_length=64)
     event_time = models.DateTimeField()
     received_at = models.DateTimeField(default=timezone.now)
+    request_id = models.CharField("request", max_length=64, null=True, blank=True)
+    trace_id = models.UUIDField("trace", null=True, blank=True)
 
     class Meta:
         permissions = [("view_personal", "Can view personal values")]
@@ -134,6 +110,13 @@ class Transaction(models.Model):
         ]
         indexes = [
             models.Index(fields=["-received_at"], name="transaction_received"),
+            # Only requests that name themselves, lists, and traces are written here.
+            models.Index(
+                fields=["request_id"], name="transaction_request", condition=models.Q(request_id__isnull=False)
+            ),
+            models.Index(fields=["trace_id"], name="transaction_trace", condition=models.Q(trace_id__isnull=False)),
+            # The listings of a client: docs/decisions.md has what it costs.
+            models.Index(fields=["client", "received_at", "id"], name="transaction_of_client"),
             # From an event of a history to its transaction. Sequences grow, so that it is written at its end.
             models.Index(fields=["sequence"], name="transaction_sequence", condition=models.Q(sequence__isnull=False)),
         ]
@@ -286,6 +269,27 @@ class RefusalCount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.minute:%Y-%m-%d %H:%M}: {self.count} {self.status} {self.kind}"
+
+
+class RefusalOfClientCount(models.Model):
+    """Of the refused calls of `RefusalCount`, those with a key of one client. A table of its own, as web processes of
+    before an upgrade add to `RefusalCount` by its unique columns."""
+
+    minute = models.DateTimeField()
+    client = models.PositiveBigIntegerField()
+    status = models.PositiveSmallIntegerField()
+    kind = models.CharField(max_length=64)
+    count = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["minute", "client", "status", "kind"], name="one_refusal_count_per_minute_and_client"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.client}, {self.minute:%Y-%m-%d %H:%M}: {self.count} {self.status} {self.kind}"
 
 
 class ShadowScore(models.Model):

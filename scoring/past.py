@@ -10,7 +10,8 @@ from django.db import transaction
 from scoring.api.validation import validate
 from scoring.models import Label, Transaction
 from scoring.simulation import ID_PREFIX, body_of
-from scoring.worker import arrivals, storage
+from scoring.worker import arrivals
+from scoring.worker.rows import transaction_of
 from training.core.features.replay import arrivals_by_time
 from training.core.schema import EVENT_TIME, TRANSACTION_ID, Schema
 
@@ -61,4 +62,4 @@ def _transaction(schema: Schema, row: dict[str, Any], client_id: int, sequence: 
         deadline_ms=0,
         clock_skew_s=0,
     )
-    return storage.transaction_of(submission, sequence)
+    return transaction_of(submission, sequence)

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,12 +14,14 @@ import numpy as np
 import pandas as pd
 import uuid_utils
 
+import fraudsite_client
+from fraudsite_client import Fraudsite, Patience, Prediction
 from training.core.exceptions import FraudsiteError
 from training.core.schema import EVENT_TIME, SENT_AMOUNT, Schema
 
 ID_PREFIX = "simulated-"  # of the ids of transactions
-RETRY_LIMIT = 3
-PATIENCE_S = 0.2  # the longest pause between two checks whether the time is up or a label is due
+PATIENCE = Patience(deadline_s=30, timeout_s=10, attempts=3, first_pause_s=1)
+CHECK_S = 0.2  # the longest pause between two checks whether the time is up or a label is due
 WEEK = pd.Timedelta(days=7)
 
 
@@ -158,8 +159,8 @@ class Tally:
 class Simulator:
     """Posts transactions when they are due, and reports their labels once these are known.
 
-    A request that gets 429, 503 or no answer is repeated as the server asks, with the same id. `report` is called in
-    the thread that runs the simulator, with Fraudsite's id and the label of a transaction; it returns the error, or "".
+    The client sends a request that gets 429, 503 or no answer again, with the same id. `report` is called in the thread
+    that runs the simulator, with Fraudsite's id and the label of a transaction; it returns the error, or "".
     """
 
     def __init__(
@@ -172,10 +173,10 @@ class Simulator:
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="simulate")
         # The pool's queue is bounded: if the server is slower than the pace, the simulator waits.
         self._room = threading.Semaphore(4 * concurrency)
-        self._http = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Bearer {api_key}"},
-            timeout=10,
+        self._fraudsite = Fraudsite(
+            url,
+            api_key,
+            patience=PATIENCE,
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         )
 
@@ -188,11 +189,11 @@ class Simulator:
         give_up = time.monotonic() + timeout_s
         while True:
             try:
-                if self._http.get("/readyz").status_code == 200 or time.monotonic() >= give_up:
+                if self._fraudsite.is_ready() or time.monotonic() >= give_up:
                     return
-            except httpx.HTTPError as error:
+            except fraudsite_client.NotReached as error:
                 if time.monotonic() >= give_up:
-                    raise FraudsiteError(f"{self._http.base_url} does not answer: {error}") from error
+                    raise FraudsiteError(str(error)) from error
             time.sleep(0.5)
 
     def run(self, calls: Iterable[Call], *, count: int | None, duration_s: float | None) -> Iterator[float]:
@@ -204,7 +205,7 @@ class Simulator:
         def is_over() -> bool:
             return duration_s is not None and time.monotonic() - began >= duration_s
 
-        with closing(self._http), self._pool:  # the pool finishes first
+        with self._fraudsite, self._pool:  # the pool finishes first
             for call in calls:
                 if sent == count or not self._pause_until(began, call.due_s, is_over):
                     break
@@ -222,7 +223,7 @@ class Simulator:
             self._report_due(elapsed_s)
             if elapsed_s >= due_s:
                 return True
-            time.sleep(min(due_s - elapsed_s, PATIENCE_S))
+            time.sleep(min(due_s - elapsed_s, CHECK_S))
         return False
 
     def _report_due(self, elapsed_s: float) -> None:
@@ -251,29 +252,20 @@ class Simulator:
                 self.tally.latencies_ms.append(latency_ms)
                 if call.is_fraud:
                     self.tally.fraud += 1
-                    self.tally.caught += outcome["alert"]
+                    self.tally.caught += outcome.alert
                 else:
                     self.tally.legitimate += 1
-                    self.tally.false_alerts += outcome["alert"]
+                    self.tally.false_alerts += outcome.alert
                 if call.label_due_s is not None:
-                    heapq.heappush(self._unreported, (call.label_due_s, outcome["id"], call.is_fraud))
+                    heapq.heappush(self._unreported, (call.label_due_s, outcome.id, call.is_fraud))
         finally:
             self._room.release()
 
-    def _post(self, payload: dict[str, Any]) -> dict[str, Any] | str:
+    def _post(self, payload: dict[str, Any]) -> Prediction | str:
         """Returns the answer, or the kind of failure."""
-        failure = ""
-        for _ in range(RETRY_LIMIT):
-            try:
-                response = self._http.post("/predict", json=payload)
-            except httpx.HTTPError as error:
-                failure = type(error).__name__
-                time.sleep(1)
-                continue
-            if response.status_code == 200:
-                return response.json()
-            failure = f"status {response.status_code}"
-            if response.status_code not in (429, 503):
-                break
-            time.sleep(float(response.headers.get("Retry-After", 1)))
-        return failure
+        try:
+            return self._fraudsite.predict(payload)
+        except fraudsite_client.Refused as refusal:
+            return f"status {refusal.status}"
+        except fraudsite_client.FraudsiteError as error:
+            return type(error).__name__

@@ -1,4 +1,3 @@
-import gc
 import logging
 import os
 import platform
@@ -14,13 +13,12 @@ from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, connection
 from kombu.exceptions import OperationalError as BrokerError
 
-from scoring import retention
 from scoring.messages import replies, request_ids
 from scoring.messages.replies import Kind, Outcome, Reply
 from scoring.messages.submission import Submission
 from scoring.policies import backtests, score_counts
-from scoring.worker import batches, explanations, pending, predictor, prepared, shadows
-from training import registry
+from scoring.telemetry import logs, tracing
+from scoring.worker import batches, explanations, metrics, pending, predictor, shadows, starting
 from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion, StaleHistory
 
 logger = logging.getLogger(__name__)
@@ -33,13 +31,15 @@ def score_batch(reply_to: str, batch_id: str, message: bytes) -> None:
     """Score a gateway's batch and send the outcomes back. An empty batch is a ping: is a model loaded?"""
     started_at = time.time()
     try:
+        logs.begin(batch=batch_id)
         submissions = _decoder.decode(message)
-        request_ids.begin(submission.request_id for submission in submissions)
+        request_ids.begin(submission.request for submission in submissions)
         schemas = {submission.schema for submission in submissions} or {settings.DEFAULT_SCHEMA}
-        if len(schemas) == 1:
-            outcomes, stages = _score_batch(submissions, schemas.pop(), started_at)
-        else:
-            outcomes, stages = _score_each(submissions, schemas, started_at)
+        with tracing.batch(submissions, batch_id):
+            if len(schemas) == 1:
+                outcomes, stages = _score_batch(submissions, schemas.pop(), started_at)
+            else:
+                outcomes, stages = _score_each(submissions, schemas, started_at)
         reply = Reply(batch_id, started_at, time.time(), outcomes=outcomes, stages=stages)
     except (FraudsiteError, Error, msgspec.MsgspecError) as error:
         reply = Reply(batch_id, started_at, time.time(), error=_report(error))
@@ -54,7 +54,7 @@ def _score_each(
     stages = replies.Stages()
     for schema in sorted(schemas):
         part = [submission for submission in submissions if submission.schema == schema]
-        with request_ids.working_for(submission.request_id for submission in part):
+        with request_ids.working_for(submission.request for submission in part):
             try:
                 scored, took = _score_batch(part, schema, started_at)
             except (FraudsiteError, Error) as error:
@@ -72,18 +72,21 @@ def _score_batch(submissions: list[Submission], schema: str, started_at: float) 
     except NoChampion as error:
         if not submissions:  # a ping: it asks for a loaded model
             raise
+        metrics.FAILURES.labels(type(error).__name__).inc()
         logger.warning("%d transactions of %s were not scored: %s", len(submissions), schema, error)
         return [Outcome(Kind.NO_CHAMPION)] * len(submissions), replies.Stages()
     try:
         return batches.score_batch(submissions=submissions, predictor=champion, started_at=started_at)
     except (InterfaceError, OperationalError):
         # The connection may have died since it was last used; the second try opens a new one.
+        metrics.RETRIES.labels("connection").inc()
         connection.close()
         return batches.score_batch(submissions=submissions, predictor=champion, started_at=started_at)
 
 
 def _report(error: Exception) -> str:
     """Log why a batch was not scored. Returns the message for its clients."""
+    metrics.FAILURES.labels(type(error).__name__).inc()
     logger.error("A batch was not scored.", exc_info=error)
     return f"{_client_message(error)} Nothing was acknowledged."
 
@@ -106,6 +109,7 @@ def _client_message(error: Exception) -> str:
 def explain(reply_to: str, transaction_id: str) -> None:
     """Explain the score of a stored transaction, and send the explanation back."""
     started_at = time.time()
+    logs.begin(transaction=transaction_id)
     try:
         explanation = explanations.explain(UUID(transaction_id))
         outcomes = [Outcome(Kind.EXPLAINED, msgspec.json.encode(explanation))]
@@ -140,21 +144,25 @@ def _score_pending(schema: str, keys: list[UUID]) -> None:
         return
     suspects = pending.suspects(keys)
     for part in pending.begin(keys, suspects):
-        with request_ids.working_for(requests.get(key, "") for key in part):
+        only = str(part[0]) if len(part) == 1 else ""
+        with request_ids.working_for(requests.get(key, "") for key in part), logs.of_transaction(only):
             _score_part(part, model, alone=part[0] in suspects)
 
 
 def _score_part(part: list[UUID], model: predictor.Predictor, *, alone: bool) -> None:
+    metrics.RETRIES.labels("pending").inc(len(part))
     if alone:
         pending.count_attempt(part[0])
     try:
         pending.score(transaction_ids=part, predictor=model)
     except (FraudsiteError, InterfaceError, OperationalError) as error:
+        metrics.FAILURES.labels(type(error).__name__).inc()
         logger.warning("Pending transactions of %s were not scored: %s", model.schema.name, error)
         if isinstance(error, (InterfaceError, OperationalError)) and not connection.in_atomic_block:
             connection.close()  # it may be broken; the next statement opens a new one
         pending.postpone(part, _client_message(error), counted=alone)
     except Exception as error:
+        metrics.FAILURES.labels(type(error).__name__).inc()
         logger.exception("%d pending transactions of %s were not scored.", len(part), model.schema.name)
         pending.record_fault(part, f"{type(error).__name__} while it was scored; the worker's log has more.")
 
@@ -193,11 +201,6 @@ def count_scores() -> None:
 
 
 @shared_task
-def delete_old_counts() -> None:
-    retention.delete_old_counts()
-
-
-@shared_task
 def score_shadows() -> None:
     shadows.score_new_predictions()
 
@@ -207,21 +210,4 @@ def load_champions(sender: str | None = None, **_: Any) -> None:
     """Load the champions before the first transaction comes, and follow the register from then on. If the worker
     forks, this runs in the child. `sender` is the worker's name, if Celery gives it."""
     if current_app.amqp.queues.consume_from.keys() & {settings.REALTIME_QUEUE, settings.BULK_QUEUE}:
-        prepared.install()
-        predictor.limit_threads()
-        for schema in _schemas_to_load():
-            try:
-                predictor.current(schema)
-            except (FraudsiteError, Error) as error:
-                logger.warning("No model of %s is loaded yet: %s", schema, error)
-        # What is loaded by now stays for good, so the garbage collector need not traverse it again.
-        gc.collect()
-        gc.freeze()
-        predictor.follow(f"{sender or platform.node()} {os.getpid()}")
-
-
-def _schemas_to_load() -> set[str]:
-    try:
-        return registry.live_schemas() | {settings.DEFAULT_SCHEMA}
-    except Error:
-        return {settings.DEFAULT_SCHEMA}
+        starting.get_ready(f"{sender or platform.node()} {os.getpid()}")

@@ -6,7 +6,8 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet
+from django.db.models import Count, IntegerField, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.http import (
     HttpRequest,
     HttpResponse,
@@ -21,26 +22,21 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from scoring.lists import changes, files
-from scoring.lists.changes import Listing
+from scoring.lists.changes import Addition, Listing
 from scoring.lists.filters import ListFilter, StateFilter
 from scoring.lists.forms import EntryForm, FileForm, ListForm
 from scoring.lists.keys import EntryRefused, NoSuchSubject, subject_of
-from scoring.lists.listable import BLOCK_DAYS, listing_of, told_of
+from scoring.lists.listable import BLOCK_DAYS, entries_of, listing_of, told_of
 from scoring.lists.models import ListEntry, PolicyList
 from scoring.models import Transaction
 from scoring.pages import undo
 from scoring.pages.display import decision_badge
 from scoring.pages.personal import may_see_personal
 from scoring.pages.read_only import ReadOnlyAdmin
+from scoring.reviews import second_opinions
+from scoring.tenancy import restriction, tenants
 from training.core.exceptions import FraudsiteError
 from training.core.figures import at
-
-ENTRIES = "admin:scoring_listentry_changelist"
-
-
-def entries_of(row: PolicyList) -> str:
-    """The address of a list's entries."""
-    return f"{reverse(ENTRIES)}?list={row.pk}"
 
 
 @admin.register(PolicyList)
@@ -54,7 +50,13 @@ class PolicyListAdmin(admin.ModelAdmin):
         css = {"all": ["scoring/admin.css", "scoring/policy.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PolicyList]:
-        return super().get_queryset(request).filter(removed_at=None)
+        """The lists; for those who work for some clients with the number of their entries."""
+        own: Any = Value(None, IntegerField())
+        if restriction.is_restricted(request.user):
+            there = restriction.visible(ListEntry.objects.filter(list=OuterRef("pk"), removed_at=None), request.user)
+            own = there.order_by().values("list").annotate(count=Count("pk")).values("count")
+            own = Coalesce(Subquery(own), 0)
+        return super().get_queryset(request).filter(removed_at=None).annotate(own_size=own)
 
     def get_fields(self, request: HttpRequest, obj: PolicyList | None = None) -> list[Any]:
         if obj is None:
@@ -81,8 +83,9 @@ class PolicyListAdmin(admin.ModelAdmin):
         return badge if row.max_amount is None else format_html("{} up to {}", badge, f"{row.max_amount:,g}")
 
     @admin.display(description="Entries", ordering="size")
-    def entries(self, row: PolicyList) -> SafeString:
-        return format_html('<a href="{}">{}</a>', entries_of(row), f"{row.size:,}")
+    def entries(self, row: Any) -> SafeString:
+        size = row.size if row.own_size is None else row.own_size
+        return format_html('<a href="{}">{}</a>', entries_of(row), f"{size:,}")
 
     @admin.display(description="Created", ordering="created_at")
     def created(self, row: PolicyList) -> str:
@@ -145,25 +148,35 @@ class PolicyListAdmin(admin.ModelAdmin):
     def _listed(self, request: HttpRequest, pk: int, permission: str) -> PolicyList:
         if not (request.user.has_perm(f"scoring.{permission}_listentry") and may_see_personal(request)):
             raise PermissionDenied
-        return get_object_or_404(self.get_queryset(request), pk=pk)
+        row = get_object_or_404(self.get_queryset(request), pk=pk)
+        if permission == "add" and restriction.is_restricted(request.user) and not _is_own(row):
+            raise PermissionDenied("Entries of this list count for all clients, and you work for some of them.")
+        return row
 
     def entry_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """A page that adds an entry, by what clients send."""
         row = self._listed(request, pk, "add")
         try:
-            form = EntryForm(row, request.POST or None)
+            form = EntryForm(row, request.POST or None, clients=tenants.by_name(request.user))
         except NoSuchSubject as error:
             messages.error(request, str(error))
             return HttpResponseRedirect(entries_of(row))
         if request.method == "POST" and form.is_valid():
             try:
-                entry = changes.add_one(row, form.addition, by=_name(request))
+                self._add(request, row, form.additions)
             except FraudsiteError as refusal:
                 form.add_error(None, str(refusal))
             else:
-                _tell_added(request, Listing(row, form.addition), entry, entries_of(row))
                 return HttpResponseRedirect(entries_of(row))
         return self._page(request, row, "Add an entry", form)
+
+    def _add(self, request: HttpRequest, row: PolicyList, additions: list[Addition]) -> None:
+        if len(additions) == 1:
+            entry = changes.add_one(row, additions[0], by=_name(request))
+            _tell_added(request, Listing(row, additions[0]), entry, entries_of(row))
+        else:
+            changes.add(row, [additions], by=_name(request))
+            messages.success(request, f"{len(additions)} entries are on the list {row.name}, one for each client.")
 
     def import_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """A page that adds the entries of a CSV file, or shows its refused lines."""
@@ -171,7 +184,8 @@ class PolicyListAdmin(admin.ModelAdmin):
         form, report = FileForm(request.POST or None, request.FILES or None), None
         if request.method == "POST" and form.is_valid():
             try:
-                report = files.load(row, form.cleaned_data["file"].file, by=_name(request))
+                clients = tenants.by_name(request.user)
+                report = files.load(row, form.cleaned_data["file"].file, by=_name(request), clients=clients)
             except FraudsiteError as refusal:
                 form.add_error("file", str(refusal))
             else:
@@ -185,7 +199,8 @@ class PolicyListAdmin(admin.ModelAdmin):
 
     def _page(self, request: HttpRequest, row: PolicyList, title: str, form: forms.Form, **more: Any) -> HttpResponse:
         try:
-            columns = [*files.columns_of(subject_of(row.schema, row.about)), "expires", "note"]
+            subject = subject_of(row.schema, row.about)
+            columns = [*files.columns_of(subject), *(["client"] if subject.is_own else []), "expires", "note"]
         except NoSuchSubject:
             columns = []
         context = self.admin_site.each_context(request) | {
@@ -201,14 +216,14 @@ class PolicyListAdmin(admin.ModelAdmin):
         return TemplateResponse(request, "admin/scoring/policylist/form.html", context)
 
     def export_view(self, request: HttpRequest, pk: int) -> HttpResponse | StreamingHttpResponse:
-        row = self._listed(request, pk, "view")
+        row, user = self._listed(request, pk, "view"), cast(Any, request.user)
         try:
             subject_of(row.schema, row.about)
         except NoSuchSubject as error:
             messages.error(request, str(error))
             return HttpResponseRedirect(entries_of(row))
         return StreamingHttpResponse(
-            files.dump(row),
+            files.dump(row, second_opinions.entries_shown_to(user, restriction.visible(ListEntry.objects.all(), user))),
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="{row.schema}-{row.name}.csv"'},
         )
@@ -216,18 +231,21 @@ class PolicyListAdmin(admin.ModelAdmin):
 
 @admin.register(ListEntry)
 class ListEntryAdmin(ReadOnlyAdmin):
-    list_display = ["shown", "list_name", "expires", "note", "author", "added", "removed"]
+    list_display = ["shown", "list_name", "whose", "expires", "note", "author", "added", "removed"]
     list_filter = [StateFilter, ListFilter]
-    list_select_related = ["list"]
+    list_select_related = ["list", "client"]
     search_fields = ["key"]
     search_help_text = "What clients send of it, such as the identifier; or the beginning of what the list shows."
     actions = ["remove"]
-    fields = ["shown", "list_name", "key", "expires", "note", "author", "added", "removed", "removed_because"]
+    fields = ["shown", "list_name", "whose", "key", "expires", "note", "author", "added", "removed", "removed_because"]
     change_list_template = "admin/scoring/listentry/change_list.html"
     change_form_template = "admin/scoring/listentry/change_form.html"
 
     def has_view_permission(self, request: HttpRequest, obj: ListEntry | None = None) -> bool:
         return may_see_personal(request) and super().has_view_permission(request, obj)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ListEntry]:
+        return second_opinions.entries_shown_to(request.user, super().get_queryset(request))  # type: ignore[arg-type]
 
     @admin.display(description="Entry", ordering="key")
     def shown(self, entry: ListEntry) -> str:
@@ -239,6 +257,10 @@ class ListEntryAdmin(ReadOnlyAdmin):
     @admin.display(description="List", ordering="list")
     def list_name(self, entry: ListEntry) -> str:
         return str(entry.list)
+
+    @admin.display(description="Client", ordering="client__name", empty_value="all")
+    def whose(self, entry: ListEntry) -> str | None:
+        return entry.client.name if entry.client else None
 
     @admin.display(description="Expires", ordering="expires_at")
     def expires(self, entry: ListEntry) -> str:
@@ -257,11 +279,11 @@ class ListEntryAdmin(ReadOnlyAdmin):
     ) -> tuple[QuerySet[Any], bool]:
         if not (term := search_term.strip()):
             return queryset, False
-        found = Q(key__startswith=term.removesuffix("…"))
+        found, clients = Q(key__startswith=term.removesuffix("…")), tenants.by_name(request.user)
         for row in PolicyList.objects.filter(removed_at=None):
             try:
                 subject = subject_of(row.schema, row.about)
-                found |= Q(list=row, key=subject.key_of(dict.fromkeys(subject.parts, term)))
+                found |= Q(list=row, key__in=subject.keys_of(dict.fromkeys(subject.parts, term), clients.values()))
             except (NoSuchSubject, EntryRefused):
                 continue  # nothing on this list can have it
         return queryset.filter(found), False
@@ -318,12 +340,12 @@ class ListEntryAdmin(ReadOnlyAdmin):
         """Add what a transaction has to a list, and redirect to the page of the form."""
         if refused := _refused(request):
             return refused
-        row = get_object_or_404(Transaction, pk=pk)
+        row = get_object_or_404(restriction.visible(Transaction.objects.all(), request.user), pk=pk)
         wanted = request.POST.get("block") or request.POST.get("list", "")
         days = str(BLOCK_DAYS) if request.POST.get("block") else request.POST.get("days", "")
         back = undo.back(request, reverse("admin:scoring_transaction_change", args=[row.pk]))
         try:
-            listing = listing_of(row, wanted, days, request.POST.get("reason", "").strip())
+            listing = listing_of(row, wanted, days, request.POST.get("reason", "").strip(), by=request.user)
             entry = changes.add_one(*listing, by=_name(request))
         except FraudsiteError as refusal:
             messages.error(request, str(refusal))
@@ -335,7 +357,7 @@ class ListEntryAdmin(ReadOnlyAdmin):
         """Undo the addition of an entry, and redirect to the page of the click."""
         if refused := _refused(request):
             return refused
-        entry = get_object_or_404(ListEntry, pk=pk)
+        entry = get_object_or_404(restriction.visible(ListEntry.objects.all(), request.user), pk=pk)
         try:
             changes.undo(entry, by=_name(request))
         except FraudsiteError as refusal:
@@ -363,6 +385,14 @@ def _tell_added(request: HttpRequest, listing: Listing, entry: ListEntry, back_t
         until = at(before.expires_at) if before.expires_at else "for ever"
         told += f" It took the place of an entry by {before.author}, {until}: {before.note or 'without a note'}."
     messages.success(request, undo.with_undo(request, told, address, back_to))
+
+
+def _is_own(row: PolicyList) -> bool:
+    """Whether each entry of a list is about one client's entity."""
+    try:
+        return subject_of(row.schema, row.about).is_own
+    except NoSuchSubject:
+        return False
 
 
 def _name(request: HttpRequest) -> str:

@@ -36,12 +36,14 @@ class TooManyEntries(ListRefused):
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """An entry to add. `expires_at` is None for never, `act` that of the decision that it belongs to."""
+    """An entry to add. `expires_at` is None for never, `act` that of the decision that it belongs to, and `client` the
+    key of the client whose entity it is, None if it counts for all."""
 
     key: str
     expires_at: datetime | None = None
     note: str = ""
     act: UUID | None = None
+    client: int | None = None
 
 
 class Listing(NamedTuple):
@@ -207,8 +209,8 @@ def make_live(draft: PolicyList, *, by: str) -> PolicyList:
         return draft
     change(row, action=draft.action, max_amount=draft.max_amount, note=draft.note, by=by)
     entries = ListEntry.objects.filter(list=draft, removed_at=None).order_by("pk")
-    found = entries.values_list("key", "expires_at", "note").iterator(chunk_size=CHUNK)
-    add(row, batched(Addition(*entry) for entry in found), by=by)
+    found = entries.values_list("key", "expires_at", "note", "client").iterator(chunk_size=CHUNK)
+    add(row, batched(Addition(key, until, note, client=client) for key, until, note, client in found), by=by)
     remove(draft)
     return row
 
@@ -295,6 +297,7 @@ def _put(row: PolicyList, wanted: dict[str, Addition], done: Added, by: str, now
             expires_at=each.expires_at,
             note=each.note,
             act=each.act,
+            client_id=each.client,
             author=by,
             created_at=now,
             revision=row.revision,
@@ -356,7 +359,11 @@ def _put_back(entry: ListEntry, by: str) -> bool:
     if not take_off(entry.list, [entry.pk], by=by, because="Undone."):
         return False
     if before:
-        add(entry.list, [[Addition(before.key, before.expires_at, before.note)]], by=before.author)
+        add(
+            entry.list,
+            [[Addition(before.key, before.expires_at, before.note, client=before.client_id)]],
+            by=before.author,
+        )
     return True
 
 

@@ -2,25 +2,27 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import BinaryIO
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from scoring.lists import changes
 from scoring.lists.changes import Added, Addition, ListRefused
 from scoring.lists.keys import EntryRefused, Subject, subject_of
 from scoring.lists.models import NOTE_LIMIT, ListEntry, PolicyList
+from scoring.tenancy import tenants
 from training.core.exceptions import did_you_mean
 
-KEY, VALUE, EXPIRES, NOTE = "key", "value", "expires", "note"
+KEY, VALUE, EXPIRES, NOTE, CLIENT = "key", "value", "expires", "note", "client"
 # Columns of an export that an import passes over.
 FOR_PEOPLE = ("shown", "author", "added")
-COLUMNS = (KEY, "shown", EXPIRES, NOTE, "author", "added")
+COLUMNS = (KEY, "shown", CLIENT, EXPIRES, NOTE, "author", "added")
 # Spreadsheets take texts that begin so for formulas. We write an apostrophe before them, and take it away again.
 FORMULAS = tuple("=+-@\t\r'")
 CHUNK = 1_000
@@ -58,9 +60,11 @@ def columns_of(subject: Subject) -> dict[str, str]:
     return {f"{VALUE}_{part}": part for part in subject.parts}
 
 
-def load(row: PolicyList, file: BinaryIO, *, by: str) -> Report:
+def load(row: PolicyList, file: BinaryIO, *, by: str, clients: Mapping[str, int] | None = None) -> Report:
     """Add the entries of a CSV file to a list: of each line the key, as an export has it, or else the value as clients
     send it, and if given when it expires, and a note. The file is read twice and never held in memory as a whole.
+
+    An entity that is not shared is added for the client that a line names, or for each of `clients`, by name.
 
     Raises:
         ListRefused: it is no such file, or the list has no room for it.
@@ -71,18 +75,19 @@ def load(row: PolicyList, file: BinaryIO, *, by: str) -> Report:
             f"The file is larger than {settings.LIST_IMPORT_LIMIT_BYTES:,} bytes (LIST_IMPORT_LIMIT_BYTES)."
         )
     subject, report = subject_of(row.schema, row.about), Report()
+    clients = tenants.by_name() if clients is None else clients
     with _lines(file, subject) as lines:
         for line, cells in lines:
             report.lines += 1
             if report.lines > settings.LIST_ENTRIES_LIMIT:
                 raise changes.TooManyEntries
             try:
-                _addition(subject, cells, row)
+                _additions(subject, cells, row, clients)
             except EntryRefused as refusal:
                 report.refuse(line, refusal.part, str(refusal))
     if not report.refused:
         with _lines(file, subject) as lines:
-            additions = (_addition(subject, cells, row) for _, cells in lines)
+            additions = (each for _, cells in lines for each in _additions(subject, cells, row, clients))
             report.added = changes.add(row, changes.batched(additions), by=by)
     return report
 
@@ -122,21 +127,36 @@ def _read(text: io.TextIOWrapper, subject: Subject) -> Iterator[tuple[int, dict[
             yield reader.line_num + 1, found
 
 
-def _addition(subject: Subject, cells: dict[str, str], row: PolicyList) -> Addition:
+def _additions(
+    subject: Subject, cells: dict[str, str], row: PolicyList, clients: Mapping[str, int]
+) -> Iterable[Addition]:
     if "" in cells:
         raise EntryRefused("", "The line has more cells than the first line.")
     note = cells.get(NOTE, "").strip()
     if len(note) > NOTE_LIMIT or "\0" in note:
         raise EntryRefused(NOTE, f"A note has at most {NOTE_LIMIT} characters.")
+    named_client = _client(cells.get(CLIENT, ""), clients) if subject.is_own else None
     if key := cells.get(KEY, ""):
-        key = subject.checked(key)
+        keys = {subject.checked(key): named_client}
+        if named_client is None and len(clients) == 1 and subject.is_own:
+            keys = dict.fromkeys(keys, *clients.values())
     else:
         try:
-            key = subject.key_of({part: cells.get(column, "") for column, part in columns_of(subject).items()})
+            sent = {part: cells.get(column, "") for column, part in columns_of(subject).items()}
+            keys = subject.keys_of(sent, [named_client] if named_client else clients.values())
         except EntryRefused as refusal:
             named = {part: column for column, part in columns_of(subject).items()}
             raise EntryRefused(named[refusal.part], str(refusal)) from refusal
-    return Addition(key, expiry(cells.get(EXPIRES, ""), may_be_past=row.is_draft), note)
+    until = expiry(cells.get(EXPIRES, ""), may_be_past=row.is_draft)
+    return [Addition(key, until, note, client=client) for key, client in keys.items()]
+
+
+def _client(name: str, clients: Mapping[str, int]) -> int | None:
+    if not name:
+        return None
+    if name not in clients:
+        raise EntryRefused(CLIENT, f"There is no such client.{did_you_mean(name, list(clients))} Or leave it out.")
+    return clients[name]
 
 
 def expiry(text: str, *, may_be_past: bool = False) -> datetime | None:
@@ -162,8 +182,9 @@ def expiry(text: str, *, may_be_past: bool = False) -> datetime | None:
     return moment
 
 
-def dump(row: PolicyList) -> Iterator[str]:
-    """The entries of a list that are neither removed nor expired, as lines of CSV, the earliest first.
+def dump(row: PolicyList, entries: QuerySet[ListEntry] | None = None) -> Iterator[str]:
+    """The entries of a list that are neither removed nor expired, as lines of CSV, the earliest first: all, or those
+    among `entries`.
 
     Raises:
         NoSuchSubject: the list is about nothing that the schema has.
@@ -172,13 +193,15 @@ def dump(row: PolicyList) -> Iterator[str]:
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(COLUMNS)
-    entries = ListEntry.objects.filter(list=row, removed_at=None).order_by("pk")
-    found = entries.values_list("key", "expires_at", "note", "author", "created_at")
+    there = (ListEntry.objects.all() if entries is None else entries).filter(list=row, removed_at=None).order_by("pk")
+    found = there.values_list("key", "client__name", "expires_at", "note", "author", "created_at")
     now = timezone.now()
-    for number, (key, expires_at, note, author, added) in enumerate(found.iterator(chunk_size=CHUNK)):
+    for number, (key, client, expires_at, note, author, added) in enumerate(found.iterator(chunk_size=CHUNK)):
         if expires_at is None or expires_at > now or row.is_draft:
             expires = expires_at.isoformat() if expires_at else ""
-            writer.writerow(map(_defused, (key, subject.shown(key), expires, note, author, added.isoformat())))
+            writer.writerow(
+                map(defused, (key, subject.shown(key), client or "", expires, note, author, added.isoformat()))
+            )
         if number % CHUNK == 0:
             yield buffer.getvalue()
             buffer.seek(0)
@@ -186,10 +209,10 @@ def dump(row: PolicyList) -> Iterator[str]:
     yield buffer.getvalue()
 
 
-def _defused(cell: str) -> str:
+def defused(cell: str) -> str:
     return f"'{cell}" if cell.startswith(FORMULAS) else cell
 
 
 def _plain(cell: str) -> str:
-    """A cell as it was before `_defused`."""
+    """A cell as it was before `defused`."""
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULAS) else cell

@@ -1,5 +1,6 @@
 """The forms of lists and their entries."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
@@ -80,20 +81,25 @@ def _told(value: Any) -> str:
 
 
 class EntryForm(forms.Form):
-    """Adds an entry to a list, by what clients send of it. `addition` is the entry, if the form is valid.
+    """Adds an entry to a list, by what clients send of it. `additions` are the entries, if the form is valid: one, or
+    one for each client if it is about an entity of theirs and none is chosen.
 
     Raises:
         NoSuchSubject: the list is about nothing that the schema has.
     """
 
-    def __init__(self, row: PolicyList, data: Any = None) -> None:
+    def __init__(self, row: PolicyList, data: Any = None, *, clients: Mapping[str, int]) -> None:
         super().__init__(data)
-        self._row = row
+        self._row, self._clients = row, clients
         self._subject = subject_of(row.schema, row.about)
         for part in self._subject.parts:
             self.fields[f"part_{part}"] = forms.CharField(
                 label=part, max_length=600, help_text="As clients send it.", widget=_text()
             )
+        if self._subject.is_own and len(clients) > 1:
+            choices = [("", "every client"), *((name, name) for name in clients)]
+            whose = f"Each client has its own {row.about}: the same {row.about} of two clients are two."
+            self.fields["client"] = forms.ChoiceField(required=False, choices=choices, help_text=whose)
         self.fields["expires"] = forms.CharField(
             required=False,
             help_text="A day, such as 2026-12-31, to whose end in UTC it counts, or a time. Empty: never.",
@@ -106,8 +112,11 @@ class EntryForm(forms.Form):
         if self.errors:
             return given
         try:
-            key = self._subject.key_of({part: given[f"part_{part}"] for part in self._subject.parts})
-            self.addition = Addition(key, expiry(given["expires"], may_be_past=self._row.is_draft), given["note"])
+            sent = {part: given[f"part_{part}"] for part in self._subject.parts}
+            chosen = given.get("client")
+            keys = self._subject.keys_of(sent, [self._clients[chosen]] if chosen else self._clients.values())
+            until = expiry(given["expires"], may_be_past=self._row.is_draft)
+            self.additions = [Addition(key, until, given["note"], client=client) for key, client in keys.items()]
         except EntryRefused as refusal:
             self.add_error("expires" if refusal.part == "expires" else f"part_{refusal.part}", str(refusal))
         return given

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,14 +11,15 @@ from django.conf import settings
 
 from scoring import served
 from scoring.card_numbers import holds_card_number
+from scoring.tenancy import tenants
 from training.core.exceptions import FraudsiteError, SchemaNotFound, did_you_mean
 from training.core.features.declaration import Entity
 from training.core.schema import Schema, load_schema
 from training.core.schema.kinds.kind import ValueRefused
-from training.core.schema.tokens import TOKEN_LENGTH, USABLE_IDENTIFIER, concealed, entity_token, is_identifier
+from training.core.schema.tokens import OWN, TOKEN_LENGTH, USABLE_IDENTIFIER, concealed, entity_token, is_identifier
 from training.core.schema.values import Field
 
-TOKEN = re.compile(rf"[0-9a-f]{{{TOKEN_LENGTH}}}")
+TOKEN = re.compile(rf"[0-9a-f]{{{TOKEN_LENGTH - 1}}}[0-9a-f{OWN}]")
 TRUTHS = {"true": True, "false": False}
 # Digits of a token that are shown: enough to recognise it in a transaction.
 SHOWN_DIGITS = 8
@@ -62,8 +63,31 @@ class Subject:
     def is_number(self) -> bool:
         return isinstance(self.of, Field) and self.of.is_number
 
+    @cached_property
+    def is_own(self) -> bool:
+        """Whether each client has its own, so that an entry is about one client's."""
+        return isinstance(self.of, Entity) and not self.of.shared
+
+    def keys_of(self, sent: Mapping[str, str], clients: Iterable[int]) -> dict[str, int | None]:
+        """The keys of what a client sends, as `key_of`, and whose each is: one for each of these clients if each has
+        its own, else one of None. Clients that share tokens have one key, of None, together.
+
+        Raises:
+            EntryRefused: as `key_of`, or there is no client.
+        """
+        key = self.key_of(sent)
+        if not self.is_own:
+            return {key: None}
+        found: dict[str, int | None] = {}
+        for client in clients:
+            token = tenants.token_at(client, key, shared=False)
+            found[token] = None if token in found else client
+        if not found:
+            raise EntryRefused(self.parts[0], "There is no client yet of which it could be.")
+        return found
+
     def key_of(self, sent: Mapping[str, str]) -> str:
-        """The key of what a client sends, by the name of each part, written as text.
+        """The key of what any client sends, by the name of each part, written as text.
 
         Raises:
             EntryRefused: a part is missing, or the API would refuse it.

@@ -71,11 +71,16 @@ class ListEntry(models.Model):
     """An entity or a value on a list. Never changed, apart from its removal; what replaces it is a new row.
 
     `act` is that of the decision that it was added with, null if there was none: undoing the decision undoes it, too.
-    `key` is the token of the entity, or the stored form of the value. `revision` is that of the list when the entry was
-    added or removed. `author` and `removed_by` are names of users, or of accounts that ran a command.
+    `key` is the token of the entity, or the stored form of the value. `client` is whose entity it is; null if the entry
+    counts for all clients: one of a value, of an entity that they share, or from before they were told apart.
+    `revision` is that of the list when the entry was added or removed. `author` and `removed_by` are names of users, or
+    of accounts that ran a command.
     """
 
     list = models.ForeignKey(PolicyList, on_delete=models.PROTECT, related_name="entries", db_index=False)
+    client = models.ForeignKey(
+        "scoring.Client", null=True, on_delete=models.PROTECT, related_name="+", db_index=False, editable=False
+    )
     key = models.CharField(max_length=KEY_LIMIT)
     expires_at = models.DateTimeField("expires", null=True, blank=True)
     note = models.CharField(max_length=NOTE_LIMIT, blank=True)

@@ -1,6 +1,6 @@
 """The answers to predict calls, made from stored values by web processes and workers."""
 
-from typing import NotRequired, Self, TypedDict
+from typing import Any, NotRequired, Self, TypedDict
 
 import msgspec
 
@@ -135,8 +135,16 @@ def answer_of(transaction: Transaction) -> Answer | None:
 
 def json_answer_of(transaction: Transaction) -> bytes | None:
     """The answer as JSON; a degraded one includes the prediction that followed, if any. None while there is none."""
+    answer = answer_dict_of(transaction)
+    return msgspec.json.encode(answer) if answer else None
+
+
+def answer_dict_of(transaction: Transaction) -> dict[str, Any]:
+    """The same by name, in its order. Empty while there is none."""
     answer = answer_of(transaction)
-    if answer and hasattr(transaction, "fallback") and hasattr(transaction, "prediction"):
-        rescored = Answer.of(transaction.prediction)
-        return msgspec.json.encode(msgspec.structs.asdict(answer) | {"rescored": rescored})
-    return answer.to_json() if answer else None
+    if answer is None:
+        return {}
+    told = msgspec.structs.asdict(answer)
+    if hasattr(transaction, "fallback") and hasattr(transaction, "prediction"):
+        told["rescored"] = Answer.of(transaction.prediction)
+    return told

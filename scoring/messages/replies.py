@@ -9,7 +9,8 @@ from functools import cache
 
 import msgspec
 import redis
-from django.conf import settings
+
+from scoring.messages import connections
 
 # The list of a process that has died expires after this time.
 EXPIRY_S = 60
@@ -64,7 +65,7 @@ _decoder = msgspec.msgpack.Decoder(Reply)
 
 @cache
 def connection() -> redis.Redis:
-    return redis.Redis.from_url(settings.REDIS_URL, **settings.REDIS_TIMEOUTS)
+    return connections.connect()
 
 
 def send(reply_to: str, reply: Reply) -> None:

@@ -11,6 +11,11 @@ from contextvars import ContextVar
 _ids: ContextVar[tuple[str, ...]] = ContextVar("request_ids", default=())
 
 
+def name_of(request_id: str, trace_id: str = "") -> str:
+    """What names a request in the logs: its id, and that of its trace if the caller told one."""
+    return f"{request_id} {trace_id}" if trace_id else request_id
+
+
 def current() -> tuple[str, ...]:
     return _ids.get()
 

@@ -33,7 +33,7 @@ class Sender:
                 self._connect()
             self._channel.basic_publish(self._message(args, expires_s), exchange="", routing_key=self._queue)
         except Exception:
-            self._disconnect()
+            self.close()
             raise
 
     def _message(self, args: Sequence[Any], expires_s: float) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Sender:
         )
         self._headers = made.headers
 
-    def _disconnect(self) -> None:
+    def close(self) -> None:
         if self._connection is not None:
             self._connection.release()
         self._connection = self._channel = None

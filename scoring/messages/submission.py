@@ -4,6 +4,7 @@ from typing import Self
 
 import msgspec
 
+from scoring.messages import request_ids
 from training.core.exchange.rates import EPOCH, MICROSECOND, Converted
 from training.core.schema.values import Value
 
@@ -43,9 +44,10 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `features` are the values as they are stored, in the schema's order. `received_at`, `event_time` and `deadline` are
     seconds since the epoch, UTC; after the deadline no client waits for the score. `body_sha256` is the same for bodies
     with the same content, however they are spaced or ordered. `tokens` are those of the entities, in the schema's
-    order; that of a missing one is empty. `request_id` is for the logs. `declaration` is the hash of the declaration of
-    the schema that it was checked against; empty in messages of older versions. The amount among the features is in the
-    schema's currency; `conversion` tells what was sent, if that was another.
+    order; that of a missing one is empty. `request_id` and `trace_id` name the request that it came with, empty if
+    nothing does. `declaration` is the hash of the declaration of the schema that it was checked against; empty in
+    messages of older versions. `span` is the `traceparent` of the request's span, if that is recorded. The amount
+    among the features is in the schema's currency; `conversion` tells what was sent, if that was another.
     """
 
     id: str
@@ -61,3 +63,10 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
     request_id: str = ""
     declaration: str = ""
     conversion: Conversion | None = None
+    trace_id: str = ""
+    span: str = ""
+
+    @property
+    def request(self) -> str:
+        """What names its request in the logs."""
+        return request_ids.name_of(self.request_id, self.trace_id)

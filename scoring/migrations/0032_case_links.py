@@ -4,13 +4,44 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 
+HALF_BUILT = "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass('transaction_sequence') AND NOT indisvalid"
+BUILD = """
+CREATE INDEX {concurrently} IF NOT EXISTS transaction_sequence
+ON scoring_transaction (sequence) WHERE sequence IS NOT NULL
+"""
+
+
+def build(apps, schema_editor):
+    """Build the index of sequences, on PostgreSQL while transactions are stored. It can be run again after a fault."""
+    with schema_editor.connection.cursor() as cursor:
+        if schema_editor.connection.vendor != "postgresql":
+            cursor.execute(BUILD.format(concurrently=""))
+            return
+        cursor.execute(HALF_BUILT)
+        if cursor.fetchone():
+            cursor.execute("DROP INDEX CONCURRENTLY transaction_sequence")
+        cursor.execute(BUILD.format(concurrently="CONCURRENTLY"))
+
+
 class Migration(migrations.Migration):
+    # PostgreSQL builds no index concurrently within a transaction.
+    atomic = False
 
     dependencies = [
         ('scoring', '0031_attachments'),
     ]
 
     operations = [
+        # First, as what may fail: nothing else is done then.
+        migrations.SeparateDatabaseAndState(
+            state_operations=[
+                migrations.AddIndex(
+                    model_name='transaction',
+                    index=models.Index(condition=models.Q(('sequence__isnull', False)), fields=['sequence'], name='transaction_sequence'),
+                )
+            ],
+            database_operations=[migrations.RunPython(build, migrations.RunPython.noop)],
+        ),
         migrations.CreateModel(
             name='ReviewLink',
             fields=[
@@ -18,10 +49,6 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(max_length=64)),
                 ('key', models.CharField(max_length=32)),
             ],
-        ),
-        migrations.AddIndex(
-            model_name='transaction',
-            index=models.Index(condition=models.Q(('sequence__isnull', False)), fields=['sequence'], name='transaction_sequence'),
         ),
         migrations.AddField(
             model_name='reviewlink',

@@ -53,7 +53,7 @@ class Share(Struct):
     high: float | None = None
 
     @classmethod
-    def of(cls, part: int, whole: int) -> "Share":
+    def of(cls, part: float, whole: float) -> "Share":
         if not whole:
             return cls()
         share, spread = part / whole, WITHIN_95**2 / whole
@@ -281,7 +281,7 @@ class Backtester:
                 rule.examples.append(row.key)
 
     def result(self) -> Result:
-        outcomes = self.policy.tally.outcomes
+        outcomes = self.policy.tally.of_all()
         states = {rule.name: str(rule.state) for rule in self.policy.document.evaluated_rules}
         return Result(
             transactions=self.rows,

@@ -4,12 +4,15 @@ What decides, in this order: lists, then active rules, then thresholds on the sc
 on, and likewise of the rules that it matches, the strictest decides.
 """
 
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from typing import NamedTuple
+
+import numpy as np
 
 from scoring.decisions import ALERTS, Decision, Thresholds
 from scoring.policies.document import Document, Rule, State
@@ -34,17 +37,29 @@ class Decided(NamedTuple):
 
 @dataclass(slots=True)
 class Tally:
-    """How many transactions were decided since the counts were taken, and how often each rule matched, lacked a value
-    or could not be calculated, by the rule's name."""
+    """How many transactions were decided since the counts were taken, by the key of their client, and how often each
+    rule matched, lacked a value or could not be calculated, by client and the rule's name."""
 
-    decided: int = 0
-    outcomes: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
+    decided: Counter[int] = field(default_factory=Counter)
+    outcomes: Counter[tuple[int, str, Outcome]] = field(default_factory=Counter)
 
     def take(self) -> "Tally":
         """The counts so far; they begin at zero again."""
         taken = Tally(self.decided, self.outcomes)
-        self.decided, self.outcomes = 0, Counter()
+        self.decided, self.outcomes = Counter(), Counter()
         return taken
+
+    def give_back(self, taken: "Tally") -> None:
+        """Count again what was taken."""
+        self.decided.update(taken.decided)
+        self.outcomes.update(taken.outcomes)
+
+    def of_all(self) -> Counter[tuple[str, Outcome]]:
+        """The outcomes of all clients together, by the rule's name."""
+        found: Counter[tuple[str, Outcome]] = Counter()
+        for (_, rule, outcome), number in self.outcomes.items():
+            found[rule, outcome] += number
+        return found
 
 
 class Policy:
@@ -91,13 +106,24 @@ class Policy:
         """Whether the policy's thresholds alone decide."""
         return not (self._rules or self._segments or self.lists or self.degraded or self.document.control.share)
 
+    def may_have_a_say(self, given: np.ndarray, derived: np.ndarray, scores: Sequence[float]) -> Sequence[bool]:
+        """Whether anything but the thresholds may have a say in transactions, unless they are alerts: the control group
+        may have those. `given` [n, len(schema.features)] float64 are their stored values, all numbers, and `derived`
+        [n, len(schema.derived)] their computed features."""
+        if not (self._rules or self._segments or self.lists or self.degraded):
+            return [False] * len(scores)
+        if self.lists or self.degraded or not self._screening.is_of_use:
+            return [True] * len(scores)
+        cases = [Case(values, (), math.nan) for values in given.tolist()]
+        return self._screening.may_match(cases, derived.tolist(), scores, [NO_LISTS] * len(scores))
+
     def decide(
         self, cases: Sequence[Case], derived: Sequence[Sequence[float | None]], scores: Sequence[float]
     ) -> list[Decided]:
         """Decide on transactions with these computed features and scores, in order."""
         if self.is_plain:
             return [Decided(self.thresholds.decide(score), self.thresholds.review) for score in scores]
-        self.tally.decided += len(cases)
+        self.tally.decided.update(case.client for case in cases)
         on = [set(self.lists.on(case)) for case in cases] if self.lists else [NO_LISTS] * len(cases)
         may_match = [True] * len(cases)
         if self._screening.is_of_use and len(cases) >= MANY:
@@ -115,7 +141,7 @@ class Policy:
         context = self._binder.context(case, derived, score, on)
         for index, outcome in self._conditions.outcomes(context):
             rule = self._rules[index]
-            self.tally.outcomes[rule.name, outcome] += 1
+            self.tally.outcomes[case.client, rule.name, outcome] += 1
             if outcome is Outcome.MATCHED:
                 matched.append(_matched(rule, self._conditions.expressions[index], context))
             elif outcome is Outcome.FAILED and rule.state == State.ACTIVE:

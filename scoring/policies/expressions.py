@@ -22,13 +22,15 @@ Bound = bool | float | str | datetime
 class Case(NamedTuple):
     """A transaction as a policy sees it, apart from its computed features. `values` are its stored values, in the
     schema's order, `tokens` those of its entities, `event_time` is in seconds since the epoch, and `key` is our id.
-    `decided_at` is when it was decided about, in seconds since the epoch; infinity if that is now."""
+    `decided_at` is when it was decided about, in seconds since the epoch; infinity if that is now. `client` is the key
+    of its client, 0 where that does not matter."""
 
     values: Sequence[Value]
     tokens: Sequence[str]
     event_time: float
     key: str = ""
     decided_at: float = math.inf
+    client: int = 0
 
 
 class Outcome(Enum):

@@ -21,8 +21,9 @@ from scoring.policies.engine import Policy
 from scoring.policies.evidence import Degraded, Evidence, Hit
 from scoring.policies.expressions import Case
 from scoring.policies.lists import HeldLists
-from scoring.worker import scorer, storage
+from scoring.worker import scorer
 from scoring.worker.predictor import Predictor
+from scoring.worker.rows import tokens_of
 from training.core.exceptions import FraudsiteError
 from training.core.schema import Schema
 from training.models import ModelVersion
@@ -118,7 +119,7 @@ def _decisions(predictor: Predictor, rows: Sequence[Prediction]) -> Iterator[Dif
             continue
         case = Case(
             [row.transaction.fields.get(name) for name in schema.feature_names],
-            storage.tokens_of(schema, row.transaction),
+            tokens_of(schema, row.transaction),
             row.transaction.event_time.timestamp(),
             str(row.pk),
         )

@@ -1,8 +1,11 @@
 """Counts predictions by the hour and by bins of their score, so that no page has to read them one by one."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from time import monotonic
+from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Case, CharField, Count, F, Q, QuerySet, TextField, Value, When
 from django.db.models.fields.json import KeyTextTransform
@@ -19,22 +22,38 @@ HOUR = timedelta(hours=1)
 LATE = timedelta(minutes=2)
 
 
-def update(*, now: datetime | None = None) -> int:
-    """Count every hour since the last one counted, and that one again. Returns how many hours were counted.
+class Progress(NamedTuple):
+    """The hours that are counted, from `since` on, before `until`; both are None if none is. `is_whole` says whether no
+    other hour has predictions, as far back as counts are kept."""
 
-    The counts of an hour are replaced, so a second run changes nothing.
+    since: datetime | None
+    until: datetime | None
+    is_whole: bool
+
+
+def update(*, now: datetime | None = None, seconds: float = 30.0) -> int:
+    """Count every hour since the last one counted, and that one again; then the hours before the first one counted, the
+    latest first, as far back as counts are kept. Returns how many hours were counted.
+
+    After so many seconds no hour is begun but the second one, so that each run gets on; the next run goes on. Counts of
+    an hour are replaced, so a second run changes nothing.
     """
     now = now or timezone.now()
-    # A worker whose clock is ahead writes rows of future hours; the next run must not start after them.
-    counted = ScoreCount.objects.filter(hour__lte=now).order_by("-hour").values_list("hour", flat=True)
-    latest = counted.first()
-    since = latest and hour_of(min(latest, now - LATE))
+    give_up = monotonic() + seconds
     hours = 0
-    while hour := _first_hour(since):
+    for hours, hour in enumerate(_to_count(now), 1):
         _count(hour)
-        hours += 1
-        since = hour + HOUR
+        if hours > 1 and monotonic() > give_up:
+            break
     return hours
+
+
+def progress(*, now: datetime | None = None) -> Progress:
+    """How far the counting has come."""
+    now = now or timezone.now()
+    first, last = _counted().first(), _counted().last()
+    left = _next_hour(last + HOUR if last else hour_of(now), now) or _hour_before(now)
+    return Progress(first, last and last + HOUR, left is None)
 
 
 def hour_of(moment: datetime) -> datetime:
@@ -55,11 +74,35 @@ def grouped(rows: QuerySet[Any], of: str = "") -> Any:
     )
 
 
-def _first_hour(since: datetime | None) -> datetime | None:
-    """The first hour with a prediction, from `since` on if it is given. It skips hours without traffic."""
-    predictions = Prediction.objects.order_by("created_at").values_list("created_at", flat=True)
-    first = (predictions.filter(created_at__gte=since) if since else predictions).first()
-    return hour_of(first) if first else None
+def _to_count(now: datetime) -> Iterator[datetime]:
+    """The hours that `update` counts, in its order. Each has to be counted before the next one is asked for."""
+    latest = _counted().last()
+    since = hour_of(min(latest, now - LATE) if latest else now)
+    while hour := _next_hour(since, now):
+        yield hour
+        since = hour + HOUR
+    while hour := _hour_before(now):
+        yield hour
+
+
+def _counted() -> QuerySet[ScoreCount, datetime]:
+    return ScoreCount.objects.order_by("hour").values_list("hour", flat=True)
+
+
+def _next_hour(since: datetime, now: datetime) -> datetime | None:
+    """The first hour with a prediction from `since` on. A worker whose clock is ahead writes rows of hours that have
+    not begun: these are left for later, as counting goes on after the last hour that is counted."""
+    moments = Prediction.objects.filter(created_at__gte=since, created_at__lte=now).order_by("created_at")
+    first = moments.values_list("created_at", flat=True).first()
+    return first and hour_of(first)
+
+
+def _hour_before(now: datetime) -> datetime | None:
+    """The last hour with a prediction before the first hour that is counted, of those whose counts are kept."""
+    kept = hour_of(now - timedelta(days=settings.COUNTS_RETENTION_DAYS)) + HOUR
+    moments = Prediction.objects.filter(created_at__gte=kept, created_at__lt=_counted().first() or hour_of(now))
+    last = moments.order_by("-created_at").values_list("created_at", flat=True).first()
+    return last and hour_of(last)
 
 
 @transaction.atomic

@@ -12,6 +12,8 @@ from scoring.lists import changes as lists
 from scoring.policies import checking, document
 from scoring.policies.document import Document, PolicyInvalid
 from scoring.policies.models import PolicyChange, PolicyVersion
+from scoring.webhooks import events
+from scoring.webhooks.types import EventType
 from training import registry
 from training.core.exceptions import FraudsiteError
 
@@ -177,6 +179,7 @@ def roll_back(*, schema: str, by: str, reason: str = "") -> PolicyVersion | None
     earlier = now.based_on
     if earlier is None:
         _move(now, State.RETIRED, Action.RETIRE, by, reason)
+        _tell(schema, None, now, Action.ROLL_BACK)
         return None
     _check(earlier)
     _go_live(earlier, now, Action.ROLL_BACK, by, reason)
@@ -189,6 +192,17 @@ def _go_live(version: PolicyVersion, before: PolicyVersion | None, action: str, 
     version.live_at = timezone.now()
     version.save(update_fields=["live_at"])
     _move(version, State.LIVE, action, by, reason)
+    _tell(version.schema, version, before, action)
+
+
+def _tell(schema: str, version: PolicyVersion | None, before: PolicyVersion | None, action: str) -> None:
+    data = {
+        "schema": schema,
+        "policy_version": version.number if version else None,
+        "previous_policy_version": before.number if before else None,
+        "action": str(action),
+    }
+    events.record(EventType.POLICY_CHANGED, object=f"policy:{schema}", schema=schema, data=data)
 
 
 def _check(version: PolicyVersion) -> None:

@@ -14,9 +14,9 @@ from django.utils import timezone
 from msgspec import Struct
 
 from scoring import served
-from scoring.policies import capacity, versions, what_if
+from scoring.policies import capacity, score_counts, versions, what_if
 from scoring.policies.document import Document, PolicyInvalid
-from scoring.policies.score_counts import hour_of
+from scoring.policies.score_counts import Progress, hour_of
 from scoring.policies.what_if import FEWEST_FRAUDS, Counted
 from training import registry
 from training.core import figures
@@ -81,7 +81,10 @@ def _counted(request: HttpRequest, champion: ModelVersion, content: Document) ->
     days, left_out = _choice(request, "days", PERIODS, DEFAULT_PERIOD), _choice(request, "left_out", LEFT_OUT, 0)
     now = timezone.now()
     until = hour_of(now - timedelta(days=left_out)) if left_out else now
-    live = what_if.of_live(champion, content, hour_of(until - timedelta(days=days)), until)
+    since = hour_of(until - timedelta(days=days))
+    counting = score_counts.progress(now=now)
+    # Without counts, nothing of the period is told: neither its frauds nor its days.
+    live = what_if.of_live(champion, content, max(since, counting.since or until), min(until, counting.until or until))
     refusal = ""
     try:
         test = what_if.of_test_rows(champion, content)
@@ -102,6 +105,7 @@ def _counted(request: HttpRequest, champion: ModelVersion, content: Document) ->
         "asked": wanted == TEST,
         "has_test": test is not None,
         "refusal": refusal,
+        "uncounted": _uncounted(counting, since, until),
         "live_frauds": live.frauds,
         "fewest": FEWEST_FRAUDS,
         "counted": counted,
@@ -113,6 +117,18 @@ def _counted(request: HttpRequest, champion: ModelVersion, content: Document) ->
         "data": _data(counted, content, load)
         | {"unit": schema.currency, "decimals": schema.amount_decimals, "reviewCost": review_cost},
     }
+
+
+def _uncounted(counting: Progress, since: datetime, until: datetime) -> str:
+    """What of a period is still to be counted, in words; empty if nothing is."""
+    if counting.is_whole:
+        return ""
+    if counting.since is None or counting.until is None:
+        return "No scores have been counted yet."
+    if counting.since <= since and until <= counting.until:
+        return ""
+    share = max(timedelta(), min(until, counting.until) - max(since, counting.since)) / (until - since)
+    return f"{share:.0%} of the period is counted: {_at(counting.since)} to {_at(min(until, counting.until))}."
 
 
 def _data(counted: Counted, content: Document, load: capacity.Load) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from fraudsite.testing import seed_payload
 from scoring.models import Decision, Prediction, Transaction
+from scoring.tests.files import scored, send_file, work  # noqa: F401  # fixtures
 from scoring.worker.opening import review_of
 
 

@@ -1,9 +1,11 @@
 """The audit trail: who did or saw what, and that nobody changes it unnoticed."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import Error, connection, connections, transaction
 from django.urls import reverse
@@ -218,6 +220,27 @@ def test_after_old_entries_were_removed_the_anchor_vouches_for_the_rest(five):
     with pytest.raises(FraudsiteError):
         chain.verify()
     assert chain.verify(anchor=anchor).entries == 3
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="The docs give the statements for PostgreSQL.")
+def test_the_statements_of_the_docs_remove_old_entries_and_nothing_else():
+    page = (settings.BASE_DIR / "docs" / "operators.md").read_text()
+    (statements,) = re.findall(r"```sql\n(.+?)```", page.partition("**Retention.**")[2], re.DOTALL)
+    select, delete = statements.split("BEGIN;")
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # each entry gets its link at once
+        for _ in range(2):
+            trail.record("changed", detail="Old.")
+        day = timezone.now().isoformat()
+        for _ in range(3):
+            trail.record("changed", detail="New.")
+        cursor.execute(select.replace("2026-01-01", day))
+        number, found = cursor.fetchone()
+        cursor.execute(delete.replace("1234", str(number)).replace("COMMIT;", ""))
+    assert set(Entry.objects.values_list("detail", flat=True)) == {"New."}
+    assert chain.verify(anchor=f"{number}:{found}").entries == Link.objects.count() == 3
+    with pytest.raises(Error, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("DELETE FROM audit_entry")
 
 
 def test_the_chain_is_the_one_that_the_docs_tell(five):

@@ -45,7 +45,7 @@ def test_it_reports_bad_rows_by_their_place_and_scores_the_others(worker, post):
         if problem := result.get("problem"):
             assert problem.keys() == {"type", "title", "status", "detail", "instance", "request_id", "errors"}
             assert problem["status"] == result["status"]
-            assert problem["type"].startswith("urn:fraudsite:problem:")
+            assert problem["type"].startswith("/problems/")
             assert problem["request_id"] == response["X-Request-ID"]
     assert Prediction.objects.count() == 2
 

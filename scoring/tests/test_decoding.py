@@ -5,7 +5,7 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scoring.api.decoding import _read_strictly, read_plain
+from scoring.api.decoding import _read_strictly, read_plain, read_plain_rows
 from scoring.exceptions import RequestRefused
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**30), 10**30)
@@ -58,3 +58,22 @@ def test_the_quick_way_takes_nothing_that_the_strict_way_refuses(text):
 
 def test_the_quick_way_takes_an_ordinary_body():
     assert read_plain(b'{"transaction_id": "order-1", "Amount": 12.5}') is not None
+
+
+rows = st.lists(pairs, max_size=3)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["labels", "more"]), rows), max_size=3))
+@example([("labels", [[("a", 1.0), ("a", 1.0)]])])
+@example([("labels", []), ("labels", [])])
+@example([("labels", [[("a", '":"')]])])
+def test_both_ways_read_the_same_rows(body):
+    raw = ",".join(f'"{name}":[{",".join(map(written, rows))}]' for name, rows in body)
+    quick = read_plain_rows(f"{{{raw}}}".encode())
+    if quick is not None:
+        strict = _read_strictly(f"{{{raw}}}".encode())
+        assert repr(quick) == repr(strict), "equal, and of the same types"
+
+
+def test_the_quick_way_takes_ordinary_rows():
+    assert read_plain_rows(b'{"labels": [{"kind": "fraud", "amount": 12.5, "reference": null}]}') is not None

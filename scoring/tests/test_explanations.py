@@ -6,11 +6,12 @@ from html import unescape
 from uuid import UUID
 
 import pytest
+from celery import current_app
 from django.urls import reverse
 from django.utils import timezone
 from scipy.special import logit
 
-from fraudsite.testing import fraudulent_payload, seed_payload, submission
+from fraudsite.testing import fraudulent_payload, free_port, seed_payload, submission
 from scoring import explanations
 from scoring.exceptions import NotExplained
 from scoring.models import Prediction, Review, Transaction
@@ -115,6 +116,16 @@ def test_without_a_worker_the_answer_and_the_page_say_so(redis_server, scored, a
     page = client.get(page_of(ordinary)).content.decode()
     assert "No worker has explained it in time" in page
     assert page_of(ordinary) in page
+
+
+def test_without_redis_the_answer_comes_within_the_deadline(redis_server, scored, acme_api, monkeypatch, settings):
+    settings.EXPLAIN_DEADLINE_MS = 4_000
+    monkeypatch.setattr(current_app.conf, "broker_write_url", f"redis://127.0.0.1:{free_port()}/0")
+    began = time.monotonic()
+    answer = acme_api.get(address_of(scored[0]))
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.json()["detail"] == "The message broker does not answer."
+    assert time.monotonic() - began < settings.EXPLAIN_DEADLINE_MS / 1000
 
 
 def test_a_transaction_without_a_score_has_no_explanation_yet(acme, transaction, acme_api, client, alice):

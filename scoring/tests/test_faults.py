@@ -1,39 +1,21 @@
 """What holds when parts are killed under load: real processes, a real Redis, the real database."""
 
 import signal
-import sqlite3
 import sys
-import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 from django.conf import settings
 from django.db import connection
 
-from fraudsite.testing import fraudulent_payload, seed_payload, suspended
-from fraudsite.tests.deployment import Deployment, deployment, run
+from fraudsite.testing import seed_payload, suspended
+from fraudsite.tests.deployment import deployment, run
+from scoring.tests.callers import DEADLINE_S, Callers, hold
 
 pytestmark = pytest.mark.alone
-
-DEADLINE_S = 2.0
-# A busy test machine may keep a thread waiting before and after the call; a hang is a matter of minutes.
-GRACE_S = 3.0
-CALLERS = 12
-
-
-@dataclass
-class Answer:
-    status: int
-    body: bytes
-    took_s: float
-
 
 OPTIONS: dict[str, Any] = {"workers": 2, "PREDICT_DEADLINE_MS": int(DEADLINE_S * 1000)}
 
@@ -43,82 +25,6 @@ def system():
     """One for several tests, each with transactions of its own: it has to go on by itself after what they do to it."""
     with deployment(connection.vendor, **OPTIONS) as made:
         yield made
-
-
-class Callers:
-    """Clients that post transactions at a steady pace, each with an id of its own, and note what they hear."""
-
-    def __init__(self, system: Deployment) -> None:
-        self.heard: dict[str, Answer] = {}
-        self.before = counts(system)
-        self._http = httpx.Client(
-            base_url=system.url, headers={"Authorization": system.authorization}, timeout=DEADLINE_S + GRACE_S
-        )
-
-    @staticmethod
-    def payload(number: int) -> dict[str, Any]:
-        # Every twentieth looks like fraud, so that reviews are at stake too.
-        payload = fraudulent_payload if number % 20 == 0 else seed_payload
-        return payload(transaction_id=f"order-{number}", Amount=number % 10_000)
-
-    def post(self, key: str) -> None:
-        began = time.monotonic()
-        response = self._http.post("/predict", json=self.payload(int(key.removeprefix("order-"))))
-        self.heard[key] = Answer(response.status_code, response.content, time.monotonic() - began)
-
-    def post_all(self, count: int, *, per_s: float, meanwhile: Callable[[], None], after: int = 0) -> None:
-        """Post `count` transactions, numbered from `after` on, while something happens, and then what was not answered
-        with 200, until it is."""
-        happening = threading.Thread(target=meanwhile)
-        with ThreadPoolExecutor(CALLERS) as pool:
-            happening.start()
-            began = time.monotonic()
-            for number in range(count):
-                time.sleep(max(0.0, began + number / per_s - time.monotonic()))
-                pool.submit(self.post, f"order-{after + number}")
-        happening.join()
-        self.first = dict(self.heard)
-        assert len(self.first) == count, "a call was left without an answer"
-        give_up = time.monotonic() + 60
-        with closing(self._http), ThreadPoolExecutor(CALLERS) as pool:
-            while again := [key for key, answer in self.heard.items() if answer.status != 200]:
-                assert time.monotonic() < give_up, f"{len(again)} without a score, like {self.heard[again[0]]}"
-                list(pool.map(self.post, again[: 10 * CALLERS]))
-
-
-def hold(system: Deployment, callers: Callers, count: int) -> None:
-    """Every first call was answered in time, with 200 or 503; what got 200 is stored once, as it was told."""
-    assert {answer.status for answer in callers.first.values()} <= {200, 503}
-    assert max(answer.took_s for answer in callers.first.values()) < DEADLINE_S + GRACE_S
-    told = {key: httpx.Response(200, content=answer.body).json() for key, answer in callers.heard.items()}
-    assert len({answer["id"] for answer in told.values()}) == count
-    stored = rows(
-        system,
-        "SELECT t.transaction_id, p.fraud_score FROM scoring_transaction t "
-        "JOIN scoring_prediction p ON p.transaction_id = t.id",
-    )
-    stored = [row for row in stored if row[0] in told]
-    assert dict(stored) == {key: answer["fraud_score"] for key, answer in told.items()}
-    assert len(stored) == count
-    alerts = sum(answer["alert"] for answer in told.values())
-    transactions, reviews = counts(system)
-    assert (transactions - callers.before[0], reviews - callers.before[1]) == (count, alerts)
-    assert alerts
-
-
-def counts(system: Deployment) -> tuple[int, int]:
-    """How many transactions and reviews are stored."""
-    [found] = rows(system, "SELECT (SELECT count(*) FROM scoring_transaction), (SELECT count(*) FROM scoring_review)")
-    return found[0], found[1]
-
-
-def rows(system: Deployment, query: str) -> list[tuple]:
-    """Ask the deployment's own database."""
-    if system.cluster:
-        with psycopg.connect(system.cluster.url) as connected:
-            return connected.execute(query).fetchall()
-    with closing(sqlite3.connect(system.directory / "fraudsite.sqlite3")) as connected:
-        return connected.execute(query).fetchall()
 
 
 def test_workers_killed_ten_times_during_five_thousand_calls_lose_and_double_nothing(system):

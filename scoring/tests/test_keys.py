@@ -3,13 +3,14 @@
 import json
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 from django.db import OperationalError, connection
 
 from fraudsite.testing import seed_payload
 from scoring.api.authentication import KeyRing
-from scoring.clients import keys
+from scoring.clients import keys, uses
 from scoring.exceptions import DatabaseUnavailable, TooManyKeys
 from scoring.models import ApiKey
 
@@ -127,6 +128,42 @@ def test_the_keys_of_a_disabled_client_are_not_known(acme, ring):
     acme.is_active = False
     acme.save()
     assert ring.find(row.digest) is None
+
+
+def test_the_last_use_of_a_key_is_written_once_a_minute_and_not_on_the_way_of_a_call(
+    acme, keys_of_the_test, django_assert_num_queries, monkeypatch
+):
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    row, _ = keys.create(client=acme)
+
+    def last_use():
+        uses.note(row)
+        uses.flush()
+        return ApiKey.objects.get(pk=row.pk).last_used_at.timestamp()
+
+    with django_assert_num_queries(0):
+        uses.note(row)
+    assert ApiKey.objects.get().last_used_at is None
+    first = last_use()
+    assert abs(first - now) < 0.001
+    now += 59
+    assert last_use() == first
+    now += 2
+    assert abs(last_use() - now) < 0.001
+    now += 61
+    ApiKey.objects.update(last_used_at=datetime.fromtimestamp(now - 30, UTC))
+    assert abs(last_use() - (now - 30)) < 0.001, "another process wrote it half a minute ago"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_use_that_the_database_does_not_take_is_written_by_the_next_flush(acme):
+    row, _ = keys.create(client=acme)
+    uses.note(row)
+    with database_away():
+        uses.flush()
+    uses.flush()
+    assert ApiKey.objects.get().last_used_at
 
 
 def test_a_call_is_told_that_the_database_is_away_and_when_to_come_again(acme_api):

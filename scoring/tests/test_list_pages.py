@@ -21,7 +21,7 @@ CUSTOMER = "a" * 32
 
 
 @pytest.fixture
-def stolen(db):
+def stolen(acme):
     """A list of customers of the handbook who are blocked."""
     return changes.create(schema="handbook", name="stolen", about="customer", action="block", by="ada")
 

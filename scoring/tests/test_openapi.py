@@ -22,10 +22,37 @@ def test_it_describes_every_endpoint(document):
         "/api/v1/predict/batch",
         "/api/v1/labels",
         "/api/v1/labels/batch",
+        "/api/v1/transactions",
+        "/api/v1/transactions/{key}",
+        "/api/v1/predictions",
+        "/api/v1/webhooks",
+        "/api/v1/webhooks/{key}",
+        *(f"/api/v1/webhooks/{{key}}/{part}" for part in ("secrets", "test", "deliveries", "replay")),
+        "/api/v1/reviews",
+        "/api/v1/reviews/{key}",
         "/api/v1/predictions/{prediction_id}",
         "/api/v1/predictions/{prediction_id}/explanation",
+        "/api/v1/batches",
+        "/api/v1/batches/{file_id}",
+        "/api/v1/batches/{file_id}/cancel",
+        "/api/v1/batches/{file_id}/result",
+        "/api/v1/batches/{file_id}/refused",
     }
     assert set(document["paths"]["/api/v1/predict"]["post"]["responses"]) >= {"200", "400", "401", "409", "422", "503"}
+
+
+def test_every_call_that_needs_a_key_tells_its_scope_its_refusals_and_its_limits(document):
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            assert "Needs a key with the scope" in operation["description"]
+            responses = operation["responses"]
+            assert {"401", "403", "429"} <= responses.keys()
+            assert "scope-missing" in responses["403"]["description"]
+            assert "application/problem+json" in responses["403"]["content"]
+            assert responses["429"]["headers"].keys() == {"RateLimit-Policy", "RateLimit", "Retry-After"}
+            done = [response for status, response in responses.items() if status.startswith("2")]
+            assert done
+            assert all({"RateLimit-Policy", "RateLimit"} <= response["headers"].keys() for response in done)
 
 
 def test_it_describes_the_body_by_the_dataset_schema(document):

@@ -1,17 +1,21 @@
 """Calls with the same head as an earlier one, whose head is not checked again: what they promise is the same."""
 
 import json
+import re
+import time
+from datetime import timedelta
 
 import httpx
 import pytest
 from django.test import RequestFactory
+from django.utils import timezone
 
 from fraudsite.testing import seed_payload, suspended
 from scoring.api import authentication, ordinary
 from scoring.clients import keys
 from scoring.models import ApiKey, Prediction, Transaction
 
-OF_ONE_ANSWER = {"date", "content-length", "x-request-id"}
+OF_ONE_ANSWER = {"date", "content-length", "x-request-id", "ratelimit"}
 
 
 @pytest.fixture
@@ -39,7 +43,7 @@ def told(response):
 def test_ordinary_calls_are_answered_like_the_first_and_stored(accepted):
     first = accepted.post("/predict", json=seed_payload(), headers={"User-Agent": "another"})
     later = [accepted.post("/predict", json=seed_payload()) for _ in range(3)]
-    assert {str(told(each)) for each in later} == {str(told(first))}
+    assert [told(each) for each in later] == [told(first)] * 3
     assert len({each.headers["X-Request-ID"] for each in [first, *later]}) == 4
     assert {str(row.pk) for row in Prediction.objects.all()} > {each.json()["id"] for each in later}
 
@@ -91,6 +95,61 @@ def test_a_repeated_id_and_a_worker_that_hangs_are_told_under_the_id_of_the_call
         assert refused.headers["X-Request-ID"] == refused.json()["request_id"]
 
 
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    ("change", "status", "said"),
+    [
+        ({"scopes": ["batch", "read"]}, 403, "scope predict"),
+        ({"schemas": ["handbook"]}, 403, "schema ulb"),
+        ({"networks": ["192.0.2.0/24"]}, 403, "127.0.0.1"),
+        ({"expires_at": timezone.now() - timedelta(seconds=1)}, 401, "expired"),
+    ],
+    ids=["scopes", "schemas", "networks", "expiry"],
+)
+def test_what_changes_of_a_key_holds_for_ordinary_calls_within_a_second(accepted, acme, change, status, said):
+    acme.keys.update(**change)
+    give_up = time.monotonic() + 20
+    while accepted.post("/predict", json=seed_payload()).status_code == 200:
+        assert time.monotonic() < give_up
+    for _ in range(3):
+        response = accepted.post("/predict", json=seed_payload())
+        assert response.status_code == status
+        assert said in response.json()["detail"]
+
+
+@pytest.mark.alone
+def test_the_limits_of_a_key_hold_for_ordinary_calls_which_are_counted_once(accepted, acme):
+    acme.keys.update(calls_per_s=0, transactions_per_day=1_000)
+    answers = [accepted.post("/predict", json=seed_payload())]
+    give_up = time.monotonic() + 20
+    while "day" not in answers[-1].headers["RateLimit"]:
+        assert time.monotonic() < give_up
+        answers.append(accepted.post("/predict", json=seed_payload()))
+    bodies = [seed_payload(), seed_payload(Amount=-1.0), seed_payload(transaction_id="order-1"), seed_payload()]
+    seen = [accepted.post("/predict", json=body).headers["RateLimit"] for body in bodies]
+    numbers = [int(re.fullmatch(r'"day";r=(\d+);t=\d+', text)[1]) for text in seen]
+    assert numbers == [numbers[0] - number for number in range(4)]
+    acme.keys.update(calls_per_s=1, calls_burst=2)
+    while (refused := accepted.post("/predict", json=seed_payload())).status_code == 200:
+        assert time.monotonic() < give_up
+    assert refused.status_code == 429
+    assert refused.json()["type"] == "/problems/rate-limit-exceeded"
+    assert refused.json()["request_id"] == refused.headers["X-Request-ID"]
+    assert refused.headers["RateLimit-Policy"] == '"predict";q=2;w=2, "day";q=1000;w=86400'
+    time.sleep(int(refused.headers["Retry-After"]))
+    assert accepted.post("/predict", json=seed_payload()).status_code == 200
+
+
+@pytest.mark.alone
+def test_a_key_that_is_bound_to_networks_has_ordinary_calls_from_there(accepted, acme):
+    acme.keys.update(networks=["127.0.0.0/8"])
+    give_up = time.monotonic() + 2
+    while time.monotonic() < give_up:
+        assert accepted.post("/predict", json=seed_payload()).status_code == 200
+    stranger = accepted.post("/predict", json=seed_payload(), headers={"X-Forwarded-For": "192.0.2.1"})
+    assert stranger.status_code == 200, "without a proxy of ours the header means nothing"
+
+
 def test_a_head_is_not_known_any_more_once_its_key_is_not_valid(acme, db, settings, monkeypatch):
     settings.API_KEY_CACHE_S = 3600.0
     row, key = keys.create(client=acme)
@@ -101,7 +160,7 @@ def test_a_head_is_not_known_any_more_once_its_key_is_not_valid(acme, db, settin
     scope = {"method": "POST", "scheme": "http", "path": "/predict", "query_string": b"", "headers": [(b"a", b"b")]}
     head = ordinary.head_of(scope)
     ordinary.remember(head, request, [(b"vary", b"Accept"), (b"content-length", b"7")])
-    assert ordinary.recognise(head) == (row, [(b"vary", b"Accept")])
+    assert ordinary.recognise(head, scope) == (row, [(b"vary", b"Accept")])
     keys.revoke(key=row)
     ring.read_since(float("inf"))
-    assert ordinary.recognise(head) is None
+    assert ordinary.recognise(head, scope) is None

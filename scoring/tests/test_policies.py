@@ -181,7 +181,7 @@ def test_absent_values_keep_a_rule_from_matching_and_are_counted():
         case = Case([None] * len(PAYMENTS.feature_names), [""] * len(PAYMENTS.entities), 0.0)
         [decided] = policy.decide([case], [[math.nan] * len(PAYMENTS.derived)], [0.1])
         assert (decided.decision, decided.evidence) == (ALLOW, None)
-        assert [(name, outcome.value) for name, outcome in policy.tally.take().outcomes] == [("rule", "absent")]
+        assert [(name, outcome.value) for _, name, outcome in policy.tally.take().outcomes] == [("rule", "absent")]
 
 
 def test_the_other_side_of_an_or_makes_up_for_an_absent_value():
@@ -211,13 +211,15 @@ def test_a_missing_computed_feature_is_absent_too(missing):
         assert [each.decision for each in decided] == [of_absent, of_there], when
 
 
-def test_each_decision_is_counted_once_with_what_became_of_each_rule():
+def test_each_decision_is_counted_once_for_its_client_with_what_became_of_each_rule():
     policy = Policy(HANDBOOK, OF_MODEL, Document(rules=[rule(BLOCK), rule(BLOCK, "amount > 1000", name="larger")]))
-    case = Case([150.0], ("card", "terminal"), 1.8e9)
+    cases = [Case([150.0], ("card", "terminal"), 1.8e9, client=client) for client in (1, 2, 2)]
     for _ in range(2):  # the counts that were taken are not in the next ones
-        policy.decide([case] * 3, [[1.0] * len(HANDBOOK.derived)] * 3, [0.1] * 3)
+        policy.decide(cases, [[1.0] * len(HANDBOOK.derived)] * 3, [0.1] * 3)
         taken = policy.tally.take()
-        assert (taken.decided, taken.outcomes) == (3, {("rule", Outcome.MATCHED): 3})
+        assert taken.decided == {1: 1, 2: 2}
+        assert taken.outcomes == {(1, "rule", Outcome.MATCHED): 1, (2, "rule", Outcome.MATCHED): 2}
+        assert taken.of_all() == {("rule", Outcome.MATCHED): 3}
 
 
 def test_rules_use_computed_features_the_score_the_time_and_constants():

@@ -15,13 +15,24 @@ from django.urls import reverse
 from django.utils import timezone
 
 from fraudsite.testing import fraudulent_payload, seed_payload, submission
-from scoring import retention, tasks
 from scoring.decisions import Decision
 from scoring.lists import changes
 from scoring.lists.changes import Addition
-from scoring.models import PolicyChange, PolicyList, PolicyVersion, Prediction, RefusalCount, Review, RuleCount
+from scoring.models import (
+    Client,
+    PolicyChange,
+    PolicyList,
+    PolicyVersion,
+    Prediction,
+    RefusalCount,
+    RefusalOfClientCount,
+    Review,
+    RuleCount,
+    RuleOfClientCount,
+)
 from scoring.policies import versions
 from scoring.policies.document import Document, Rule, State
+from scoring.retention import counts as old_counts
 from scoring.tests.test_async import await_result
 from scoring.worker import batches, policies, predictor, rule_counts
 
@@ -176,14 +187,20 @@ def test_what_rules_matched_is_counted_by_minute_and_shown_on_the_page(champion,
     version = versions.draft(schema="ulb", by="ada", content=document)
     PolicyVersion.objects.filter(pk=version.pk).update(state="live")  # the check would find the fault
     loaded = predictor.refresh("ulb")
-    for amounts in ([10.0, 150.0], [200.0]):
-        batch = [submission(acme.pk, seed_payload(Amount=amount)) for amount in amounts]
+    globex = Client.objects.create(name="Globex")
+    for sender, amounts in ((acme, [10.0, 150.0]), (globex, [200.0])):
+        batch = [submission(sender.pk, seed_payload(Amount=amount)) for amount in amounts]
         batches.score_batch(submissions=batch, predictor=loaded, started_at=time.time())
         rule_counts.flush(loaded.policy)
     counted = RuleCount.objects.values("rule").annotate(
         of=Sum("decided"), matched=Sum("matched"), failed=Sum("failed")
     ).order_by("rule").values_list("rule", "of", "matched", "failed")  # fmt: skip
     assert list(counted) == [("faulty", 3, 0, 3), ("large", 3, 2, 0)]
+    of_clients = RuleOfClientCount.objects.values_list("client", "rule", "decided", "matched", "failed")
+    assert set(of_clients) == {
+        *((acme.pk, "", 2, 0, 0), (acme.pk, "faulty", 0, 0, 2), (acme.pk, "large", 0, 1, 0)),
+        *((globex.pk, "", 1, 0, 0), (globex.pk, "faulty", 0, 0, 1), (globex.pk, "large", 0, 1, 0)),
+    }
     client.force_login(rita)
     page = client.get(reverse("admin:scoring_policyversion_change", args=[version.pk])).content.decode()
     assert "What its rules matched in the last 24 hours" in page
@@ -206,16 +223,19 @@ def test_the_page_of_a_policy_reads_counts_of_rules_and_no_evidence_of_transacti
 
 @pytest.mark.django_db
 def test_old_counts_are_deleted_in_steps_and_newer_ones_kept(champion, settings, monkeypatch):
-    monkeypatch.setattr(retention, "STEP", 2)
+    monkeypatch.setattr(old_counts, "STEP", 2)
     settings.COUNTS_RETENTION_DAYS = 30
     version = versions.draft(schema="ulb", by="ada")
     for days in (29, 31, 32, 33):
         minute = timezone.now() - timedelta(days=days)
         counts = dict.fromkeys(("decided", "matched", "absent", "failed"), 1)
         RuleCount.objects.create(minute=minute, policy=version, rule="large", **counts)
+        RuleOfClientCount.objects.create(minute=minute, client=1, policy=version, rule="large", **counts)
         RefusalCount.objects.create(minute=minute, status=400, kind="Invalid", count=1)
-    tasks.delete_old_counts()
-    assert (RuleCount.objects.count(), RefusalCount.objects.count()) == (1, 1)
+        RefusalOfClientCount.objects.create(minute=minute, client=1, status=400, kind="Invalid", count=1)
+    old_counts.delete_old_counts()
+    kinds = (RuleCount, RuleOfClientCount, RefusalCount, RefusalOfClientCount)
+    assert [kind.objects.count() for kind in kinds] == [1, 1, 1, 1]
 
 
 @pytest.mark.django_db

@@ -146,7 +146,11 @@ def test_it_accepts_every_value_inside_the_declared_ranges(worker, acme_api, amo
     assert (stored.amount, stored.fields["V1"]) == (amount, v1)
 
 
-@given(st.one_of(st.uuids().map(str), st.uuids().map(lambda it: it.hex), st.binary(min_size=20).map(bytes.hex)))
+# A digest of digits alone is as good as never drawn, and may hold a card number.
+DIGESTS = st.binary(min_size=20, max_size=32).map(bytes.hex).filter(lambda text: sum(map(str.isalpha, text)) >= 4)
+
+
+@given(st.one_of(st.uuids().map(str), st.uuids().map(lambda it: it.hex), DIGESTS))
 def test_it_takes_no_uuid_or_hash_for_a_card_number(transaction_id):
     body = seed_payload(transaction_id=transaction_id[:64])
     now = timezone.now()

@@ -10,7 +10,7 @@ from django.test import Client as HttpClient
 from fraudsite.testing import seed_payload, web_server, worker_environment
 from scoring.api import refusals
 from scoring.exceptions import ScorerUnavailable
-from scoring.models import Fallback, RefusalCount
+from scoring.models import Fallback, RefusalCount, RefusalOfClientCount
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +49,19 @@ def test_every_refusal_is_counted_by_its_kind(acme_api):
         (405, "Method not allowed"): 1,
         (404, "Not found"): 1,
     }
+
+
+@pytest.mark.django_db
+def test_a_refused_call_with_a_key_is_counted_for_its_client_too(acme, acme_api):
+    post(acme_api, seed_payload(Amount="x"))
+    post(acme_api, {"transactions": [seed_payload(Amount="x"), seed_payload()]}, "/api/v1/predict/batch")
+    post(acme_api, {"labels": [{}]}, "/api/v1/labels/batch")
+    post(HttpClient(), seed_payload())
+    everything = counted()
+    of_clients = RefusalOfClientCount.objects.values_list("client", "status", "kind", "count")
+    without_key = {(401, "Unauthorized"): 1}
+    assert {(status, kind): number for client, status, kind, number in of_clients} | without_key == everything
+    assert {client for client, *_ in of_clients} == {acme.pk}
 
 
 @pytest.mark.django_db

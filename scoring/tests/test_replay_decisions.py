@@ -98,7 +98,7 @@ def test_a_score_may_differ_by_a_stated_tolerance(champion, acme, again):
 
 def test_a_bundle_that_is_gone_is_told_for_each_of_its_decisions(champion, acme, again, settings, tmp_path):
     [key] = score(acme, seed_payload())
-    settings.BUNDLES_DIR = tmp_path
+    settings.BUNDLES_DIR, settings.STORAGE_URL = tmp_path / "models", str(tmp_path / "storage")
     assert f"{key} model: stored" in differences(again)
 
 

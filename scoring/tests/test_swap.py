@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import connection
 
 from fraudsite.tests.deployment import deployment, run
-from scoring.tests.test_faults import Callers, rows
+from scoring.tests.callers import Callers, rows
 from scoring.worker import predictor
 from training import registry
 from training.core import families
@@ -61,8 +61,14 @@ def successor(champion, bundle, settings, tmp_path):
     """A champion after the champion; what is in its bundle is for the test to say."""
     settings.BUNDLES_DIR = tmp_path
     shutil.copytree(bundle.path, tmp_path / champion.pk)
-    shutil.copytree(bundle.path, tmp_path / "successor")
-    return ModelVersion(version="successor", schema="ulb", review_threshold=0.5)
+    version = ModelVersion(version="successor", schema="ulb", review_threshold=0.5)
+    write_successor(version, bundle)
+    return version
+
+
+def write_successor(version, bundle):
+    shutil.copytree(bundle.path, version.bundle_dir, dirs_exist_ok=True)
+    signed_anew(version.bundle_dir, settings.BUNDLE_SIGNING_KEY, version=version.pk)
 
 
 def become_champion(version):
@@ -159,7 +165,7 @@ def test_a_worker_takes_over_a_promoted_version_and_its_thresholds(successor):
 
 
 @pytest.mark.django_db
-def test_a_champion_of_another_family_takes_over_by_the_same_call(champion, settings):
+def test_a_champion_of_another_family_takes_over_by_the_same_call(champion, settings, tmp_path):
     before = predictor.current("ulb")
     trees = {"model.architecture": "xgboost", "xgboost.epochs": 40, "xgboost.learning_rate": 0.3}
     bundle = tiny_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY, **trees)
@@ -170,6 +176,7 @@ def test_a_champion_of_another_family_takes_over_by_the_same_call(champion, sett
     assert np.isfinite(after.score(rows)).all()
     assert (after.score(rows) != before.score(rows)).any()
     (after.version.bundle_dir / "trees.ubj").write_bytes(b"altered")
+    settings.STORAGE_URL = str(tmp_path / "empty")
     become_champion(champion)
     predictor.refresh("ulb")
     become_champion(after.version)
@@ -202,7 +209,7 @@ def test_a_champion_whose_bundle_is_refused_leaves_the_old_one_at_work_until_it_
     [message] = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert f"successor is refused, and {before.version} goes on" in message
     assert predictor._refused["ulb"].version == "successor"
-    shutil.copytree(bundle.path, successor.bundle_dir, dirs_exist_ok=True)
+    write_successor(successor, bundle)
     assert predictor.refresh("ulb").version == successor
     assert not predictor._refused
 

@@ -68,7 +68,7 @@ def test_it_answers_503_while_there_is_no_champion_and_says_so(worker, champion,
     assert response["Content-Type"] == "application/problem+json"
     assert "Retry-After" not in response
     problem = response.json()
-    assert problem["type"] == "urn:fraudsite:problem:schema-without-a-champion"
+    assert problem["type"] == "/problems/schema-without-a-champion"
     assert "champion" in problem["detail"]
     assert "manage.py" not in response.content.decode()
     assert "manage.py train" in (settings.VAR_DIR / "worker.log").read_text()

@@ -198,6 +198,26 @@ def test_a_reversed_label_is_forgotten_by_later_transactions(api, alice):
     assert fraud.transaction.sequence < first.sequence < second.sequence
 
 
+def test_a_label_that_came_by_the_api_is_in_the_history_of_its_terminal(api):
+    fraud = pay(api, "ada", "shop", hours_ago=24 * 8, amount=900.0)
+    others = [pay(api, name, "shop", hours_ago=24 * 8).transaction for name in ("bob", "eve", "joe")]
+    assert pay(api, "ada", "shop").derived["terminal_risk_7d"] == 0.0
+    moment = (timezone.now() - timedelta(hours=1)).isoformat()
+    bodies = [{"id": str(fraud.pk), "kind": "chargeback_lost", "event_time": moment}]
+    bodies += [{"id": str(row.pk), "kind": "chargeback_won", "event_time": moment} for row in others]
+    response = api.post("/api/v1/labels/batch", {"labels": bodies}, content_type="application/json")
+    assert [result["status"] for result in response.json()["results"]] == [201] * 4
+    assert pay(api, "ada", "shop").derived["terminal_risk_7d"] == 0.25
+    retracted = bodies[0] | {"kind": "retracted", "source": "chargeback", "event_time": timezone.now().isoformat()}
+    assert api.post("/api/v1/labels", retracted, content_type="application/json").status_code == 201
+    assert pay(api, "ada", "shop").derived["terminal_risk_7d"] == 0.0
+    assert set(Label.objects.filter(sequence=None)) == set(), "each has its place in the order of arrival"
+    check_parity()
+    known = histories()
+    call_command("rebuild_histories", "--schema", "handbook")
+    assert histories() == known
+
+
 def test_a_label_that_was_undone_is_forgotten_by_later_transactions(api, alice):
     fraud = pay(api, "ada", "shop", hours_ago=24 * 8, amount=900.0)
     act = uuid4()
@@ -314,7 +334,7 @@ def test_a_schema_without_a_champion_keeps_no_other_from_its_scores(worker, acme
     body = json.dumps({"transactions": rows})
     answer = acme_api.post("/api/v1/predict/batch", data=body, content_type="application/json").json()
     assert [result["status"] for result in answer["results"]] == [200, 503]
-    assert answer["results"][1]["problem"]["type"] == "urn:fraudsite:problem:schema-without-a-champion"
+    assert answer["results"][1]["problem"]["type"] == "/problems/schema-without-a-champion"
 
 
 @pytest.mark.django_db

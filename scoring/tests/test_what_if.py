@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,6 +132,46 @@ def test_counting_again_counts_nothing_twice_and_what_came_late(champion, acme):
     late.save(force_insert=True)
     assert [score_counts.update(now=noon + timedelta(seconds=after)) for after in (90, 200)] == [2, 1]
     assert what_if.of_live(champion, Document(), noon - 2 * HOUR, noon + HOUR).rows == 3
+
+
+def test_a_first_count_takes_many_runs_the_latest_hours_first_and_the_page_says_how_far_it_is(
+    client, champion, acme, rita
+):
+    predict(champion, acme, [0.4] * 6, ago=6 * HOUR)
+    client.force_login(rita)
+
+    def page():
+        return client.get(ADDRESS, {"source": "live", "days": "1"}).content.decode()
+
+    assert "No scores have been counted yet." in page()
+    begun_with: list[Any] = []
+    while not begun_with or not score_counts.progress().is_whole:
+        score_counts.update(seconds=0)  # the latest hour, and one more
+        begun_with.append(score_counts.progress().since)
+        assert ("of the period is counted" in page()) is not score_counts.progress().is_whole
+    assert begun_with == sorted(set(begun_with), reverse=True)
+    assert len(begun_with) > 3
+    assert "<b>6</b>" in page()
+
+
+def test_counts_that_were_deleted_are_not_made_again(champion, acme, settings):
+    settings.COUNTS_RETENTION_DAYS = 2
+    predict(champion, acme, [0.1, 0.2], ago=144 * HOUR)
+    assert score_counts.update() == 0
+    assert score_counts.progress().is_whole
+
+
+def test_after_a_time_without_beat_hours_that_a_fast_clock_had_begun_are_counted_whole(champion, acme):
+    noon = timezone.now().replace(minute=0, second=0, microsecond=0)
+    early, late = predict(champion, acme, [0.1, 0.2], ago=timedelta(seconds=1))
+    Prediction.objects.filter(pk=early.pk).update(created_at=noon)
+    Prediction.objects.filter(pk=late.pk).update(created_at=noon - timedelta(minutes=1))
+    kept = Prediction.objects.get(pk=late.pk)
+    Prediction.objects.filter(pk=kept.pk).delete()
+    score_counts.update(now=noon - timedelta(minutes=5))
+    kept.save(force_insert=True)
+    score_counts.update(now=noon + timedelta(minutes=70))
+    assert what_if.of_live(champion, Document(), noon - 2 * HOUR, noon + HOUR).rows == 2
 
 
 def test_transactions_of_a_policy_with_other_segments_count_as_those_without(champion, acme):

@@ -6,7 +6,8 @@ The tokens of an entity are read and replayed in partitions, so that memory hold
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import numpy as np
@@ -21,8 +22,11 @@ from scoring.worker import storage
 from scoring.worker.histories import label_code, microseconds
 from training import registry
 from training.core.features.declaration import compared_entities
-from training.core.features.replay import Events, Labels, replay, version
+from training.core.features.replay import Events, Labels, replay, version, warm
 from training.core.schema import Schema
+
+if TYPE_CHECKING:
+    from scoring.cluster import Cluster
 
 ROWS_AT_A_TIME = 250_000
 # Tokens are hexadecimal. Partitions are bounded by this many first digits; `AFTER_ALL` sorts after every token.
@@ -39,20 +43,34 @@ class Difference:
     computed: float
 
 
-def rebuild(schema: Schema, on_progress: Callable[[str, float], None]) -> int:
+def rebuild(schema: Schema, on_progress: Callable[[str, float], None], cluster: "Cluster | None" = None) -> int:
     """Rebuild all histories of a schema. Returns how many there are.
 
     Workers may go on: each partition is locked while it is rebuilt. Missing histories are first inserted as stale ones,
     which are not used for scoring until they are rebuilt. After an interruption it can be started again.
-    `on_progress` gets an entity and the share of its histories that are done.
+    `on_progress` gets an entity and the share of its histories that are done. With a cluster, its workers rebuild
+    partitions side by side.
     """
     done = 0
     for entity in _kept(schema):
         _make_missing(schema, entity)
-        for chosen, share in _partitions(schema):
-            done += _rebuild_partition(schema, entity, chosen)
-            on_progress(entity, share)
+        parts = [(schema.name, entity, *bounds) for bounds in _bounds(schema)]
+        if cluster:
+            counts = cluster.each("scoring.worker.arrivals.rebuild_part", parts)
+        else:
+            counts = (_rebuild_partition(schema, entity, _between(*bounds)) for _, _, *bounds in parts)
+        for place, count in enumerate(counts, 1):
+            done += count
+            on_progress(entity, place / len(parts))
     return done
+
+
+def rebuild_part(name: str, entity: str, first: str, end: str) -> int:
+    """Rebuild the histories of one partition of a schema's entity, those whose token is at least `first` and before
+    `end`. Returns how many they are. It can be run again."""
+    schema = registry.declaration_in_force(name)
+    warm(schema)  # which takes long, and others must not wait for locks meanwhile
+    return _rebuild_partition(schema, entity, _between(first, end))
 
 
 def differences(schema: Schema, sample: int, on_progress: Callable[[str, float], None]) -> Iterator[Difference]:
@@ -138,10 +156,20 @@ def _with_token(rows: QuerySet[Any], tokens: str, entity: str) -> QuerySet[Any]:
 
 def _partitions(schema: Schema) -> Iterator[tuple[Q, float]]:
     """Conditions on `token` that each token meets exactly once, and the share that is done after each partition."""
+    bounds = _bounds(schema)
+    for place, (first, end) in enumerate(bounds, 1):
+        yield _between(first, end), place / len(bounds)
+
+
+def _bounds(schema: Schema) -> list[tuple[str, str]]:
+    """The first token of each partition, and where it ends."""
     count = 1 + _arrived(schema).count() // ROWS_AT_A_TIME
-    bounds = [f"{place * 16**DIGITS // count:0{DIGITS}x}" for place in range(count)] + [AFTER_ALL]
-    for place in range(count):
-        yield Q(token__gte=bounds[place], token__lt=bounds[place + 1]), (place + 1) / count
+    firsts = [f"{place * 16**DIGITS // count:0{DIGITS}x}" for place in range(count)]
+    return list(pairwise([*firsts, AFTER_ALL]))
+
+
+def _between(first: str, end: str) -> Q:
+    return Q(token__gte=first, token__lt=end)
 
 
 def _sampled(schema: Schema, entity: str, sampled: set[UUID]) -> Iterator[tuple[Q, float]]:

@@ -11,10 +11,10 @@ from scoring.messages.replies import Kind, Outcome, Stages
 from scoring.messages.submission import Submission
 from scoring.policies.evidence import Evidence
 from scoring.policies.expressions import Case
-from scoring.worker import scorer, storage
+from scoring.worker import metrics, scorer, storage
 from scoring.worker.declared import tokens_for, values_for
 from scoring.worker.known import known_outcomes
-from scoring.worker.predictor import Predictor
+from scoring.worker.predictor import About, Predictor
 from scoring.worker.scorer import Scored
 from scoring.worker.storage import BatchContext
 from training.core.schema import Schema
@@ -53,16 +53,18 @@ def score_batch(
     elif live:
         outcomes |= _score_with_histories(live, predictor, started_at, stages)
     stages.storage_s = time.perf_counter() - began - stages.features_s - stages.model_s
+    if live:
+        metrics.observe_batch(predictor.schema.name, len(live), stages)
     return [outcomes[submission.id] for submission in submissions], stages
 
 
 def _score_plain(
     live: Sequence[Submission], predictor: Predictor, started_at: float, stages: Stages
 ) -> dict[str, Outcome]:
-    cases = _cases(predictor.schema, live)
+    cases = cases_of(predictor.schema, live)
     given = predictor.schema.encode([case.values for case in cases])
     derived = scorer.nothing_derived(len(live))
-    scored = scorer.score(predictor, cases, given, derived, stages, _requests(live))
+    scored = scorer.score(predictor, cases, given, derived, stages, _about(live))
     outcomes = {submission.id: Outcome(Kind.UNSCORABLE) for submission in _unscorable(live, scored)}
     batch = [
         (submission, result) for submission, result in zip(live, scored, strict=True) if submission.id not in outcomes
@@ -88,6 +90,7 @@ def _score_with_histories(
             with transaction.atomic():
                 return outcomes | _score_under_lock(live, predictor, started_at, stages, all_new=all_new)
         except _ScoreAgain as again:
+            metrics.RETRIES.labels("known_or_unscorable").inc()
             all_new = False
             outcomes |= dict.fromkeys(again.unscorable, Outcome(Kind.UNSCORABLE))
             live = [submission for submission in live if submission.id not in outcomes]
@@ -105,7 +108,7 @@ def _score_under_lock(
     new = _first_copies(submission for submission in live if submission.id not in outcomes)
     if new:
         began = time.perf_counter()
-        cases = _cases(schema, new)
+        cases = cases_of(schema, new)
         given = schema.encode([case.values for case in cases])
         sequences, derived = locked.transactions_arrive(
             [submission.event_time for submission in new],
@@ -114,7 +117,7 @@ def _score_under_lock(
             given,
         )
         stages.features_s += time.perf_counter() - began
-        scored = scorer.score(predictor, cases, given, derived, stages, _requests(new))
+        scored = scorer.score(predictor, cases, given, derived, stages, _about(new))
         if unscorable := _unscorable(new, scored):  # they are not stored, so the histories must not include them
             raise _ScoreAgain([submission.id for submission in unscorable])
         context = BatchContext.of(predictor, stages, started_at)
@@ -135,12 +138,15 @@ def _first_copies(submissions: Iterable[Submission]) -> list[Submission]:
     return list(first.values())
 
 
-def _cases(schema: Schema, live: Sequence[Submission]) -> list[Case]:
-    return [Case(values_for(schema, each), tokens_for(schema, each), each.event_time, each.id) for each in live]
+def cases_of(schema: Schema, live: Sequence[Submission]) -> list[Case]:
+    return [
+        Case(values_for(schema, each), tokens_for(schema, each), each.event_time, each.id, client=each.client_id)
+        for each in live
+    ]
 
 
-def _requests(live: Sequence[Submission]) -> list[str]:
-    return [submission.request_id for submission in live]
+def _about(live: Sequence[Submission]) -> list[About]:
+    return [(submission.request, submission.id) for submission in live]
 
 
 def _unscorable(live: Sequence[Submission], scored: Sequence[Scored]) -> list[Submission]:

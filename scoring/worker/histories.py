@@ -9,7 +9,8 @@ Web processes import this module late: numba takes a second to load, and only wo
 
 import json
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -18,12 +19,17 @@ from typing import Any
 import numpy as np
 import psycopg
 from django.db import connection
+from django.db.models import BinaryField
+from django.db.models.functions import Substr
 
 from scoring.models import History, Transaction
+from scoring.telemetry import tracing
 from scoring.worker import prepared
-from scoring.worker.storage import HistoryUpdate, tokens_of
+from scoring.worker.rows import Placed, tokens_of
+from scoring.worker.storage import HistoryUpdate
 from training.core.exceptions import StaleHistory
-from training.core.features.replay import Events, Labels, Tokens, replay, version, warm
+from training.core.features.replay import Events, Labels, Tokens, labelled, replay, version
+from training.core.features.stored import VERSION_BYTES
 from training.core.schema import Schema
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,9 +73,9 @@ class Locked:
             tokens=by_entity(self.schema, tokens),
             given=given,
         )
-        return sequences, self._replay(events=arrived)
+        return sequences, self._replay(arrived)
 
-    def labels_arrive(self, rows: Sequence[Transaction], verdicts: Sequence[bool | None]) -> list[int]:
+    def labels_arrive(self, rows: Sequence[Placed], verdicts: Sequence[bool | None]) -> list[int]:
         """Add what holds of these transactions from now on, in this order; None if nothing does. Returns the sequence
         of each.
 
@@ -78,14 +84,14 @@ class Locked:
         """
         tokens = [tokens_of(self.schema, row) for row in rows]
         sequences = self._draw(tokens)
-        self._replay(
-            labels=Labels(
-                key=np.array([row.sequence for row in rows], np.int64),
-                fraud=np.array([label_code(verdict) for verdict in verdicts], np.int8),
-                sequence=np.array(sequences, np.int64),
-                tokens=by_entity(self.schema, tokens),
-            )
+        arrived = Labels(
+            key=np.array([row.sequence for row in rows], np.int64),
+            fraud=np.array([label_code(verdict) for verdict in verdicts], np.int8),
+            sequence=np.array(sequences, np.int64),
+            tokens=by_entity(self.schema, tokens),
         )
+        with self._stale_are_told():
+            self._keep(labelled(self.schema, arrived, self.events))
         return sequences
 
     def changed(self) -> list[HistoryUpdate]:
@@ -110,19 +116,37 @@ class Locked:
             self._drawn |= set(row)
         return sequences
 
-    def _replay(self, events: Events | None = None, labels: Labels | None = None) -> np.ndarray:
+    def _replay(self, events: Events) -> np.ndarray:
+        with self._stale_are_told():
+            replayed = replay(self.schema, events, histories=self.events)
+        self._keep(replayed.histories)
+        return replayed.features
+
+    def _keep(self, histories: Mapping[str, Mapping[Any, bytes]]) -> None:
+        for entity, of_entity in histories.items():
+            self.events[entity] |= of_entity
+
+    @contextmanager
+    def _stale_are_told(self) -> Iterator[None]:
         try:
-            replayed = replay(self.schema, events, labels, self.events)
+            yield
         except StaleHistory as error:
             raise StaleHistory(f"{error} {remedy(self.schema)}") from error
-        for entity, histories in replayed.histories.items():
-            self.events[entity] |= histories
-        return replayed.features
 
 
 def label_code(verdict: bool | None) -> int:
     """A verdict as `training.core.features.replay` encodes it."""
     return -1 if verdict is None else int(verdict)
+
+
+def counted(schema: Schema, entity: str, limit: int | None = None) -> tuple[int, int]:
+    """How many histories of an entity there are, of at most `limit`, and how many of these are stale."""
+    rows = History.objects.filter(schema=schema.name, entity=entity)
+    begins = Substr("events", 1, VERSION_BYTES, output_field=BinaryField())
+    now = version(schema, entity)
+    looked_at = rows.annotate(begins=begins)[:limit]
+    stale = History.objects.filter(pk__in=looked_at.values("pk")).annotate(begins=begins).exclude(begins=now)
+    return looked_at.count(), stale.count() if now else 0
 
 
 def lock(schema: Schema, tokens: Iterable[Sequence[str]]) -> Locked:
@@ -227,7 +251,11 @@ def _execute(statement: str, values: list[Any]) -> list[Any]:
     """Execute a statement on PostgreSQL. Django's own cursor would transfer bytes as text, twice as long. The pipeline
     sends it together with the BEGIN of the database transaction."""
     connection.ensure_connection()
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+    with (
+        connection.wrap_database_errors,
+        psycopg.Cursor(connection.connection) as cursor,
+        tracing.statement(statement, "SELECT scoring_history"),
+    ):
         with connection.connection.pipeline():
             cursor.execute(prepared.of_now(statement), values, prepare=True, binary=True)
         return cursor.fetchall()
@@ -240,11 +268,6 @@ def remedy(schema: Schema) -> str:
 def by_entity(schema: Schema, tokens: Sequence[Sequence[str]]) -> dict[str, Tokens]:
     """Turn rows of tokens into a column per entity."""
     return {name: [row[place] for row in tokens] for place, name in enumerate(schema.entity_names)}
-
-
-def get_ready(schema: Schema) -> None:
-    """Compile what takes seconds the first time, before any lock is held."""
-    warm(schema)
 
 
 def microseconds(moment: datetime) -> int:

@@ -9,7 +9,7 @@ from scoring.messages.replies import Kind, Outcome
 from scoring.messages.submission import Submission
 from scoring.models import Transaction
 from scoring.worker.declared import declaration_of
-from scoring.worker.storage import tokens_by_name
+from scoring.worker.rows import tokens_by_name
 from training.core.schema.values import Value
 
 

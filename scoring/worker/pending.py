@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from scoring.decisions import Decision, FallbackRules
 from scoring.lists import lookup
+from scoring.messages import request_ids as names
 from scoring.messages.answers import Answer
 from scoring.messages.replies import Kind, Outcome, Stages
 from scoring.messages.submission import Submission
@@ -23,6 +24,7 @@ from scoring.worker import scorer, storage
 from scoring.worker.declared import declaration_of
 from scoring.worker.known import known_outcomes
 from scoring.worker.predictor import Predictor
+from scoring.worker.rows import insert_new, tokens_of, transaction_of
 from scoring.worker.storage import BatchContext
 
 FAULT_LENGTH = 200
@@ -52,7 +54,7 @@ def fall_back(*, submission: Submission, reason: str) -> Outcome:
     with transaction.atomic():
         if _keep(submission) is None:
             return known_outcomes([submission])[submission.id]
-        on = lookup.hits(storage.transaction_of(submission))
+        on = lookup.hits(transaction_of(submission))
         by_amount = FallbackRules(settings.FALLBACK_REVIEW_AMOUNT).decide(amount)
         fallback = Fallback.objects.create(
             transaction_id=UUID(submission.id),
@@ -70,7 +72,7 @@ def fall_back(*, submission: Submission, reason: str) -> Outcome:
 @transaction.atomic
 def _keep(submission: Submission) -> Outcome | None:
     """Store a transaction that waits for its score. None if its id is known already."""
-    if not storage.insert_new([storage.transaction_of(submission)]):
+    if not insert_new([transaction_of(submission)]):
         return None
     due_at = timezone.now() + timedelta(seconds=settings.PENDING_RETRY_S)
     Pending.objects.create(transaction_id=UUID(submission.id), due_at=due_at, request_id=submission.request_id)
@@ -90,7 +92,8 @@ def by_schema(transactions: Sequence[UUID]) -> dict[str, list[UUID]]:
 
 def request_ids(transactions: Sequence[UUID]) -> dict[UUID, str]:
     """The ids of the requests that pending transactions came with, by transaction."""
-    return dict(Pending.objects.filter(pk__in=transactions).values_list("pk", "request_id"))
+    rows = Pending.objects.filter(pk__in=transactions).values_list("pk", "request_id", "transaction__trace_id")
+    return {key: names.name_of(request_id, trace.hex if trace else "") for key, request_id, trace in rows}
 
 
 def suspects(transactions: Sequence[UUID]) -> set[UUID]:
@@ -177,7 +180,7 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
 
         # A label that is written meanwhile waits for this, finds the sequence, and goes to the histories itself.
         list(Transaction.objects.select_for_update().filter(pk__in=[row.pk for row in rows]).order_by("pk"))
-        locked = histories.lock(schema, [storage.tokens_of(schema, row) for row in rows])
+        locked = histories.lock(schema, [tokens_of(schema, row) for row in rows])
         # Read again under the locks: another worker may have scored some of them.
         rows = [pending.transaction for pending in waiting.all()]
     if not rows:
@@ -186,9 +189,10 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
     cases = [
         Case(
             [row.fields.get(name) for name in schema.feature_names],
-            storage.tokens_of(schema, row),
+            tokens_of(schema, row),
             row.event_time.timestamp(),
             str(row.pk),
+            client=row.client_id,
         )
         for row in rows
     ]
@@ -204,7 +208,9 @@ def _score_waiting(waiting: QuerySet[Pending], predictor: Predictor, started_at:
         for row, sequence in zip(rows, sequences, strict=True):
             row.sequence = sequence
     stages.features_s += time.perf_counter() - began
-    scored = scorer.score(predictor, cases, given, derived, stages, [row.pending.request_id for row in rows])
+    scored = scorer.score(
+        predictor, cases, given, derived, stages, [(row.pending.request_id, str(row.pk)) for row in rows]
+    )
     if unscorable := [
         row.pk for row, result in zip(rows, scored, strict=True) if not math.isfinite(result.fraud_score)
     ]:

@@ -24,7 +24,8 @@ from scoring.messages import request_ids
 from scoring.messages.answers import Reason
 from scoring.messages.explanation import Explanation
 from scoring.policies.engine import Policy
-from scoring.worker import policies, routing, rule_counts, workers
+from scoring.telemetry import logs, tracing
+from scoring.worker import metrics, policies, routing, rule_counts, workers
 from scoring.worker.routing import Router
 from training import registry
 from training.core import families
@@ -34,6 +35,9 @@ from training.core.features import typical
 from training.models import ModelVersion
 
 logger = logging.getLogger(__name__)
+
+# A transaction for the log: the name of its request, and its id.
+About = tuple[str, str]
 
 SWITCH_INTERVAL_S = 0.0005
 # Of contributions. Even of a hundred, what rounding leaves is far below a thousandth of a logit.
@@ -59,6 +63,7 @@ class Predictor:
         self.schema = bundle.declared
         warm(self.schema)
         self.version = version
+        self._calls = metrics.MODEL_CALLS.labels(version.pk)
         self.policy = Policy(self.schema, Thresholds(version.review_threshold, version.block_threshold))
         self.router = Router.none(self.schema)
 
@@ -68,19 +73,25 @@ class Predictor:
         other.policy, other.router = policy, router or self.router
         return other
 
-    def score(self, features: np.ndarray, requests: Sequence[str] = ()) -> np.ndarray:
+    def score(self, features: np.ndarray, about: Sequence[About] = ()) -> np.ndarray:
         """Score rows of encoded inputs, [n, f] float32. Returns [n] float64 in [0, 1]; NaN if the model fails.
 
-        `requests` are the ids of the rows' requests, for the log.
+        `about` says for each row which transaction it is, and of which request, for the log.
         """
+        began = time.perf_counter()
         try:
-            return self.scorer.score(features).astype(np.float64)
+            with tracing.part("model", version=self.version.pk, rows=len(features)):
+                return self.scorer.score(features).astype(np.float64)
         except Exception:  # a model may raise anything, and one bad row must not keep the others from being scored
             if len(features) == 1:
-                with request_ids.working_for(requests):
+                metrics.FAILURES.labels("model").inc()
+                request, key = about[0] if about else ("", "")
+                with request_ids.working_for([request]), logs.of_transaction(key):
                     logger.exception("The model cannot score a transaction.")
                 return np.array([np.nan])
-            return np.concatenate([self.score(row[None], requests[i : i + 1]) for i, row in enumerate(features)])
+            return np.concatenate([self.score(row[None], about[i : i + 1]) for i, row in enumerate(features)])
+        finally:
+            self._calls.observe(time.perf_counter() - began)
 
     def explain(self, features: np.ndarray, scores: np.ndarray) -> list[Explanation]:
         """Why rows of encoded inputs, [n, f] float32, have the `scores` [n] that the model gave."""
@@ -210,7 +221,8 @@ def _follow(worker: str, end: threading.Event) -> None:
         except DatabaseError as error:
             logger.warning("The register was not read: %s", error)
         versions = {schema: predictor.version.pk for schema, predictor in _loaded.items()}
-        workers.publish(workers.Status(worker, versions, dict(_refused)))
+        policies_held = {schema: each.policy.number for schema, each in _loaded.items() if each.policy.number}
+        workers.publish(workers.Status(worker, versions, dict(_refused), policies_held))
 
 
 def _keep_up(schema: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import Error, connection, transaction
 
-from scoring.models import RuleCount
+from scoring.models import RuleCount, RuleOfClientCount
 from scoring.policies.engine import Policy, Tally
 from scoring.policies.expressions import Outcome
 
@@ -23,6 +23,13 @@ ADD = (
     "ON CONFLICT (minute, policy_id, rule) DO UPDATE SET "
     + ", ".join(f"{name} = {TABLE}.{name} + excluded.{name}" for name in COLUMNS)
 )
+OF_CLIENTS = RuleOfClientCount._meta.db_table
+ADD_OF_CLIENT = (
+    f"INSERT INTO {OF_CLIENTS} (minute, client, policy_id, rule, {', '.join(COLUMNS)}) "  # noqa: S608
+    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (minute, client, policy_id, rule) DO UPDATE SET "
+    + ", ".join(f"{name} = {OF_CLIENTS}.{name} + excluded.{name}" for name in COLUMNS)
+)
+OUTCOMES = (Outcome.MATCHED, Outcome.ABSENT, Outcome.FAILED)
 
 _flushed_at = 0.0
 
@@ -48,18 +55,30 @@ def flush(policy: Policy) -> None:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.executemany(ADD, _rows(policy, taken))
+            cursor.executemany(ADD_OF_CLIENT, _rows_of_clients(policy, taken))
     except Error:
-        policy.tally.decided += taken.decided
-        policy.tally.outcomes.update(taken.outcomes)
+        policy.tally.give_back(taken)
         raise
 
 
 def _rows(policy: Policy, taken: Tally) -> list[tuple[Any, ...]]:
-    minute = datetime.fromtimestamp(60 * (time.time() // 60), UTC)
-    moment = RuleCount._meta.get_field("minute").get_db_prep_save(minute, connection)
-    outcomes = (Outcome.MATCHED, Outcome.ABSENT, Outcome.FAILED)
+    moment, of_all, decided = _minute(), taken.of_all(), taken.decided.total()
     # Every process writes in the same order; otherwise two of them could deadlock.
     return [
-        (moment, policy.pk, rule.name, taken.decided, *(taken.outcomes[rule.name, outcome] for outcome in outcomes))
+        (moment, policy.pk, rule.name, decided, *(of_all[rule.name, outcome] for outcome in OUTCOMES))
         for rule in sorted(policy.document.evaluated_rules, key=lambda rule: rule.name)
     ]
+
+
+def _rows_of_clients(policy: Policy, taken: Tally) -> list[tuple[Any, ...]]:
+    moment = _minute()
+    rows = [(moment, client, policy.pk, "", number, 0, 0, 0) for client, number in taken.decided.items()]
+    for client, rule in {(client, rule) for client, rule, _ in taken.outcomes}:
+        counts = (taken.outcomes[client, rule, outcome] for outcome in OUTCOMES)
+        rows.append((moment, client, policy.pk, rule, 0, *counts))
+    return sorted(rows)
+
+
+def _minute() -> Any:
+    minute = datetime.fromtimestamp(60 * (time.time() // 60), UTC)
+    return RuleCount._meta.get_field("minute").get_db_prep_save(minute, connection)

@@ -17,7 +17,7 @@ from scoring.messages.replies import Stages
 from scoring.models import Prediction
 from scoring.policies.engine import Decided
 from scoring.policies.expressions import Case
-from scoring.worker.predictor import Predictor
+from scoring.worker.predictor import About, Predictor
 from training.core.families.encoding import Encoding
 from training.core.schema import Schema
 from training.core.schema.values import Value
@@ -50,19 +50,18 @@ def score(
     given: np.ndarray,
     derived: np.ndarray,
     stages: Stages,
-    requests: Sequence[str] = (),
+    about: Sequence[About] = (),
 ) -> list[Scored]:
     """Score, decide on and explain `n` transactions. Only alerts have reasons.
 
     `cases` are the transactions as the policy sees them. `given` are the fields that were sent,
     [n, len(schema.features)] float64; `derived` are the computed features, [n, len(schema.derived)] float64. The
-    elapsed time is added to `stages`. `requests` are the ids of the requests that the transactions came with, for the
-    log.
+    elapsed time is added to `stages`. `about` says for each which transaction it is, and of which request, for the log.
     """
     began = time.perf_counter()
     inputs = inputs_of(predictor.encode, given, derived)
     prepared = time.perf_counter()
-    scores = predictor.score(inputs, requests)
+    scores = predictor.score(inputs, about)
     rows = derived.tolist()
     decided = predictor.policy.decide(cases, rows, scores.tolist())
     scored = [

@@ -4,10 +4,9 @@ A database constraint decides which of two equal transaction ids is first, so co
 redelivered messages all end in one row.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
@@ -22,80 +21,17 @@ from scoring.messages.replies import Stages
 from scoring.messages.submission import Submission
 from scoring.models import Pending, Prediction, Review, ReviewLink, Transaction
 from scoring.policies.engine import Policy
+from scoring.telemetry import tracing
+from scoring.webhooks import about, events
 from scoring.worker import prepared
 from scoring.worker.declared import declaration_of
 from scoring.worker.opening import review_of
 from scoring.worker.predictor import Predictor
 from scoring.worker.routing import Router
+from scoring.worker.rows import derived_by_name, insert_new, request_of, tokens_by_name, transaction_of
 from scoring.worker.scorer import Scored
+from scoring.worker.statements import EVENT_COLUMNS, REVIEW_COLUMNS, STATEMENTS
 from training.core.schema import Schema
-
-# One statement, so one round trip and one commit. Values are sent as arrays, which the server need not parse;
-# docs/performance.md compares this with COPY and with a long VALUES list.
-# Lines that begin with + are only for schemas with computed features.
-STATEMENT = """
-WITH sent AS (
-    SELECT * FROM unnest(
-        %b::text[], %b::bigint[], %b::text[], %b::float8[], %b::text[], %b::text[], %b::float8[], %b::float8[],
-        %b::float8[], %b::text[], %b::float8[], %b::text[], %b::text[], %b::text[], %b::float8[], %b::float8[],
-        %b::text[]
-+       , %b::text[], %b::bigint[], %b::text[]
-    ) AS sent(
-        id, client_id, transaction_id, amount, fields, body_sha256, event_time, received_at,
-        fraud_score, decision, threshold, evidence, reasons, explanation, latency_ms, queue_ms, conversion
-+       , tokens, sequence, derived
-    )
-), inserted AS (
-    INSERT INTO scoring_transaction
-        (id, client_id, transaction_id, schema, amount, fields, body_sha256, event_time, received_at, conversion
-+       , tokens, sequence
-        )
-    SELECT id::uuid, client_id, transaction_id, %b, amount, fields::jsonb, body_sha256,
-        to_timestamp(event_time), to_timestamp(received_at), conversion::jsonb
-+       , tokens::jsonb, sequence
-    FROM sent ORDER BY client_id, transaction_id, id
-    ON CONFLICT DO NOTHING
-    RETURNING id
-), predicted AS (
-    INSERT INTO scoring_prediction
-        (transaction_id, model_version_id, policy_id, fraud_score, decision, threshold, evidence, reasons, explanation,
-         latency_ms, queue_ms, features_ms, model_ms, created_at
-+        , derived
-        )
-    SELECT inserted.id, %b, %b, fraud_score, decision, threshold, evidence::jsonb, reasons::jsonb,
-        explanation::jsonb, latency_ms, queue_ms, %b, %b, %b
-+       , derived::jsonb
-    FROM inserted JOIN sent ON inserted.id = sent.id::uuid
-    RETURNING transaction_id
-), reviews AS (
-    INSERT INTO scoring_review
-        (prediction_id, state, fraud_score, expected_loss, client_id, schema, amount, decision, reason, rules, card,
-         queue_id, due_at, opened_at)
-    SELECT opened.* FROM unnest(
-        %b::uuid[], %b::text[], %b::float8[], %b::float8[], %b::bigint[], %b::text[], %b::float8[], %b::text[],
-        %b::text[], %b::text[], %b::text[], %b::bigint[], %b::timestamptz[], %b::timestamptz[]
-    ) AS opened(prediction_id) JOIN predicted ON transaction_id = prediction_id
-), links AS (
-    INSERT INTO scoring_reviewlink (review_id, name, key)
-    SELECT transaction_id, name, key
-    FROM unnest(%b::text[], %b::text[], %b::text[]) AS linked(id, name, key)
-    JOIN predicted ON transaction_id = linked.id::uuid
-+), remembered AS (
-+   UPDATE scoring_history SET events = seen.events, last_sequence = seen.last_sequence, updated_at = %b
-+   FROM unnest(%b::text[], %b::bytea[], %b::bigint[]) AS seen(token, events, last_sequence)
-+   WHERE scoring_history.token = seen.token
-)
-SELECT id::text FROM inserted
-"""
-STORE_PLAIN = "".join(line for line in STATEMENT.splitlines(keepends=True) if not line.startswith("+"))
-STORE_COMPUTED = "".join(line.removeprefix("+") for line in STATEMENT.splitlines(keepends=True))
-
-
-# The columns of a review in the statement, in its order.
-REVIEW_COLUMNS = (
-    *("prediction_id", "state", "fraud_score", "expected_loss", "client_id", "schema", "amount", "decision", "reason"),
-    *("rules", "card", "queue_id", "due_at", "opened_at"),
-)
 
 
 class HistoryUpdate(NamedTuple):
@@ -172,6 +108,7 @@ def _store_on_postgresql(
     declared = [schema if each.declaration == schema.hash else declaration_of(each) for each in sent]
     plain = schema.is_plain and not any(each.tokens for each in sent)
     scores = [scored for _, scored in batch]
+    reviews = _reviews(batch, context)
     values: list[Any] = [
         [submission.id for submission in sent],
         [submission.client_id for submission in sent],
@@ -193,6 +130,8 @@ def _store_on_postgresql(
         [context.latency_ms(submission.received_at) for submission in sent],
         [context.queue_ms(submission.received_at) for submission in sent],
         [_json_or_none(submission.conversion) for submission in sent],
+        [request_of(submission) for submission in sent],
+        [submission.trace_id or None for submission in sent],
         *([] if plain else _computed_columns(batch, schema, declared, sequences)),
         schema.name,
         context.model_version,
@@ -200,9 +139,11 @@ def _store_on_postgresql(
         context.features_ms,
         context.model_ms,
         context.created_at,
-        *_review_columns(batch, context),
+        *_columns(reviews, REVIEW_COLUMNS),
         *_link_columns(batch, declared),
     ]
+    if reviews:
+        values += _columns(_alerts(batch, reviews), EVENT_COLUMNS)
     if not plain:
         values += [
             context.created_at,
@@ -213,8 +154,10 @@ def _store_on_postgresql(
     connection.ensure_connection()
     # Django's own cursor writes values into the statement's text; arrays are better sent as parameters.
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(prepared.of_now(STORE_PLAIN if plain else STORE_COMPUTED), values, prepare=True)
-        return {row[0] for row in cursor.fetchall()}
+        statement = STATEMENTS[("" if plain else "+") + ("~" if reviews else "")]
+        with tracing.statement(statement, "INSERT scoring_transaction"):
+            cursor.execute(prepared.of_now(statement), values, prepare=True)
+            return {row[0] for row in cursor.fetchall()}
 
 
 def _computed_columns(
@@ -230,13 +173,22 @@ def _computed_columns(
     ]
 
 
-def _review_columns(batch: Batch, context: BatchContext) -> list[list[Any]]:
-    reviews = [
+def _reviews(batch: Batch, context: BatchContext) -> list[Review]:
+    return [
         _opened(_prediction_of(transaction_of(submission), scored, context), context)
         for submission, scored in batch
         if scored.is_alert
     ]
-    return [[getattr(review, name) for review in reviews] for name in REVIEW_COLUMNS]
+
+
+def _alerts(batch: Batch, reviews: Sequence[Review]) -> list[events.Event]:
+    """What is told of new alerts. Each is of the trace of its own request, not of that of the batch."""
+    spans = {submission.id: submission.span for submission, _ in batch}
+    return [replace(about.alert_of(review, review.prediction), span=spans[str(review.pk)]) for review in reviews]
+
+
+def _columns(rows: Sequence[Any], names: Sequence[str]) -> list[list[Any]]:
+    return [[getattr(row, name) for row in rows] for name in names]
 
 
 def _link_columns(batch: Batch, declared: Sequence[Schema]) -> list[list[str]]:
@@ -247,6 +199,7 @@ def _link_columns(batch: Batch, declared: Sequence[Schema]) -> list[list[str]]:
         if scored.decision in ALERTS
         for name, key in linked.keys_of(
             of,
+            submission.client_id,
             dict(zip(of.feature_names, submission.features, strict=True)),
             tokens_by_name(of, submission.tokens) or {},
         ).items()
@@ -273,7 +226,9 @@ def _store_elsewhere(
         if submission.id in inserted
     ]
     Prediction.objects.bulk_create(predictions)
-    Review.objects.bulk_create(_opened(prediction, context) for prediction in predictions if prediction.is_alert)
+    reviews = [_opened(prediction, context) for prediction in predictions if prediction.is_alert]
+    Review.objects.bulk_create(reviews)
+    events.record_all(_alerts(batch, reviews))
     alerts = [rows[str(prediction.pk)] for prediction in predictions if prediction.is_alert]
     ReviewLink.objects.bulk_create(linked.rows_of(context.schema, alerts))
     save_histories(histories)
@@ -297,12 +252,26 @@ def store_waiting(
     if histories is not None:
         Transaction.objects.bulk_update([row for row, _ in batch], ["sequence"])
         save_histories(histories)
+    # Whoever deletes the pending rows first stores the predictions, and tells of them; the other one finds them here.
+    known = set(Prediction.objects.filter(pk__in=[row.pk for row, _ in batch]).values_list("pk", flat=True))
     Prediction.objects.bulk_create(predictions, ignore_conflicts=True)
     Review.objects.bulk_create(reviews, ignore_conflicts=True)
+    events.record_all(list(_told(predictions, reviews, known)))
     reviewed = {review.pk for review in reviews}
     links = linked.rows_of(context.schema, [row for row, _ in batch if row.pk in reviewed])
     ReviewLink.objects.bulk_create(links, ignore_conflicts=True)
     return done
+
+
+def _told(predictions: Sequence[Prediction], reviews: Sequence[Review], known: set[UUID]) -> Iterator[events.Event]:
+    """What is told of predictions that come after their answers, but for those that were known."""
+    for review in reviews:
+        if review.pk not in known:
+            yield about.alert_of(review, review.prediction)
+    for prediction in predictions:
+        fallback = getattr(prediction.transaction, "fallback", None)
+        if fallback and fallback.decision != prediction.decision and prediction.pk not in known:
+            yield about.rescored(prediction, fallback.decision)
 
 
 def _prediction_of(row: Transaction, scored: Scored, context: BatchContext) -> Prediction:
@@ -341,60 +310,3 @@ def save_histories(histories: Sequence[HistoryUpdate]) -> None:
             "UPDATE scoring_history SET events = %s, last_sequence = %s, updated_at = %s WHERE token = %s",
             [(history.events, history.last_sequence, now, history.token) for history in histories],
         )
-
-
-def tokens_by_name(schema: Schema, tokens: Sequence[str]) -> dict[str, str] | None:
-    """Tokens, in the order of `schema.entities`, by their names, without those of missing entities."""
-    return {name: token for name, token in zip(schema.entity_names, tokens, strict=True) if token} or None
-
-
-def tokens_of(schema: Schema, row: Transaction) -> tuple[str, ...]:
-    """The tokens of a stored transaction, in the schema's order; empty for a missing entity."""
-    tokens = row.tokens or {}
-    return tuple(tokens.get(name, "") for name in schema.entity_names)
-
-
-def derived_by_name(schema: Schema, derived: Sequence[float]) -> dict[str, float | None] | None:
-    """Computed features, in the order of `schema.derived`, by their names. JSON has no NaN: a missing one is None."""
-    return {
-        feature.name: None if math.isnan(value) else value
-        for feature, value in zip(schema.derived, derived, strict=True)
-    } or None
-
-
-def transaction_of(submission: Submission, sequence: int | None = None) -> Transaction:
-    schema = declaration_of(submission)
-    return Transaction(
-        id=UUID(submission.id),
-        client_id=submission.client_id,
-        transaction_id=submission.transaction_id,
-        schema=schema.name,
-        amount=schema.amount_of(submission.features),
-        fields=dict(zip(schema.feature_names, submission.features, strict=True)),
-        tokens=tokens_by_name(schema, submission.tokens),
-        conversion=msgspec.to_builtins(submission.conversion),
-        sequence=sequence,
-        body_sha256=submission.body_sha256,
-        event_time=datetime.fromtimestamp(submission.event_time, UTC),
-        received_at=datetime.fromtimestamp(submission.received_at, UTC),
-    )
-
-
-def insert_new(rows: Sequence[Transaction]) -> set[str]:
-    """Insert the rows whose ids are new. Returns these ids, which `bulk_create` does not when it ignores conflicts."""
-    # Insert in the same order everywhere; otherwise two batches that share ids could deadlock.
-    ordered = sorted(rows, key=lambda row: (row.client_id, row.transaction_id or "", row.id))
-    columns = Transaction._meta.concrete_fields
-    names = ", ".join(connection.ops.quote_name(str(column.column)) for column in columns)
-    placeholders = ", ".join(["(" + ", ".join(["%s"] * len(columns)) + ")"] * len(ordered))
-    table = connection.ops.quote_name(Transaction._meta.db_table)
-    values = [
-        column.get_db_prep_save(getattr(row, column.attname), connection) for row in ordered for column in columns
-    ]
-    with connection.cursor() as cursor:
-        # The names come from the model and the values are parameters: the statement has nothing from a request.
-        cursor.execute(
-            f"INSERT INTO {table} ({names}) VALUES {placeholders} ON CONFLICT DO NOTHING RETURNING id",  # noqa: S608
-            values,
-        )
-        return {str(UUID(str(row[0]))) for row in cursor.fetchall()}

@@ -4,11 +4,13 @@ It is kept in Redis under a key that expires, so the status of a process that ha
 """
 
 import logging
+import time
 
 import msgspec
 import redis
 from django.conf import settings
 
+from scoring.messages import connections
 from scoring.messages.replies import connection
 
 logger = logging.getLogger(__name__)
@@ -16,6 +18,7 @@ logger = logging.getLogger(__name__)
 PREFIX = "fraudsite-worker:"
 # A process that has published nothing for this long counts as gone, in addition to twice MODEL_REFRESH_S.
 SILENCE_S = 15
+QUEUES = (settings.REALTIME_QUEUE, settings.BULK_QUEUE, settings.TRAINING_QUEUE)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -26,22 +29,52 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """A worker process, the version that scores each schema, and the refused champions, by schema."""
+    """A worker process, and by schema the version that scores, the refused champions, and the numbers of the policies
+    that decide; a schema without one has the model's thresholds alone. Its clock is `ahead_s` before that of Redis,
+    negative if it is behind."""
 
     worker: str
     versions: dict[str, str]
     refused: dict[str, Refusal]
+    policies: dict[str, int] = {}
+    ahead_s: float = 0.0
 
 
 _decoder = msgspec.msgpack.Decoder(Status)
 
 
+def connect() -> redis.Redis:
+    """Without retries: a page should show at once that Redis is away."""
+    return connections.connect(retry=None)
+
+
+def waiting() -> dict[str, int]:
+    """How many messages wait in each queue for a worker.
+
+    Raises:
+        redis.RedisError: Redis is away.
+    """
+    with connect() as client, client.pipeline(transaction=False) as pipeline:
+        for queue in QUEUES:
+            pipeline.llen(queue)
+        return dict(zip(QUEUES, pipeline.execute(), strict=True))
+
+
 def publish(status: Status) -> None:
     expiry_s = SILENCE_S + int(2 * settings.MODEL_REFRESH_S)
     try:
+        status = msgspec.structs.replace(status, ahead_s=_ahead_s())
         connection().set(PREFIX + status.worker, msgspec.msgpack.encode(status), ex=expiry_s)
     except redis.RedisError as error:
         logger.warning("The status of this worker was not published: %s", error)
+
+
+def _ahead_s() -> float:
+    """How far this machine's clock is ahead of that of Redis, at least: its answer was made between two looks here."""
+    began = time.time()
+    seconds, microseconds = connection().time()
+    there = seconds + microseconds / 1e6
+    return max(began - there, 0.0) or min(time.time() - there, 0.0)
 
 
 def known() -> list[Status]:
@@ -50,8 +83,7 @@ def known() -> list[Status]:
     Raises:
         redis.RedisError: Redis is away.
     """
-    # Without retries: the page should show at once that Redis is away.
-    with redis.Redis.from_url(settings.REDIS_URL, retry=None, **settings.REDIS_TIMEOUTS) as client:
+    with connect() as client:
         keys = list(client.scan_iter(match=f"{PREFIX}*", count=1000))
         contents = client.mget(keys) if keys else []
     # A key may expire between the two calls.

@@ -3,6 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from scoring.models import Erasure
 from training import registry
 from training.core import stages
 from training.core.exceptions import FraudsiteError
@@ -41,6 +42,8 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         if left_out:
             self.stdout.write(f"{left_out} were made under another declaration of {schema.name}, and are left out.")
+        if differing and Erasure.objects.filter(schema=schema.name, state=Erasure.State.DONE).exists():
+            self.stdout.write("Entities were erased: features that counted their transactions differ, and may.")
         if differing:
             raise CommandError(f"{len(differing)} predictions of {schema.name} differ, in {count} features.")
         self.stdout.write(f"No feature of {schema.name} differs.")

@@ -1,3 +1,4 @@
+import gc
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ class Command(BaseCommand):
         except Client.DoesNotExist:
             names = ", ".join(Client.objects.order_by("name").values_list("name", flat=True))
             raise CommandError(f"--client: there is no client {client!r}. Clients: {names}.") from None
+        # Otherwise the collector walks all of Django again and again, in vain.
+        gc.freeze()
         try:
             with file.open("rb") as opened:
                 report = label_files.load(opened, owner.pk)

@@ -4,18 +4,14 @@ from typing import Any, cast
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db.models import BinaryField
-from django.db.models.functions import Substr
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from scoring.models import History
 from training import declarations, registry
 from training.core import figures, places, stages
 from training.core.exceptions import BundleRefused, FraudsiteError, SchemaInvalid, SchemaNotFound
 from training.core.features.declaration import Velocity
-from training.core.features.stored import VERSION_BYTES
 from training.core.schema import Field, Schema, comparison, load_schema, loaded, look_in, read_schema, schema_names
 from training.models import ModelVersion, SchemaVersion
 
@@ -108,9 +104,11 @@ class Command(BaseCommand):
             self.stdout.write(f"No model yet: run `manage.py train --schema {schema.name}`.")
 
     def _show_histories(self, schema: Schema) -> None:
+        from scoring.worker.histories import counted  # numba takes a second to load
+
         stale = 0
         for entity in schema.entity_names:
-            kept, old = _histories(schema, entity)
+            kept, old = counted(schema, entity)
             stale += old
             self.stdout.write(f"Histories of {entity}: {kept:,}, {f'{old:,} of them' if old else 'none'} stale.")
         if stale:
@@ -217,16 +215,6 @@ def _entities(schema: Schema) -> Table:
         size = event_bytes(schema, entity.name)
         table.add_row(entity.name, f"{entity.history_limit:,}", str(size) if size else "no feature reads it")
     return table
-
-
-def _histories(schema: Schema, entity: str) -> tuple[int, int]:
-    """How many histories an entity has, and how many of them are stale."""
-    from training.core.features.replay import version
-
-    kept = History.objects.filter(schema=schema.name, entity=entity)
-    begins = Substr("events", 1, VERSION_BYTES, output_field=BinaryField())
-    now = version(schema, entity)
-    return kept.count(), kept.annotate(begins=begins).exclude(begins=now).count() if now else 0
 
 
 def _table(*titles: str) -> Table:

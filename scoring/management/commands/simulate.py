@@ -107,7 +107,7 @@ class Command(BaseCommand):
             )
             stages.enter(f"Waiting for {options['url']} to be ready")
             simulator.await_ready(timeout_s=options["await_ready"])
-        except (FraudsiteError, httpx.InvalidURL) as error:
+        except (FraudsiteError, ValueError, httpx.InvalidURL) as error:
             raise CommandError(f"--url: {error}") from error
         elapsed_s = 0.0
         console = Console()
