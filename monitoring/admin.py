@@ -1,5 +1,6 @@
 from django.contrib import admin
 
+from monitoring.alerts import alert_admin, route_admin, rule_admin  # noqa: F401  # registered by their import
 from monitoring.models import DriftReport
 from monitoring.schemas import admin as schemas_admin  # noqa: F401  # registered by its import
 from scoring.pages.read_only import ReadOnlyAdmin

@@ -1,23 +1,27 @@
 """The Prometheus metrics of `/metrics`: those that the processes measure, and those read from the database."""
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 
 import redis
 from django.db import Error
-from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from django.utils import timezone
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from monitoring import selectors
+from monitoring.matured import report
 from scoring import metrics as scoring_metrics  # noqa: F401  # its metrics exist from its import on
 from scoring.policies import capacity
+from scoring.streams import figures as streams
+from scoring.telemetry import pool, port, tasks  # noqa: F401  # likewise
+from scoring.webhooks import figures as webhooks
 from scoring.worker import workers
 from training import registry
+from training.models import ModelVersion
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +33,11 @@ def exposition() -> bytes:
 
     Measured metrics are those of this process, or of all web processes that share `PROMETHEUS_MULTIPROC_DIR`.
     """
-    measured = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        measured = CollectorRegistry()
-        MultiProcessCollector(measured)
     known = CollectorRegistry()
     known.register(DatabaseCollector())
     known.register(WorkerCollector())
-    return generate_latest(measured) + generate_latest(known)
+    known.register(StreamCollector())
+    return generate_latest(port.measured()) + generate_latest(known)
 
 
 class DatabaseCollector(Collector):
@@ -67,11 +68,15 @@ class WorkerCollector(Collector):
             "Worker processes that refuse a champion.",
             labels=labels,
         )
+        depth = GaugeMetricFamily("fraudsite_queue_messages", "Messages that wait for a worker.", labels=["queue"])
         try:
-            at_work = workers.known()
+            at_work, waiting = workers.known(), workers.waiting()
         except redis.RedisError as error:
             logger.warning("The workers' status could not be read: %s", error)
-            at_work = []
+            at_work, waiting = [], {}
+        for queue, messages in waiting.items():
+            depth.add_metric([queue], messages)
+        yield depth
         scoring = Counter(pair for status in at_work for pair in status.versions.items())
         refusing = Counter(
             (schema, refusal.version) for status in at_work for schema, refusal in status.refused.items()
@@ -80,6 +85,27 @@ class WorkerCollector(Collector):
             for pair, count in counts.items():
                 family.add_metric(pair, count)
             yield family
+
+
+class StreamCollector(Collector):
+    """Asks the Redis of the streams how far they are; gives no values while it is away."""
+
+    def collect(self) -> Iterator[Metric]:
+        entries = GaugeMetricFamily(
+            "fraudsite_stream_entries",
+            "Entries of a stream that were not read, or read and not answered, and those set aside.",
+            labels=["stream", "state"],
+        )
+        try:
+            standings = streams.standings()
+        except redis.RedisError as error:
+            logger.warning("The streams could not be looked at: %s", error)
+            standings = {}
+        for stream, standing in standings.items():
+            for state, count in standing._asdict().items():
+                if count is not None:
+                    entries.add_metric([stream, state], count)
+        yield entries
 
 
 def _of_database() -> Iterator[Metric]:
@@ -115,7 +141,55 @@ def _of_database() -> Iterator[Metric]:
         opened.add_metric([schema], load.day)
     yield from (can, opened)
 
+    yield from _of_webhooks()
+    champions = list(registry.champions())
+    yield from _of_outcomes(champions)
+
     champion = InfoMetricFamily("fraudsite_champion", "The model versions that decide, one per schema.")
-    for version in registry.champions():
+    for version in champions:
         champion.add_metric([], {"version": version.version, "schema": version.schema})
     yield champion
+
+
+def _of_webhooks() -> Iterator[Metric]:
+    deliveries = GaugeMetricFamily(
+        "fraudsite_webhook_deliveries", "Webhooks that wait to be delivered, and those given up.", labels=["state"]
+    )
+    for state in ("pending", "dead"):
+        deliveries.add_metric([state], webhooks.deliveries(state))
+    yield deliveries
+    yield GaugeMetricFamily(
+        "fraudsite_webhook_oldest_pending_seconds",
+        "For how long the webhook that waits longest has waited.",
+        webhooks.oldest_pending_s(),
+    )
+    took = GaugeMetricFamily(
+        "fraudsite_webhook_attempt_seconds", "How long the latest attempts to deliver took.", labels=["quantile"]
+    )
+    for quantile, seconds in webhooks.attempt_seconds():
+        took.add_metric([f"{quantile:g}"], seconds)
+    yield took
+
+
+def _of_outcomes(champions: list[ModelVersion]) -> Iterator[Metric]:
+    """What each champion's decisions of the last matured days came to; no value where it cannot be told."""
+    labels = ["schema", "version"]
+    precision = GaugeMetricFamily(
+        "fraudsite_precision_matured", "Precision of alerts in the last 28 matured days.", labels=labels
+    )
+    recall = GaugeMetricFamily(
+        "fraudsite_recall_matured",
+        "Recall in the last 28 matured days; only where a random sample was judged.",
+        labels=labels,
+    )
+    final = GaugeMetricFamily(
+        "fraudsite_outcomes_final", "Share of the decisions of these days with a final outcome.", labels=labels
+    )
+    for version in champions:
+        if figures := report.latest_matured(version.schema, version.version, timezone.now()):
+            of = [version.schema, version.version]
+            final.add_metric(of, figures.is_final)
+            for family, share in ((precision, figures.precision), (recall, figures.recall)):
+                if share.value is not None:
+                    family.add_metric(of, share.value)
+    yield from (precision, recall, final)

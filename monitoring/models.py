@@ -1,31 +1,62 @@
 from django.db import models
 
+from monitoring.alerts.models import (
+    Alert,
+    AlertEvent,
+    AlertMessage,
+    AlertNotice,
+    AlertRoute,
+    AlertRule,
+    AlertSample,
+    AlertSilence,
+)
+from monitoring.label_free.models import LabelFreeEstimate
+from monitoring.matured.models import LabelDelay, OutcomeCount, OutcomeDay, OutcomeProgress, ScoreOutcome
+from monitoring.rollups.models import RefusalRollup, ReviewRollup, RollupProgress, RuleRollup, TrafficRollup
 from training.models import ModelVersion
 
-SCORE_BINS = 20
-# Upper edges in ms, exclusive; one more bin holds the latencies above the last edge.
-LATENCY_EDGES_MS = (0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 2000, 5000)
+# Django finds an app's models here.
+__all__ = [
+    "Alert",
+    "AlertEvent",
+    "AlertMessage",
+    "AlertNotice",
+    "AlertRoute",
+    "AlertRule",
+    "AlertSample",
+    "AlertSilence",
+    "DriftDetail",
+    "DriftReport",
+    "LabelDelay",
+    "LabelFreeEstimate",
+    "OutcomeCount",
+    "OutcomeDay",
+    "OutcomeProgress",
+    "RefusalRollup",
+    "ReviewRollup",
+    "RollupProgress",
+    "RuleRollup",
+    "ScoreOutcome",
+    "TrafficRollup",
+]
 
 
-class TrafficRollup(models.Model):
-    """Counts and histograms of one minute of a schema's traffic. The dashboard adds them up instead of predictions."""
+class DriftDetail(models.Model):
+    """The latest drift of a model version in detail: distributions, missing values, categories, and what moved the
+    score. One row per version, replaced by each measurement, as reports are many.
 
-    schema = models.CharField(max_length=32)
-    minute = models.DateTimeField()
-    transactions = models.PositiveIntegerField()
-    challenged = models.PositiveIntegerField(default=0, db_default=0, help_text="Decisions to challenge.")
-    reviewed = models.PositiveIntegerField(help_text="Decisions to review.")
-    blocked = models.PositiveIntegerField(help_text="Decisions to block.")
-    latency_sum_ms = models.FloatField()
-    latency_histogram = models.JSONField(help_text="Counts per bin of LATENCY_EDGES_MS.")
-    score_histogram = models.JSONField(help_text="Counts per bin of 20 equal bins of [0, 1].")
+    `inputs` are `monitoring.drift.shares.Moved`, `score` is one of them, and `shift` is
+    `monitoring.drift.attribution.Shift`, null until there is earlier traffic to compare with.
+    """
 
-    class Meta:
-        ordering = ["-minute"]
-        constraints = [models.UniqueConstraint(fields=["minute", "schema"], name="one_rollup_per_minute_and_schema")]
+    model_version = models.OneToOneField(ModelVersion, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    report = models.ForeignKey("DriftReport", on_delete=models.CASCADE, related_name="+")
+    inputs = models.JSONField()
+    score = models.JSONField()
+    shift = models.JSONField(null=True)
 
     def __str__(self) -> str:
-        return f"{self.schema}, {self.minute:%Y-%m-%d %H:%M}: {self.transactions}"
+        return f"{self.model_version_id}: {self.report}"
 
 
 class DriftReport(models.Model):
@@ -44,6 +75,11 @@ class DriftReport(models.Model):
     features = models.JSONField(help_text="PSI by feature.")
     score = models.FloatField(help_text="PSI of the score.")
     status = models.CharField(max_length=8, choices=Status.choices)
+    unusual = models.JSONField(
+        default=dict,
+        db_default=models.Value({}, models.JSONField()),
+        help_text="Shares of unseen and of missing values by input, as monitoring.drift.shares has them.",
+    )
 
     class Meta:
         ordering = ["-created_at"]

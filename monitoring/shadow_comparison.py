@@ -16,7 +16,7 @@ from training.models import ModelVersion
 
 # This many of the latest rows are compared, so that the page's cost does not grow.
 COMPARED = 20_000
-RESAMPLES = 200
+RESAMPLES, CELL_RESAMPLES = 200, 2_000
 APART = 10
 DRAWN = 600
 
@@ -38,8 +38,8 @@ class ShadowComparison:
 
     `alerts` counts transactions by who alerts, the decision or the shadow: `{"both", "decided", "shadow", "neither"}`.
     `labelled` and `frauds` count those with a label. `measures`, on these, are rows of a name, the value for the
-    deciding scores, the value for the shadow's, and the interval of the difference if known. `points` are x, y and
-    kind in a plot of 100 by 100.
+    deciding scores, the value for the shadow's, and the interval of the difference if known, which is paired: both are
+    measured on the same draws of these transactions. `points` are x, y and kind in a plot of 100 by 100.
     """
 
     rows: int
@@ -116,9 +116,10 @@ def _measures(
 ) -> list[tuple[str, float | None, float | None, tuple[float, float] | None]]:
     """Precision, recall and AUPRC of both on labelled rows."""
     fraud = labels == 1
+    precision, recall = _differences(fraud, decided_alert, shadow_alert)
     measures: list[tuple[str, float | None, float | None, tuple[float, float] | None]] = [
-        ("precision", _share(fraud[decided_alert]), _share(fraud[shadow_alert]), None),
-        ("recall", _share(decided_alert[fraud]), _share(shadow_alert[fraud]), None),
+        ("precision", _share(fraud[decided_alert]), _share(fraud[shadow_alert]), precision),
+        ("recall", _share(decided_alert[fraud]), _share(shadow_alert[fraud]), recall),
     ]
     if 0 < fraud.sum() < len(fraud):
         # AUPRC does not depend on the threshold.
@@ -129,6 +130,28 @@ def _measures(
         low, high = paired["low"], paired["high"]
         measures.append(("AUPRC", ours, theirs, None if low is None or high is None else (low, high)))
     return measures
+
+
+def _differences(
+    fraud: np.ndarray, decided: np.ndarray, shadow: np.ndarray
+) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """The intervals of the differences in precision and in recall, the shadow's less the decisions', by the bootstrap.
+
+    Both depend only on how many rows there are of each kind, fraud or not and alert or not by either. So a draw of rows
+    is one of these eight counts.
+    """
+    if not len(fraud):
+        return None, None
+    kinds = np.bincount(4 * fraud + 2 * decided + shadow, minlength=8)
+    drawn = np.random.default_rng(0).multinomial(len(fraud), kinds / len(fraud), CELL_RESAMPLES)
+    counts = drawn.reshape(-1, 2, 2, 2).astype(float)  # by fraud, decided, shadow
+    by_decided, by_shadow = counts.sum(axis=3), counts.sum(axis=2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precisions = [by[:, 1, 1] / by[:, :, 1].sum(axis=1) for by in (by_shadow, by_decided)]
+        recalls = [by[:, 1, 1] / by[:, 1].sum(axis=1) for by in (by_shadow, by_decided)]
+    ends = [evaluation.interval(ours - theirs) for ours, theirs in (precisions, recalls)]
+    precision, recall = (None if low is None or high is None else (low, high) for low, high in ends)
+    return precision, recall
 
 
 def _share(flags: np.ndarray) -> float | None:

@@ -1,5 +1,3 @@
-import secrets
-
 import redis
 from django.conf import settings
 from django.contrib import admin
@@ -13,19 +11,14 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from monitoring import shadow_comparison
 from monitoring.access import is_staff
-from monitoring.dashboard import NAME
 from monitoring.metrics import exposition
 from scoring.pages.display import amount_of, fraud_badge
+from scoring.reviews import second_opinions
+from scoring.telemetry import port
 from scoring.worker import workers
 from training import registry
 from training.core.figures import score, threshold
 from training.models import ModelVersion
-
-
-@admin.site.admin_view
-def dashboard(request: HttpRequest) -> HttpResponse:
-    context = admin.site.each_context(request) | {"title": "Dashboard", "dash_app": NAME}
-    return TemplateResponse(request, "admin/monitoring/dashboard.html", context)
 
 
 @admin.site.admin_view
@@ -55,6 +48,7 @@ def at_work(request: HttpRequest, version: str) -> HttpResponse:
         "share": f"{settings.SHADOW_SHARE:.0%}",
     }
     if comparison:
+        hidden = second_opinions.hidden_among(request.user, [each.transaction for each in comparison.apart])  # type: ignore[arg-type]
         rates = ("agreement", "decided_rate", "shadow_rate")
         context["apart"] = [
             (
@@ -62,7 +56,7 @@ def at_work(request: HttpRequest, version: str) -> HttpResponse:
                 amount_of(row.schema, each.amount),
                 score(each.decided),
                 score(each.shadow),
-                fraud_badge(each.is_fraud),
+                fraud_badge(None if each.transaction in hidden else each.is_fraud),
             )
             for each in comparison.apart
         ]
@@ -74,15 +68,9 @@ def at_work(request: HttpRequest, version: str) -> HttpResponse:
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     """The metrics in Prometheus's text format, for requests with `METRICS_TOKEN` and for staff."""
-    if not (_shows_token(request) or is_staff(request)):
+    if not (port.shows_token(request.headers.get("Authorization", "")) or is_staff(request)):
         refusal = "Show METRICS_TOKEN as a bearer token, or log in as staff.\n"
         return HttpResponse(
             refusal, status=401, content_type="text/plain; charset=utf-8", headers={"WWW-Authenticate": "Bearer"}
         )
     return HttpResponse(exposition(), content_type=CONTENT_TYPE_LATEST)
-
-
-def _shows_token(request: HttpRequest) -> bool:
-    expected = f"Bearer {settings.METRICS_TOKEN}".encode()
-    shown = request.META.get("HTTP_AUTHORIZATION", "").encode(errors="replace")
-    return bool(settings.METRICS_TOKEN) and secrets.compare_digest(shown, expected)

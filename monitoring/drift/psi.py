@@ -39,8 +39,11 @@ class PopulationStabilityIndex:
         self._edges = np.asarray(edges)
         self._reference = np.maximum(proportions, self.SMALLEST_SHARE)
 
-    def measure(self, values: np.ndarray) -> float:
+    def shares(self, values: np.ndarray) -> np.ndarray:
+        """The share of values [n] in each bin, [bins]."""
         bins = np.searchsorted(self._edges, values, side="right")
-        shares = np.bincount(bins, minlength=len(self._reference)) / len(values)
-        current = np.maximum(shares, self.SMALLEST_SHARE)
+        return np.asarray(np.bincount(bins, minlength=len(self._reference)) / len(values))
+
+    def measure(self, values: np.ndarray) -> float:
+        current = np.maximum(self.shares(values), self.SMALLEST_SHARE)
         return float(np.sum((current - self._reference) * np.log(current / self._reference)))

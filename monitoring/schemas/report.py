@@ -11,7 +11,8 @@ from itertools import accumulate
 from django.db.models import Sum
 from django.utils import timezone
 
-from monitoring.models import TrafficRollup
+from monitoring.rollups.counting import ALL_CLIENTS, SCORED
+from monitoring.rollups.models import Span, TrafficRollup
 from scoring.models import Prediction
 from scoring.pages.display import number
 from training import registry
@@ -84,8 +85,8 @@ class Measured:
 def transactions() -> dict[str, int]:
     """How many transactions each schema had in the last `COUNTED_DAYS` days, by the roll-ups."""
     since = timezone.now() - timedelta(days=COUNTED_DAYS)
-    rows = TrafficRollup.objects.filter(minute__gt=since).order_by().values("schema")
-    return dict(rows.annotate(count=Sum("transactions")).values_list("schema", "count"))
+    rows = TrafficRollup.objects.filter(span=Span.DAY, client=ALL_CLIENTS, answer=SCORED, start__gt=since).order_by()
+    return dict(rows.values("schema").annotate(count=Sum("transactions")).values_list("schema", "count"))
 
 
 def models_of(name: str, now: Schema | None, *, all_stages: bool = True) -> list[Model]:

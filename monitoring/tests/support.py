@@ -29,12 +29,13 @@ def transactions(
     client: Client, times: Iterable[datetime], fields: list[dict[str, Any]] | None = None, schema: str = "ulb"
 ) -> Any:
     times = list(times)
-    fields = fields or [{"Amount": 12.5}] * len(times)
+    amount = "Amount" if schema == "ulb" else "amount"
+    fields = fields or [{amount: 12.5}] * len(times)
     rows = [
         Transaction(
             client=client,
             schema=schema,
-            amount=row["Amount" if schema == "ulb" else "amount"],
+            amount=row[amount],
             fields=row,
             body_sha256="0" * 64,
             event_time=time,
@@ -52,12 +53,11 @@ def predict(
     *,
     decision: Decision = Decision.APPROVE,
     fields: list[dict[str, Any]] | None = None,
-    schema: str = "ulb",
     fraud_scores: Iterable[float] | None = None,
     latencies_ms: Iterable[float] | None = None,
 ) -> list[Prediction]:
     """A prediction at each of the times, and a review where the decision is an alert."""
-    rows = transactions(client, times, fields, schema)
+    rows = transactions(client, times, fields, version.schema)
     fraud_scores = [0.01] * len(rows) if fraud_scores is None else fraud_scores
     latencies_ms = [4.0] * len(rows) if latencies_ms is None else latencies_ms
     predictions = Prediction.objects.bulk_create(

@@ -1,7 +1,8 @@
 """Drift of the champion's recent traffic from its training data."""
 
+import json
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -10,13 +11,17 @@ from django.conf import settings as django_settings
 from monitoring.drift import measurement
 from monitoring.drift.measurement import TooFewSamples, measure_drift
 from monitoring.drift.psi import PopulationStabilityIndex
+from monitoring.drift.thinning import thin
 from monitoring.models import DriftReport
 from monitoring.tasks import measure_drift as measure_drift_task
 from monitoring.tests.support import NOON, made_up_fields, moments, predict
+from scoring.models import Prediction, Transaction, WebhookDelivery
+from scoring.webhooks import endpoints
 from training import registry
 from training.core.exceptions import BundleRefused, NoChampion
 from training.core.families.preprocessing import reference_histogram
 from training.core.schema import load_schema
+from training.models import ModelVersion
 from training.tests.support import (
     bundle_of_purchases,
     made_up_purchases,
@@ -129,6 +134,19 @@ def test_without_a_champion_there_is_nothing_to_compare_with(db):
         measure_drift(schema="ulb")
 
 
+def test_drift_is_told_to_webhooks_when_it_begins_and_when_it_grows_and_once_each(champion, post, acme, monkeypatch):
+    endpoints.create(client=acme, url="https://shop.example/", event_types=["drift.detected"])
+    post(champion)
+    for psi in (0.0, 0.15, 0.15, 0.3, 0.3, 0.0, 0.3):
+        measured = iter([psi, *[0.0] * 30])
+        monkeypatch.setattr(PopulationStabilityIndex, "measure", lambda *_, measured=measured: next(measured))
+        measure_drift(schema="ulb")
+    told = [json.loads(row.payload)["data"] for row in WebhookDelivery.objects.order_by("pk")]
+    assert [about["status"] for about in told] == ["moderate", "strong", "strong"]
+    assert told[0]["drifted_features"] == ["Time"]
+    assert told[0]["model_version"] == champion.pk
+
+
 def test_the_task_stores_a_report(champion, post):
     post(champion)
     measure_drift_task()
@@ -152,6 +170,51 @@ def test_every_live_schema_is_measured_and_what_is_computed_of_its_traffic_too(c
     assert (reports["ulb"].status, reports["handbook"].status) == ("stable", "strong")
 
 
+@pytest.mark.parametrize(("days", "status"), [(1, "stable"), (8, "strong")])
+def test_the_hour_of_the_day_is_no_drift_until_the_traffic_spans_a_week(
+    handbook_champion, acme, monkeypatch, days, status
+):
+    names = load_schema("handbook").input_names
+    measured = iter([float(name == "is_night") for name in (*names, "score")])
+    monkeypatch.setattr(PopulationStabilityIndex, "measure", lambda *_: next(measured))
+    predict(handbook_champion, acme, sorted(moments(SAMPLES, before=NOON, within=timedelta(days=days))))
+    Transaction.objects.update(fields={"amount": 12.5})
+    Prediction.objects.update(derived=dict.fromkeys(names[1:], 0.0))
+    report = measure_drift(schema="handbook")
+    assert (report.features["is_night"], report.status) == (1.0, status)
+
+
+def test_of_old_reports_the_last_of_an_hour_stays_and_of_older_ones_the_last_of_a_day(champion):
+    retired = ModelVersion.objects.create(version="retired", schema="ulb", review_threshold=0.5)
+    now = datetime(2026, 5, 20, 12, tzinfo=UTC)
+
+    def report(version, *moments):
+        for moment in moments:
+            at = datetime.fromisoformat(moment).replace(tzinfo=UTC)
+            ends = {
+                "window_start": at,
+                "window_end": at,
+                "samples": 1,
+                "features": {},
+                "score": 0.0,
+                "status": "stable",
+            }
+            DriftReport.objects.create(model_version=version, created_at=at, **ends)
+
+    latest, hourly, daily = "2026-05-20T10:00 2026-05-20T10:01", "2026-05-01T10:59", "2026-01-01T23:00"
+    report(champion, *latest.split(), "2026-05-01T10:00", hourly, "2026-05-01T11:30", "2026-01-01T03:00", daily)
+    report(retired, "2026-01-01T02:00")
+    assert [thin(now=now), thin(now=now)] == [2, 0]
+    kept = DriftReport.objects.filter(model_version=champion).order_by("created_at")
+    assert [f"{moment:%Y-%m-%dT%H:%M}" for moment in kept.values_list("created_at", flat=True)] == [
+        daily,
+        hourly,
+        "2026-05-01T11:30",
+        *latest.split(),
+    ]
+    assert DriftReport.objects.filter(model_version=retired).count() == 1
+
+
 def test_the_task_says_that_there_is_no_champion_and_goes_on(db, caplog):
     measure_drift_task()
     assert "Drift was not measured: No model has been promoted" in caplog.text
@@ -160,7 +223,7 @@ def test_the_task_says_that_there_is_no_champion_and_goes_on(db, caplog):
 def test_the_task_says_that_the_bundle_was_altered_and_goes_on(champion, post, settings, tmp_path, caplog):
     post(champion)
     directory = shutil.copytree(champion.bundle_dir, tmp_path / champion.version)
-    settings.BUNDLES_DIR = tmp_path
+    settings.BUNDLES_DIR, settings.STORAGE_URL = tmp_path, str(tmp_path / "empty")
     weights = directory / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     with pytest.raises(BundleRefused):
@@ -227,6 +290,11 @@ def test_categories_that_nobody_knew_and_values_that_are_missing_are_drift(purch
         for row in dataset.features.tolist()
     ]
     scores = usual_scores(champion, SAMPLES)
-    predict(champion, acme, [NOON] * SAMPLES, fields=fields, fraud_scores=scores, schema="purchases")
+    predict(champion, acme, [NOON] * SAMPLES, fields=fields, fraud_scores=scores)
     report = measure_drift(schema="purchases")
     assert [name for name, value in report.features.items() if value > 0.25] == ([moved] if moved else [])
+    parts = {None: set(), "category": {"unseen"}, "device_days": {"missing"}, "country": {"missing"}}[moved]
+    told = {(name, part) for name, of in report.unusual.items() for part, share in of.items() if share["excess"]}
+    assert told == {(moved, part) for part in parts}
+    if moved == "category":
+        assert report.unusual["category"]["unseen"]["value"] == "a new one"

@@ -1,7 +1,11 @@
 """/metrics: who may read it, its values, and that it works while services are down."""
 
+import importlib
 import json
 import re
+import socket
+import subprocess
+import sys
 import time
 from datetime import timedelta
 
@@ -13,21 +17,40 @@ from django.db import OperationalError, connection
 from django.urls import reverse
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
+from psycopg_pool import ConnectionPool, PoolTimeout
 
-from fraudsite.testing import fraudulent_payload, seed_payload, suspended, web_server, worker_environment
-from monitoring.rollups import update_rollups
+from fraudsite.testing import (
+    METRICS_TOKEN,
+    PROCESS_START_S,
+    fraudulent_payload,
+    free_port,
+    seed_payload,
+    suspended,
+    web_server,
+    worker_environment,
+)
+from monitoring.matured import updating
+from monitoring.rollups.updating import update as update_rollups
+from monitoring.tests.generated import decisions
 from monitoring.tests.support import fall_back, predict
+from scoring import tasks
 from scoring.clients import keys
+from scoring.messages import replies
 from scoring.models import Decision, Review
 from scoring.policies import versions
 from scoring.policies.document import Document
+from scoring.retention import tasks as retention
 from scoring.reviews import labelling
+from scoring.telemetry import pool
+from scoring.webhooks import endpoints, events
+from scoring.webhooks.types import EventType
 from scoring.worker import workers
+from training.models import ModelVersion, Stage
 
 pytestmark = pytest.mark.django_db
 
 METRICS = reverse("metrics")
-TOKEN = "t0ken-of-the-tests-with-enough-characters"
+TOKEN = METRICS_TOKEN
 
 
 @pytest.fixture
@@ -51,8 +74,22 @@ def samples_of(text):
     }
 
 
+def told_at(port):
+    """What a process other than a web process tells; nothing before it listens."""
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10)
+    except httpx.ConnectError:
+        return {}
+    assert answer.status_code == 200, answer.text
+    return samples_of(answer.text)
+
+
+def measured_by(process):
+    return told_at(process.metrics_port)
+
+
 def risen(before, after, *key):
-    return after[key] - before.get(key, 0)
+    return after.get(key, 0) - before.get(key, 0)
 
 
 def test_it_tells_what_waits_for_people_and_workers(scrape, champion, acme, alice, settings):
@@ -105,8 +142,11 @@ def test_it_tells_of_every_call_and_every_batch(worker, acme_api, scrape):
         assert risen(before, after, "fraudsite_stage_seconds_count", "realtime", stage) == 2
 
 
-def test_it_tells_what_the_workers_have_loaded_and_what_they_refuse(worker, champion, scrape, settings):
-    time.sleep(settings.MODEL_REFRESH_S + 0.5)
+def test_it_tells_what_the_workers_have_loaded_and_what_they_refuse(worker, champion, scrape):
+    give_up = time.monotonic() + PROCESS_START_S
+    while ("fraudsite_worker_models", "ulb", champion.pk) not in scrape():  # the worker looks every MODEL_REFRESH_S
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
     refusal = workers.Refusal("its-next", "It has been altered.")
     workers.publish(workers.Status("another", {"ulb": "its-own"}, {"ulb": refusal}))
     scraped = scrape()
@@ -126,12 +166,102 @@ def test_it_tells_of_every_answer_without_a_score(worker, acme_api, scrape, sett
     assert after["fraudsite_pending_transactions", "waiting"] == 1
 
 
+def test_it_tells_how_many_messages_wait_for_a_worker(redis_server, scrape):
+    before = scrape()["fraudsite_queue_messages", "training"]
+    replies.connection().rpush("training", "a message")
+    try:
+        assert scrape()["fraudsite_queue_messages", "training"] == before + 1
+    finally:
+        replies.connection().rpop("training")
+
+
+def test_a_worker_tells_of_its_batches_its_model_and_its_tasks(worker, champion, acme_api):
+    before = measured_by(worker)
+    acme_api.post("/predict", json.dumps(seed_payload()), content_type="application/json")
+    after = measured_by(worker)
+    assert risen(before, after, "fraudsite_worker_batch_transactions_sum", "ulb") == 1
+    assert risen(before, after, "fraudsite_model_call_seconds_count", champion.pk) == 1
+    assert risen(before, after, "fraudsite_task_seconds_count", "success", "scoring.tasks.score_batch") == 1
+    for stage in ("features", "model", "storage"):
+        assert risen(before, after, "fraudsite_worker_stage_seconds_count", "ulb", stage) == 1
+    assert after["process_resident_memory_bytes",] > 1e6
+
+
+def test_a_worker_counts_what_it_could_not_score_by_its_cause(worker, champion, acme_api):
+    before = measured_by(worker)
+    ModelVersion.objects.filter(pk=champion.pk).update(stage=Stage.RETIRED)
+    refused, give_up = 0, time.monotonic() + PROCESS_START_S
+    while not refused:  # from when the worker has seen that there is no champion
+        assert time.monotonic() < give_up
+        answer = acme_api.post("/predict", json.dumps(seed_payload()), content_type="application/json")
+        refused += answer.status_code == 503
+    assert risen(before, measured_by(worker), "fraudsite_scoring_failures_total", "NoChampion") == 1
+
+
+@pytest.mark.parametrize("shown", [{}, {"Authorization": f"Bearer {TOKEN}x"}])
+def test_a_worker_tells_nothing_without_the_token(worker, shown):
+    answer = httpx.get(f"http://127.0.0.1:{worker.metrics_port}/metrics", headers=shown)
+    assert answer.status_code == 401
+    assert "fraudsite_" not in answer.text
+
+
+def test_the_processes_of_a_worker_are_added_up_those_that_have_ended_among_them(redis_server, transactional_db):
+    port = free_port()
+    environment = worker_environment() | {"METRICS_PORT": str(port), "METRICS_TOKEN": TOKEN}
+    command = [sys.executable, "-m", "celery", "-A", "fraudsite", "worker", "-Q", "training", "--concurrency", "2"]
+    process = subprocess.Popen([*command, "--max-tasks-per-child", "1"], env=environment)
+    try:
+        for _ in range(3):
+            retention.delete_old_counts.apply_async(queue="training")
+        tasks.run_backtest.apply_async(("no number",), queue="training")
+        ran = ("fraudsite_task_seconds_count", "success", "scoring.retention.tasks.delete_old_counts")
+        failed = ("fraudsite_task_failures_total", "ValueError", "scoring.tasks.run_backtest")
+        give_up = time.monotonic() + PROCESS_START_S
+        while (found := told_at(port)).get(ran, 0) < 3 or found.get(failed, 0) < 1:
+            assert time.monotonic() < give_up, found
+            time.sleep(0.1)
+        assert (found[ran], found[failed]) == (3, 1)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def test_a_worker_whose_port_is_taken_says_so_and_ends(redis_server, transactional_db):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        environment = worker_environment() | {"METRICS_PORT": port, "METRICS_TOKEN": TOKEN}
+        command = [sys.executable, "-m", "celery", "-A", "fraudsite", "beat"]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PROCESS_START_S)
+    assert ended.returncode != 0
+    assert f"METRICS_PORT: port {port} of 127.0.0.1 cannot be opened" in ended.stderr
+
+
+def test_the_pool_of_connections_tells_who_waits(scrape):
+    if connection.vendor != "postgresql":
+        pytest.skip("Only PostgreSQL has a pool.")
+    parameters = connection.get_connection_params() | {"dbname": connection.settings_dict["NAME"]}
+    parameters.pop("context", None)
+    with ConnectionPool(kwargs=parameters, min_size=1, max_size=1, timeout=0.2, open=True) as connections:
+        connections.wait()
+        taken = connections.getconn()
+        with pytest.raises(PoolTimeout):
+            connections.getconn()
+        before = scrape()
+        pool.observe(connections)
+        after = scrape()
+        connections.putconn(taken)
+    assert after["fraudsite_database_pool_connections", "used"] == 1
+    for name in ("waits", "timeouts"):
+        assert risen(before, after, f"fraudsite_database_pool_{name}_total") == 1
+    assert risen(before, after, "fraudsite_database_pool_wait_seconds_total") >= 0.15
+
+
 def test_web_processes_that_share_a_directory_tell_of_each_others_calls(worker, acme, tmp_path):
     _, key = keys.create(client=acme)
     shared = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "GRANIAN_WORKERS": "2", "METRICS_TOKEN": TOKEN}
     posted = 0
     with web_server(worker_environment() | shared) as url:
-        while len({path.stem.split("_")[1] for path in tmp_path.iterdir()}) < 2:
+        while len(list(tmp_path.glob("histogram_*.db"))) < 2:
             assert posted < 200, "one process answered every call"
             response = httpx.post(f"{url}/predict", json=seed_payload(), headers={"Authorization": f"Bearer {key}"})
             assert response.status_code == 200
@@ -154,11 +284,14 @@ def test_when_the_database_is_down_it_tells_that_and_what_was_measured(scrape):
 
 
 def test_a_scrape_asks_as_often_whatever_the_rows(scrape, champion, acme, django_assert_num_queries):
-    for count in (1, 50):
+    for count in (1, 5):
+        for _ in range(count):
+            endpoints.create(client=acme, url="https://shop.example/", event_types=["batch.finished"])
+        events.record(EventType.BATCH_FINISHED, object="batch:1", data={}, client=acme.pk)
         predict(champion, acme, [timezone.now()] * count, decision=Decision.REVIEW)
         fall_back(acme, [timezone.now()] * count)
         update_rollups()
-        with django_assert_num_queries(5):
+        with django_assert_num_queries(10):  # one for each champion's outcomes
             scrape()
 
 
@@ -212,10 +345,26 @@ def test_it_is_read_only_and_never_kept_by_a_cache(client, settings):
     assert "no-store" in client.get(METRICS, headers=headers)["Cache-Control"]
 
 
-def test_the_operators_page_lists_every_metric_and_no_other(client, settings, champion):
+def test_the_page_of_metrics_lists_every_metric_and_no_other(client, settings, champion):
+    importlib.import_module("fraudsite.beat")  # its metrics, too
     settings.METRICS_TOKEN = TOKEN
     text = client.get(METRICS, headers={"Authorization": f"Bearer {TOKEN}"}).content.decode()
     exposed = set(re.findall(r"^# HELP (fraudsite_\w+) ", text, re.MULTILINE))
-    page = (django_settings.BASE_DIR / "docs" / "operators.md").read_text()
+    page = (django_settings.BASE_DIR / "docs" / "observability.md").read_text()
     documented = set(re.findall(r"^\| `(fraudsite_\w+)` \|", page, re.MULTILINE))
     assert documented == {name for name in exposed if not name.endswith("_created")}
+
+
+def test_precision_of_matured_labels_is_exposed_and_recall_only_with_a_judged_sample(scrape, champion, acme):
+    decisions(champion, acme, days=20, a_day=30, now=timezone.now() - timedelta(days=46), known_at=timezone.now())
+    list(updating.recount())
+    of = ("ulb", champion.version)
+    found = scrape()
+    assert 0 < found["fraudsite_precision_matured", *of] <= 1
+    assert 0 < found["fraudsite_recall_matured", *of] <= 1
+    assert found["fraudsite_outcomes_final", *of] > 0.9
+    Review.objects.update(is_sample=False)
+    list(updating.recount())
+    found = scrape()
+    assert ("fraudsite_precision_matured", *of) in found
+    assert ("fraudsite_recall_matured", *of) not in found

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.models import LATENCY_EDGES_MS
-from monitoring.selectors import quantile_ms
+from monitoring.rollups.histograms import LATENCY_EDGES_MS, quantile_ms
 
 EDGES = (0.0, *LATENCY_EDGES_MS)
 BINS = len(LATENCY_EDGES_MS) + 1

@@ -1,80 +1,90 @@
-"""Roll-ups agree with the predictions, however often and however late these are counted."""
+"""Roll-ups agree with the answers, however often, however late and by however many schedulers these are counted."""
 
+import threading
 from datetime import timedelta
 
 import numpy as np
 import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.models import Sum
 from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from monitoring.models import LATENCY_EDGES_MS, SCORE_BINS, TrafficRollup
-from monitoring.rollups import CHUNK, update_rollups
-from monitoring.tests.support import NOON, moments, predict
-from scoring.models import Decision, Prediction
+from monitoring.rollups import checking, counting, reading, rebuilding, retention, updating
+from monitoring.rollups.histograms import LATENCY_EDGES_MS, SCORE_BINS
+from monitoring.rollups.models import RefusalRollup, RollupProgress, RuleRollup, Span, TrafficRollup
+from monitoring.rollups.updating import update
+from monitoring.rollups.windows import Window
+from monitoring.tests.support import NOON, fall_back, moments, predict
+from scoring.models import (
+    Client,
+    Decision,
+    Fallback,
+    Forgotten,
+    PolicyVersion,
+    Prediction,
+    RefusalCount,
+    RefusalOfClientCount,
+    Review,
+    RuleCount,
+    RuleOfClientCount,
+)
 
 pytestmark = pytest.mark.django_db
 
-MINUTE = timedelta(minutes=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+EVER = NOON - 400 * DAY, NOON + 400 * DAY
 
 
 @pytest.fixture
 def score(champion, acme):
-    def at(*times, **outcome):
-        return predict(champion, acme, times, **outcome)
+    def at(*times, client=acme, **outcome):
+        return predict(champion, client, times, **outcome)
 
     return at
 
 
-def counted():
-    """The table as it stands: minute to everything that is counted of it."""
-    return {
-        rollup.minute: (
-            rollup.transactions,
-            rollup.reviewed,
-            rollup.blocked,
-            pytest.approx(rollup.latency_sum_ms),
-            rollup.latency_histogram,
-            rollup.score_histogram,
-        )
-        for rollup in TrafficRollup.objects.all()
-    }
+def faults(*spans):
+    """What the roll-ups say otherwise than counting one by one would."""
+    return [fault for span in spans or Span for fault in checking.differences(span, *EVER)]
 
 
-def counted_directly():
-    """The same, from the predictions one by one."""
-    score_edges = [i / SCORE_BINS for i in range(1, SCORE_BINS)]
-    minutes: dict = {}
-    for prediction in Prediction.objects.all():
-        minutes.setdefault(prediction.created_at.replace(second=0, microsecond=0), []).append(prediction)
-    return {
-        minute: (
-            len(rows),
-            sum(row.decision == Decision.REVIEW for row in rows),
-            sum(row.decision == Decision.BLOCK for row in rows),
-            sum(row.latency_ms for row in rows),
-            in_bins(LATENCY_EDGES_MS, [row.latency_ms for row in rows]),
-            in_bins(score_edges, [row.fraud_score for row in rows]),
-        )
-        for minute, rows in minutes.items()
-    }
+def total(span=Span.DAY, **of):
+    rows = TrafficRollup.objects.filter(span=span, **{"client": counting.ALL_CLIENTS} | of)
+    return rows.aggregate(sum=Sum("transactions"))["sum"] or 0
 
 
-def in_bins(edges, values):
-    return np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1).tolist()
+def as_stored():
+    columns = ("span", *counting.Key._fields, "transactions", "amount")
+    return sorted(TrafficRollup.objects.values_list(*columns))
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_it_counts_what_counting_one_by_one_would(score, seed):
+@pytest.mark.parametrize("seed", range(3))
+def test_it_counts_what_counting_one_by_one_would(score, acme, handbook_champion, seed):
     random = np.random.default_rng(seed)
-    for decision in Decision:
-        count = int(random.integers(0, 120))
-        score(
-            *moments(count, before=NOON, within=timedelta(hours=int(random.choice([1, 20]))), seed=seed),
-            decision=decision,
-            fraud_scores=random.uniform(0, 1, count).tolist(),
-            latencies_ms=random.lognormal(2, 2, count).tolist(),
-        )
-    assert update_rollups(now=NOON) == len(counted()) > 1
-    assert counted() == counted_directly()
+    globex = Client.objects.create(name="Globex")
+    for client in (acme, globex):
+        for decision in Decision:
+            count = int(random.integers(0, 80))
+            made = score(
+                *moments(count, before=NOON, within=HOUR * int(random.choice([1, 40])), seed=seed),
+                client=client,
+                decision=decision,
+                fraud_scores=random.uniform(0, 1, count).tolist(),
+                latencies_ms=random.lognormal(2, 2, count).tolist(),
+            )
+            for each in made:
+                each.queue_ms, each.features_ms, each.model_ms = random.lognormal(1, 2, 3).tolist()
+            Prediction.objects.bulk_update(made, ["queue_ms", "features_ms", "model_ms"])
+        fall_back(client, moments(20, before=NOON, within=HOUR))
+    predict(handbook_champion, globex, moments(9, before=NOON, within=HOUR))
+    update(now=NOON)
+    assert faults() == []
+    answers = Prediction.objects.count() + Fallback.objects.count()
+    assert total(Span.MINUTE) == total(Span.HOUR) == total(Span.DAY) == answers
+    assert total(client=acme.pk) + total(client=globex.pk) == answers
 
 
 def test_the_edge_of_a_bin_belongs_to_the_bin_above(score):
@@ -82,81 +92,454 @@ def test_the_edge_of_a_bin_belongs_to_the_bin_above(score):
     score(*[NOON] * len(scores), fraud_scores=scores)
     edges = [0.0, *LATENCY_EDGES_MS, 60_000.0]
     score(*[NOON + MINUTE] * len(edges), latencies_ms=edges)
-    update_rollups(now=NOON + MINUTE)
-    assert counted() == counted_directly()
-    first, second = TrafficRollup.objects.order_by("minute")
-    assert first.score_histogram == [1] * (SCORE_BINS - 1) + [2]
-    assert second.latency_histogram == [1] * len(LATENCY_EDGES_MS) + [2]
+    update(now=NOON + MINUTE)
+    assert faults() == []
+    seen = reading.traffic(Window.between(NOON, NOON + 2 * MINUTE, now=NOON))
+    assert seen.scores[0].tolist() == [1] * (SCORE_BINS - 1) + [2]
+    assert seen.latencies()[1].tolist() == [1] * len(LATENCY_EDGES_MS) + [2]
 
 
 def test_a_minute_ends_before_the_next_begins(score):
     score(NOON - timedelta(microseconds=1), NOON)
-    update_rollups(now=NOON)
-    assert {minute: row[0] for minute, row in counted().items()} == {NOON - MINUTE: 1, NOON: 1}
+    update(now=NOON)
+    rows = TrafficRollup.objects.filter(span=Span.MINUTE, client=0).values_list("start", "transactions")
+    assert dict(rows) == {NOON - MINUTE: 1, NOON: 1}
+
+
+def test_money_is_added_up_by_decision(score):
+    score(NOON, NOON, fields=[{"Amount": 10.0}, {"Amount": 2.5}])
+    score(NOON, decision=Decision.BLOCK, fields=[{"Amount": 100.0}])
+    update(now=NOON)
+    seen = reading.traffic(Window.last(HOUR, now=NOON), schema="ulb")
+    assert (seen.amounts["approve"].sum(), seen.amounts["block"].sum()) == (12.5, 100.0)
 
 
 def test_counting_again_changes_nothing(score):
-    score(*moments(50, before=NOON, within=timedelta(minutes=10)))
-    update_rollups(now=NOON)
-    before = counted()
+    score(*moments(50, before=NOON, within=10 * MINUTE))
+    update(now=NOON)
+    before = as_stored()
     for _ in range(3):
-        update_rollups(now=NOON)
-    assert counted() == before
+        assert update(now=NOON) == 0
+    assert as_stored() == before
 
 
-def test_nothing_is_counted_twice_while_traffic_goes_on(score):
-    for second in range(0, 300, 20):
+@pytest.mark.parametrize("seconds_late", [0, 90, 5 * 60, 14 * 60, -5 * 60, -14 * 60])
+def test_rows_that_are_committed_late_or_by_a_clock_that_is_wrong_are_counted_by_the_next_run(score, seconds_late):
+    """Each run sees rows whose moment is so long before it, or after it."""
+    for second in range(0, 180, 20):
         now = NOON + timedelta(seconds=second)
-        score(*moments(4, before=now, within=timedelta(seconds=20), seed=second))
-        update_rollups(now=now)
-    assert sum(row[0] for row in counted().values()) == Prediction.objects.count() == 60
-    assert counted() == counted_directly()
+        score(*moments(4, before=now - timedelta(seconds=seconds_late), within=timedelta(seconds=20), seed=second))
+        update(now=now)
+        assert total() == Prediction.objects.count()
+    assert faults() == []
 
 
-def test_a_row_that_is_committed_after_its_minute_is_counted_by_the_next_run(score):
+def test_a_busy_minute_is_counted_once_it_is_over_and_said_to_lack_until_then(score, settings):
+    settings.ROLLUP_BUSY_MINUTE = 10
+    score(*moments(30, before=NOON, within=MINUTE))
+    score(*moments(11, before=NOON + MINUTE / 2, within=MINUTE / 2))
+    for seconds in (30, 35, 40):
+        update(now=NOON + timedelta(seconds=seconds))
+        assert total() == 30
+        assert reading.progress().counted_until == NOON
+    now = NOON + MINUTE * 0.9
+    assert "busy a minute" in reading.progress().lacks(Window.last(HOUR, now=now), now=now)
+    update(now=NOON + MINUTE)
+    assert total() == 41
+    assert reading.progress().counted_until == NOON + MINUTE
+    assert faults() == []
+
+
+def test_rows_that_come_hours_late_are_found_within_two_days(score):
     score(NOON)
-    update_rollups(now=NOON)
-    score(NOON - timedelta(seconds=90), NOON - timedelta(seconds=1))
-    update_rollups(now=NOON + timedelta(seconds=5))
-    assert counted() == counted_directly()
-    assert sum(row[0] for row in counted().values()) == 3
+    update(now=NOON)
+    score(NOON - 5 * HOUR, NOON - 30 * HOUR)
+    for minute in range(50):
+        update(now=NOON + minute * MINUTE)
+    assert total() == 3
+    assert faults() == []
 
 
-def test_after_a_standstill_it_counts_everything_since(score):
+def test_when_beat_was_dead_it_counts_everything_since(score):
     score(NOON)
-    update_rollups(now=NOON)
-    later = NOON + 5 * CHUNK
-    score(*moments(100, before=later, within=4 * CHUNK))
-    update_rollups(now=later)
-    assert counted() == counted_directly()
+    update(now=NOON)
+    later = NOON + 30 * HOUR
+    score(*moments(100, before=later, within=24 * HOUR))
+    assert reading.progress().counted_until == NOON
+    assert "counted until 2026-03-01 12:00" in reading.progress().lacks(Window.last(HOUR, now=later), now=later)
+    update(now=later)
+    assert faults() == []
+    assert reading.progress().lacks(Window.last(HOUR, now=later), now=later) == ""
 
 
-def test_a_year_without_traffic_costs_no_more_than_a_minute(
-    score, django_assert_num_queries, django_assert_max_num_queries
-):
+def test_a_year_without_traffic_costs_no_more_than_a_minute(score, django_assert_max_num_queries):
     score(NOON)
-    with django_assert_max_num_queries(8):
-        update_rollups(now=NOON + timedelta(days=365))
-    score(NOON + timedelta(days=365))
-    with django_assert_max_num_queries(14):
-        update_rollups(now=NOON + timedelta(days=365))
-    assert counted() == counted_directly()
+    update(now=NOON)
+    score(NOON + 365 * DAY)
+    with django_assert_max_num_queries(60):
+        update(now=NOON + 365 * DAY)
+    assert faults(Span.HOUR, Span.DAY) == []
 
 
-def test_a_worker_whose_clock_is_ahead_hides_nobody_elses_rows(score):
-    score(NOON, NOON + timedelta(minutes=10))
-    update_rollups(now=NOON)
-    score(NOON + MINUTE)
-    update_rollups(now=NOON + MINUTE)
-    assert counted() == counted_directly()
-    assert len(counted()) == 3
+def test_at_first_it_counts_today_and_then_the_days_before(score):
+    score(NOON, NOON - DAY, NOON - 40 * DAY)
+    update(now=NOON, seconds=0)  # it has no time for more than one hour
+    assert "before 2026-03-01 00:00 UTC is still being counted" in reading.progress().lacks(
+        Window.last(7 * DAY, now=NOON), now=NOON
+    )
+    update(now=NOON)
+    assert reading.progress().lacks(Window.last(90 * DAY, now=NOON), now=NOON) == ""
+    assert faults(Span.HOUR, Span.DAY) == []
+    # The minutes of a day that is long past are not kept.
+    assert total(Span.MINUTE) == 2
 
 
-def test_without_a_prediction_it_counts_nothing(db):
-    assert update_rollups() == 0
+def test_without_an_answer_it_counts_nothing(db):
+    assert update() == 0
     assert not TrafficRollup.objects.exists()
 
 
-def test_it_counts_up_to_this_moment_unless_it_is_told_another(score):
-    score(timezone.now())
-    assert update_rollups() == 1
+def test_two_schedulers_at_once_count_each_answer_once(transactional_db, score):
+    score(*moments(60, before=NOON, within=3 * HOUR))
+    start = threading.Barrier(2)
+    failures = []
+
+    def run():
+        try:
+            start.wait()
+            update(now=NOON)
+        except Exception as error:  # told by the test below
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    update(now=NOON)
+    assert failures == []
+    assert total() == 60
+    assert faults() == []
+
+
+def test_a_run_that_counted_before_another_wrote_does_not_replace_what_that_wrote(score, monkeypatch):
+    score(NOON)
+    count = counting.count
+
+    def slow(start, end):
+        cells = count(start, end)
+        monkeypatch.setattr(counting, "count", count)
+        score(NOON)
+        update(now=NOON)
+        return cells
+
+    monkeypatch.setattr(counting, "count", slow)
+    update(now=NOON)
+    assert total() == 2
+    assert faults() == []
+
+
+def test_a_run_that_is_killed_midway_leaves_whole_hours_and_says_what_is_missing(score, monkeypatch):
+    score(NOON)
+    update(now=NOON)
+    later = NOON + 3 * HOUR
+    score(NOON + HOUR, NOON + 2 * HOUR)
+    merge, left = updating.merge, [3]
+
+    def dying(*args):
+        """The process is killed between an hour and its day."""
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        merge(*args)
+
+    monkeypatch.setattr(updating, "merge", dying)
+    with pytest.raises(KeyboardInterrupt):
+        update(now=later)
+    assert total(Span.MINUTE) == total(Span.HOUR) == total(Span.DAY) <= 2
+    assert reading.progress().lacks(Window.last(DAY, now=later), now=later).startswith("Incomplete: counted until")
+    monkeypatch.undo()
+    update(now=later)
+    assert total() == 3
+    assert faults() == []
+
+
+def test_minutes_and_hours_are_deleted_in_time_and_days_stay(score, settings):
+    settings.ROLLUP_MINUTES_DAYS, settings.ROLLUP_HOURS_DAYS = 3, 32
+    score(NOON - 60 * DAY, NOON - 10 * DAY, NOON)
+    update(now=NOON)
+    retention.delete_old(now=NOON)
+    assert (total(Span.MINUTE), total(Span.HOUR), total(Span.DAY)) == (1, 2, 3)
+    for length in (DAY, 31 * DAY, 90 * DAY):
+        counted = reading.traffic(Window.last(length, now=NOON)).transactions
+        assert counted == sum(moment > NOON - length for moment in (NOON - 60 * DAY, NOON - 10 * DAY, NOON))
+
+
+# --- refused calls and rules ----------------------------------------------------------------------------------------
+
+
+def test_refused_calls_and_rules_are_added_up_by_the_hour_and_the_day(champion):
+    policy = PolicyVersion.objects.create(schema="ulb", number=3, document={})
+    for minutes in (0, 1, 70, 60 * 24):
+        minute = NOON - minutes * MINUTE
+        RefusalCount.objects.create(minute=minute, status=503, kind="No worker", count=2)
+        RuleCount.objects.create(minute=minute, policy=policy, rule="large", decided=10, matched=1, absent=2, failed=0)
+    for _ in range(2):
+        update(now=NOON)
+    for length, times in ((HOUR, 2), (7 * DAY, 4), (90 * DAY, 4)):
+        window = Window.last(length, now=NOON)
+        assert reading.refusals(window)[503, "No worker"].sum() == 2 * times
+        rule = reading.rules(window, schema="ulb", policy=3)["large"]
+        assert (rule.decided.sum(), rule.matched.sum(), rule.absent.sum()) == (10 * times, times, 2 * times)
+        assert reading.rules(window, schema="handbook") == {}
+
+
+def test_refused_calls_and_rules_of_a_client_are_read_at_any_length_and_agree_with_counting_one_by_one(champion, acme):
+    policy = PolicyVersion.objects.create(schema="ulb", number=3, document={})
+    nothing = {"decided": 0, "matched": 0, "absent": 0, "failed": 0}
+    for minutes in (0, 1, 70, 60 * 24):
+        minute = NOON - minutes * MINUTE
+        RefusalCount.objects.create(minute=minute, status=503, kind="No worker", count=5)
+        RefusalOfClientCount.objects.create(minute=minute, client=acme.pk, status=503, kind="No worker", count=2)
+        of_client = {"minute": minute, "client": acme.pk, "policy": policy}
+        for rule, matched in (("large", 4), ("idle", 0), ("night", 1)):
+            RuleCount.objects.create(
+                minute=minute, policy=policy, rule=rule, **nothing | {"decided": 10, "matched": matched}
+            )
+        RuleOfClientCount.objects.create(**of_client, rule="", **nothing | {"decided": 6})
+        RuleOfClientCount.objects.create(**of_client, rule="large", **nothing | {"matched": 3, "failed": 1})
+    update(now=NOON)
+    for length, times in ((2 * HOUR, 3), (7 * DAY, 4), (90 * DAY, 4)):
+        window = Window.last(length, now=NOON)
+        assert reading.refusals(window, client=acme.pk)[503, "No worker"].sum() == 2 * times
+        assert reading.refusals(window)[503, "No worker"].sum() == 5 * times
+        assert reading.refusals(window, client=acme.pk + 1) == {}
+        found = reading.rules(window, schema="ulb", client=acme.pk)
+        sums = {name: [int(column.sum()) for column in rule] for name, rule in found.items()}
+        assert sums == {
+            "large": [6 * times, 3 * times, 0, times],
+            "idle": [6 * times, 0, 0, 0],
+            "night": [6 * times, 0, 0, 0],
+        }
+        assert reading.rules(window, schema="ulb")["large"].matched.sum() == 4 * times
+    for span in (Span.HOUR, Span.DAY):
+        assert list(checking.differences_of_sums(span, *EVER)) == []
+    RuleRollup.objects.filter(span=Span.DAY, client=acme.pk, rule="large", start=NOON - 12 * HOUR).update(matched=1)
+    RefusalRollup.objects.filter(span=Span.DAY, client=acme.pk, start=NOON - 12 * HOUR).delete()
+    wrong_refusals, wrong_rules = checking.differences_of_sums(Span.DAY, *EVER)
+    assert wrong_refusals.endswith("503 No worker: (6,) counted, nothing in the roll-up.")
+    assert "ulb 3 large: (0, 9, 0, 3) counted, (0, 1, 0, 3) in the roll-up." in wrong_rules
+    for _ in rebuilding.rebuild(NOON.date(), NOON.date(), now=NOON):
+        pass
+    assert list(checking.differences_of_sums(Span.DAY, *EVER)) == []
+
+
+def test_what_web_processes_and_workers_add_late_is_added_up(champion):
+    update(now=NOON)
+    RefusalCount.objects.create(minute=NOON - 30 * MINUTE, status=429, kind="Too many requests", count=5)
+    update(now=NOON + MINUTE)
+    RefusalCount.objects.create(minute=NOON - 20 * HOUR, status=429, kind="Too many requests", count=7)
+    update(now=NOON + HOUR)
+    assert sum(RefusalRollup.objects.filter(span=Span.HOUR).values_list("count", flat=True)) == 12
+    assert sum(RefusalRollup.objects.filter(span=Span.DAY).values_list("count", flat=True)) == 12
+    assert not RuleRollup.objects.exists()
+
+
+def decide(reviews, analyst, state, at, **columns):
+    keys = [review.pk for review in reviews]
+    Review.objects.filter(pk__in=keys).update(state=state, closed_at=at, reviewer=analyst, **columns)
+
+
+def test_decided_reviews_are_the_same_by_the_minute_the_hour_and_the_day(score, acme, alice, mel):
+    globex = Client.objects.create(name="Globex")
+    score(*[NOON - DAY] * 6, decision=Decision.REVIEW)
+    score(*[NOON - DAY] * 2, decision=Decision.REVIEW, client=globex)
+    of_acme, of_globex = (list(Review.objects.filter(client=each)) for each in (acme, globex))
+    decide(of_acme[:3], alice, "fraud", NOON - MINUTE)
+    decide(of_acme[3:5], mel, "legitimate", NOON - 59 * MINUTE, is_sample=True)
+    decide(of_globex, None, "legitimate", NOON - 2 * MINUTE, decided_by_default=True)
+    for _ in range(2):
+        update(now=NOON)
+    for length in (2 * HOUR, 7 * DAY, 90 * DAY):
+        window = Window.last(length, now=NOON)
+        for client, by_default in ((None, 2), (acme.pk, 0), (globex.pk, 2)):
+            found = reading.decided(window, schema="ulb", client=client)
+            shares = {(share.analyst, share.state, share.is_sample): share.number for share in found.shares}
+            assert found.by_step.sum() == sum(shares.values())
+            assert shares.get((None, "legitimate", False), 0) == by_default
+            if client != globex.pk:
+                assert shares[alice.pk, "fraud", False] == 3
+                assert shares[mel.pk, "legitimate", True] == 2
+        assert reading.decided(window, schema="handbook").shares == []
+    assert [*checking.differences_of_sums(Span.HOUR, *EVER), *checking.differences_of_sums(Span.DAY, *EVER)] == []
+
+
+def test_a_decision_that_is_taken_back_is_no_longer_counted(score, alice):
+    score(NOON - DAY, NOON - DAY, decision=Decision.REVIEW)
+    first, second = Review.objects.all()
+    decide([first, second], alice, "fraud", NOON - HOUR)
+    update(now=NOON)
+    decide([second], None, "open", None)
+    update(now=NOON + MINUTE)
+    for length in (2 * HOUR, 90 * DAY):
+        assert reading.decided(Window.last(length, now=NOON), schema="ulb").by_step.sum() == 1
+
+
+def test_a_rebuild_keeps_what_is_known_of_reviews_that_retention_deleted(score, alice):
+    score(NOON - 40 * DAY, NOON - 40 * DAY, decision=Decision.REVIEW)
+    decide(Review.objects.all(), alice, "fraud", NOON - 39 * DAY)
+    update(now=NOON)
+    Review.objects.all()[0].delete()
+    Forgotten.objects.create(client=Client.objects.get(), before=NOON - 38 * DAY, decided_before=NOON - 38 * DAY)
+    for _ in rebuilding.rebuild((NOON - 39 * DAY).date(), (NOON - 39 * DAY).date(), now=NOON):
+        pass
+    assert reading.decided(Window.last(90 * DAY, now=NOON), schema="ulb").by_step.sum() == 2
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def ago(**duration):
+    return timezone.now() - timedelta(**duration)
+
+
+def test_the_command_counts_again_what_was_lost(score, capsys):
+    times = [ago(days=3), ago(days=3), ago(days=1), ago(hours=2)]
+    score(*times)
+    update()
+    TrafficRollup.objects.filter(start__lt=ago(hours=20)).delete()
+    with pytest.raises(CommandError, match="rows, 0 in the roll-up"):
+        call_command("rebuild_rollups", "--check")
+    call_command("rebuild_rollups", "--from", f"{times[0]:%Y-%m-%d}", "--to", f"{times[2]:%Y-%m-%d}")
+    assert "3 answers of 3 days are counted; 0 hours were kept" in capsys.readouterr().out
+    call_command("rebuild_rollups", "--check")
+    assert "Every roll-up says what its rows say." in capsys.readouterr().out
+
+
+def test_the_check_notices_a_figure_that_is_wrong(score):
+    score(ago(hours=3))
+    update()
+    TrafficRollup.objects.filter(span=Span.HOUR, client=0).update(amount=1e6)
+    with pytest.raises(CommandError, match=r"Hour .* 0 ulb .* rows come to an amount of"):
+        call_command("rebuild_rollups", "--check")
+
+
+def test_hours_whose_rows_are_gone_keep_their_counts_unless_that_is_wanted(score, capsys):
+    made = score(*[ago(days=2)] * 3)
+    update()
+    made[0].delete()
+    call_command("rebuild_rollups")
+    assert "1 hours were kept" in capsys.readouterr().out
+    assert total() == 3
+    call_command("rebuild_rollups", "--even-if-fewer")
+    assert total() == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--from", "yesterday"], "write it as 2026-03-01"),
+        (["--from", "2026-03-02", "--to", "2026-03-01"], "is after --to"),
+        (["--check"], "No traffic has been counted yet"),
+    ],
+)
+def test_the_command_says_what_is_wrong_with_what_it_is_asked(db, asked, said):
+    with pytest.raises(CommandError, match=said):
+        call_command("rebuild_rollups", *asked)
+
+
+def test_a_rebuild_while_beat_goes_on_counts_all(score, monkeypatch):
+    """A run of beat that counted before the rebuild wrote gives up; the next finds what came meanwhile."""
+    score(ago(hours=2))
+    count = counting.count
+
+    def slow(start, end):
+        cells = count(start, end)
+        monkeypatch.setattr(counting, "count", count)
+        call_command("rebuild_rollups", verbosity=0)
+        return cells
+
+    monkeypatch.setattr(counting, "count", slow)
+    update()
+    score(ago(hours=1))
+    update()
+    assert total() == 2
+    assert RollupProgress.objects.get().whole
+    assert faults_until_now() == []
+
+
+def faults_until_now():
+    return [fault for span in Span for fault in checking.differences(span, ago(days=5), timezone.now())]
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def test_a_window_is_read_in_few_rows_whatever_its_length():
+    for length, span, step in (
+        (15 * MINUTE, Span.MINUTE, MINUTE),
+        (DAY, Span.MINUTE, 15 * MINUTE),
+        (7 * DAY, Span.HOUR, 2 * HOUR),
+        (31 * DAY, Span.HOUR, 6 * HOUR),
+        (90 * DAY, Span.DAY, DAY),
+        (3_000 * DAY, Span.DAY, 30 * DAY),
+    ):
+        window = Window.last(length, now=NOON)
+        assert (window.span, window.step) == (span, step)
+        assert len(window) <= 125
+        assert (window.end - window.start) / timedelta(minutes=span) <= 3_000
+
+
+def test_a_short_window_long_ago_is_shown_by_what_is_still_kept(score, settings):
+    score(NOON - 20 * DAY, NOON - 200 * DAY)
+    update(now=NOON)
+    for days, step in ((20, HOUR), (200, DAY)):
+        at = NOON - days * DAY
+        window = Window.between(at - HOUR, at + HOUR, now=NOON)
+        assert window.step == step
+        assert reading.traffic(window).transactions == 1
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(minutes=st.integers(1, 200_000), offset=st.integers(0, 100_000))
+def test_the_steps_of_any_window_lie_side_by_side_and_hold_its_end(minutes, offset):
+    now = NOON + offset * timedelta(seconds=7)
+    window = Window.last(minutes * MINUTE, now=now)
+    assert window.start > now - minutes * MINUTE - window.step
+    assert window.end - window.step <= now < window.end
+    between = Window.between(now - minutes * MINUTE, now, now=now)
+    assert between.start <= now - minutes * MINUTE
+    assert between.end - between.step < now <= between.end
+
+
+def test_a_series_has_a_value_for_each_step_and_none_where_a_rate_has_no_traffic(score, acme):
+    score(NOON, NOON, NOON, latencies_ms=[2.5, 2.5, 2.5])
+    score(NOON, decision=Decision.BLOCK)
+    fall_back(acme, [NOON - 2 * MINUTE])
+    update(now=NOON)
+    rate = reading.series("alert_rate", 3 * MINUTE, now=NOON, schema="ulb")
+    assert (rate.starts[-1], rate.values, rate.samples) == (NOON, [None, None, 0.25], [0, 0, 4])
+    assert reading.series("transactions", 3 * MINUTE, now=NOON).values == [0, 0, 4]
+    assert reading.series("fallbacks", 3 * MINUTE, now=NOON, client=acme.pk).values == [1, 0, 0]
+    assert reading.series("total_p50", 3 * MINUTE, now=NOON).values[-1] == pytest.approx(2.667, abs=0.01)
+    assert reading.series("transactions", DAY, step=HOUR, now=NOON, version="another").values == [0] * 24
+    assert rate.progress.counted_until == NOON
+
+
+@pytest.mark.parametrize("metric", reading.METRICS)
+def test_every_metric_can_be_asked_of_any_window_with_and_without_traffic(score, metric):
+    for _ in range(2):
+        found = reading.series(metric, HOUR, now=NOON)
+        assert len(found.values) == len(found.starts) == 60
+        score(NOON)
+        update(now=NOON)
+
+
+def test_reading_takes_one_query_whatever_the_traffic(score, django_assert_num_queries):
+    for count in (1, 40):
+        score(*moments(count, before=NOON, within=DAY))
+        update(now=NOON)
+        with django_assert_num_queries(1):
+            reading.traffic(Window.last(90 * DAY, now=NOON), schema="ulb")

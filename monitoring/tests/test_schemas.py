@@ -9,7 +9,8 @@ from django.conf import settings as site
 from django.urls import reverse
 from django.utils import timezone
 
-from monitoring.models import TrafficRollup
+from monitoring.rollups.counting import ALL_CLIENTS, SCORED
+from monitoring.rollups.models import Span, TrafficRollup
 from monitoring.schemas import report
 from scoring.models import Prediction, Transaction
 from training import declarations, registry
@@ -74,14 +75,15 @@ def test_the_list_has_every_schema_with_its_state_models_and_transactions(client
     loaded.look(settled=False)
     for count in (2, 3):
         TrafficRollup.objects.create(
+            span=Span.DAY,
+            start=timezone.now() - timedelta(days=count),
+            client=ALL_CLIENTS,
             schema="purchases",
-            minute=timezone.now() - timedelta(days=count),
+            decision="approve",
+            answer=SCORED,
             transactions=count,
-            reviewed=0,
-            blocked=0,
-            latency_sum_ms=1.0,
-            latency_histogram=[],
-            score_histogram=[],
+            amount=0.0,
+            histograms=b"",
         )
     client.force_login(mel)
     response = client.get(reverse(LIST))

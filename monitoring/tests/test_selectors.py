@@ -3,11 +3,12 @@
 from datetime import timedelta
 
 import pytest
-from django.utils import timezone
 
 from monitoring import selectors
 from monitoring.models import DriftReport
-from monitoring.rollups import update_rollups
+from monitoring.rollups import reading
+from monitoring.rollups.updating import update as update_rollups
+from monitoring.rollups.windows import Window
 from monitoring.tests.support import NOON, fall_back, moments, predict
 from scoring.models import Decision, Review
 from scoring.reviews import labelling
@@ -17,11 +18,8 @@ pytestmark = pytest.mark.django_db
 
 HOUR = timedelta(hours=1)
 QUERIES = {
-    "traffic": (1, lambda: selectors.traffic(HOUR, now=NOON)),
     "decisions": (1, lambda: selectors.decisions(HOUR, now=NOON)),
-    "review_outcomes": (2, lambda: selectors.review_outcomes(HOUR, now=NOON)),
     "open_reviews": (1, selectors.open_reviews),
-    "fallbacks": (1, lambda: selectors.fallbacks(HOUR, now=NOON)),
     "unscored": (1, selectors.unscored),
     "latest_predictions": (
         2,
@@ -67,40 +65,11 @@ def test_it_asks_as_often_whatever_the_rows(champion, acme, django_assert_num_qu
 
 
 def test_of_empty_tables_it_says_nothing(db):
-    traffic = selectors.traffic(HOUR)
-    assert (traffic.transactions, traffic.alerts, traffic.mean_ms, traffic.p95_ms) == (0, 0, None, None)
-    assert not any(traffic.score_histogram)
-    assert selectors.review_outcomes(HOUR) == {"fraud": 0, "legitimate": 0, "open": 0}
     assert selectors.decisions(HOUR) == {"approve": 0, "challenge": 0, "review": 0, "block": 0}
-    assert (selectors.fallbacks(HOUR), selectors.unscored()) == (0, selectors.Unscored(waiting=0, set_aside=0))
+    assert selectors.unscored() == selectors.Unscored(waiting=0, set_aside=0)
     assert (registry.champion_or_none("ulb"), list(registry.champions())) == (None, [])
     assert selectors.latest_drift("ulb") is None
     assert selectors.latest_predictions("ulb") == selectors.latest_alerts("ulb") == []
-
-
-def test_traffic_adds_up_the_minutes_of_the_window(champion, acme):
-    predict(champion, acme, [NOON, NOON], latencies_ms=[2.5, 3.5])
-    predict(champion, acme, [NOON], decision=Decision.REVIEW, fraud_scores=[0.93], latencies_ms=[9.0])
-    predict(champion, acme, [NOON - HOUR / 2], decision=Decision.BLOCK, fraud_scores=[0.99])
-    predict(champion, acme, [NOON - HOUR])
-    update_rollups(now=NOON)
-    traffic = selectors.traffic(HOUR, now=NOON)
-    assert traffic.minutes == [NOON - HOUR / 2, NOON]
-    assert (traffic.approved, traffic.reviewed, traffic.blocked) == ([0, 2], [0, 1], [1, 0])
-    assert (traffic.transactions, traffic.alerts) == (4, 2)
-    assert traffic.latency_mean_ms == [4.0, 5.0]
-    assert traffic.mean_ms == pytest.approx(4.75)
-    assert traffic.p95_ms == pytest.approx(7 + 0.8 * (10 - 7))
-    assert (sum(traffic.score_histogram), traffic.score_histogram[18], traffic.score_histogram[19]) == (4, 1, 1)
-
-
-def test_outcomes_are_of_the_reviews_closed_within_the_window(champion, acme, alice):
-    predict(champion, acme, [NOON] * 4, decision=Decision.REVIEW)
-    first, second, third, _ = Review.objects.all()
-    for review, is_fraud in ((first, True), (second, False), (third, True)):
-        labelling.close_review(review=review, is_fraud=is_fraud, reviewer=alice)
-    Review.objects.filter(pk=third.pk).update(closed_at=timezone.now() - HOUR)
-    assert selectors.review_outcomes(HOUR / 2) == {"fraud": 1, "legitimate": 1, "open": 1}
 
 
 def test_it_tells_what_waits_from_what_was_set_aside(acme, settings):
@@ -108,13 +77,12 @@ def test_it_tells_what_waits_from_what_was_set_aside(acme, settings):
     fall_back(acme, [NOON] * 3, attempts=4)
     fall_back(acme, [NOON - HOUR] * 2, attempts=5)
     assert selectors.unscored() == selectors.Unscored(waiting=3, set_aside=2)
-    assert selectors.fallbacks(HOUR, now=NOON) == 3
 
 
 def test_rows_are_counted_up_to_a_limit(champion, acme, monkeypatch):
     monkeypatch.setattr(selectors, "COUNT_LIMIT", 3)
     some_of_everything(champion, acme, 5, seed=0)
-    assert selectors.open_reviews() == selectors.fallbacks(HOUR, now=NOON) == 3
+    assert selectors.open_reviews() == 3
     assert selectors.unscored() == selectors.Unscored(waiting=3, set_aside=0)
 
 
@@ -143,11 +111,11 @@ def test_each_schema_is_counted_for_itself_and_all_together(champion, handbook_c
         ("handbook", 1, 1, 0, 0),
         (None, 4, 1, 2, 1),
     ):
-        traffic = selectors.traffic(HOUR, schema=schema, now=NOON)
-        assert (traffic.transactions, sum(traffic.blocked)) == (transactions, blocked)
-        assert selectors.review_outcomes(HOUR, schema=schema)["fraud"] == closed
+        traffic = reading.traffic(Window.last(HOUR, now=NOON), schema=schema)
+        assert (traffic.transactions, traffic.counts["block"].sum()) == (transactions, blocked)
         assert selectors.open_reviews(schema) == transactions - closed
-        assert selectors.fallbacks(HOUR, schema=schema, now=NOON) == selectors.unscored(schema).waiting == waiting
+        fallbacks = sum(int(found.sum()) for found in traffic.fallbacks.values())
+        assert fallbacks == selectors.unscored(schema).waiting == waiting
     assert [len(selectors.latest_alerts(name)) for name in ("ulb", "handbook")] == [3, 1]
     assert list(registry.champions()) == [handbook_champion, champion]
 

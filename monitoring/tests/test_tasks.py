@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from celery.schedules import crontab
 from django.conf import settings
 from django.utils import timezone
 
@@ -27,7 +28,9 @@ def test_what_is_on_the_schedule_is_a_task(name):
 
 @pytest.mark.parametrize("name", SCHEDULE)
 def test_a_message_that_nobody_took_is_stale_before_the_next_comes(name):
-    assert 0 < SCHEDULE[name]["options"]["expires"] <= SCHEDULE[name]["schedule"]
+    schedule = SCHEDULE[name]["schedule"]
+    interval_s = 86_400.0 if isinstance(schedule, crontab) else schedule  # those by the clock come once a day
+    assert 0 < SCHEDULE[name]["options"]["expires"] <= interval_s
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -43,4 +46,4 @@ def test_a_worker_counts_the_traffic(worker, champion, acme):
     while not TrafficRollup.objects.exists():
         assert time.monotonic() < give_up, "nothing was counted"
         time.sleep(0.05)
-    assert TrafficRollup.objects.get().transactions == 3
+    assert {row.transactions for row in TrafficRollup.objects.all()} == {3}

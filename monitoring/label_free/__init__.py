@@ -1,0 +1,1 @@
+"""Precision and recall of decisions whose labels are still to come, from their calibrated scores."""
