@@ -63,9 +63,14 @@ def main() -> None:
     )
 
 
-def busy(ours: Deployment, seconds: int) -> float:
+def busy(ours: Deployment, seconds: int, *, ids: str = "") -> float:
     load = as_fast_as_possible(
-        f"{ours.url}/predict", ours.rows, connections=CONNECTIONS, seconds=seconds, authorization=ours.authorization
+        f"{ours.url}/predict",
+        ours.rows,
+        connections=CONNECTIONS,
+        seconds=seconds,
+        authorization=ours.authorization,
+        ids=ids,
     )
     assert not load.failed
     return load.per_s

@@ -1,19 +1,26 @@
 """Labels in bulk on PostgreSQL: `python -m benchmarks.labels`.
 
-Batches of labels of a client take the way of `POST /api/v1/labels/batch` behind its HTTP server: checked, their
-transactions found and locked, repeats and earlier labels looked up, and stored. Beside it PostgreSQL's COPY writes the
-same rows into the same table with its indexes, which is a bound on what could be reached.
+Labels of a client come by `POST /api/v1/labels/batch`, from the body's bytes to those of the answer, and as a file of
+CSV: decoded, checked, their transactions found and locked, repeats and earlier labels looked up, and stored. Beside it
+PostgreSQL's COPY writes the same rows into the same table with its indexes, which is a bound on what could be reached.
+Seconds of the processors are told apart for this process and for the server's process that works for it, as other work
+on the machine changes them little. They are read from /proc, so that this runs on Linux.
 """
 
+import gc
 import os
-import subprocess
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.stand import ROOT, table
-from fraudsite.tests import postgresql
+import msgspec
+
+from benchmarks.stand import measure_on_postgresql, table
 
 FILL = """
 INSERT INTO scoring_transaction
@@ -28,39 +35,67 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=5_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    programs = postgresql.programs()
-    if programs is None:
-        parser.error("There is no PostgreSQL here.")
-    with postgresql.cluster(programs) as cluster:
-        environment = os.environ | {
-            "DATABASE_URL": cluster.url,
-            "DJANGO_SETTINGS_MODULE": "fraudsite.settings_for_tests",
-        }
-        subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], env=environment, cwd=ROOT, check=True)
-        command = [sys.executable, "-m", "benchmarks.labels", "measure", *map(str, vars(options).values())]
-        subprocess.run(command, env=environment, cwd=ROOT, check=True)
+    if options.labels % options.batch:
+        parser.error("--labels has to be a multiple of --batch.")
+    measure_on_postgresql(parser, "benchmarks.labels", list(vars(options).values()))
 
 
 def measure(count: int, size: int, rounds: int) -> None:
     import django
 
     django.setup()
+    # As in `fraudsite/asgi.py`: otherwise the collector walks all of Django again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     from django.db import connection
 
+    from fraudsite.testing import api_of
     from scoring.models import Client
 
     client = Client.objects.create(name="benchmark")
+    api = api_of(client)
     with connection.cursor() as cursor:
         cursor.execute(FILL, [client.pk, count])
         cursor.execute("ANALYZE scoring_transaction")
     rows = []
     for _ in range(rounds):
-        ours_s, cpu_s = _ours(client.pk, count, size)
-        copy_s = _copy()
-        rows.append(
-            [f"{count / ours_s:,.0f}", f"{count / cpu_s:,.0f}", f"{count / copy_s:,.0f}", f"{copy_s / ours_s:.2f} ×"]
-        )
-    print(table(["labels per s", "per CPU s of this process", "COPY, rows per s", "Fraudsite / COPY"], rows))
+        for name, way in (("batches", _batches), ("file", _file)):
+            ours = way(api, client, count, size)
+            copy = _copy()
+            rows.append(
+                [name]
+                + [f"{count / seconds:,.0f}" for seconds in (*ours, ours.process + ours.database, *copy)]
+                + [f"{copy.wall / ours.wall:.2f} ×"]
+            )
+    heads = ["", "labels per s", "per CPU s of this process", "of the database", "of both"]
+    heads += ["COPY, rows per s", "per CPU s of its process", "of the database", "Fraudsite / COPY"]
+    print(table(heads, rows))
+
+
+class Seconds(NamedTuple):
+    wall: float
+    process: float
+    database: float
+
+
+@contextmanager
+def _measured() -> Iterator[list[Seconds]]:
+    """Measures what the block takes. The list has it afterwards."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        server = Path(f"/proc/{cursor.fetchone()[0]}/stat")
+    measured: list[Seconds] = []
+    began = perf_counter(), process_time(), _cpu_s(server)
+    yield measured
+    measured.append(Seconds(perf_counter() - began[0], process_time() - began[1], _cpu_s(server) - began[2]))
+
+
+def _cpu_s(server: Path) -> float:
+    user, system = server.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _bodies(count: int) -> list[dict[str, Any]]:
@@ -68,34 +103,39 @@ def _bodies(count: int) -> list[dict[str, Any]]:
     return [common | {"transaction_id": f"order-{n}", "reference": f"case-{n}"} for n in range(1, count + 1)]
 
 
-def _ours(client_id: int, count: int, size: int) -> tuple[float, float]:
-    """Seconds, and seconds of the processor."""
-    from django.utils import timezone
-
-    from scoring.reviews import incoming, receiving
-
-    bodies, now = _bodies(count), timezone.now()
-    wall, cpu = perf_counter(), process_time()
-    for start in range(0, count, size):
-        answers = receiving.receive(client_id, [incoming.read(body, now) for body in bodies[start : start + size]])
-        assert not any(isinstance(answer, Exception) or answer.repeated for answer in answers)
-    return perf_counter() - wall, process_time() - cpu
+def _batches(api: Any, client: Any, count: int, size: int) -> Seconds:
+    bodies = _bodies(count)
+    contents = [msgspec.json.encode({"labels": bodies[start : start + size]}) for start in range(0, count, size)]
+    how = {"content_type": "application/json", "SERVER_NAME": "localhost"}
+    with _measured() as measured:
+        answers = [api.post("/api/v1/labels/batch", each, **how) for each in contents]
+    assert all(answer.content.count(b'"status":201') == size for answer in answers), answers[0].content[:1_000]
+    return measured[0]
 
 
-def _copy() -> float:
-    """Seconds in which COPY writes the labels that are stored into the table, emptied before."""
+def _file(api: Any, client: Any, count: int, size: int) -> Seconds:
+    from scoring.reviews import label_files
+
+    bodies = _bodies(count)
+    lines = [",".join(bodies[0])] + [",".join(map(str, body.values())) for body in bodies]
+    with _measured() as measured:
+        report = label_files.load(BytesIO("\n".join(lines).encode()), client.pk)
+    assert report.stored == count, report.summary
+    return measured[0]
+
+
+def _copy() -> Seconds:
+    """COPY writes the labels that are stored into the table, emptied before."""
     from django.db import connection
 
     with connection.cursor() as cursor:
         with cursor.copy("COPY scoring_label TO STDOUT (FORMAT binary)") as out:
             content = b"".join(bytes(part) for part in out)
         cursor.execute("TRUNCATE scoring_label")
-        began = perf_counter()
-        with cursor.copy("COPY scoring_label FROM STDIN (FORMAT binary)") as into:
+        with _measured() as measured, cursor.copy("COPY scoring_label FROM STDIN (FORMAT binary)") as into:
             into.write(content)
-        took = perf_counter() - began
         cursor.execute("TRUNCATE scoring_label")
-    return took
+    return measured[0]
 
 
 if __name__ == "__main__":

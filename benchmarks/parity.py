@@ -166,10 +166,7 @@ def labeller(ours: Deployment, frauds: set[str]) -> Iterator[SimpleQueue]:
     from django.db import connection
 
     from scoring.reviews import labelling
-    from scoring.worker import histories
-    from training.core.schema import load_schema
 
-    histories.get_ready(load_schema("handbook"))  # it compiles, and this process has answers to wait for
     random = np.random.default_rng(1)
     answered: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
 

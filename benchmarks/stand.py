@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from fraudsite.tests import postgresql
 from fraudsite.tests.deployment import ROOT, START_LIMIT_S, run
 
 # A server goes on with what it had taken when a load ends, and the next side must not pay for that.
@@ -54,9 +55,12 @@ def await_answer(url: str) -> None:
     sys.exit(f"{url} does not answer.")
 
 
-def as_fast_as_possible(url: str, rows: Path, *, connections: int, seconds: int, authorization: str = "") -> Load:
-    """Keep so many connections busy, with wrk."""
-    environment = os.environ | {"ROWS": str(rows)} | ({"AUTHORIZATION": authorization} if authorization else {})
+def as_fast_as_possible(
+    url: str, rows: Path, *, connections: int, seconds: int, authorization: str = "", ids: str = ""
+) -> Load:
+    """Keep so many connections busy, with wrk. With `ids`, transactions have ids that begin so."""
+    given = {"ROWS": str(rows), "AUTHORIZATION": authorization, "IDS": ids}
+    environment = os.environ | {name: value for name, value in given.items() if value}
     script = str(Path(__file__).parent / "peers" / "post.lua")
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s", script, url]
     printed = run(command, environment)
@@ -100,6 +104,18 @@ def handbook_file(parser: ArgumentParser, given: Path | None) -> Path:
             "with their columns. They are published at https://github.com/Fraud-Detection-Handbook/simulated-data-raw"
         )
     return given
+
+
+def measure_on_postgresql(parser: ArgumentParser, module: str, arguments: list[object], **environment: str) -> None:
+    """Run `python -m MODULE measure ARGUMENT…` on a PostgreSQL of its own, which is migrated and empty."""
+    programs = postgresql.programs()
+    if programs is None:
+        parser.error("There is no PostgreSQL here.")
+    with postgresql.cluster(programs) as cluster:
+        given = {"DATABASE_URL": cluster.url, "DJANGO_SETTINGS_MODULE": "fraudsite.settings_for_tests"}
+        command = [sys.executable, "-m", module, "measure", *map(str, arguments)]
+        for one in ([sys.executable, "manage.py", "migrate", "-v0"], command):
+            subprocess.run(one, env=os.environ | given | environment, cwd=ROOT, check=True)
 
 
 def rss_mb(pid: int) -> float:

@@ -1,5 +1,6 @@
--- wrk: post the lines of $ROWS in turn, with $AUTHORIZATION when it is set.
-local rows, turn = {}, 0
+-- wrk: post the lines of $ROWS in turn, with $AUTHORIZATION when it is set, and with ids of transactions that begin with
+-- $IDS when that is set.
+local rows, turn, sent, ids = {}, 0, 0, os.getenv("IDS")
 for line in io.lines(os.getenv("ROWS")) do
   rows[#rows + 1] = line
 end
@@ -8,5 +9,10 @@ wrk.headers["Content-Type"] = "application/json"
 wrk.headers["Authorization"] = os.getenv("AUTHORIZATION")
 function request()
   turn = turn % #rows + 1
-  return wrk.format(nil, nil, nil, rows[turn])
+  local row = rows[turn]
+  if ids then
+    sent = sent + 1
+    row = '{"transaction_id": "' .. ids .. "-" .. sent .. '", ' .. row:sub(2)
+  end
+  return wrk.format(nil, nil, nil, row)
 end

@@ -1,0 +1,142 @@
+"""The predict call with 50 million transactions in 12 partitions beside few rows, and the admin's lists and searches:
+`python -m benchmarks.partitions`.
+
+50 million rows take hours to fill, and about a gigabyte a million; `--stored` says how many there are to be.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser
+from statistics import median, quantiles
+
+import psycopg
+
+from benchmarks.growth import PREDICTIONS_OF_THEM, busy
+from benchmarks.stand import table
+from fraudsite.tests.deployment import ROOT, Deployment, deployment
+
+DAYS = 30
+ORIGINALS = 20_000
+AT_ONCE = 50
+# Copies of what is stored, spread over the partitions: ids in the order of their times, and ids of the client's own.
+COPIES = """
+INSERT INTO scoring_transaction
+    (id, client_id, transaction_id, schema, amount, fields, body_sha256, event_time, received_at)
+SELECT (lpad(to_hex((extract(epoch FROM received_at - shift) * 1000)::bigint), 12, '0')
+        || '7' || substr(md5(random()::text), 1, 3) || '8' || substr(md5(random()::text), 1, 15))::uuid,
+    client_id, 'copy-' || number || '-' || place, schema, amount, fields, body_sha256, event_time - shift,
+    received_at - shift
+FROM (SELECT *, row_number() OVER (ORDER BY id) AS place FROM scoring_transaction ORDER BY id DESC LIMIT %(rows)s::int)
+        AS original,
+    (SELECT number, number * %(days)s::float8 / %(copies)s * interval '1 day' AS shift
+     FROM generate_series(%(first)s::int, %(last)s::int) AS number) AS shifts
+"""
+PARTITION = """
+import django; django.setup()
+from datetime import timedelta
+from django.utils import timezone
+from scoring.retention import partitioning, partitions
+list(partitioning.partition(timezone.now() - timedelta(days={days})))
+partitions.make_ahead(timezone.now())
+print(len(partitions.of("scoring_transaction")))
+"""
+# Run in a process of its own, as the settings of the deployment are read once.
+PAGES = """
+import django; django.setup()
+import json, time
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+from scoring.models import Transaction
+http = Client(SERVER_NAME="localhost")
+http.force_login(User.objects.create_superuser("benchmark"))
+lists = {name: reverse(f"admin:scoring_{name}_changelist") for name in ("transaction", "prediction", "review")}
+some = Transaction.objects.filter(transaction_id__startswith="copy-").first()
+asked = {f"list of {name}s": (address, {}) for name, address in lists.items()} | {
+    "search by the client's id": (lists["transaction"], {"q": some.transaction_id}),
+    "search by our id": (lists["transaction"], {"q": str(some.pk)}),
+    "search without a find": (lists["transaction"], {"q": "nothing-like-this"}),
+    "a transaction": (reverse("admin:scoring_transaction_change", args=[some.pk]), {}),
+}
+found = {}
+for name, (address, query) in asked.items():
+    assert http.get(address, query).status_code == 200, name
+    found[name] = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        http.get(address, query)
+        found[name].append((time.perf_counter() - began) * 1000)
+print(json.dumps(found))
+"""
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--stored", type=int, default=50_000_000)
+    parser.add_argument("--partitions", type=int, default=12)
+    parser.add_argument("--seconds", type=int, default=10, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with deployment("postgresql") as ours, deployment("postgresql") as young:
+        made = inside(ours, PARTITION.format(days=DAYS * (options.partitions - 1)))
+        print(f"{made.strip()} partitions, some of them to come", flush=True)
+        named(ours, options.seconds)  # rows to copy, and a warm-up
+        fill(ours, options.stored, options.partitions)
+        named(young, options.seconds)  # a warm-up
+        empty, full = [], []
+        for _ in range(options.rounds):
+            empty.append(named(young, options.seconds))
+            full.append(named(ours, options.seconds))
+        pages = json.loads(inside(ours, PAGES.replace("ROUNDS", "20")).splitlines()[-1])
+    loads = (("few rows", empty), (f"{options.stored:,} rows in partitions", full))
+    print(table(["", "requests per s"], [[name, ", ".join(f"{load:,.0f}" for load in each)] for name, each in loads]))
+    print(f"\nfull / empty: {median(full) / median(empty):.2f}×\n")
+    cuts = {name: quantiles(took_ms, n=20, method="inclusive") for name, took_ms in pages.items()}
+    print(
+        table(
+            ["page", "p50 (ms)", "p95 (ms)"], [[name, f"{cut[9]:.0f}", f"{cut[18]:.0f}"] for name, cut in cuts.items()]
+        )
+    )
+
+
+def named(ours: Deployment, seconds: int) -> float:
+    """The calls per second, each with an id of the client's own: that it is new is what partitions make dearer."""
+    return busy(ours, seconds, ids=f"call-{time.time_ns()}")
+
+
+def inside(ours: Deployment, code: str) -> str:
+    """What a program prints that has the deployment's settings."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=ours.environment, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def count(ours: Deployment) -> int:
+    assert ours.cluster is not None
+    with psycopg.connect(ours.cluster.url) as connection:
+        [(number,)] = connection.execute("SELECT count(*) FROM scoring_transaction").fetchall()
+    return int(number)
+
+
+def fill(ours: Deployment, stored: int, partitions: int) -> None:
+    assert ours.cluster is not None
+    originals = min(count(ours), ORIGINALS)
+    copies = -(-(stored - count(ours)) // originals)
+    given = {"rows": originals, "copies": copies, "days": DAYS * (partitions - 1)}
+    began = time.monotonic()
+    with psycopg.connect(ours.cluster.url, autocommit=True) as connection:
+        for first in range(1, copies + 1, AT_ONCE):
+            connection.execute(COPIES, given | {"first": first, "last": min(first + AT_ONCE - 1, copies)})
+        connection.execute(PREDICTIONS_OF_THEM)
+        connection.execute("ANALYZE scoring_transaction, scoring_prediction")
+        connection.execute("CHECKPOINT")
+        parts = connection.execute(
+            "SELECT tableoid::regclass::text, count(*) FROM scoring_transaction GROUP BY 1 ORDER BY 1"
+        )
+        print(*(f"{name}: {number:,}" for name, number in parts.fetchall()), sep="\n", flush=True)
+    print(f"filled in {time.monotonic() - began:,.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
