@@ -48,9 +48,10 @@ clean:
 		{ echo "Python 3.11 is needed; where it has another name: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
-.venv/runtime: requirements.txt | .venv/bin/python
+.venv/runtime: requirements.txt clients/python/pyproject.toml | .venv/bin/python
 	@echo "Installing the pinned packages into .venv, once: some minutes, the longest of them silent."
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable clients/python
 	touch $@
 
 .venv/dev: requirements-dev.txt .venv/runtime
