@@ -179,14 +179,12 @@ def _refused(code: str, detail: str) -> InvalidFields:
 @lru_cache
 def _makers(schema: Schema) -> Mapping[str, Callable[[str], Any]]:
     """What makes a value of a cell, by the column: of numbers and booleans; others are texts."""
-    return {
-        field.name: _boolean if field.kind == "boolean" else _number for field in schema.features if field.is_number
-    }
+    return {field.name: _boolean if field.kind == "boolean" else number for field in schema.features if field.is_number}
 
 
 # What is not of its kind stays a text, and is refused. Python takes more for numbers than others do: 1_000, and digits
 # of other scripts.
-def _number(cell: str) -> Any:
+def number(cell: str) -> Any:
     try:
         return float(cell) if cell.isascii() and "_" not in cell else cell
     except ValueError:

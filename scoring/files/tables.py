@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 from django.conf import settings
 
 from scoring.exceptions import FileUnacceptable
-from scoring.files.columns import Column, Numbers
+from scoring.files.columns import OTHER, Column, Numbers
 from scoring.files.layout import Layout, columns_of
 from scoring.files.models import BatchFile
 from training import store
@@ -98,8 +98,12 @@ def table_of(content: bytes) -> "pa.Table":
 
 
 def rows_of(table: "pa.Table") -> list[dict[str, Any]]:
-    """The rows of a chunk as a client would send them, without what is missing."""
-    return [{name: _plain(value) for name, value in row.items() if value is not None} for row in table.to_pylist()]
+    """The rows of a table as a client would send them, without what is missing."""
+    names, columns = table.column_names, map(_values_of, table.columns)
+    return [
+        {name: value for name, value in zip(names, row, strict=True) if value is not None}
+        for row in zip(*columns, strict=True)
+    ]
 
 
 def column_of(column: "pa.ChunkedArray") -> Column:
@@ -110,7 +114,24 @@ def column_of(column: "pa.ChunkedArray") -> Column:
     kind = column.type
     if types.is_float32(kind) or types.is_float64(kind) or types.is_integer(kind):
         return Numbers(column.cast(pa.float64(), safe=False).to_numpy(), column.is_null().to_numpy())
-    return [_plain(value) for value in column.to_pylist()]
+    return _values_of(column)
+
+
+def _values_of(column: "pa.ChunkedArray") -> list[Any]:
+    try:
+        found = column.to_pylist()
+    except (OverflowError, ValueError):
+        found = [_value_of(one) for one in column]
+    return [_plain(value) for value in found]
+
+
+def _value_of(one: "pa.Scalar") -> Any:
+    """A value of a column that has some of which Python can make nothing: times beyond its calendar or in an unknown
+    zone, and texts that are not UTF-8. Those become a value of no field, so their rows are refused."""
+    try:
+        return one.as_py()
+    except (OverflowError, ValueError):
+        return OTHER
 
 
 def _plain(value: Any) -> Any:

@@ -1,16 +1,18 @@
 """Files of labels, CSV or Parquet: each row like a label of the API, with a report of those that were refused."""
 
 import csv
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, BinaryIO
 
+from django.conf import settings
 from django.utils import timezone
 
-from scoring.exceptions import RequestRefused
+from scoring.exceptions import FileUnacceptable, InvalidFields, RequestRefused
+from scoring.files import tables
+from scoring.files.lines import BYTE_ORDER_MARK, records
+from scoring.files.sent import number
 from scoring.reviews import incoming, receiving
 from scoring.reviews.incoming import FIELDS, Incoming
 from scoring.reviews.receiving import Receipt
@@ -23,7 +25,7 @@ PARQUET = b"PAR1"
 
 
 class FileRefused(FraudsiteError):
-    """This is no file of labels. Nothing was stored."""
+    """This is no file of labels."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def load(file: BinaryIO, client_id: int) -> Report:
     a file that is loaded again stores nothing twice.
 
     Raises:
-        FileRefused: it cannot be read; rows before the place of the fault are stored.
+        FileRefused: it cannot be read; rows long before the place of the fault are stored.
         StaleHistory: a schema's histories have to be rebuilt; likewise.
     """
     file.seek(0)
@@ -84,6 +86,8 @@ def load(file: BinaryIO, client_id: int) -> Report:
         fine: dict[int, Incoming] = {}
         for line, row in part:
             try:
+                if isinstance(row, RequestRefused):
+                    raise row
                 fine[line] = incoming.read(row, received_at)
             except RequestRefused as refusal:
                 report.refuse(line, refusal)
@@ -95,33 +99,38 @@ def load(file: BinaryIO, client_id: int) -> Report:
     return report
 
 
-def _csv(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+def _csv(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any] | RequestRefused]]:
+    if file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
+        file.seek(0)
+    found = records(file, quotes=True, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES)
     try:
-        header = text.readline()
-        delimiter = ";" if header.count(";") > header.count(",") else ","
-        names = _checked([name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])])
-        reader = csv.reader(text, delimiter=delimiter)
-        for cells in reader:
-            if any(cells):
-                row: dict[str, Any] = {name: cell for name, cell in zip(names, cells, strict=False) if cell}
-                if len(cells) > len(names):
-                    row["more cells than the first line"] = True
-                yield reader.line_num + 1, _with_number(row)
+        header = next(found, None)
+        first = header.content.decode() if header else ""
+        delimiter = ";" if first.count(";") > first.count(",") else ","
+        names = _checked([name.strip() for name in next(csv.reader([first], delimiter=delimiter, strict=True), [])])
+        for record in found:
+            if record.content.strip(b";,\r\n"):
+                yield record.line, _row(record.content, names, delimiter)
     except UnicodeDecodeError as error:
-        raise FileRefused("The file is not written in UTF-8.") from error
+        raise FileRefused("The first line is not written in UTF-8.") from error
     except csv.Error as error:
-        raise FileRefused(f"The file is not CSV: {error}.") from error
-    finally:
-        text.detach()  # otherwise it would close the file
+        raise FileRefused("The first line is not a line of CSV.") from error
+    except FileUnacceptable as error:
+        raise FileRefused(f"{error} What is stored of the file is not stored twice.") from error
 
 
-def _with_number(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of CSV with its amount as a number; what is none stays, and is refused."""
+def _row(content: bytes, names: list[str], delimiter: str) -> dict[str, Any] | RequestRefused:
+    """A row of CSV, with its amount as a number; what is none stays, and is refused."""
     try:
-        return row | {"amount": float(row["amount"])}
-    except (KeyError, ValueError):
-        return row
+        [cells] = csv.reader([content.decode()], delimiter=delimiter, strict=True)
+    except UnicodeDecodeError:
+        return InvalidFields("The row is not written in UTF-8.")
+    except (csv.Error, ValueError):
+        return InvalidFields("The row is not CSV: quote cells as a whole, and double quotation marks.")
+    if len(cells) > len(names):
+        return InvalidFields(f"The row has {len(cells)} cells, more cells than the first line, which has {len(names)}.")
+    row: dict[str, Any] = {name: cell for name, cell in zip(names, cells, strict=False) if cell}
+    return row | {"amount": number(row["amount"])} if "amount" in row else row
 
 
 def _parquet(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -133,15 +142,11 @@ def _parquet(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
         _checked(table.schema_arrow.names)
         line = 1
         for batch in table.iter_batches(batch_size=AT_ONCE):
-            for row in batch.to_pylist():
+            for row in tables.rows_of(pa.Table.from_batches([batch])):
                 line += 1
-                if isinstance(row.get("event_time"), datetime):
-                    moment = row["event_time"]
-                    # A time without a zone is UTC, as in every Parquet file here.
-                    row["event_time"] = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
                 yield line, row
-    except pa.ArrowException as error:
-        raise FileRefused(f"The file is not Parquet: {error}.") from error
+    except (pa.ArrowException, OSError) as error:
+        raise FileRefused("The file is not Parquet, or is broken.") from error
 
 
 def _checked(names: list[str]) -> list[str]:

@@ -252,3 +252,25 @@ def test_columns_that_are_to_be_ignored_are_passed_over(scored):
     assert scored(csv_of(rows), ignore="Class,shop%20name")["scored"] == 2
     assert scored(jsonl_of(rows), JSONL, ignore="Class,shop%20name")["scored"] == 2
     assert scored(parquet_of(rows), PARQUET, ignore="Class,shop%20name")["scored"] == 2
+
+
+# Python has no such times, and no such text.
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("event_time", pa.array([1 << 60, None], pa.timestamp("us", "UTC"))),
+        ("event_time", pa.array([10**8, None], pa.date32())),
+        (
+            "transaction_id",
+            pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\2\0\0\0\3\0\0\0"), pa.py_buffer(b"\xff\xfea")),
+        ),
+    ],
+    ids=["time", "date", "text"],
+)
+def test_a_value_of_parquet_of_which_nothing_can_be_made_refuses_its_row_alone(scored, acme_api, name, column):
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([seed_payload(), seed_payload()]).append_column(name, column), sink)
+    file = scored(sink.getvalue(), PARQUET)
+    assert (file["state"], file["scored"], file["refused"]) == ("done", 1, 1), file
+    [fault] = lines(result(acme_api, file, what="refused"))
+    assert (fault["line"], fault["field"]) == (1, name)
