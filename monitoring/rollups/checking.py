@@ -6,7 +6,7 @@ from datetime import datetime
 from math import isclose
 from typing import Any
 
-from monitoring.rollups.counting import ALL_CLIENTS, DAY, HOUR, MINUTE, Key
+from monitoring.rollups.counting import ALL_CLIENTS, Key
 from monitoring.rollups.histograms import LATENCY_EDGES_MS, SCORE_EDGES, STAGES, unpacked
 from monitoring.rollups.models import RefusalRollup, ReviewRollup, RuleRollup, Span, TrafficRollup
 from scoring.models import (
@@ -21,11 +21,10 @@ from scoring.models import (
 
 # A key, and of it the count, the amount, and a list of counts for the score and each stage.
 Counts = dict[Key, tuple[int, float, list[list[int]]]]
-LENGTHS = {Span.MINUTE: MINUTE, Span.HOUR: HOUR, Span.DAY: DAY}
 
 
 def differences(span: Span, start: datetime, end: datetime) -> Iterator[str]:
-    """What roll-ups of whole minutes, hours or days in [start, end) say otherwise than the rows, in words."""
+    """What roll-ups of whole spans in [start, end) say otherwise than the rows, in words."""
     counted, rolled_up = one_by_one(span, start, end), as_rolled_up(span, start, end)
     for key in sorted(counted.keys() | rolled_up.keys()):
         rows, stored = counted.get(key, (0, 0.0, [])), rolled_up.get(key, (0, 0.0, []))
@@ -43,7 +42,7 @@ def one_by_one(span: Span, start: datetime, end: datetime) -> Counts:
     counts: Counts = {}
     scores = Prediction.objects.filter(created_at__gte=start, created_at__lt=end).order_by()
     for score in scores.select_related("transaction", "policy").defer("reasons", "explanation", "derived").iterator():
-        begin = _begin(score.created_at, LENGTHS[span])
+        begin = _begin(score.created_at, span)
         policy = score.policy.number if score.policy else 0
         latencies = [getattr(score, f"{stage}_ms") for stage in STAGES[:-1]] + [score.latency_ms]
         for client in (score.transaction.client_id, ALL_CLIENTS):
@@ -52,7 +51,7 @@ def one_by_one(span: Span, start: datetime, end: datetime) -> Counts:
             _add(counts, key, score.transaction.amount, score.fraud_score, latencies)
     for answer in Fallback.objects.filter(created_at__gte=start, created_at__lt=end).select_related("transaction"):
         for client in (answer.transaction.client_id, ALL_CLIENTS):
-            begin = _begin(answer.created_at, LENGTHS[span])
+            begin = _begin(answer.created_at, span)
             key = Key(begin, client, answer.transaction.schema, "", 0, answer.decision, answer.reason)
             _add(counts, key, answer.transaction.amount, None, [None, None, None, answer.latency_ms])
     return counts
@@ -72,11 +71,10 @@ def as_rolled_up(span: Span, start: datetime, end: datetime) -> Counts:
     return counts
 
 
-def _begin(moment: datetime, length: object) -> datetime:
-    whole = moment.replace(second=0, microsecond=0)
-    if length == MINUTE:
-        return whole
-    return whole.replace(minute=0) if length == HOUR else whole.replace(hour=0, minute=0)
+def _begin(moment: datetime, span: Span) -> datetime:
+    minute_of_day = 60 * moment.hour + moment.minute
+    hour, minute = divmod(minute_of_day - minute_of_day % span, 60)
+    return moment.replace(hour=hour, minute=minute, second=0, microsecond=0)
 
 
 def _add(counts: Counts, key: Key, amount: float, score: float | None, latencies: list[float | None]) -> None:
@@ -92,8 +90,8 @@ def _add(counts: Counts, key: Key, amount: float, score: float | None, latencies
 
 
 def differences_of_sums(span: Span, start: datetime, end: datetime) -> Iterator[str]:
-    """What the roll-ups of refused calls, rules and decided reviews, of hours or days in [start, end), say otherwise
-    than their counts by the minute and their rows, in words. An hour whose counts are all gone is not looked at."""
+    """What the roll-ups of refused calls, rules and decided reviews, of longer spans in [start, end), say otherwise
+    than their counts by the minute and their rows, in words. A span whose counts are all gone is not looked at."""
     for of_rows, of_rollups in zip(_sums_of_rows(span, start, end), _sums_rolled_up(span, start, end), strict=True):
         begun = {key[0] for key in of_rows}
         for key in sorted(of_rows.keys() | {key for key in of_rollups if key[0] in begun}, key=str):
@@ -112,7 +110,7 @@ def _sums_of_rows(span: Span, start: datetime, end: datetime) -> tuple[Sums, Sum
     within = {"minute__gte": start, "minute__lt": end}
 
     def add(sums: Sums, moment: datetime, *key: Any, counts: tuple[int, ...]) -> None:
-        whole = (_begin(moment, LENGTHS[span]), *key)
+        whole = (_begin(moment, span), *key)
         sums[whole] = tuple(map(sum, zip(sums.get(whole, (0,) * len(counts)), counts, strict=True)))
 
     for of_all in RefusalCount.objects.filter(**within):

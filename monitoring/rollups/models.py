@@ -1,16 +1,31 @@
+from datetime import timedelta
+from typing import Self
+
 from django.db import models
 
 
 class Span(models.IntegerChoices):
-    """What a roll-up adds up, by its minutes. Hours and days are those of UTC."""
+    """What a roll-up adds up, by its minutes. Hours and days are those of UTC. Each is a step in which pages show a
+    window, so that a window of any length is read in about as many rows."""
 
     MINUTE = 1, "Minute"
+    QUARTER = 15, "Quarter of an hour"
     HOUR = 60, "Hour"
+    THIRD = 480, "Third of a day"
     DAY = 1440, "Day"
+
+    @property
+    def length(self) -> timedelta:
+        return timedelta(minutes=self)
+
+    @classmethod
+    def longer(cls) -> list[tuple[Self, Self]]:
+        """All but minutes, the shortest first, and the span that each is added up from."""
+        return [(span, cls.HOUR if span > cls.HOUR else cls.MINUTE) for span in cls if span != cls.MINUTE]
 
 
 class TrafficRollup(models.Model):
-    """What was answered in a minute, an hour or a day that begins at `start`, in one way.
+    """What was answered in a span of time that begins at `start`, in one way.
 
     `client` is the client's key, and 0 has all clients together: so pages that tell of all read as few rows as those of
     one. `version` is the model version, empty without a score, and `policy` the number of the policy, 0 if the model's
@@ -47,7 +62,7 @@ class TrafficRollup(models.Model):
 
 
 class RefusalRollup(models.Model):
-    """Refused calls of an hour or a day, by status and kind; those of a minute are in `scoring.models.RefusalCount` and
+    """Refused calls of a span, by status and kind; those of a minute are in `scoring.models.RefusalCount` and
     `RefusalOfClientCount`. `client` is the client's key, and 0 has all calls, those without a known key among them."""
 
     span = models.PositiveSmallIntegerField(choices=Span.choices)
@@ -70,7 +85,7 @@ class RefusalRollup(models.Model):
 
 
 class RuleRollup(models.Model):
-    """What became of a rule in an hour or a day. Minutes are in `scoring.policies.models`, in `RuleCount` and, by
+    """What became of a rule in a span. Minutes are in `scoring.policies.models`, in `RuleCount` and, by
     client, in `RuleOfClientCount`, which says what an empty `rule` means. `client` is the client's key, 0 for all."""
 
     span = models.PositiveSmallIntegerField(choices=Span.choices)
@@ -97,7 +112,7 @@ class RuleRollup(models.Model):
 
 
 class ReviewRollup(models.Model):
-    """Decided reviews of an hour or a day by the moment of the decision; those of a minute are in
+    """Decided reviews of a span by the moment of the decision; those of a minute are in
     `scoring.reviews.models.Review`. `client` is the client's key, 0 for all together, and `analyst` the key of the
     account, 0 if nobody decided. Who takes a decision back later than two days after it changes nothing here."""
 
@@ -126,13 +141,15 @@ class ReviewRollup(models.Model):
 
 class RollupProgress(models.Model):
     """One row: what is counted. All rows from `counted_from` to `counted_until` are, apart from those that are
-    committed later; all before, too, if it is `whole`. Whoever writes roll-ups raises `turn`, and writes only if
-    nobody else has raised it since it began to count."""
+    committed later; all before, too, if it is `whole`. Quarters of an hour and thirds of a day, which earlier versions
+    did not have, are there from `merged_from` on; all of them, if it is null. Whoever writes roll-ups raises `turn`,
+    and writes only if nobody else has raised it since it began to count."""
 
     turn = models.PositiveBigIntegerField(default=0)
     counted_from = models.DateTimeField(null=True)
     counted_until = models.DateTimeField(null=True)
     whole = models.BooleanField(default=False)
+    merged_from = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"until {self.counted_until:%Y-%m-%d %H:%M:%S}" if self.counted_until else "nothing yet"

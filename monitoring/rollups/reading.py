@@ -2,20 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from math import gcd
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
 from django.conf import settings
-from django.db.models import Count, F, IntegerField, QuerySet, Sum
-from django.db.models.functions import Cast, ExtractHour, ExtractMinute, TruncDay
+from django.db.models import Count, F, QuerySet, Sum
 from django.utils import timezone
 
 from monitoring.rollups import histograms
-from monitoring.rollups.counting import ALL_CLIENTS, DAY, MINUTE, SCORED, start_of
+from monitoring.rollups.counting import ALL_CLIENTS, MINUTE, SCORED, start_of
 from monitoring.rollups.histograms import STAGES, quantile_ms
 from monitoring.rollups.models import RefusalRollup, ReviewRollup, RollupProgress, RuleRollup, Span, TrafficRollup
+from monitoring.rollups.stepping import by_step
 from monitoring.rollups.windows import Window
 from scoring.decisions import Decision
 from scoring.models import RefusalCount, RefusalOfClientCount, Review, RuleCount, RuleOfClientCount
@@ -139,7 +138,8 @@ def progress() -> Progress:
     row = RollupProgress.objects.filter(pk=1).first()
     if row is None:
         return Progress(None, None)
-    return Progress(None if row.whole else row.counted_from, row.counted_until)
+    lacking = [] if row.whole else [row.counted_from]
+    return Progress(max(filter(None, [*lacking, row.merged_from]), default=None), row.counted_until)
 
 
 def traffic(
@@ -352,10 +352,6 @@ def _of_client(
 
 
 def _by_step(rows: QuerySet[Any], window: Window, keys: tuple[str, ...], **sums: Any) -> Iterator[tuple[Any, ...]]:
-    """Rows that have a `start`, added up by step and keys in the database: what is read does not grow with the rows."""
-    # What both a step and a day are a multiple of, in minutes.
-    part = gcd(window.step // MINUTE, DAY // MINUTE)
-    hour, minute = (Cast(extract("start", tzinfo=UTC), IntegerField()) for extract in (ExtractHour, ExtractMinute))
-    of_parts = rows.annotate(day=TruncDay("start", tzinfo=UTC), part=(hour * 60 + minute) / part)
-    for day, number, *found in of_parts.values_list("day", "part", *keys).annotate(**sums):
-        yield (day + number * part * MINUTE - window.start) // window.step, *found
+    """Rows of a window that have a `start`, added up by the number of their step and keys."""
+    for start, *found in by_step(rows, window.step, keys, **sums):
+        yield (start - window.start) // window.step, *found

@@ -63,6 +63,8 @@ def _rebuild_day(day: datetime, *, even_if_fewer: bool, now: datetime) -> Rebuil
             else:
                 starts = [hour + number * MINUTE for number in range(60)]
                 updating.replace(Span.MINUTE, starts, minutes if keeps_minutes else {})
+                quarters = counting.merged(minutes.items(), Span.QUARTER.length)
+                updating.replace(Span.QUARTER, starts[::15], quarters if keeps_minutes else {})
                 updating.replace(Span.HOUR, [hour], cells if keeps_hours else {})
         for key, cell in counting.merged(cells.items(), DAY).items():
             of_day.setdefault(key, counting.Cell()).add(cell)
@@ -71,6 +73,8 @@ def _rebuild_day(day: datetime, *, even_if_fewer: bool, now: datetime) -> Rebuil
         before = dict(counting.stored(Span.DAY, day, day + DAY))
         if keeps_hours:
             # Another run may have written one of its hours meanwhile.
+            for third in range(3):
+                updating.merge(Span.HOUR, Span.THIRD, day + third * Span.THIRD.length)
             updating.merge(Span.HOUR, Span.DAY, day)
         elif answers_in(of_day) >= answers_in(before) or even_if_fewer:
             updating.replace(Span.DAY, [day], of_day)

@@ -1,4 +1,4 @@
-"""Deletes old minutes and hours; days are kept for ever."""
+"""Deletes old roll-ups; days are kept for ever."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,14 +14,18 @@ STEPS = 200
 
 
 def delete_old(*, now: datetime | None = None) -> int:
-    """Delete minutes older than `ROLLUP_MINUTES_DAYS` and hours older than `ROLLUP_HOURS_DAYS`; the next run goes on
-    where many are. Nothing while days before the first run are still being counted. Returns how many were deleted."""
+    """Delete minutes and quarters of an hour older than `ROLLUP_MINUTES_DAYS`, and hours and thirds of a day older than
+    `ROLLUP_HOURS_DAYS`; the next run goes on where many are. Nothing while days before the first run are still being
+    counted. Returns how many were deleted."""
     now = now or timezone.now()
     if not RollupProgress.objects.filter(whole=True).exists():
         return 0
     minutes, hours = (now - timedelta(days=days) for days in (settings.ROLLUP_MINUTES_DAYS, settings.ROLLUP_HOURS_DAYS))
-    return _delete(TrafficRollup, Span.MINUTE, minutes) + sum(
-        _delete(model, Span.HOUR, hours) for model in (TrafficRollup, RefusalRollup, RuleRollup, ReviewRollup)
+    return sum(
+        _delete(model, span, hours if span >= Span.HOUR else minutes)
+        for model in (TrafficRollup, RefusalRollup, RuleRollup, ReviewRollup)
+        for span in Span
+        if span != Span.DAY
     )
 
 

@@ -1,21 +1,22 @@
-"""Hours and days of refused calls, of rules and of decided reviews, from their counts by the minute or from their rows.
+"""Longer spans of refused calls, of rules and of decided reviews, from their counts by the minute or from their rows.
 
 Web processes and workers add to these counts a few seconds late, and later while the database is away; a decision can
 be taken back. So each run adds up the last hours again, and once an hour the last two days.
 """
 
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, F, Sum, Value
-from django.db.models.functions import Coalesce, TruncDay, TruncHour
+from django.db.models import Count, F, QuerySet, Sum, Value
+from django.db.models.functions import Coalesce
 
 from monitoring.rollups.counting import ALL_CLIENTS, DAY, EPOCH, HOUR, start_of
 from monitoring.rollups.models import RefusalRollup, ReviewRollup, RuleRollup, Span
+from monitoring.rollups.stepping import by_step
 from scoring.models import RefusalCount, RefusalOfClientCount, Review, RuleCount, RuleOfClientCount
 from scoring.retention import periods
 
@@ -37,6 +38,10 @@ class Kind(NamedTuple):
     rollups: Any
     sources: tuple[Source, ...]
     columns: dict[str, Any]
+
+    @property
+    def keys(self) -> list[str]:
+        return list(self.sources[0].keys)
 
     def oldest_whole(self, now: datetime) -> datetime:
         """The first midnight from which on no rows have been deleted. Reviews go with their predictions, which are
@@ -89,47 +94,67 @@ KINDS = (
 
 
 def update(*, since: datetime | None, now: datetime) -> None:
-    """Add up the hours and days since an hour before a moment; the last two days, or at first all, without one."""
+    """Add up all spans since an hour before a moment; the last two days, or at first all, without one."""
     for kind in KINDS:
         whole = now - LATE if kind.rollups.objects.exists() else kind.oldest_whole(now)
         _add_up(kind, start_of(since - HOUR if since else whole, HOUR))
 
 
 def rebuild(start: datetime, end: datetime, *, now: datetime) -> None:
-    """Add up the hours and days of [start, end) again, as far back as both rows and hours are still kept whole."""
+    """Add up the spans of [start, end) again, as far back as both rows and hours are still kept whole."""
     hours_kept = start_of(now - timedelta(days=settings.ROLLUP_HOURS_DAYS), DAY) + DAY
     for kind in KINDS:
         _add_up(kind, start_of(max(start, kind.oldest_whole(now), hours_kept), HOUR), end)
 
 
+def merge_back(day: datetime, *, now: datetime) -> None:
+    """Add up the quarters and thirds of a day, as far as the rows and hours that they are made of are kept whole."""
+    for kind in KINDS:
+        _merge_hours(kind, Span.THIRD, day, day + DAY)
+        if day >= max(kind.oldest_whole(now), now - timedelta(days=settings.ROLLUP_MINUTES_DAYS)):
+            _count(kind, Span.QUARTER, day, day + DAY)
+
+
 def _add_up(kind: Kind, start: datetime, end: datetime | None = None) -> None:
     with transaction.atomic():
-        _replace(kind.rollups, Span.HOUR, chain(*(_hours(source, kind.columns, start, end) for source in kind.sources)))
-        first_day = start_of(start, DAY)
-        of_hours = kind.rollups.objects.filter(span=Span.HOUR, start__gte=first_day)
-        of_hours = of_hours.filter(start__lt=start_of(end - timedelta.resolution, DAY) + DAY) if end else of_hours
-        keys = {f"key_{name}": F(name) for name in kind.sources[0].keys}
-        days = of_hours.annotate(begin=TruncDay("start", tzinfo=UTC), **keys).order_by().values("begin", *keys)
-        _replace(kind.rollups, Span.DAY, days.annotate(**{f"sum_{column}": Sum(column) for column in kind.columns}))
+        for span, parts in Span.longer():
+            if parts == Span.MINUTE:
+                _count(kind, span, start, end)
+            else:
+                _merge_hours(kind, span, start, end)
 
 
-def _hours(source: Source, columns: dict[str, Any], start: datetime, end: datetime | None) -> Iterable[dict[str, Any]]:
-    of_time = {f"{source.at}__gte": start} | ({f"{source.at}__lt": end} if end else {})
-    keys = {f"key_{name}": expression for name, expression in source.keys.items()}
-    begin = TruncHour(source.at, tzinfo=UTC)
-    rows = source.model.objects.filter(**of_time).annotate(begin=begin, **keys).order_by().values("begin", *keys)
-    return rows.annotate(**{f"sum_{column}": expression for column, expression in columns.items()})
+def _count(kind: Kind, span: Span, start: datetime, end: datetime | None) -> None:
+    """Add up rows."""
+    parts = []
+    for model, at, keys in kind.sources:
+        of_time = {f"{at}__gte": start} | ({f"{at}__lt": end} if end else {})
+        rows = model.objects.filter(**of_time).annotate(start=F(at))
+        parts.append(_summed_rows(rows, span, keys, kind.columns))
+    _replace(kind, span, chain(*parts))
 
 
-def _replace(rollups: Any, span: Span, rows: Iterable[dict[str, Any]]) -> None:
-    """Write sums in place of those of the same hours or days. An hour without counts keeps what it has."""
-    made = [
-        rollups(
-            span=span,
-            start=row.pop("begin"),
-            **{name.removeprefix("key_").removeprefix("sum_"): value for name, value in row.items()},
-        )
-        for row in rows
-    ]
-    rollups.objects.filter(span=span, start__in={row.start for row in made}).delete()
-    rollups.objects.bulk_create(made, batch_size=WRITTEN_AT_ONCE)
+def _merge_hours(kind: Kind, span: Span, start: datetime, end: datetime | None) -> None:
+    """Add up hours to the longer spans that [start, end) has a part of."""
+    of_hours = kind.rollups.objects.filter(span=Span.HOUR, start__gte=start_of(start, span.length))
+    if end:
+        of_hours = of_hours.filter(start__lt=start_of(end - timedelta.resolution, span.length) + span.length)
+    keys, sums = ({name: of(name) for name in names} for names, of in ((kind.keys, F), (kind.columns, Sum)))
+    _replace(kind, span, _summed_rows(of_hours, span, keys, sums))
+
+
+def _summed_rows(rows: QuerySet[Any], span: Span, keys: dict[str, Any], columns: dict[str, Any]) -> Iterator[Any]:
+    """Rows that have a `start`, added up: the beginning of their span, their keys and their sums."""
+    named = rows.annotate(**{f"key_{name}": expression for name, expression in keys.items()})
+    sums = {f"sum_{name}": expression for name, expression in columns.items()}
+    return by_step(named, span.length, [f"key_{name}" for name in keys], **sums)
+
+
+def _replace(kind: Kind, span: Span, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Write sums in place of those of the same spans. A span without counts keeps what it has."""
+    names = [*kind.keys, *kind.columns]
+    made = [kind.rollups(span=span, start=start, **dict(zip(names, found, strict=True))) for start, *found in rows]
+    if not made:
+        return
+    kind.rollups.objects.filter(span=span, start__in={row.start for row in made}).delete()
+    kind.rollups.objects.bulk_create(made, batch_size=WRITTEN_AT_ONCE)

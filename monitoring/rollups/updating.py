@@ -1,9 +1,10 @@
 """Keeps roll-ups up to date, each run from where the last one ended.
 
-Minutes are counted from rows, hours from minutes and days from hours. A minute is counted when it has more answers than
-its roll-ups say, and its roll-ups are replaced: a second run changes nothing, and an answer that is committed after its
-minute, or by a worker whose clock is wrong, is found again. Counts, the hours and days that they change, and how far
-the run has come are written in one database transaction, and only if no other run has written since it began to count.
+Minutes are counted from rows, quarters of an hour and hours from minutes, and what is longer from hours. A minute is
+counted when it has more answers than its roll-ups say, and its roll-ups are replaced: a second run changes nothing, and
+an answer that is committed after its minute, or by a worker whose clock is wrong, is found again. Counts, the longer
+spans that they change, and how far the run has come are written in one database transaction, and only if no other run
+has written since it began to count.
 So a second scheduler does no harm, and a run that is killed leaves what was there.
 """
 
@@ -49,11 +50,15 @@ def update(*, now: datetime | None = None, seconds: float = 30.0) -> int:
             return written
     if begins_minute:
         looked_at = start_of(now, HOUR) - HOUR * (1 + start_of(now, MINUTE).timestamp() // 60 % LOOKED_BACK_H)
-        _settle(progress, looked_at, looked_at + HOUR, now)
+        # Also where a process of an earlier version, which knows fewer spans, has counted.
+        _settle(progress, looked_at, looked_at + HOUR, now, merges=True)
     with transaction.atomic():
         if not _move(progress, counted_until=until):
             return written
         sums.update(since=before if start_of(before, HOUR) == start_of(now, HOUR) else None, now=now)
+    while progress.merged_from and monotonic() < give_up:
+        if not _merge_back(progress, progress.merged_from - DAY, now):
+            return written
     while not progress.whole and monotonic() < give_up:
         minutes = _step_back(progress, now)
         if minutes is None:
@@ -80,9 +85,35 @@ def _step_back(progress: RollupProgress, now: datetime) -> int | None:
     return _settle(progress, hour, hour + HOUR, now, counted_from=hour)
 
 
-def _settle(progress: RollupProgress, start: datetime, end: datetime, now: datetime, **moved: datetime) -> int | None:
-    """Count those minutes of an hour, from `start` to `end`, that have more answers than was counted. Returns how many;
-    None if another run has written meanwhile, and nothing was."""
+def _merge_back(progress: RollupProgress, day: datetime, now: datetime) -> bool:
+    """Add up the quarters and thirds of a day, the days after which have them; False if another run has written."""
+    first = TrafficRollup.objects.filter(span=Span.HOUR, client=ALL_CLIENTS).order_by("start").first()
+    with transaction.atomic():
+        if first is None or first.start >= day + DAY:
+            return _move(progress, merged_from=None)
+        if not _move(progress, merged_from=day):
+            return False
+        for span, parts in ((Span.QUARTER, Span.MINUTE), (Span.THIRD, Span.HOUR)):
+            of_parts = TrafficRollup.objects.filter(span=parts, start__gte=day, start__lt=day + DAY)
+            starts = of_parts.order_by().values_list("start", flat=True).distinct()
+            for start in sorted({start_of(moment, span.length) for moment in starts}):
+                merge(parts, span, start)
+        sums.merge_back(day, now=now)
+    return True
+
+
+def _settle(
+    progress: RollupProgress,
+    start: datetime,
+    end: datetime,
+    now: datetime,
+    *,
+    merges: bool = False,
+    **moved: datetime,
+) -> int | None:
+    """Count those minutes of an hour, from `start` to `end`, that have more answers than was counted, and add up the
+    spans that they are in; with `merges`, those of the whole hour. Returns how many minutes; None if another run has
+    written meanwhile, and nothing was."""
     stale = _stale_minutes(start, end, now)
     cells: Cells = {}
     for first, last in _runs(stale):
@@ -90,16 +121,18 @@ def _settle(progress: RollupProgress, start: datetime, end: datetime, now: datet
     with transaction.atomic():
         if not _move(progress, **moved):
             return None
-        if stale:
-            replace(Span.MINUTE, stale, cells)
-            merge(Span.MINUTE, Span.HOUR, start_of(start, HOUR))
-            merge(Span.HOUR, Span.DAY, start_of(start, DAY))
-            if start < now - timedelta(days=settings.ROLLUP_MINUTES_DAYS):
-                replace(Span.MINUTE, stale, {})
+        replace(Span.MINUTE, stale, cells)
+        changed = _counted(start, end) if merges else stale
+        for span, parts in Span.longer():
+            for begin in sorted({start_of(minute, span.length) for minute in changed}):
+                merge(parts, span, begin)
+        if stale and start < now - timedelta(days=settings.ROLLUP_MINUTES_DAYS):
+            for span in (Span.MINUTE, Span.QUARTER):
+                replace(span, sorted({start_of(minute, span.length) for minute in stale}), {})
     return len(stale)
 
 
-def _move(progress: RollupProgress, **moved: datetime | bool) -> bool:
+def _move(progress: RollupProgress, **moved: datetime | bool | None) -> bool:
     """Take this run's turn and note how far it has come; False if another run has written since the last turn.
 
     `counted_from` is as it was when all began, unless it is moved."""
@@ -120,14 +153,18 @@ def _is_busy(minute: datetime) -> bool:
 def _stale_minutes(start: datetime, end: datetime, now: datetime) -> list[datetime]:
     """The minutes of [start, end) with more answers than their roll-ups say, without busy ones that are not over. Rows
     are only ever added: a minute with fewer has lost rows to their retention, and its roll-ups stay."""
-    rows = TrafficRollup.objects.filter(span=Span.MINUTE, client=ALL_CLIENTS, start__gte=start, start__lt=end)
-    counted = dict(rows.order_by().values_list("start").annotate(number=Sum("transactions")))
-    found = counting.answers_by_minute(start, end)
+    counted, found = _counted(start, end), counting.answers_by_minute(start, end)
     return sorted(
         minute
         for minute, number in found.items()
         if number > counted.get(minute, 0) and (number <= settings.ROLLUP_BUSY_MINUTE or minute + MINUTE <= now)
     )
+
+
+def _counted(start: datetime, end: datetime) -> dict[datetime, int]:
+    """How many answers the roll-ups of each minute of [start, end) say."""
+    rows = TrafficRollup.objects.filter(span=Span.MINUTE, client=ALL_CLIENTS, start__gte=start, start__lt=end)
+    return dict(rows.order_by().values_list("start").annotate(number=Sum("transactions")))
 
 
 def _runs(minutes: list[datetime]) -> Iterator[tuple[datetime, datetime]]:
@@ -144,6 +181,8 @@ def _runs(minutes: list[datetime]) -> Iterator[tuple[datetime, datetime]]:
 
 def replace(span: Span, starts: list[datetime], cells: Cells) -> None:
     """Write cells in place of the roll-ups that begin at these moments."""
+    if not starts:
+        return
     TrafficRollup.objects.filter(span=span, start__in=starts).delete()
     rows = (
         TrafficRollup(
@@ -159,6 +198,5 @@ def replace(span: Span, starts: list[datetime], cells: Cells) -> None:
 
 
 def merge(parts: Span, span: Span, start: datetime) -> None:
-    """Write the roll-ups of an hour or a day from its parts."""
-    length = timedelta(minutes=span)
-    replace(span, [start], counting.merged(counting.stored(parts, start, start + length), length))
+    """Write the roll-ups of a longer span from its parts."""
+    replace(span, [start], counting.merged(counting.stored(parts, start, start + span.length), span.length))

@@ -16,7 +16,7 @@ STEPS = (
     (timedelta(hours=6), 5 * MINUTE),
     (DAY, 15 * MINUTE),
     (7 * DAY, 2 * HOUR),
-    (31 * DAY, 6 * HOUR),
+    (31 * DAY, 8 * HOUR),
     (124 * DAY, DAY),
     (700 * DAY, 7 * DAY),
 )
@@ -49,10 +49,7 @@ class Window:
     @property
     def span(self) -> Span:
         """The longest roll-ups that the steps are made of."""
-        for span in (Span.DAY, Span.HOUR):
-            if not self.step % timedelta(minutes=span):
-                return span
-        return Span.MINUTE
+        return next(span for span in reversed(Span) if not self.step % span.length)
 
     @property
     def starts(self) -> list[datetime]:

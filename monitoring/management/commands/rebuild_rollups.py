@@ -1,5 +1,5 @@
 from argparse import ArgumentParser, ArgumentTypeError
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from monitoring.rollups import checking, counting, rebuilding, sums, updating
-from monitoring.rollups.counting import DAY, HOUR, MINUTE, start_of
+from monitoring.rollups.counting import DAY, start_of
 from monitoring.rollups.models import RollupProgress, Span
 
 SHOWN = 20
@@ -59,17 +59,14 @@ class Command(BaseCommand):
         faults: list[str] = []
         # The latest minutes may have answers that the next run finds.
         settled = progress.counted_until - updating.LATE
-        kept = {
-            Span.MINUTE: (MINUTE, timezone.now() - timedelta(days=settings.ROLLUP_MINUTES_DAYS)),
-            Span.HOUR: (HOUR, timezone.now() - timedelta(days=settings.ROLLUP_HOURS_DAYS)),
-            Span.DAY: (DAY, datetime.min.replace(tzinfo=UTC)),
-        }
+        minutes_since = timezone.now() - timedelta(days=settings.ROLLUP_MINUTES_DAYS)
+        hours_since = timezone.now() - timedelta(days=settings.ROLLUP_HOURS_DAYS)
         sums_since = max(kind.oldest_whole(timezone.now()) for kind in sums.KINDS)
         for number in range((last - first).days + 1):
             day = rebuilding.midnight(first) + number * DAY
-            for span, (length, since) in kept.items():
-                if day >= since:
-                    until = min(day + DAY, start_of(settled, length))
+            for span in Span:
+                if span == Span.DAY or day >= (hours_since if span >= Span.HOUR else minutes_since):
+                    until = min(day + DAY, start_of(settled, span.length))
                     faults += checking.differences(span, day, until)
                     if span != Span.MINUTE and day >= sums_since:
                         faults += checking.differences_of_sums(span, day, until)
