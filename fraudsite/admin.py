@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.admin import AdminSite, ModelAdmin, RelatedFieldListFilter
+from django.contrib.admin import AdminSite, ModelAdmin, RelatedFieldListFilter, ShowFacets
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME as CHOSEN
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -15,9 +15,11 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
+from fraudsite.date_hierarchy import Periods
 from fraudsite.sign_on.views import for_login_page, leaving
 from fraudsite.two_factor import SignInForm
 from monitoring.models import Alert
+from scoring.pages.bounded import BoundedPaginator
 from scoring.reviews import queue
 from scoring.tenancy import restriction
 
@@ -40,6 +42,10 @@ class CarefulChangeList(ChangeList):
         except (OverflowError, ValueError) as error:
             raise IncorrectLookupParameters from error
 
+    @property
+    def periods(self) -> Periods:
+        return Periods(self)
+
     @cached_property
     def shown(self) -> list[str]:
         """The rows that "Select all" stands for, in the order of the list, for the page to send back. Only pages that
@@ -55,7 +61,11 @@ class OwnClients(RelatedFieldListFilter):
 
 
 class CarefulAdmin(ModelAdmin):
-    """The base of every list in the admin: it survives wrong filters, and its actions take the rows that it showed."""
+    """The base of every list in the admin: it survives wrong filters, its cost does not grow with its table, and its
+    actions take the rows that it showed."""
+
+    paginator = BoundedPaginator
+    show_facets = ShowFacets.NEVER  # they count all rows for each value of each filter
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return restriction.visible(super().get_queryset(request), request.user)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # The tests' models are tiny: with more threads, boosted trees would mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-PROCESS_START_S = 60
+PROCESS_START_S = 300
 METRICS_TOKEN = "t0ken-of-the-tests-with-enough-characters"  # noqa: S105
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 BROWSER_ARGUMENTS = [

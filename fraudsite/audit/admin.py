@@ -11,7 +11,6 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from fraudsite.audit.models import Entry
-from scoring.pages.bounded import BoundedPaginator
 from scoring.pages.read_only import ReadOnlyAdmin
 from scoring.reviews import second_opinions
 from training.core.figures import at
@@ -37,7 +36,6 @@ class EntryAdmin(ReadOnlyAdmin):
     list_filter = ["action", KindFilter, "at"]
     date_hierarchy = "at"
     ordering = ["-pk"]
-    paginator = BoundedPaginator
     search_fields = ["pk"]  # without it the page has no search box
     search_help_text = "A person's name, or the whole id of a transaction or another object."
     fields = ["time", "who", "action", "what", "origin", "request_id", "detail", "place", "digest"]

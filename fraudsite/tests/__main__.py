@@ -2,7 +2,7 @@
 cannot differ there runs once: see `fraudsite.tests.databases`. Tests that tell how long things take come one by one;
 the others come first, as many at a time as there are cores.
 
-If a few tests fail, these are tried once more, one by one: many drive real processes, which a busy machine may hold up
+If some tests fail, these are tried once more, one by one: many drive real processes, which a busy machine may hold up
 for longer than they wait. The last lines name those that passed only then: each has a fault, or shows one of ours.
 
 `TEST_DATABASE_URL` names a server to use, whose user may create databases; without it, a server of our own is started
@@ -25,8 +25,8 @@ import pytest
 
 from fraudsite.tests import postgresql
 
-# More failures than these have one cause, which a second try would only hide for a while.
-MOST_SECOND_TRIES = 10
+# One process that did not start fails all tests of a few files. More failures are no accident.
+MOST_SECOND_TRIES = 50
 
 
 def main(arguments: list[str]) -> int:

@@ -26,7 +26,7 @@ from fraudsite.testing import free_port
 from fraudsite.tests import postgresql
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_LIMIT_S = 90
+START_LIMIT_S = 300
 STOP_LIMIT_S = 60
 
 

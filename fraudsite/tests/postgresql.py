@@ -18,7 +18,7 @@ import psycopg
 
 # Where Debian and Homebrew keep the servers' programs, which are not on the PATH there.
 PLACES = ("/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin")
-START_LIMIT_S = 60
+START_LIMIT_S = 300
 
 
 def programs() -> Path | None:

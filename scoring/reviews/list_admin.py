@@ -25,7 +25,6 @@ from scoring.lists.changes import Listing, ListRefused
 from scoring.lists.keys import SHOWN_DIGITS
 from scoring.lists.listable import told_of
 from scoring.models import Review, ReviewQueue, Transaction
-from scoring.pages.bounded import BoundedPaginator
 from scoring.pages.display import (
     amount_of,
     answer_badge,
@@ -71,8 +70,6 @@ class ReviewListAdmin(SavedViewsAdmin, TransactionSearch, PersonalAdmin, Correct
         *("client", "queue", "reviewer", "claimed_by", "assigned_to"),
     ]
     show_full_result_count = False
-    paginator = BoundedPaginator
-    show_facets = admin.ShowFacets.NEVER
     search_help_text = f"{TransactionSearch.search_help_text} Or a card, as clients send it or as it is shown here."
     transaction_path = "pk"  # which is that of the transaction: no other table is joined
     ordering = ["-expected_loss"]

@@ -11,7 +11,6 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from scoring.pages.bounded import BoundedPaginator
 from scoring.pages.read_only import ReadOnlyAdmin
 from scoring.reviews import second_opinions
 from scoring.tenancy import restriction
@@ -45,7 +44,6 @@ class DeliveryAdmin(ReadOnlyAdmin):
     list_filter = ["state", "type", EndpointFilter]
     list_select_related = ["endpoint__client"]
     ordering = ["-pk"]
-    paginator = BoundedPaginator
     search_fields = ["pk"]  # without it the page has no search box
     search_help_text = "The id of a message, msg_…"
     actions = ["replay"]
