@@ -212,13 +212,15 @@ class LabelAdmin(TransactionSearch, PersonalAdmin, ReadOnlyAdmin):
             raise PermissionDenied
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
+
+        def tell(label: Label) -> None:
+            self.log_change(request, review_of(label.transaction) or label.transaction, "Undone.")
+
         try:
-            restored, kept = labelling.undo(act=act, author=request.user)  # type: ignore[arg-type]
+            restored, kept = labelling.undo(act=act, author=request.user, tell=tell)  # type: ignore[arg-type]
         except FraudsiteError as refusal:
             messages.error(request, str(refusal))
         else:
-            for label in restored:
-                self.log_change(request, review_of(label.transaction) or label.transaction, "Undone.")
             if restored:
                 messages.success(request, f"{len(restored)} undone: as before.")
             if kept:

@@ -5,6 +5,7 @@ holds. A label whose `is_fraud` is None takes back what its source said. Every w
 people who label at once, the second sees the label of the first.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypedDict
@@ -128,9 +129,10 @@ def reopen_review(
         )
 
 
-def undo(*, act: UUID, author: User) -> tuple[list[Label], int]:
+def undo(*, act: UUID, author: User, tell: Callable[[Label], object] | None = None) -> tuple[list[Label], int]:
     """Undo the labels of one click: each transaction gets its earlier label again, and each review its earlier state.
-    Entries of lists that were added with the labels are taken off.
+    Entries of lists that were added with the labels are taken off. `tell` writes each new label into a history, in the
+    database transaction of the label.
 
     Returns the new labels, and how many transactions keep their label because they were labelled again since.
 
@@ -145,14 +147,14 @@ def undo(*, act: UUID, author: User) -> tuple[list[Label], int]:
         raise UndoRefused("Only the person who labelled can undo it.")
     if timezone.now() > given[-1].created_at + timedelta(seconds=settings.UNDO_S):
         raise UndoRefused
-    undone = [_undo(label, author) for label in given]
+    undone = [_undo(label, author, tell) for label in given]
     restored = [label for label in undone if label]
     if not restored:
         raise UndoRefused("There is nothing to undo: it is undone already, or was labelled again since.")
     return restored, len(undone) - len(restored)
 
 
-def _undo(label: Label, author: User) -> Label | None:
+def _undo(label: Label, author: User, tell: Callable[[Label], object] | None) -> Label | None:
     get_histories_ready(label.transaction_id)
     with transaction.atomic():
         row, given = _lock(label.transaction_id)
@@ -175,6 +177,8 @@ def _undo(label: Label, author: User) -> Label | None:
             events.record_all(about.review_moved(row.pk, before=now, after=after, cause="undone"))
         if label.act:
             changes.undo_of(label.act, by=author.get_username())
+        if tell:
+            tell(restored)
         return restored
 
 

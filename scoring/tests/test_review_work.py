@@ -265,7 +265,7 @@ def test_a_page_tells_each_reason_in_a_sentence_and_the_list_has_their_names(cli
     assert f"<b>pause_s</b> {sentence}" in listed
 
 
-# A web process that is killed when it writes the last row of a decision.
+# A web process that is killed when it writes the last row of what it posts.
 KILLED = """
 import os, signal, sys
 import django
@@ -275,10 +275,16 @@ from django.db.models.signals import post_save
 from django.test import Client
 post_save.connect(lambda **_: os.kill(os.getpid(), signal.SIGKILL), sender=LogEntry, weak=False)
 http = Client(SERVER_NAME="localhost")
-http.cookies["sessionid"], page = sys.argv[1:]
-http.get(page)
+http.cookies["sessionid"], seen, page = sys.argv[1:]
+http.get(seen)
 http.post(page, {"decide": "fraud", "note": "Stolen"})
 """
+
+
+def killed_at(client, seen, page):
+    command = [sys.executable, "-c", KILLED, client.cookies["sessionid"].value, seen, page]
+    done = subprocess.run(command, env=worker_environment(), check=False)
+    assert done.returncode == -signal.SIGKILL
 
 
 def test_a_decision_whose_process_is_killed_is_not_there_and_the_claim_ends(
@@ -287,9 +293,7 @@ def test_a_decision_whose_process_is_killed_is_not_there_and_the_claim_ends(
     review = alert(0.9)
     page = reverse("admin:scoring_review_change", args=[review.pk])
     client.force_login(alice)
-    command = [sys.executable, "-c", KILLED, client.cookies["sessionid"].value, page]
-    done = subprocess.run(command, env=worker_environment(), check=False)
-    assert done.returncode == -signal.SIGKILL
+    killed_at(client, page, page)
     review.refresh_from_db()
     assert (review.state, review.claimed_by) == ("open", alice)
     assert not Label.objects.exists()
@@ -299,3 +303,18 @@ def test_a_decision_whose_process_is_killed_is_not_there_and_the_claim_ends(
     client.post(page, {"decide": "fraud", "note": "Stolen"})
     assert Label.objects.get().reason == "Stolen"
     assert LogEntry.objects.filter(change_message__contains="Stolen").count() == 1
+
+
+def test_an_undoing_whose_process_is_killed_leaves_the_decision(transactional_db, client, alice, alert):
+    review = alert(0.9)
+    page = reverse("admin:scoring_review_change", args=[review.pk])
+    client.force_login(alice)
+    client.post(page, {"decide": "fraud", "note": "Stolen"})
+    undo = reverse("admin:scoring_label_undo", args=[Label.objects.get().act])
+    killed_at(client, page, undo)
+    review.refresh_from_db()
+    assert (review.state, Label.objects.count()) == ("fraud", 1)
+    client.post(undo)
+    review.refresh_from_db()
+    assert (review.state, Label.objects.count()) == ("open", 2)
+    assert LogEntry.objects.filter(change_message__contains="Undone.").count() == 1
