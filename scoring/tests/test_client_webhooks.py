@@ -80,7 +80,7 @@ def test_a_body_that_was_changed_is_not_verified(place, change):
         verify(bytes(changed), signed(), SECRET, now=NOW)
 
 
-@pytest.mark.parametrize("secrets", [[], "whsec_é", "whsec_not base64"])
+@pytest.mark.parametrize("secrets", [[], "", "whsec_", [SECRET, ""], "whsec_é", "whsec_not base64"])
 def test_a_secret_that_is_none_is_told(secrets):
     with pytest.raises(ValueError, match="secret"):
         verify(BODY, signed(), secrets, now=NOW)

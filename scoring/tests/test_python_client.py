@@ -9,10 +9,12 @@ import threading
 import time
 import zipfile
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import date, timedelta
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from django.conf import settings
@@ -191,6 +193,28 @@ def test_a_list_that_the_server_finds_too_long_is_halved(fraudsite, champion):
     results = list(fraudsite.predict_many(rows, rows=len(rows)))
     assert {result.status for result in results} == {200}
     assert Transaction.objects.count() == len(rows)
+
+
+def test_rows_that_the_server_had_time_for_are_not_lost_when_the_others_fail():
+    problem = PROBLEM | {"status": 503}
+    some = 200, {}, {"results": [{"status": 503, "problem": problem}, {"status": 409, "problem": problem}]}
+    with answering(some, refusal(503, Retry_After="60")) as (address, asked), Fraudsite(address, "key") as fraudsite:
+        results = list(fraudsite.predict_many([{}, {}], patience=QUICK))
+    assert [result.status for result in results] == [503, 409]
+    assert [len(body["transactions"]) for _, body in asked] == [2, 1]
+
+
+def test_values_that_python_has_and_json_has_not_are_sent_as_what_they_mean():
+    with answering(refusal(400)) as (address, asked), Fraudsite(address, "key") as fraudsite:
+        values = {"amount": Decimal("12.30"), "birth_date": date(1985, 4, 12), "transaction_id": UUID(int=1)}
+        with pytest.raises(InvalidRequest):
+            fraudsite.predict(values)
+        with pytest.raises(InvalidRequest):
+            fraudsite.label(id=UUID(int=2), amount=Decimal("1.5"))
+    sent, label = (body for _, body in asked)
+    told = {"amount": 12.3, "birth_date": "1985-04-12", "transaction_id": "00000000-0000-0000-0000-000000000001"}
+    assert sent == told | {"deadline_ms": sent["deadline_ms"]}
+    assert label == {"id": "00000000-0000-0000-0000-000000000002", "amount": 1.5}
 
 
 def test_it_labels_and_lists_what_it_sent(fraudsite, champion):

@@ -4,14 +4,15 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from itertools import islice
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from fraudsite_client.errors import InvalidRequest, NotReached, NotUnderstood, Refused
+from fraudsite_client.errors import FraudsiteError, InvalidRequest, NotReached, NotUnderstood, Refused
 from fraudsite_client.flow import TRY_AGAIN, Attempt, Patience, Pause, Plan, send
 from fraudsite_client.models import (
     BatchAnswer,
@@ -48,15 +49,20 @@ class Named:
 
 
 def sendable(value: Any) -> Any:
-    """A value as JSON has it.
+    """A value as JSON has it: a time or a date as text, a decimal as a number, an id as text.
 
     Raises:
         ValueError: it is a time without its zone.
     """
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
+    match value:
+        case datetime(tzinfo=None):
             raise ValueError(f"{value!r} has no time zone: use datetime.now(UTC), or .astimezone().")
-        return value.isoformat()
+        case date():  # a time is a date, too
+            return value.isoformat()
+        case Decimal():
+            return float(value)
+        case uuid.UUID():
+            return str(value)
     return value
 
 
@@ -128,7 +134,12 @@ def _rows(
         if left_s <= 0:
             break
         some = [rows[index] for index in missing]
-        told = yield from _at_once(path, name, some, answer, replace(patience, deadline_s=left_s))
+        try:
+            told = yield from _at_once(path, name, some, answer, replace(patience, deadline_s=left_s))
+        except FraudsiteError:
+            if results:  # what the server had time for is not lost, and the others have the problem that it told
+                break
+            raise
         results |= zip(missing, told, strict=True)
         missing = [index for index in missing if results[index].status in TRY_AGAIN]
         pause_s = patience.first_pause_s

@@ -76,6 +76,9 @@ def verify(
 
 def _key_of(secret: str) -> bytes:
     try:
-        return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     except ValueError:
         raise ValueError("A secret is `whsec_` and base64.") from None
+    if not key:  # anybody could sign with it
+        raise ValueError("The secret is empty: give that of the endpoint, `whsec_` and base64.")
+    return key
