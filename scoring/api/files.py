@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -60,7 +61,13 @@ UPLOAD_PARAMETERS = [
     ),
 ]
 OF_RESULTS = ("invalid-fields", "not-found", "result-not-ready")
-FORMAT = OpenApiParameter("format", str, enum=Format.values, description="`csv` if left out.")
+FORMAT = OpenApiParameter("format", str, enum=Format.values, description="What `Accept` names, or `csv`, if left out.")
+DOWNLOADS = {(200, media): OpenApiTypes.BINARY for media in results.MEDIA_TYPES_SENT}
+# What `Accept` may name besides JSON. Nothing is rendered by them.
+DOWNLOADED = [
+    type(form.name, (BaseRenderer,), {"media_type": media, "format": form.value})
+    for form, media in zip(results.MEDIA_TYPES, results.MEDIA_TYPES_SENT, strict=True)
+]
 FILE_ID = OpenApiParameter("file_id", UUID, OpenApiParameter.PATH)
 
 
@@ -153,6 +160,7 @@ class FileCancelView(APIView):
 
 
 class FileResultView(APIView):
+    renderer_classes = (JSONRenderer, *DOWNLOADED)
     scope = Scope.BATCH
     takes_files = True
 
@@ -162,13 +170,14 @@ class FileResultView(APIView):
         description="One row per row of the file, in its order. While it is scored, 409; of a cancelled file, as far "
         "as it was scored.",
         parameters=[FILE_ID, FORMAT],
-        responses={(200, "text/csv"): OpenApiTypes.BINARY} | problems(*OF_RESULTS),
+        responses=DOWNLOADS | problems(*OF_RESULTS),
     )
     def get(self, request: Request, file_id: UUID) -> HttpResponseBase:
         return _download(request, file_id, "result", results.result_of)
 
 
 class FileRefusedView(APIView):
+    renderer_classes = (JSONRenderer, *DOWNLOADED)
     scope = Scope.BATCH
     takes_files = True
 
@@ -177,7 +186,7 @@ class FileRefusedView(APIView):
         summary="Read which rows of a file were refused",
         description="One row per fault: the line, the field and the reason.",
         parameters=[FILE_ID, FORMAT],
-        responses={(200, "text/csv"): OpenApiTypes.BINARY} | problems(*OF_RESULTS),
+        responses=DOWNLOADS | problems(*OF_RESULTS),
     )
     def get(self, request: Request, file_id: UUID) -> HttpResponseBase:
         return _download(request, file_id, "refused", results.report_of)
@@ -196,7 +205,8 @@ def _download(
     request: Request, file_id: UUID, what: str, content_of: Callable[[BatchFile, Format], Iterator[bytes]]
 ) -> HttpResponseBase:
     file = _find(request, file_id)
-    form = request._request.GET.get("format", Format.CSV)
+    accepted = request.accepted_renderer.format
+    form = request._request.GET.get("format", accepted if accepted in Format.values else Format.CSV)
     if form not in Format.values:
         one = f"Send one of {', '.join(Format.values)}."
         raise InvalidFields(errors=[FieldError("/format", "invalid_format", one)])

@@ -6,12 +6,18 @@ from typing import Any, TypedDict
 
 from django.conf import settings
 from django.contrib import admin
-from django.core.exceptions import DisallowedHost, PermissionDenied
+from django.core.exceptions import (
+    DisallowedHost,
+    PermissionDenied,
+    RequestDataTooBig,
+    TooManyFieldsSent,
+    TooManyFilesSent,
+)
 from django.db import Error, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.defaults import bad_request, page_not_found, permission_denied, server_error
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, NotAcceptable, NotAuthenticated
 
 from scoring.api import catalogue, refusals
 from scoring.card_numbers import holds_card_number
@@ -22,6 +28,11 @@ logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 API_PATHS = ("/api/", "/predict")
+# REST framework says what is wrong, and not what to do.
+REMEDIES: dict[type[APIException], str] = {
+    NotAuthenticated: "There is no API key. Send it as `Authorization: Bearer <key>`.",
+    NotAcceptable: "There is no such answer. Send `Accept: application/json`, or leave it out.",
+}
 
 
 class Problem(TypedDict):
@@ -96,7 +107,8 @@ def problem_response(exc: Exception, context: dict[str, Any]) -> HttpResponse | 
         return problem(request, status=403, title="Forbidden", detail="This key may not do that.")
     if isinstance(exc, APIException):
         title = HTTPStatus(exc.status_code).phrase.capitalize()
-        response = problem(request, status=exc.status_code, title=title, detail=str(exc.detail))
+        detail = REMEDIES.get(type(exc), str(exc.detail))
+        response = problem(request, status=exc.status_code, title=title, detail=detail)
         if challenge := getattr(exc, "auth_header", None):
             response["WWW-Authenticate"] = challenge
         return response
@@ -119,7 +131,13 @@ def not_understood(request: HttpRequest, exception: Exception | None = None) -> 
         if isinstance(exception, DisallowedHost):
             unknown = "The Host header has no name of this site. The operator sets its names with ALLOWED_HOSTS."
             return problem(request, status=400, title="Unknown host", detail=unknown)
-        return problem(request, status=400, title="Bad request", detail="The request makes no sense.")
+        too_much = isinstance(exception, TooManyFieldsSent | TooManyFilesSent | RequestDataTooBig)
+        detail = (
+            "The request has more parameters or parts than any call takes."
+            if too_much
+            else "The request makes no sense."
+        )
+        return problem(request, status=400, title="Bad request", detail=detail)
     return bad_request(request, exception or ValueError())
 
 

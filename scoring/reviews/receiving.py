@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -79,6 +79,9 @@ def _receive(client_id: int, incoming: Sequence[Incoming], schemas: Sequence[str
             early[place] = _waiting(client_id, one, one.transaction_id, schemas)
         else:
             answers[place] = _unknown(one, forgotten)
+    for place in _used_by_waiting(known, {one.key: one.name for one in found if one}):
+        answers[place] = LabelConflict()
+        del known[place]
     stored = _add(list(known.values()))
     for (place, statement), (label, repeated) in zip(known.items(), stored, strict=True):
         same = not repeated or content_of(label) == content_of(statement)
@@ -154,6 +157,21 @@ def _waiting(client_id: int, one: Incoming, name: str, schemas: Sequence[str]) -
         expires_at=timezone.now() + timedelta(days=settings.LABEL_WAIT_DAYS),
         **{key: value for key, value in one._asdict().items() if key != "id"},
     )
+
+
+def _used_by_waiting(known: Mapping[int, Statement], names: Mapping[UUID, str]) -> list[int]:
+    """The places of statements whose reference is that of a label that waits and says something else: were they stored,
+    that label would count as known when its transaction comes, and be lost. `names` are those of transactions."""
+    identities = {statement.identity for statement in known.values() if statement.reference}
+    if not identities:
+        return []
+    waiting = {row.identity: row for row in WaitingLabel.objects.filter(identity__among=identities)}
+    return [
+        place
+        for place, statement in known.items()
+        if (row := waiting.get(statement.identity))
+        and content_of(row) != (*content_of(statement)[:-1], names[statement.transaction_id])
+    ]
 
 
 def _incoming(row: WaitingLabel) -> Incoming:

@@ -274,3 +274,11 @@ def test_a_value_of_parquet_of_which_nothing_can_be_made_refuses_its_row_alone(s
     assert (file["state"], file["scored"], file["refused"]) == ("done", 1, 1), file
     [fault] = lines(result(acme_api, file, what="refused"))
     assert (fault["line"], fault["field"]) == (1, name)
+
+
+def test_a_form_of_too_many_parts_or_with_a_part_that_is_too_long_is_refused_with_the_reason(acme_api, champion):
+    for more in ({f"file{n}": io.BytesIO(ROWS) for n in range(101)}, {"schema": "x" * 3_000_000}):
+        response = acme_api.post("/api/v1/batches?mode=score", {"file": io.BytesIO(ROWS)} | more)
+        assert response.status_code == 400
+        assert "more parameters or parts" in response.json()["detail"]
+    assert not BatchFile.objects.exists()

@@ -323,3 +323,22 @@ def test_csv_for_spreadsheets_has_no_formulas(scored, acme_api):
     table = list(csv.DictReader(io.StringIO(result(acme_api, file, "csv").decode())))
     assert [row["transaction_id"] for row in table] == ["'=1+1", "'+1", "'-1", "'@a", "''=1", "fine"]
     assert [row["transaction_id"] for row in lines(result(acme_api, file))] == names
+
+
+@pytest.mark.parametrize("what", ["result", "refused"])
+@pytest.mark.parametrize(
+    ("accepted", "query", "given"),
+    [
+        (PARQUET, "", PARQUET),
+        (JSONL, "", JSONL),
+        (f"{CSV}, {JSONL}, {PARQUET}, application/problem+json", "", CSV),
+        (CSV, "?format=parquet", PARQUET),
+        ("application/json", "", CSV),
+        ("text/html, */*;q=0.5", "", CSV),
+    ],
+)
+def test_accept_may_name_a_format_as_clients_made_from_the_document_do(scored, acme_api, what, accepted, query, given):
+    file = scored(jsonl_of(orders(1)), JSONL)
+    response = acme_api.get(f"/api/v1/batches/{file['id']}/{what}{query}", headers={"Accept": accepted})
+    assert (response.status_code, response["Content-Type"].partition(";")[0]) == (200, given)
+    assert acme_api.get(f"/api/v1/batches/{file['id']}/{what}", headers={"Accept": "text/html"}).status_code == 406

@@ -156,6 +156,22 @@ def test_an_early_label_waits_for_its_transaction(label, transaction):
     assert Label.objects.count() == 1
 
 
+def test_a_reference_that_a_waiting_label_has_is_refused_with_another_content(label, transaction):
+    early = said(transaction_id="order-9", reference="case-9")
+    assert label(early).status_code == 202
+    row = transaction(transaction_id="order-1")
+    assert label(said(row, reference="case-9")).status_code == 409
+    assert (
+        label([early | {"kind": "legitimate"}, said(transaction_id="order-1", reference="case-9")])[1]["status"] == 409
+    )
+    late = transaction(transaction_id="order-9")
+    assert label(early | {"kind": "legitimate"}).status_code == 409
+    assert label(said(late, reference="case-9")).status_code == 201  # what waits says the same
+    tasks.attach_labels()
+    assert [(found.transaction, found.reference) for found in Label.objects.all()] == [(late, "case-9")]
+    assert not WaitingLabel.objects.exists()
+
+
 def test_an_early_label_is_dropped_after_its_time(label, transaction):
     label(said(transaction_id="order-1"))
     WaitingLabel.objects.update(expires_at=timezone.now())

@@ -14,6 +14,7 @@ from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -197,7 +198,7 @@ def test_a_list_that_the_server_finds_too_long_is_halved(fraudsite, champion):
 
 def test_rows_that_the_server_had_time_for_are_not_lost_when_the_others_fail():
     problem = PROBLEM | {"status": 503}
-    some = 200, {}, {"results": [{"status": 503, "problem": problem}, {"status": 409, "problem": problem}]}
+    some: Any = 200, {}, {"results": [{"status": 503, "problem": problem}, {"status": 409, "problem": problem}]}
     with answering(some, refusal(503, Retry_After="60")) as (address, asked), Fraudsite(address, "key") as fraudsite:
         results = list(fraudsite.predict_many([{}, {}], patience=QUICK))
     assert [result.status for result in results] == [503, 409]

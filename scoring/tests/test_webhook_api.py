@@ -104,6 +104,8 @@ def test_rotation_keeps_the_earlier_secrets_for_a_while(acme_api, hook):
         ({"schemas": [[]]}, "/schemas"),
         ({"description": "a" * 201}, "/description"),
         ({"description": 1}, "/description"),
+        ({"description": "4111 1111 1111 1111"}, "/description"),
+        ({"url": "https://shop.example/?card=4111111111111111"}, "/url"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(acme_api, hook, changes, pointer):
@@ -123,6 +125,11 @@ def test_a_malformed_body_is_refused(acme_api, body):
     response = send(acme_api, "POST", ROOT, body)
     assert response.status_code == 400, response.content
     assert response["Content-Type"] == "application/problem+json"
+
+
+def test_each_unknown_field_is_named(acme_api, hook):
+    response = send(acme_api, "PATCH", f"{ROOT}/{hook['id']}", {"secret": "x", "id": 1})
+    assert [error["pointer"] for error in response.json()["errors"]] == ["/secret", "/id"]
 
 
 @pytest.mark.parametrize("state", ["disabled", "removed", "", 1, None, []])
@@ -192,7 +199,9 @@ def test_deliveries_are_listed_by_page_and_state(acme, acme_api, hook):
     assert (dead["id"], dead["state"], dead["fault"], dead["due_at"]) == (newest.message_id, "dead", "gone", None)
 
 
-@pytest.mark.parametrize("query", ["state=lost", "state=%00", "cursor=nonsense", "cursor=", "page=2"])
+@pytest.mark.parametrize(
+    "query", ["state=lost", "state=%00", "cursor=nonsense", "cursor=", "page=2", "state=dead&state=dead"]
+)
 def test_a_wrong_query_is_refused(acme_api, hook, query):
     assert acme_api.get(f"{ROOT}/{hook['id']}/deliveries?{query}").status_code == 400
 

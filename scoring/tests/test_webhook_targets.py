@@ -80,7 +80,17 @@ def test_it_is_not_public(address):
         "https://example.com/#fragment",
         "https://example.com:99999/",
         "https://[::1/",
+        "https://example.com:0/",
         "https://localhost/",
+        "https://localhost./",
+        "https://shop.localhost/",
+        "https://printer.local/",
+        "https://metadata.google.internal/",
+        "https://intranet/",
+        "https://2130706433/",
+        "https://127.1/",
+        "https://0177.0.0.1/",
+        "https://0x7f.0.0.0x1/",
         "https://127.0.0.1/",
         "https://[::ffff:10.0.0.1]/",
         "https://exa mple.com/",
@@ -96,8 +106,11 @@ def test_a_url_is_refused(url):
         targets.check_url(url)
 
 
-def test_a_url_is_accepted():
-    targets.check_url("https://hooks.example.com:8443/fraud?shop=1")
+@pytest.mark.parametrize(
+    "url", ["https://hooks.example.com:8443/fraud?shop=1", "HTTPS://1.SHOP.XN--P1AI./", "https://local.localities"]
+)
+def test_a_url_is_accepted(url):
+    targets.check_url(url)
 
 
 class Names:

@@ -6,6 +6,7 @@ could. TLS still asks for the certificate of the name.
 """
 
 import asyncio
+import re
 import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
@@ -23,6 +24,8 @@ NAT64 = IPv6Network("64:ff9b::/96")
 SIX_TO_FOUR = IPv6Network("2002::/16")
 # Public by their numbers, and yet not: the metadata of Azure and of Oracle, and relays of 6to4.
 NOT_PUBLIC = [ip_network(each) for each in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24")]
+# The last part begins with a letter: what ends in a number is an address in another notation, such as 127.1 or 0x7f.1.
+PUBLIC_NAME = re.compile(r"(?:[^.]+\.)+(?!(?:localhost|local|internal)\.?$)[a-z][^.]*\.?")
 
 
 class TargetRefused(FraudsiteError):
@@ -39,8 +42,10 @@ def check_url(url: str) -> None:
         raise TargetRefused(f"The URL may have {URL_LENGTH} characters, and no spaces among them.")
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
+        host = parts.hostname or ""
         host.encode("idna")
+        if parts.port == 0:
+            raise ValueError
     except ValueError:
         raise TargetRefused("The URL is malformed.") from None
     if parts.scheme not in ("https", *(["http"] if settings.WEBHOOK_PRIVATE_TARGETS else [])):
@@ -52,8 +57,10 @@ def check_url(url: str) -> None:
     try:
         literal = ip_address(host)
     except ValueError:
-        if host == "localhost" and not settings.WEBHOOK_PRIVATE_TARGETS:
-            raise TargetRefused("The host is this machine. Name one that is reached from outside.") from None
+        if not settings.WEBHOOK_PRIVATE_TARGETS and not PUBLIC_NAME.fullmatch(host):
+            raise TargetRefused(
+                "The host has no public name, as shop.example is. Name one that is reached from outside."
+            ) from None
     else:
         check_addresses([literal])
 

@@ -54,7 +54,7 @@ REFUSED = (
         "There is no API key, or one that is unknown, revoked or expired.",
         "Send `Authorization: Bearer <key>`. An administrator makes keys.",
         ADMINISTRATOR,
-        "Authentication credentials were not provided.",
+        "There is no API key. Send it as `Authorization: Bearer <key>`.",
     ),
     Kind(
         403,
@@ -125,7 +125,7 @@ REFUSED = (
         "The answer was asked for in a format that there is not.",
         "Send `Accept: application/json`, or leave the header out.",
         SENDER,
-        "Could not satisfy the request Accept header.",
+        "There is no such answer. Send `Accept: application/json`, or leave it out.",
     ),
     Kind(
         409,

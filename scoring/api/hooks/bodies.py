@@ -8,7 +8,8 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
 
-from scoring.api.decoding import Body, read_object
+from scoring.api.decoding import NAME_SHOWN, Body, read_object
+from scoring.api.validation import refuse_card_data
 from scoring.exceptions import FieldError, InvalidFields, SchemaNotAllowed, UnacceptableValues
 from scoring.models import ApiKey
 from scoring.webhooks import endpoints
@@ -29,8 +30,10 @@ def read(request: HttpRequest, *names: str, needed: tuple[str, ...] = ()) -> Bod
     if not needed and not has_body:
         return {}
     body = read_object(request, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES)
+    # Ids of messages are ours.
+    refuse_card_data({name: value for name, value in body.items() if name != "ids"}, {})
     known = f"Send {', '.join(names)} only." if names else "Send no fields."
-    faults = [FieldError("", "unknown_field", known)] if body.keys() - set(names) else []
+    faults = [FieldError(f"/{name[:NAME_SHOWN]}", "unknown_field", known) for name in body if name not in names]
     faults += [FieldError(f"/{name}", "missing", f"Send {name}.") for name in needed if name not in body]
     if faults:
         raise InvalidFields(errors=faults)

@@ -42,6 +42,7 @@ OF_ONE = problems(*OF_BODIES, "not-found")
 OF_READS = problems("not-found")
 KEY = [OpenApiParameter("key", UUID, OpenApiParameter.PATH, description="The endpoint's id.")]
 FIELDS = ("url", "description", "event_types", "schemas")
+PARAMETERS = ("state", "cursor")
 PAGE = 100
 
 
@@ -196,8 +197,8 @@ class WebhookDeliveriesView(HookView):
     )
     def get(self, request: Request, key: UUID) -> HttpResponse:
         row, state, cursor = self.find(request, key), request.GET.get("state"), request.GET.get("cursor")
-        if unknown := [name for name in request.GET if name not in ("state", "cursor")]:
-            raise _wrong_parameter(unknown[0][:64], "unknown_parameter", "Send state and cursor only, each once.")
+        if wrong := [name for name, texts in request.GET.lists() if name not in PARAMETERS or len(texts) > 1]:
+            raise _wrong_parameter(wrong[0][:64], "unknown_parameter", "Send state and cursor only, each once.")
         found = WebhookDelivery.objects.filter(endpoint=row).order_by("-pk")
         if state is not None:
             if state not in WebhookDelivery.State.values:
