@@ -37,6 +37,9 @@ def fields_of(options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         WantedInvalid: names the option and the remedy.
     """
+    for name in ("scopes", "schemas", "networks"):
+        if options[name] and not _words(options[name]):  # such as a comma between variables that are not set
+            raise WantedInvalid(f"--{name} names none. Name some, or leave it out for no restriction.")
     scopes, schemas = _words(options["scopes"]), _words(options["schemas"])
     _check_known("--scopes", scopes, all_scopes())
     _check_known("--schemas", schemas, list(served.now().schemas))

@@ -152,11 +152,15 @@ def test_the_command_fails_if_more_rows_are_refused_than_it_may(work, acme, tmp_
         (["--client", "Nobody"], "there is no client 'Nobody'. Clients: Acme"),
         (["--client", "Acme", "--schema", "ulbb"], "There is no such schema"),
         (["--client", "Acme", "--schema", "handbook"], "no champion"),
+        (["--client", "Acme", "--output", "/nowhere/night.csv"], "--output: /nowhere/night.csv cannot be written"),
+        (["--client", "Acme", "--output", "/"], "--output: / cannot be written"),
+        (["--client", "Acme", "--max-refused", "-1"], "--max-refused takes a number of rows from 0"),
     ],
 )
-def test_the_command_says_what_is_wrong(work, acme, night, options, said):
+def test_the_command_says_what_is_wrong_before_it_takes_the_file(work, acme, night, options, said):
     with pytest.raises(CommandError, match=said):
         call_command("score", str(night), *options)
+    assert not BatchFile.objects.exists()
 
 
 def test_the_command_says_why_a_file_is_refused(work, acme, tmp_path):

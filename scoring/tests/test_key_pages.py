@@ -241,6 +241,8 @@ def test_a_command_makes_a_key_with_its_options(capsys):
         (["--scopes", "reed"], "--scopes: there is no reed. Did you mean read"),
         (["--schemas", "zzz"], "--schemas: there is no zzz. Known: "),
         (["--networks", "10.0.0.1/8"], "--networks: “10.0.0.1/8” has bits behind its prefix"),
+        (["--networks", ","], "--networks names none"),
+        (["--scopes", " , "], "--scopes names none"),
         (["--expires", "soon"], "--expires takes a day"),
         (["--expires", "0d"], "--expires takes a day"),
         (["--expires", "2020-01-01"], "this day is over"),

@@ -416,6 +416,12 @@ def test_the_command_refuses_a_stream_without_an_active_client(settings, acme, s
         call_command("consume_stream", STREAM)
 
 
+def test_the_command_refuses_a_name_that_every_process_would_have(settings, acme):
+    settings.STREAMS = {STREAM: "Acme"}
+    with pytest.raises(CommandError, match="a name of its own"):
+        call_command("consume_stream", STREAM, "--consumer", " ")
+
+
 def test_a_consumer_that_is_killed_amid_its_work_loses_and_doubles_nothing(
     transactional_db, stream, add, consume, acme, settings
 ):

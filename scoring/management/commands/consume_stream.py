@@ -19,6 +19,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, stream: str, consumer: str, **options: Any) -> None:
+        if not consumer.strip():
+            raise CommandError("--consumer: give each process a name of its own.")
         client = self._client_of(stream)
         from scoring import served
         from scoring.streams.consumer import ClientInactive, Consumer

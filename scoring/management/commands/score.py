@@ -1,4 +1,5 @@
 import hashlib
+import os
 import time
 from argparse import ArgumentParser
 from itertools import islice
@@ -46,6 +47,13 @@ class Command(BaseCommand):
         if form is None:
             raise CommandError(f"{file}: name it with .csv, .jsonl or .parquet, and .gz or .zst if it is packed.")
         owner = self._client(client)
+        chosen = Format(options["format"] or form)
+        target = output or file.with_name(f"{file.name.split('.')[0]}.scored.{chosen}")
+        # Told before the rows are scored, not after.
+        if target.is_dir() or not os.access(target.parent, os.W_OK):
+            raise CommandError(f"--output: {target} cannot be written. Name a file in a directory that may be written.")
+        if options["max_refused"] < 0:
+            raise CommandError(f"--max-refused takes a number of rows from 0, and not {options['max_refused']}.")
         wanted = Wanted(
             mode=options["mode"],
             format=form,
@@ -65,8 +73,7 @@ class Command(BaseCommand):
             raise CommandError("Interrupted. Run the same command to go on.") from None
         if row.state != State.DONE:
             raise CommandError(f"{row.get_state_display()}. {row.fault}")
-        chosen = Format(options["format"] or form)
-        self._write(row, chosen, output or file.with_name(f"{file.name.split('.')[0]}.scored.{chosen}"))
+        self._write(row, chosen, target)
         if row.refused > options["max_refused"]:
             raise CommandError(
                 f"{row.refused:,} rows were refused, more than --max-refused {options['max_refused']:,}."
