@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # The tests' models are tiny: with more threads, boosted trees would mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A bound, not a measure: with it, a machine that others keep busy loses no run.
 PROCESS_START_S = 300
 METRICS_TOKEN = "t0ken-of-the-tests-with-enough-characters"  # noqa: S105
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
@@ -180,7 +181,7 @@ def worker_process(
         gateway.realtime().close()
         gateway.bulk().close()
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PROCESS_START_S)
 
 
 def _await_worker(process: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -238,6 +239,27 @@ def _await_idle() -> None:
     ):
         if time.monotonic() > give_up:
             raise RuntimeError("The worker did not become idle.")
+
+
+def soon(call: Callable[[], Any], holds: Callable[[Any], bool]) -> Any:
+    """What a call gives, made again until that holds, as workers and web processes follow what changes within seconds;
+    or at last what it gives on a machine that is hopelessly busy."""
+    give_up = time.monotonic() + PROCESS_START_S
+    while not holds(given := call()) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    return given
+
+
+def await_follower(worker: "subprocess.Popen[bytes]", schema: str, version: str | None) -> None:
+    """Return when a worker says that it holds this version of the schema, or none."""
+    from scoring.worker import workers
+
+    def held() -> list[str | None]:
+        own = [status for status in workers.known() if status.worker.endswith(f" {worker.pid}")]
+        return [status.versions.get(schema) for status in own]
+
+    if (found := soon(held, lambda found: found == [version])) != [version]:
+        raise RuntimeError(f"The worker holds {found}, and not {version}.")
 
 
 @contextmanager
@@ -302,7 +324,7 @@ def web_server(environment: dict[str, str]) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PROCESS_START_S)
 
 
 def _await_answer(url: str) -> None:

@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,13 @@ ONCE = {"browser", "provider", "width"}
 ROWS_OF_MIGRATIONS = {"django_content_type", "auth_permission", "auth_group", "auth_group_permissions"}
 # Nobody can delete these.
 APPEND_ONLY = {"audit_entry", "audit_link"}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where only the tests that run alone are wanted, leave out files without any: importing all takes long."""
+    if config.getoption("markexpr") == "alone" and collection_path.name.startswith("test_"):
+        return ("mark.alone" not in collection_path.read_text()) or None
+    return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

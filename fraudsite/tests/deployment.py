@@ -27,7 +27,7 @@ from fraudsite.tests import postgresql
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_LIMIT_S = 300
-STOP_LIMIT_S = 60
+STOP_LIMIT_S = 300
 
 
 @dataclass

@@ -73,7 +73,7 @@ class Cluster:
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """SIGINT shuts down fast, cutting connections and writing data; SIGQUIT at once, as if it had crashed."""
         self._process.send_signal(how)
-        self._process.wait(timeout=60)
+        self._process.wait(timeout=START_LIMIT_S)
 
     def confirm_by_replica(self) -> None:
         """Acknowledge a commit once a replica has it on its disk, too."""

@@ -96,7 +96,7 @@ def kill_and_await_the_end(process, least):
     process.kill()
     process.wait()
     try:
-        await_that(lambda: not family & processes().keys(), timeout_s=10)
+        await_that(lambda: not family & processes().keys())
     finally:
         for pid in family & processes().keys():
             os.kill(pid, signal.SIGKILL)
@@ -147,7 +147,7 @@ def test_a_web_server_that_is_killed_leaves_no_process_and_its_port_is_free(tmp_
         assert f"Port {port} is held by another program. End that program" in line
         await_that(lambda: len(descendants(server.pid)) >= 3)
         kill_and_await_the_end(server, 3)
-    await_that(lambda: not ports.refusal(HOST, port), timeout_s=10)  # the kernel closes what a process leaves open
+    await_that(lambda: not ports.refusal(HOST, port))  # the kernel closes what a process leaves open
 
 
 def test_a_web_server_that_cannot_be_configured_says_so_in_a_line(environment):
@@ -204,7 +204,7 @@ def test_a_demo_scores_both_schemas_and_when_killed_leaves_no_process_and_its_po
         assert b"Another demo is at work" in second.stderr
         assert len(second.stderr.splitlines()) == 1
         kill_and_await_the_end(demo, 16)
-    await_that(lambda: not any(ports.refusal(HOST, number) for number in (port, redis_port)), timeout_s=10)
+    await_that(lambda: not any(ports.refusal(HOST, number) for number in (port, redis_port)))
 
 
 @contextmanager

@@ -223,7 +223,7 @@ def test_the_processes_of_a_worker_are_added_up_those_that_have_ended_among_them
         assert (found[ran], found[failed]) == (3, 1)
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PROCESS_START_S)
 
 
 def test_a_worker_whose_port_is_taken_says_so_and_ends(redis_server, transactional_db):

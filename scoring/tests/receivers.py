@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 from django.conf import settings
 
-from fraudsite.testing import worker_environment
+from fraudsite.testing import PROCESS_START_S, worker_environment
 from scoring.webhooks import endpoints
 from scoring.webhooks.models import WebhookEndpoint
 from scoring.webhooks.types import EventType
 
-WAIT_S = 60
+WAIT_S = PROCESS_START_S
 
 
 @dataclass
@@ -129,4 +129,4 @@ def deliverer(**variables: Any) -> "Iterator[subprocess.Popen[bytes]]":
         yield process
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PROCESS_START_S)

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from fraudsite.testing import fraudulent_payload, seed_payload, suspended
+from fraudsite.testing import PROCESS_START_S, fraudulent_payload, seed_payload, suspended
 from scoring import tasks
 from scoring.models import Pending, Prediction, Review, Transaction
 from scoring.worker import pending, predictor
@@ -17,8 +17,8 @@ def post(post):
     return lambda payload, prefer="respond-async": post(payload, **({"Prefer": prefer} if prefer else {}))
 
 
-def await_result(api, address, seconds=20):
-    give_up = time.monotonic() + seconds
+def await_result(api, address):
+    give_up = time.monotonic() + PROCESS_START_S
     while (response := api.get(address)).status_code == 202:
         assert time.monotonic() < give_up, "the score did not come"
         time.sleep(0.05)

@@ -15,7 +15,6 @@ distributed = pytest.importorskip("distributed", reason="an optional extra")
 REBUILD = ("rebuild_histories", "--schema", "handbook")
 
 
-@pytest.mark.alone
 def test_a_cluster_rebuilds_the_same_histories_as_one_process(api, monkeypatch):  # noqa: F811
     for customer, terminal in [("ada", "shop"), ("bob", "shop"), ("ada", "fuel"), ("eve", "fuel"), ("joe", "kiosk")]:
         pay(api, customer, terminal, hours_ago=30)

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pytest
 
-from fraudsite.testing import seed_payload, submission
+from fraudsite.testing import PROCESS_START_S, seed_payload, submission
 from scoring import tasks
 from scoring.gateway import Gateway
 from scoring.messages import replies
@@ -31,7 +31,7 @@ def queued():
 
 
 def await_queued(count):
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + PROCESS_START_S
     while queued() < count:
         assert time.monotonic() < give_up
         time.sleep(0.01)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from django.db import OperationalError, connection
 
-from fraudsite.testing import seed_payload
+from fraudsite.testing import PROCESS_START_S, seed_payload
 from scoring.api.authentication import KeyRing
 from scoring.clients import keys, uses
 from scoring.exceptions import DatabaseUnavailable, TooManyKeys
@@ -36,7 +36,7 @@ def database_away():
 
 
 def wait_until(holds):
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + PROCESS_START_S
     while not holds():
         assert time.monotonic() < give_up
         time.sleep(0.01)

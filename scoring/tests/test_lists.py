@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from fraudsite.testing import seed_payload, submission
+from fraudsite.testing import seed_payload, soon, submission
 from scoring.decisions import Decision
 from scoring.lists import changes, files
 from scoring.lists.changes import Addition
@@ -49,10 +49,6 @@ def amounts(db):
     return changes.create(schema="ulb", name="amounts", about="Amount", action="block", by="ada")
 
 
-def wait(settings):
-    time.sleep(settings.MODEL_REFRESH_S + 0.2)
-
-
 def case(*, amount=12.5, event_time=None):
     schema = load_schema("ulb")
     values = [seed_payload(Amount=amount)[name] for name in schema.feature_names]
@@ -63,24 +59,24 @@ def on(held, **of_case):
     return list(held.on(case(**of_case)))
 
 
-def test_an_entry_counts_in_a_running_worker_soon_after_it_is_added_and_not_after_its_removal(
-    worker, post, run, settings
-):
+def test_an_entry_counts_in_a_running_worker_soon_after_it_is_added_and_not_after_its_removal(worker, post, run):
+    def is_decided(amount, decision):
+        answer = soon(lambda: post(seed_payload(Amount=amount)).json(), lambda answer: answer["decision"] == decision)
+        assert answer["decision"] == decision
+        return answer
+
     run("create", "amounts", "Amount", action="block", note="A test.")
     assert "1 added" in run("import", "amounts", lines=["value,note", "777.5,Seen twice"])
-    wait(settings)
-    answer = post(seed_payload(Amount=777.5)).json()
-    assert (answer["decision"], answer["basis"], answer["lists"]) == ("block", "list", ["amounts"])
+    answer = is_decided(777.5, "block")
+    assert (answer["basis"], answer["lists"]) == ("list", ["amounts"])
     assert post(seed_payload(Amount=777.25)).json()["decision"] == "approve"
     row = PolicyList.objects.get()
     changes.add_one(row, Addition("777.25", timezone.now() + timedelta(hours=1)), by="ada")
     changes.take_off(row, row.entries.filter(key="777.5").values_list("pk", flat=True), by="mel", because="A mistake.")
-    wait(settings)
-    assert post(seed_payload(Amount=777.5)).json()["decision"] == "approve"
-    assert post(seed_payload(Amount=777.25)).json()["decision"] == "block"
+    is_decided(777.5, "approve")
+    is_decided(777.25, "block")
     changes.remove(row)
-    wait(settings)
-    assert post(seed_payload(Amount=777.25)).json()["decision"] == "approve"
+    is_decided(777.25, "approve")
 
 
 @pytest.mark.django_db

@@ -197,7 +197,7 @@ def test_each_line_of_a_web_server_is_an_object(redis_server, transactional_db):
                 time.sleep(0.1)
     finally:
         process.terminate()
-        written, _ = process.communicate(timeout=30)
+        written, _ = process.communicate(timeout=PROCESS_START_S)
     found = [json.loads(line) for line in written.splitlines()]
     assert {line["version"] for line in found} == {"4f2c1d9"}
     [refused] = [line for line in found if "evil.example" in line["message"]]

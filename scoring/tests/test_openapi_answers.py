@@ -170,7 +170,6 @@ def test_a_transaction_that_waits_or_cannot_be_scored_is_declared(document, acme
             assert declared(document, path, "get", response) == status
 
 
-@pytest.mark.alone
 def test_every_example_works_here_and_is_answered_as_the_document_says(worker, client, acme_api):
     document = json.loads(client.get("/api/v1/schema", headers={"Accept": JSON}).content)
     for path in ("/predict", "/api/v1/predict", "/api/v1/predict/batch", "/api/v1/labels", "/api/v1/labels/batch"):

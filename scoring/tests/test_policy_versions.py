@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from fraudsite.testing import fraudulent_payload, seed_payload, submission
+from fraudsite.testing import fraudulent_payload, seed_payload, soon, submission
 from scoring.decisions import Decision
 from scoring.lists import changes
 from scoring.lists.changes import Addition
@@ -61,14 +61,6 @@ def rules(*written):
 
 
 LARGE = rules(("large", "Amount > 100", Decision.BLOCK))
-
-
-def soon(call, follows):
-    """The answer of a call, repeated until the worker follows, or for ten seconds on a busy machine."""
-    give_up = time.monotonic() + 10
-    while not follows(answer := call()) and time.monotonic() < give_up:
-        time.sleep(0.1)
-    return answer
 
 
 def is_by(version):

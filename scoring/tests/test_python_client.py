@@ -23,7 +23,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 import fraudsite_client
-from fraudsite.testing import fraudulent_payload, seed_payload
+from fraudsite.testing import PROCESS_START_S, fraudulent_payload, seed_payload
 from fraudsite_client import (
     AsyncFraudsite,
     Conflict,
@@ -172,7 +172,7 @@ def test_it_explains_a_score(fraudsite, champion):
 def test_it_stores_a_transaction_now_and_has_the_score_later(fraudsite, champion):
     pending = fraudsite.predict_later(seed_payload())
     assert isinstance(pending, Pending)
-    give_up = time.monotonic() + 30
+    give_up = time.monotonic() + PROCESS_START_S
     while isinstance(found := fraudsite.prediction(pending.id), Pending) and time.monotonic() < give_up:
         time.sleep(0.1)
     assert isinstance(found, Prediction)

@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings as django_settings
 from kombu.exceptions import OperationalError
 
-from fraudsite.testing import api_of, seed_payload, submission
+from fraudsite.testing import PROCESS_START_S, api_of, await_follower, seed_payload, submission
 from scoring import tasks
 from scoring.api import views as api
 from scoring.messages import replies, request_ids, sending
@@ -82,7 +82,7 @@ def test_what_is_scored_later_keeps_its_id(acme_api, log, monkeypatch):
     monkeypatch.setattr(predictor, "_loaded", {})
     monkeypatch.setattr(tasks.score_pending, "apply_async", fail)
     accepted = post(acme_api, seed_payload(), "call-3", Prefer="respond-async")
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + PROCESS_START_S
     while not lines(log, "[call-3]", "reconciler"):
         assert time.monotonic() < give_up
         time.sleep(0.01)
@@ -119,13 +119,13 @@ def test_a_line_about_one_transaction_has_the_id_of_its_request_alone(champion, 
     assert "[call-8]" in line
 
 
-def test_the_workers_log_has_the_id_of_every_call(worker, champion, acme_api, settings):
+def test_the_workers_log_has_the_id_of_every_call(worker, champion, acme_api):
     ModelVersion.objects.filter(pk=champion.pk).update(stage=Stage.RETIRED)
-    time.sleep(settings.MODEL_REFRESH_S + 0.1)
+    await_follower(worker, "ulb", None)
     post(acme_api, seed_payload(), "call-9")
     post(acme_api, {"transactions": [seed_payload()] * 2}, "call-10", LIST)
     post(acme_api, seed_payload(), "call-11", Prefer="respond-async")
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + PROCESS_START_S
     while not all(f"[call-{n}]" in (django_settings.VAR_DIR / "worker.log").read_text() for n in (9, 10, 11)):
         assert time.monotonic() < give_up
         time.sleep(0.05)

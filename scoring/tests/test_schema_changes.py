@@ -11,7 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from msgspec.structs import replace
 
-from fraudsite.testing import web_server, worker_environment
+from fraudsite.testing import PROCESS_START_S, web_server, worker_environment
 from scoring import served
 from scoring.api import validation
 from scoring.clients import keys
@@ -82,7 +82,7 @@ def traffic(url, key, body):
 
 
 def await_status(http, body, status):
-    give_up = time.monotonic() + 30
+    give_up = time.monotonic() + PROCESS_START_S
     while (answer := http.post("/predict", json=body)).status_code != status:
         assert time.monotonic() < give_up, answer.text
         time.sleep(LOOK_S)

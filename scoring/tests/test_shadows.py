@@ -9,6 +9,7 @@ from django.conf import settings as django_settings
 from django.utils import timezone
 
 from fraudsite.celery import app
+from fraudsite.testing import PROCESS_START_S
 from monitoring.tests.support import made_up_fields, predict
 from scoring import tasks
 from scoring.models import Prediction, Review, ShadowScore
@@ -133,7 +134,7 @@ def test_a_worker_scores_for_a_shadow(worker, champion, shadow, acme):
     traffic(champion, acme, 3, seconds_from_now=0.01)
     time.sleep(shadows.SETTLED.total_seconds() + 0.1)
     tasks.score_shadows.apply_async()
-    give_up = time.monotonic() + 30
+    give_up = time.monotonic() + PROCESS_START_S
     while ShadowScore.objects.count() < 3:
         assert time.monotonic() < give_up, "the shadow scored nothing"
         time.sleep(0.05)

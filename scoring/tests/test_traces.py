@@ -132,7 +132,6 @@ def test_the_logs_of_web_and_worker_have_the_trace_beside_the_id(acme_api, monke
     assert f"[call-1 {TRACE}]" in written.getvalue()
 
 
-@pytest.mark.alone
 def test_ordinary_calls_keep_their_traces_apart(site, acme):
     _, key = keys.create(client=acme)
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}

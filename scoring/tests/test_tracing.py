@@ -16,6 +16,7 @@ import pytest
 from django.conf import settings as django_settings
 
 from fraudsite.testing import (
+    PROCESS_START_S,
     fraudulent_payload,
     free_port,
     seed_payload,
@@ -36,7 +37,7 @@ from scoring.worker.predictor import Predictor
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
-WAIT_S = 30
+WAIT_S = PROCESS_START_S
 
 
 class Collector:

@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from django.utils import timezone
 
-from fraudsite.testing import seed_payload, submission
+from fraudsite.testing import PROCESS_START_S, await_follower, seed_payload, submission
 from scoring import tasks
 from scoring.clients import keys
 from scoring.messages.replies import Kind
@@ -36,7 +36,7 @@ NAMES = [feature.name for feature in load_schema("handbook").derived]
 def handbook(worker, handbook_bundle):
     """The champion of `handbook`, beside that of `ulb`."""
     version = registry.register(handbook_bundle, promote=True)
-    time.sleep(django_settings.MODEL_REFRESH_S + 0.1)  # the worker may remember a champion of an earlier test
+    await_follower(worker, "handbook", version.pk)  # the worker may remember a champion of an earlier test
     return version
 
 
@@ -59,7 +59,7 @@ def pay(api, *names, **changes):
 
 def patiently(call):
     """The first call of a process compiles what others then have: until then the worker may miss a deadline."""
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + PROCESS_START_S
     while (response := call()).status_code == 503 and time.monotonic() < give_up:
         time.sleep(0.2)
     assert response.status_code == 200, response.content
@@ -330,7 +330,7 @@ def test_a_list_may_hold_several_schemas(api):
 def test_a_schema_without_a_champion_keeps_no_other_from_its_scores(worker, acme_api):
     rows = [seed_payload(), payment()]
     ModelVersion.objects.filter(schema="handbook").delete()
-    time.sleep(django_settings.MODEL_REFRESH_S + 0.1)
+    await_follower(worker, "handbook", None)
     body = json.dumps({"transactions": rows})
     answer = acme_api.post("/api/v1/predict/batch", data=body, content_type="application/json").json()
     assert [result["status"] for result in answer["results"]] == [200, 503]

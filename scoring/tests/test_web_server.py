@@ -13,8 +13,6 @@ from fraudsite.testing import seed_payload, web_server, worker_environment
 from scoring.clients import keys
 from scoring.models import Prediction, Review, Transaction
 
-pytestmark = pytest.mark.alone
-
 LIST = "/api/v1/predict/batch"
 
 
@@ -74,6 +72,7 @@ def safety_of(response):
     return {name: value for name, value in response.headers.items() if name not in ours}
 
 
+@pytest.mark.alone
 def test_a_call_that_waits_for_the_database_is_answered_in_time(site, acme, settings):
     _, key = keys.create(client=acme)
     headers = {"Authorization": f"Bearer {key}", "Prefer": "respond-async"}
@@ -94,6 +93,7 @@ def test_a_call_that_waits_for_the_database_is_answered_in_time(site, acme, sett
     assert Transaction.objects.filter(transaction_id="order-1").count() == 1
 
 
+@pytest.mark.alone
 def test_the_simulator_sends_test_rows_and_knows_what_was_caught(site, acme, capsys):
     _, key = keys.create(client=acme)
     call_command("simulate", url=site, api_key=key, rate=200.0, count=60, fraud_rate=0.5, seed=7)

@@ -24,7 +24,6 @@ def test_it_equals_one_machine_bit_for_bit_however_the_rows_are_partitioned(sche
     same_bits(schema, made, expected)
 
 
-@pytest.mark.alone
 def test_it_equals_one_process_bit_for_bit_on_a_cluster_of_processes():
     from distributed import Client, LocalCluster
 
