@@ -205,6 +205,21 @@ def test_rows_that_the_server_had_time_for_are_not_lost_when_the_others_fail():
     assert [len(body["transactions"]) for _, body in asked] == [2, 1]
 
 
+@pytest.mark.parametrize("rows", [0, -1])
+def test_lists_in_calls_of_no_rows_are_refused_and_not_dropped(rows):
+    with Fraudsite("http://127.0.0.1:1", "key") as fraudsite:
+        with pytest.raises(ValueError, match="rows must be 1 or more"):
+            list(fraudsite.predict_many([seed_payload()], rows=rows))
+        with pytest.raises(ValueError, match="rows must be 1 or more"):
+            list(fraudsite.label_many([{"id": "x"}], rows=rows))
+
+
+@pytest.mark.parametrize("call", ["prediction", "explanation", "file", "delete_file", "webhook", "remove_webhook"])
+def test_an_empty_id_is_refused_as_its_address_would_be_that_of_all(call):
+    with Fraudsite("http://127.0.0.1:1", "key") as fraudsite, pytest.raises(ValueError, match="empty"):
+        getattr(fraudsite, call)("")
+
+
 def test_values_that_python_has_and_json_has_not_are_sent_as_what_they_mean():
     with answering(refusal(400)) as (address, asked), Fraudsite(address, "key") as fraudsite:
         values = {"amount": Decimal("12.30"), "birth_date": date(1985, 4, 12), "transaction_id": UUID(int=1)}
@@ -231,6 +246,10 @@ def test_it_labels_and_lists_what_it_sent(fraudsite, champion):
     assert (again.status, unknown.status) == (201, 400)
     assert Label.objects.count() == 2
     assert [row["kind"] for row in fraudsite.labels()] == ["legitimate", "fraud"]
+
+
+def test_a_filter_may_have_several_values(fraudsite):
+    assert list(fraudsite.transactions(decision=["approve", "block"], state=("scored",))) == []
 
 
 def test_it_reads_listings_page_by_page(fraudsite, champion):

@@ -215,7 +215,7 @@ class AsyncFraudsite:
 
     def deliveries(self, key: str, *, state: str | None = None) -> AsyncIterator[dict[str, Any]]:
         """See `Fraudsite.deliveries`."""
-        return self._listed(f"{hook_calls.PATH}/{key}/deliveries", None, None, {"state": state})
+        return self._listed(f"{hook_calls.PATH}/{calls.part(key)}/deliveries", None, None, {"state": state})
 
     async def _listed(
         self, path: str, fields: Sequence[str] | None, limit: int | None, filters: Mapping[str, Any]

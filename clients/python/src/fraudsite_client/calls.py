@@ -8,6 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from itertools import islice
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -88,11 +89,11 @@ def predict_later(transaction: Transaction, patience: Patience) -> Plan[Pending 
 
 
 def prediction(key: str, patience: Patience) -> Plan[Prediction | Pending]:
-    return prediction_or_pending((yield from get(f"/api/v1/predictions/{key}", patience)))
+    return prediction_or_pending((yield from get(f"/api/v1/predictions/{part(key)}", patience)))
 
 
 def explanation(key: str, patience: Patience) -> Plan[Explanation]:
-    return read(Explanation, (yield from get(f"/api/v1/predictions/{key}/explanation", patience)))
+    return read(Explanation, (yield from get(f"/api/v1/predictions/{part(key)}/explanation", patience)))
 
 
 def get(path: str, patience: Patience, query: Sequence[tuple[str, str]] = ()) -> Plan[httpx.Response]:
@@ -175,13 +176,18 @@ def _asks_for_fewer(refusal: Refused) -> bool:
 
 
 def pages(filters: Mapping[str, Any], fields: Sequence[str] | None, limit: int | None) -> list[tuple[str, str]]:
-    """The query of a listing's first page."""
-    query = [(name, str(sendable(value))) for name, value in filters.items() if value is not None]
+    """The query of a listing's first page. A filter may have several values."""
+    query = [(name, _listed(value)) for name, value in filters.items() if value is not None]
     if fields is not None:
         query.append(("fields", ",".join(fields)))
     if limit is not None:
         query.append(("limit", str(limit)))
     return query
+
+
+def _listed(value: Any) -> str:
+    several = value if isinstance(value, (list, tuple, set, frozenset)) else [value]
+    return ",".join(str(sendable(one)) for one in several)
 
 
 def page(path: str, query: Sequence[tuple[str, str]], patience: Patience) -> Plan[tuple[list[Any], str | None]]:
@@ -194,7 +200,25 @@ def page(path: str, query: Sequence[tuple[str, str]], patience: Patience) -> Pla
         raise not_understood(response) from None
 
 
+def part(key: Any) -> str:
+    """An id as a part of an address.
+
+    Raises:
+        ValueError: it is empty, and the address would be that of all.
+    """
+    if not str(key):
+        raise ValueError("Give an id: this one is empty.")
+    return quote(str(key), safe="")
+
+
 def chunks(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
+    """The rows, so many at a time.
+
+    Raises:
+        ValueError: none at a time.
+    """
+    if size < 1:
+        raise ValueError(f"rows must be 1 or more, and not {size}.")
     rest = iter(rows)
     while chunk := list(islice(rest, size)):
         yield chunk

@@ -270,7 +270,7 @@ class Fraudsite:
 
     def deliveries(self, key: str, *, state: str | None = None) -> Iterator[dict[str, Any]]:
         """The deliveries to an endpoint, the latest first; `state` is pending, delivered or dead."""
-        return self._listed(f"{hook_calls.PATH}/{key}/deliveries", None, None, {"state": state})
+        return self._listed(f"{hook_calls.PATH}/{calls.part(key)}/deliveries", None, None, {"state": state})
 
     def _listed(
         self, path: str, fields: Sequence[str] | None, limit: int | None, filters: Mapping[str, Any]

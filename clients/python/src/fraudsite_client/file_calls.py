@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from fraudsite_client.calls import get, read
+from fraudsite_client.calls import get, part, read
 from fraudsite_client.errors import NotReached
 from fraudsite_client.flow import Attempt, Patience, Pause, Plan, send
 from fraudsite_client.models import File
@@ -42,15 +42,16 @@ def headers_of(path: Path) -> dict[str, str]:
     Raises:
         ValueError: the name does not tell.
     """
-    packing = PACKINGS.get(path.suffix)
-    media = MEDIA_TYPES.get(Path(path.stem).suffix if packing else path.suffix)
+    name = Path(path.name.lower())
+    packing = PACKINGS.get(name.suffix)
+    media = MEDIA_TYPES.get(Path(name.stem).suffix if packing else name.suffix)
     if media is None:
         raise ValueError(f"{path.name}: name it with .csv, .jsonl or .parquet, and .gz or .zst if it is packed.")
     return {"Content-Type": media} | ({"Content-Encoding": packing} if packing else {})
 
 
 def file(key: str, patience: Patience) -> Plan[File]:
-    return read(File, (yield from get(f"{PATH}/{key}", patience)))
+    return read(File, (yield from get(f"{PATH}/{part(key)}", patience)))
 
 
 def await_file(
@@ -74,12 +75,12 @@ def await_file(
 
 
 def cancel_file(key: str, patience: Patience) -> Plan[File]:
-    made = send(lambda left_s: Attempt("POST", f"{PATH}/{key}/cancel", left_s), patience)
+    made = send(lambda left_s: Attempt("POST", f"{PATH}/{part(key)}/cancel", left_s), patience)
     return read(File, (yield from made))
 
 
 def delete_file(key: str, patience: Patience) -> Plan[None]:
-    yield from send(lambda left_s: Attempt("DELETE", f"{PATH}/{key}", left_s), patience)
+    yield from send(lambda left_s: Attempt("DELETE", f"{PATH}/{part(key)}", left_s), patience)
 
 
 def save(key: str, what: str, path: Path, form: str | None, wait: Patience) -> Plan[Path]:
@@ -88,13 +89,13 @@ def save(key: str, what: str, path: Path, form: str | None, wait: Patience) -> P
     Raises:
         ValueError: no format was given, and the name does not tell it.
     """
-    chosen = form or path.suffix.removeprefix(".")
+    chosen = form or path.suffix.removeprefix(".").lower()
     if f".{chosen}" not in MEDIA_TYPES:
         raise ValueError(f"{path.name}: name it with .csv, .jsonl or .parquet, or say the format.")
 
     def make(left_s: float) -> Attempt:
         timeout_s = min(left_s, wait.timeout_s)
-        return Attempt("GET", f"{PATH}/{key}/{what}", timeout_s, query=[("format", chosen)], download=path)
+        return Attempt("GET", f"{PATH}/{part(key)}/{what}", timeout_s, query=[("format", chosen)], download=path)
 
     yield from send(make, wait)
     return path
