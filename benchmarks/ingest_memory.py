@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.replay_memory import DAYS, alone
 from benchmarks.stand import table
 from training.core import generator
-from training.core.datasets import raw, storage
+from training.core.datasets import ingestion
 from training.core.generator import files
 from training.core.schema import load_schema
 
@@ -35,11 +35,10 @@ def generate(rows: int, directory: Path) -> int:
 
 
 def ingest(rows: int, directory: Path) -> int:
-    schema = load_schema("payments")
-    frame, left_out = raw.read_raw(directory / "raw.parquet", schema, earliest=datetime(2000, 1, 1, tzinfo=UTC))
-    report = raw.validate(frame, schema, source_sha256="", left_out=left_out)
-    storage.write(raw.with_tokens(frame, schema, "a key"), schema, report, directory / "stored.parquet")
-    return report.rows
+    schema, stored = load_schema("payments"), directory / "stored" / "transactions.parquet"
+    earliest = datetime(2000, 1, 1, tzinfo=UTC)
+    raw = directory / "raw.parquet"
+    return ingestion.ingest(raw, schema, stored, source_sha256="", key="a key", earliest=earliest).rows
 
 
 if __name__ == "__main__":

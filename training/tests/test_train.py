@@ -5,7 +5,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from training import registry
-from training.core.datasets import parquet_path, raw, storage
+from training.core.datasets import parquet_path, storage, validation
 from training.core.evaluation import METRIC_NAMES
 from training.core.schema import load_schema
 from training.models import ModelVersion
@@ -128,7 +128,7 @@ def test_it_says_what_became_of_duplicates(train, settings):
     frame = pd.DataFrame(dataset.features, columns=schema.feature_names).assign(**{schema.label: dataset.labels})
     report = dataset.report
     doubled = pd.concat([frame, frame[:25]])
-    storage.write(doubled, schema, raw.validate(doubled, schema, source_sha256=report.source_sha256), made_up)
+    storage.write(doubled, schema, validation.validate(doubled, schema, source_sha256=report.source_sha256), made_up)
     _, output = train()
     assert "Rows: 2,560 train, 640 validation, 800 test; 25 duplicates left out." in output
     _, output = train(protocol="seed")

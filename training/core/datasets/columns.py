@@ -7,30 +7,32 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from training.core.datasets.refusals import SHOWN, Refused
 from training.core.schema import Field, Schema
 from training.core.schema.kinds import dates
 from training.core.schema.kinds.kind import ValueRefused
 
-SHOWN = 3  # refused values that an error names
+# The checks of a column, in their order.
+FORM, VALUE, TOGETHER = range(3)
 BOOLEANS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
 
 
 def read(column: pd.Series, field: Field, event_times: pd.Series | None, dates_format: str = "") -> pd.Series:
-    """Read a column of a raw file: numbers as float64, others as texts that were read, each of which is in memory once;
-    missing values are null.
+    """Read a column of a raw file, or a part of it: numbers as float64, others as texts that were read, each of which
+    is in memory once; missing values are null. The index are the numbers of the rows, from 0.
 
-    Numbers are not compared with their bounds here: `raw.validate` counts those outside. Texts of the kind date are
-    ISO 8601, or of the `strptime` format `dates_format`.
+    Numbers are not compared with their bounds here: `validation.counted` counts those outside. Texts of the kind date
+    are ISO 8601, or of the `strptime` format `dates_format`.
 
     Raises:
-        ValueError: values are refused; names some, their rows and the remedy.
+        Refused: values are refused; names some, their rows and the remedy.
     """
     if field.kind == "boolean":
         return _read_booleans(column)
     if field.is_number:
-        numbers = pd.to_numeric(column)
+        numbers = _read_numbers(column)
         if field.kind == "integer" and not (whole := numbers.isna() | (numbers % 1 == 0)).all():
-            raise _refusal(column, ~whole, "Give whole numbers.")
+            raise _refusal(VALUE, column, ~whole, "Give whole numbers.")
         return numbers
     if field.kind == "date" and dates_format and not pd.api.types.is_datetime64_any_dtype(column):
         column = _read_dates(column, dates_format)
@@ -47,12 +49,12 @@ def read(column: pd.Series, field: Field, event_times: pd.Series | None, dates_f
             known.append(None)
             refused[number] = error.remedy
     if refused:
-        raise _refusal(column, np.isin(numbers, list(refused)), next(iter(refused.values())))
+        raise _refusal(VALUE, column, np.isin(numbers, list(refused)), next(iter(refused.values())))
     made = in_place_of(numbers, known, column.index)
     if field.kind == "date" and not field.future and event_times is not None:
         late = made.astype("str") > (event_times + dates.ZONES).dt.strftime("%Y-%m-%d")
         if late.any():
-            raise _refusal(column, late, "The date lies after the event. Declare future = true if it may.")
+            raise _refusal(TOGETHER, column, late, "The date lies after the event. Declare future = true if it may.")
     return made
 
 
@@ -66,10 +68,10 @@ def read_labels(column: pd.Series, fraud: str) -> pd.Series:
     """Labels of a raw file as numbers: 1 where they are the text `fraud`, or as they are if that is empty.
 
     Raises:
-        ValueError: one is no number.
+        Refused: some are no numbers.
     """
     if not fraud:
-        return pd.to_numeric(column)
+        return _read_numbers(column)
     labels = (column.astype("str").str.strip() == fraud).astype(float)
     return labels.where(column.notna())
 
@@ -77,22 +79,30 @@ def read_labels(column: pd.Series, fraud: str) -> pd.Series:
 def _read_dates(column: pd.Series, dates_format: str) -> pd.Series:
     found = pd.to_datetime(column.astype("str").str.strip(), format=dates_format, errors="coerce")
     if (wrong := found.isna() & column.notna()).any():
-        raise _refusal(column, wrong, f"Dates are written as {dates_format}, which [file] of the schema says.")
+        raise _refusal(FORM, column, wrong, f"Dates are written as {dates_format}, which [file] of the schema says.")
     return found
 
 
 def _read_booleans(column: pd.Series) -> pd.Series:
     known = column.map(lambda value: BOOLEANS.get(str(value).lower(), math.nan), na_action="ignore").astype(float)
     if (wrong := known.isna() & column.notna()).any():
-        raise _refusal(column, wrong, "Give true and false, or 1 and 0.")
+        raise _refusal(FORM, column, wrong, "Give true and false, or 1 and 0.")
     return known
 
 
-def _refusal(column: pd.Series, refused: pd.Series | np.ndarray, remedy: str) -> ValueError:
+def _read_numbers(column: pd.Series) -> pd.Series:
+    try:
+        return pd.to_numeric(column).astype(np.float64)
+    except (ValueError, TypeError):
+        found = pd.to_numeric(column, errors="coerce")
+        wrong = found.isna() & column.notna() & (column.astype("str") != "")
+        raise _refusal(FORM, column, wrong, "Give numbers.") from None
+
+
+def _refusal(check: int, column: pd.Series, refused: pd.Series | np.ndarray, remedy: str) -> Refused:
     places = np.flatnonzero(refused)
-    shown = ", ".join(f"{str(column.iloc[place])[:40]!r} in row {place + 1}" for place in places[:SHOWN])
-    more = "; …" if len(places) > SHOWN else ""
-    return ValueError(f"{len(places):,} values are refused ({shown}{more}). {remedy}")
+    shown = [f"{str(column.iloc[place])[:40]!r} in row {column.index[place] + 1}" for place in places[:SHOWN]]
+    return Refused(check, len(places), shown, remedy)
 
 
 def encoded(table: pa.Table, schema: Schema) -> tuple[np.ndarray, dict[str, Mapping[float, str]]]:

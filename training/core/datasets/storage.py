@@ -5,7 +5,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 REPORT_KEY = b"fraudsite"
 DAY_S = 86_400
+GROUP_ROWS = 100_000  # of a Parquet file
 # The column of a snapshot that says how many transactions a row stands for. No name of a schema begins so.
 WEIGHT = "_weight"
 
@@ -111,22 +113,72 @@ class Dataset:
         return float(span_s / DAY_S * len(part) / len(self.features))
 
 
-def write(frame: pd.DataFrame, schema: Schema, report: Report, path: Path) -> None:
-    """Write the whole Parquet file or nothing.
+class Writer:
+    """Writes a dataset, part by part: the whole Parquet file, or nothing if the block raises. Its bytes do not depend
+    on the parts.
 
     Numbers are stored as float32, the type of the model's inputs; the amount, the time and coordinates as float64, so
     that they are shown unchanged and features of them are the same online and offline. Texts are dictionary columns.
     """
-    types: dict[str, Any] = {field.name: stored_type(field, schema) for field in schema.features}
-    types |= {schema.label: np.int8} | dict.fromkeys(schema.entity_names, "category")
-    table = pa.Table.from_pandas(frame.astype(types), preserve_index=False)
-    table = table.replace_schema_metadata({REPORT_KEY: json.dumps(asdict(report)).encode()})
-    unfinished = path.with_suffix(".part")
-    try:
-        pq.write_table(table, unfinished, compression="zstd")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+
+    def __init__(self, schema: Schema, report: Report, path: Path) -> None:
+        self._numbers = {field.name: stored_type(field, schema) for field in schema.features if field.is_number}
+        self._numbers[schema.label] = np.int8
+        self._texts = {field.name for field in schema.features if not field.is_number} | set(schema.entity_names)
+        self._metadata = {REPORT_KEY: json.dumps(asdict(report)).encode()}
+        self._path, self._unfinished = path, path.with_suffix(".part")
+        self._writer: pq.ParquetWriter | None = None
+        self._held: list[pa.Table] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._write(pa.concat_tables(self._held)).close()
+                self._unfinished.replace(self._path)
+        finally:
+            if self._writer:
+                self._writer.close()
+            self._unfinished.unlink(missing_ok=True)
+
+    def add(self, frame: pd.DataFrame) -> None:
+        """Add rows. All frames have the same columns."""
+        self._held.append(pa.table({name: self._column(frame[name]) for name in frame}))
+        if sum(map(len, self._held)) > GROUP_ROWS:
+            held = pa.concat_tables(self._held)
+            whole = (len(held) - 1) // GROUP_ROWS * GROUP_ROWS  # the last group has rows
+            for start in range(0, whole, GROUP_ROWS):
+                self._write(held.slice(start, GROUP_ROWS))
+            self._held = [held.slice(whole)]
+
+    def _column(self, column: pd.Series) -> pa.Array:
+        if column.name in self._texts:
+            found = pa.array(column, from_pandas=True)
+            return found.cast(pa.string())
+        if column.name in self._numbers:
+            column = column.astype(self._numbers[column.name])
+        return pa.array(column, from_pandas=True)
+
+    def _write(self, table: pa.Table) -> pq.ParquetWriter:
+        columns = {
+            name: table[name].combine_chunks().dictionary_encode() if name in self._texts else table[name]
+            for name in table.column_names
+        }
+        table = pa.table(columns, metadata=self._metadata)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._unfinished, table.schema, compression="zstd")
+        self._writer.write_table(table, row_group_size=GROUP_ROWS)
+        return self._writer
+
+
+def write(frame: pd.DataFrame, schema: Schema, report: Report, path: Path) -> None:
+    """Write all rows of a dataset: the whole file, or nothing."""
+    with Writer(schema, report, path) as writer:
+        writer.add(frame)
 
 
 def stored_type(field: Field, schema: Schema) -> Any:

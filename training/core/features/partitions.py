@@ -8,7 +8,6 @@ files by the number of the event, and joined at the end.
 import tempfile
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from pandas.api.types import is_numeric_dtype
 from training.core.features.declaration import compared_entities, values_read
 from training.core.features.replay import Events, Labels, replay
 from training.core.schema import Schema
+from training.core.spreading import spread, spread_rows
 
 ARRIVALS = 1_000_000
 LABEL_COLUMNS = ("key", "sequence", "fraud")
@@ -57,7 +57,7 @@ def features(
                 _partition(own, entity, events, labels, Path(waiting), partitions, block)
                 for number in range(partitions):
                     for some in _replayed(own, entity, Path(waiting), number, arrivals):
-                        _spread(some, some[ROW] // block, computed)
+                        spread(some, some[ROW] // block, computed)
         _join(schema, computed, rows, block, output)
     return rows
 
@@ -103,7 +103,7 @@ def _compute_of_event(schema: Schema, events: Sequence[Path], directory: Path, b
         time = read["event_time"].to_numpy(np.int64)
         replayed = replay(schema, Events(row, time, row, row, {}, _given(schema, read)), keep_histories=False)
         computed = pd.DataFrame(replayed.features, columns=list(schema.derived_names))
-        _spread(computed.assign(sequence=read["sequence"], **{ROW: row}), row // block, directory)
+        spread(computed.assign(sequence=read["sequence"], **{ROW: row}), row // block, directory)
         rows += len(read)
     return rows
 
@@ -120,10 +120,10 @@ def _partition(
     """Spread the events and, if features read them, the labels by the tokens of the entity."""
     taken = {"key", "sequence", "event_time", "amount_minor", *compared_entities(schema), *values_read(schema)}
     for read in _read(events, {*taken, entity}, block):
-        _spread(read, hashes(read, entity) % partitions, directory / EVENTS)
+        spread(read, hashes(read, entity) % partitions, directory / EVENTS)
     if any(feature.reads_labels for feature in schema.velocity):
         for read in _read(labels, {*LABEL_COLUMNS, entity}, block):
-            _spread(read, hashes(read, entity) % partitions, directory / LABELS)
+            spread(read, hashes(read, entity) % partitions, directory / LABELS)
 
 
 def _read(paths: Sequence[Path], columns: Collection[str], block: int) -> Iterator[pd.DataFrame]:
@@ -140,33 +140,13 @@ def _read(paths: Sequence[Path], columns: Collection[str], block: int) -> Iterat
                 rows, reached = rows + len(read), sequence[-1]
 
 
-def _spread(rows: pd.DataFrame, numbers: np.ndarray | pd.Series, directory: Path) -> None:
-    """Append rows to the files with their numbers [n]."""
-    numbers = np.asarray(numbers)
-    order = np.argsort(numbers, kind="stable")
-    table, numbers = pa.Table.from_pandas(rows.take(order), preserve_index=False), numbers[order]
-    starts = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]]))
-    directory.mkdir(exist_ok=True)
-    for start, end in pairwise([*starts.tolist(), len(numbers)]):
-        with open(directory / str(numbers[start]), "ab") as file, pa.ipc.new_stream(file, table.schema) as stream:
-            stream.write_table(table.slice(start, end - start))
-
-
-def _spread_rows(path: Path) -> Iterator[tuple[pd.DataFrame, bool]]:
-    """What was appended to a file, if anything, in the same order, and whether more follows."""
-    if path.exists():
-        with path.open("rb") as file:
-            while file.peek(1):
-                yield pa.ipc.open_stream(file).read_pandas(), bool(file.peek(1))
-
-
 def _replayed(schema: Schema, entity: str, directory: Path, number: int, arrivals: int) -> Iterator[pd.DataFrame]:
     """The features of one entity in a partition, those of at least `arrivals` events at a time unless it has fewer."""
     histories: dict[Hashable, bytes] = {}
-    labels = _spread_rows(directory / LABELS / str(number))
+    labels = spread_rows(directory / LABELS / str(number))
     known, known_until = pd.DataFrame(columns=[*LABEL_COLUMNS, entity]), -1
     held: list[pd.DataFrame] = []
-    for read, more in _spread_rows(directory / EVENTS / str(number)):
+    for read, more in spread_rows(directory / EVENTS / str(number)):
         held.append(read)
         if more and sum(map(len, held)) < arrivals:
             continue
@@ -196,7 +176,7 @@ def _join(schema: Schema, directory: Path, rows: int, block: int, output: Path) 
                 joined = {
                     name: np.empty(min(block, rows - start), types.field(name).type.to_pandas_dtype()) for name in names
                 }
-                for computed, _ in _spread_rows(directory / str(number)):
+                for computed, _ in spread_rows(directory / str(number)):
                     for name in computed.columns.intersection(names):
                         joined[name][computed[ROW] - start] = computed[name]
                 writer.write_table(pa.table(joined))

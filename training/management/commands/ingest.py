@@ -9,7 +9,7 @@ from rich.console import Console
 
 from training import rates
 from training.core import stages
-from training.core.datasets import parquet_path, raw, storage, ulb
+from training.core.datasets import ingestion, parquet_path, raw, storage, ulb, validation
 from training.core.datasets.download import Progress, copy, verify
 from training.core.exceptions import DatasetError, FraudsiteError, did_you_mean
 from training.core.exchange import files
@@ -67,7 +67,7 @@ class Command(BaseCommand):
             csv = self._fetch(target.with_name(ulb.FILE_NAME), options["file"], options["source"])
             self._say("Validating and storing …")
             frame = raw.read_csv(csv, schema)
-            report = raw.validate(frame, schema, source_sha256=ulb.SHA256)
+            report = validation.validate(frame, schema, source_sha256=ulb.SHA256)
             storage.write(frame, schema, report, target)
             csv.unlink()
         else:
@@ -85,11 +85,15 @@ class Command(BaseCommand):
             raise CommandError(f"{source} cannot be read: {error}") from error
         self._say("Validating and storing …")
         known = self._rates(schema, options)
-        frame, left_out = raw.read_raw(source, schema, earliest=settings.EVENT_TIME_EARLIEST, rates=known)
-        report = raw.validate(frame, schema, source_sha256=sha256, left_out=left_out)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        storage.write(raw.with_tokens(frame, schema, settings.ENTITY_HASH_KEY), schema, report, target)
-        return report
+        return ingestion.ingest(
+            source,
+            schema,
+            target,
+            source_sha256=sha256,
+            key=settings.ENTITY_HASH_KEY,
+            earliest=settings.EVENT_TIME_EARLIEST,
+            rates=known,
+        )
 
     def _rates(self, schema: Schema, options: Options) -> Rates:
         """The rates of a file, or else of the database, if the schema needs any."""

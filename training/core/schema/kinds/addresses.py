@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import socket
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ EMAIL_LIMIT = 254  # RFC 5321, section 4.5.3.1.3
 _ORDINARY = re.compile(r"(?=.{1,64}@)[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9.-]+")
 # An address of IPv4 as it is stored, which takes a tenth of the time of `ipaddress`.
 _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!$)|$)){4}")
+IPV6_BYTES = 16
 IPV6_NETWORK_BITS = 48  # the usual size of what one customer gets, as are the first three numbers of IPv4
 
 
@@ -83,7 +85,11 @@ def network_of(address: str) -> str:
 
 @lru_cache(REMEMBERED)
 def _network_of_ipv6(address: str) -> str:
-    return str(ipaddress.ip_network(f"{address}/{IPV6_NETWORK_BITS}", strict=False))
+    if "%" in address:  # with a zone, which a network has as well
+        return str(ipaddress.ip_network(f"{address}/{IPV6_NETWORK_BITS}", strict=False))
+    # A tenth of the time of what is above.
+    network = socket.inet_pton(socket.AF_INET6, address)[: IPV6_NETWORK_BITS // 8]
+    return f"{socket.inet_ntop(socket.AF_INET6, network.ljust(IPV6_BYTES, bytes(1)))}/{IPV6_NETWORK_BITS}"
 
 
 # A model learns the domains of e-mail addresses and the networks of IP addresses. The entity of an e-mail address is
