@@ -199,7 +199,8 @@ def away(settings):
 def successor_bundle():
     from django.conf import settings as site
 
-    return tiny_bundle(site.BUNDLES_DIR, site.BUNDLE_SIGNING_KEY, **{"model.seed": 7})
+    trees = {"model.architecture": "xgboost", "xgboost.epochs": 9, "model.seed": 7}
+    return tiny_bundle(site.BUNDLES_DIR, site.BUNDLE_SIGNING_KEY, **trees)
 
 
 def test_copies_that_were_not_used_for_long_make_room_for_others_and_the_champions_stays(

@@ -57,7 +57,8 @@ def shared_terminals(db, own_schemas, settings, tmp_path):
     (own_schemas / "market.toml").write_text(declared)
     schemas.loaded.look()
     settings.BUNDLES_DIR = tmp_path / "models"
-    bundle = tiny_handbook_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY, "market")
+    trees = {"model.architecture": "xgboost", "xgboost.epochs": 9}
+    bundle = tiny_handbook_bundle(settings.BUNDLES_DIR, settings.BUNDLE_SIGNING_KEY, "market", **trees)
     return predictor.Predictor(registry.register(bundle, promote=True))
 
 

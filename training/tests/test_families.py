@@ -103,9 +103,15 @@ def test_a_row_has_the_same_score_in_any_batch_and_at_any_place(scorer, rows, al
 
 
 def test_a_warm_scorer_read_from_disk_scores_as_a_cold_one(bundle, rows, alone):
+    families._kept.clear()
     warmed = scorer_of(load_bundle(bundle.path, signing_key=KEY))
     warmed.warm()
     np.testing.assert_array_equal(warmed.score(rows), alone)
+
+
+def test_a_model_that_comes_back_is_not_restored_again(bundle):
+    first, second = (scorer_of(load_bundle(bundle.path, signing_key=KEY)) for _ in range(2))
+    assert first._scorer is second._scorer
 
 
 def test_the_bundle_keeps_what_was_said_of_validation_and_test_rows(bundle, scorer):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from scipy.special import logit
 
+from training.core import families
 from training.core.configuration.sections import NetworkHyperparameters
 from training.core.evaluation import Ranking
 from training.core.evaluation.calibration import Calibration
@@ -111,6 +112,7 @@ def test_every_row_gets_one_score(scorer, rows, alone, size):
 
 
 def test_a_warm_scorer_scores_as_a_cold_one(bundle, rows, alone):
+    families._kept.clear()
     warmed = scorer_of(bundle)
     warmed.warm()
     np.testing.assert_array_equal(warmed.score(rows[:600]), alone)

@@ -108,8 +108,10 @@ def _scores(scored: ScoredRows, threshold: float) -> bytes:
     figure, axes = _figure("Scores of the test rows", "score", "transactions (log)")
     labels, scores, _ = scored
     bins = np.linspace(0, 1, 41)
-    axes.hist(scores[labels == 0], bins, color="#2e7d5b", alpha=0.7, label="legitimate", log=True)
-    axes.hist(scores[labels == 1], bins, color="#b3261e", alpha=0.7, label="fraud", log=True)
+    # One outline each: forty bars take matplotlib longer than all other plots together.
+    how = {"histtype": "stepfilled", "alpha": 0.7, "log": True}
+    axes.hist(scores[labels == 0], bins, color="#2e7d5b", label="legitimate", **how)
+    axes.hist(scores[labels == 1], bins, color="#b3261e", label="fraud", **how)
     axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {figures.threshold(threshold)}")
     _plain_numbers(axes.yaxis)
     axes.legend(loc="upper right")
@@ -132,9 +134,10 @@ def _training(history: dict[str, list[float]], kept_epoch: int) -> bytes:
 
 def _figure(title: str, x: str, y: str):  # type: ignore[no-untyped-def]
     figure = Figure(figsize=(6, 4), dpi=110)
-    # Fixed margins: if matplotlib computes them, it draws everything twice.
+    # Fixed margins and a fixed place of the title: if matplotlib computes them, it lays everything out twice.
     axes = figure.add_axes((0.16, 0.13, 0.81, 0.78))
-    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.set(xlabel=x, ylabel=y)
+    axes.set_title(title, y=1.0)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

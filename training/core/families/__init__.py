@@ -5,6 +5,7 @@ A trained model is files by name, so that a bundle can keep, hash and sign them 
 never writes files that run code when they are read: no pickle, no serialised code.
 """
 
+import hashlib
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ Rows = tuple[np.ndarray, np.ndarray]
 # Closer to the baseline than this, in logits, the slope of the calibration is that at the baseline: see
 # `Calibrated.explain`.
 SMALLEST_TOTAL = 0.01
+# How many scorers a process keeps, beside those in use.
+SCORERS_KEPT = 4
 # Hyperparameters by name, as JSON has them.
 Recorded = dict[str, Any]
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -285,9 +288,20 @@ class Calibrated:
 def scorer_of(bundle: Bundle) -> Calibrated:
     """The model of a bundle of any family, with the bundle's calibration.
 
+    A few are kept in memory: one that comes back, as a champion after its successor, is not compiled again.
+
     Raises:
         BundleRefused: its architecture is unknown, its files do not fit, or its calibration is not valid.
     """
     known = hyperparameters_of(bundle)
-    scorer = family_of(bundle.architecture).restore(known, bundle.files)
+    parts = (bundle.architecture, bundle.hyperparameters, bundle.files)
+    digest = hashlib.sha256(msgspec.msgpack.encode(parts, order="deterministic")).digest()
+    scorer = _kept.get(digest) or family_of(bundle.architecture).restore(known, bundle.files)
+    _kept[digest] = scorer
+    for oldest in list(_kept)[:-SCORERS_KEPT]:
+        _kept.pop(oldest, None)
     return Calibrated(scorer, Calibration.from_json(bundle.description.calibration))
+
+
+# By what they were made from.
+_kept: dict[bytes, Scorer] = {}
