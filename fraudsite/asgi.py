@@ -19,15 +19,16 @@ from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.exception import response_for_exception
 from django.db import connection
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.middleware.security import SecurityMiddleware
 from django.urls import resolve
 
 from fraudsite import draining, lifeline, wsgi
 from fraudsite.middleware import RequestIdMiddleware
 from scoring import metrics, served
-from scoring.api import limiting, ordinary, refusals
+from scoring.api import limiting, ordinary, problems, refusals
 from scoring.clients import uses
+from scoring.exceptions import BodyCutOff
 from scoring.limits.meter import Spent
 from scoring.messages.traces import Trace
 from scoring.telemetry import pool, tracing
@@ -54,6 +55,7 @@ class RealtimeHandler:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         body = await _read(receive, settings.PREDICT_BODY_LIMIT_BYTES)
         if body is None:
+            await self._refuse(scope, send)
             return
         trace = ordinary.trace_of(scope)
         with tracing.request(scope["method"], scope["path"], trace) as span:
@@ -89,6 +91,15 @@ class RealtimeHandler:
         await _send(send, response.status_code, headers, b"" if request.method == "HEAD" else response.content)
         return response.status_code
 
+    async def _refuse(self, scope: dict[str, Any], send: Any) -> None:
+        """Answer a call whose body was cut off: its client may have gone, or still read."""
+        request = ASGIRequest(scope, BytesIO())
+        self._identify.process_request(request)
+        told = problems.document_of(request, BodyCutOff())
+        response: Any = JsonResponse(told, status=told["status"], content_type=problems.CONTENT_TYPE)
+        response = self._identify.process_response(request, response)
+        await _send(send, response.status_code, self._headers(request, response), response.content)
+
     async def _respond(self, request: HttpRequest) -> HttpResponse:
         self._identify.process_request(request)
         try:
@@ -123,7 +134,7 @@ async def _send(send: Any, status: int, headers: ordinary.Headers, body: bytes) 
 
 
 async def _read(receive: Any, limit_bytes: int) -> bytes | None:
-    """The body, cut off soon after the limit. None if the client went away."""
+    """The body, cut off soon after the limit. None if it ended before its end, as when the client goes away."""
     body = b""
     while len(body) <= limit_bytes:
         message = await receive()
@@ -161,7 +172,11 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 async def _in_thread(scope: dict[str, Any], receive: Any, send: Any) -> None:
     async def received() -> Any:  # a2wsgi needs a coroutine, and Granian gives another awaitable
-        return await receive()
+        message = await receive()
+        if message["type"] != "http.request":
+            # For a2wsgi the body would end here, and a part of a file would be taken for the whole.
+            raise ConnectionResetError("The body was cut off.")
+        return message
 
     # WSGI cannot tell `X_Forwarded_For` from `X-Forwarded-For`, so a client could forge the proxy's header.
     headers = [(name, value) for name, value in scope.get("headers", ()) if b"_" not in name]

@@ -88,6 +88,10 @@ class MalformedBody(RequestRefused):
     title = "Malformed body"
 
 
+class BodyCutOff(MalformedBody):
+    """The body was cut off: it ended before its announced length, or before its last chunk. Send all of it again."""
+
+
 class InvalidFields(RequestRefused):
     """Some fields are missing, unknown or of the wrong type. Correct the fields named in `errors` and send again."""
 

@@ -12,7 +12,7 @@ import msgspec
 from django.http import HttpRequest
 
 from scoring.card_numbers import holds_card_number
-from scoring.exceptions import BodyTooLarge, FieldError, InvalidFields, MalformedBody, UnsupportedMedia
+from scoring.exceptions import BodyCutOff, BodyTooLarge, FieldError, InvalidFields, MalformedBody, UnsupportedMedia
 
 # A JSON object as a client sends it: its names and values may be anything.
 Body = dict[str, Any]
@@ -146,7 +146,10 @@ def _read(request: HttpRequest, limit_bytes: int) -> bytes:
     # Django does not read a chunked body, as it has no Content-Length. It can be read from the stream if the server
     # marks the stream's end.
     chunked = not announced and request.META.get("wsgi.input_terminated")
-    body = (request.META["wsgi.input"] if chunked else request).read(limit_bytes + 1)
+    try:
+        body = (request.META["wsgi.input"] if chunked else request).read(limit_bytes + 1)
+    except OSError as error:
+        raise BodyCutOff from error
     if len(body) > limit_bytes:
         raise BodyTooLarge(too_large)
     return body

@@ -28,6 +28,7 @@ from scoring.api.validation import USABLE_ID, is_transaction_id, refuse_card_dat
 from scoring.card_numbers import holds_card_number
 from scoring.clients.models import Scope
 from scoring.exceptions import (
+    BodyCutOff,
     FieldError,
     FileTooLarge,
     FileUnacceptable,
@@ -261,11 +262,17 @@ def _of_body(request: HttpRequest) -> Callable[[Upload], None]:
     chunked = not announced and request.META.get("wsgi.input_terminated")
     stream = request.META["wsgi.input"] if chunked else request
 
+    def read() -> bytes:
+        try:
+            return stream.read(PIECE)
+        except OSError as error:
+            raise BodyCutOff from error
+
     def pour(upload: Upload) -> None:
-        while piece := stream.read(PIECE):
+        while piece := read():
             upload.write(piece)
         if announced.isdecimal() and upload.size < int(announced):
-            raise MalformedBody("The body ended before its announced length.")
+            raise BodyCutOff
 
     return pour
 

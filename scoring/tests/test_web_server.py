@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import time
 
 import httpx
@@ -11,7 +12,9 @@ from django.db import connection, transaction
 
 from fraudsite.testing import seed_payload, web_server, worker_environment
 from scoring.clients import keys
+from scoring.files.models import BatchFile
 from scoring.models import Prediction, Review, Transaction
+from scoring.tests.files import CSV, csv_of, orders
 
 LIST = "/api/v1/predict/batch"
 
@@ -37,6 +40,36 @@ def test_it_refuses_a_chunked_body_over_the_limit(site, acme, settings, path, li
     response = post(site, acme, (b" " * 4096 for _ in range(getattr(settings, limit) // 4096 + 1)), path)
     assert response.status_code == 413
     assert response.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+@pytest.mark.parametrize(
+    ("path", "media", "body"),
+    [
+        ("/predict", "application/json", json.dumps(seed_payload()).encode()),
+        (LIST, "application/json", json.dumps({"transactions": [seed_payload()]}).encode()),
+        ("/api/v1/batches?mode=traffic", CSV, csv_of(orders(2))),
+    ],
+)
+def test_a_body_that_is_cut_off_is_refused_and_not_taken_for_the_whole(
+    site, acme, champion, path, media, body, chunked
+):
+    _, key = keys.create(client=acme)
+    length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body) + 1}"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\nContent-Type: {media}\r\n{length}"
+    )
+    sent = b"%x\r\n%b\r\n" % (len(body), body) if chunked else body
+    host, port = site.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(head.encode() + b"\r\n\r\n" + sent)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert b"application/problem+json" in answer
+    assert b"The body was cut off" in answer
+    assert not BatchFile.objects.exists()
+    assert not Transaction.objects.exists()
 
 
 def test_it_refuses_an_empty_body(site, acme):
