@@ -40,6 +40,15 @@ class Thresholds:
     block: float | None = None
     challenge: float | None = None
 
+    @property
+    def mildest(self) -> float:
+        """The lowest threshold: all scores below have the same decision.
+
+        >>> Thresholds(review=0.5, challenge=0.2).mildest
+        0.2
+        """
+        return min(each for each in (self.review, self.block, self.challenge) if each is not None)
+
     def decide(self, fraud_score: float) -> Decision:
         """Decide on a score in [0, 1].
 

@@ -111,11 +111,10 @@ def _score(file: BatchFile, chunk: FileChunk) -> None:
     served.look()  # a schema's file may have changed since this worker last looked
     champion = predictor.current(file.schema)
     scratch = Scratch(file, champion) if file.mode == Mode.SCORE else None
-    _still_ours(chunk)
     reading = Reading(file, chunk, time.time())
     at_once = plain.approve(reading, champion) if scratch else plain.NOTHING
     found: results.Rows = []
-    others = reading.rows(at_once.places)
+    others = reading.rows(at_once.rows)
     while part := list(islice(others, settings.BATCH_CHUNK)):
         _still_ours(chunk)
         found += _results_of(part, champion, scratch)

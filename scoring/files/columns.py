@@ -89,11 +89,21 @@ def vouch(columns: Columns, schema: Schema) -> Vouched:
         fine &= taken
     rest = {name: _objects(column) for name, column in columns.by_name.items() if name not in schema.kind_of}
     for column in rest.values():
-        texts = {value for value in column if type(value) is str}
-        clean = {value for value in texts if not holds_card_number(value)}
-        fine &= [value is None or (type(value) is str and value in clean) for value in column]
+        if not _are_short(column):
+            texts = {value for value in column if type(value) is str}
+            clean = {value for value in texts if not holds_card_number(value)}
+            fine &= [value is None or (type(value) is str and value in clean) for value in column]
     found = Vouched(columns.places, features, rest)
     return found if fine.all() else found.those(fine)
+
+
+def _are_short(column: Sequence[Any]) -> bool:
+    """Whether all values are missing or texts that are too short for a card number. Others may be longer than they
+    seem: one character of theirs may stand for several."""
+    if not set(map(type, column)) <= {str, NoneType}:
+        return False
+    texts = list(filter(None, column))
+    return max(map(len, texts), default=0) < SHORTEST and "".join(texts).isascii()
 
 
 def _those(chosen: np.ndarray, column: Any) -> Any:

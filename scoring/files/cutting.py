@@ -11,46 +11,59 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
+import numpy as np
 from django.conf import settings
 
 from scoring.exceptions import FileUnacceptable
 from scoring.files import formats
-from scoring.files.layout import Layout, layout_of
-from scoring.files.lines import BYTE_ORDER_MARK, records
-from scoring.files.models import BatchFile, FileChunk, Format
+from scoring.files.layout import Layout, is_light, layout_of, schema_of
+from scoring.files.lines import BLOCK, BYTE_ORDER_MARK, Records, records
+from scoring.files.models import BatchFile, FileChunk, Format, Mode
 from scoring.files.tables import cut_table
 from training import store
 
 # The end of a chunk, if rows are long.
 CHUNK_BYTES = 4 << 20
-BLOCK = 1 << 20
+# Chunks of rows that are scored at once have so many times as many: otherwise what each chunk costs would count.
+LIGHT = 4
 
 
 class Cut:
-    """The chunks of a file, as its rows are found one after the other."""
+    """The chunks of a file, as its rows are found one after the other. A chunk gets at most `of_chunk` rows."""
 
     def __init__(self, file: BatchFile) -> None:
         self._file = file
         self.rows = 0
         self.chunks: list[FileChunk] = []
-        self._is_full = True
-        self._most, self._of_chunk = settings.BATCH_FILE_ROWS_LIMIT, settings.BATCH_FILE_CHUNK
+        self._most = settings.BATCH_FILE_ROWS_LIMIT
+        light = file.mode == Mode.SCORE and is_light(schema_of(file))
+        self.of_chunk = settings.BATCH_FILE_CHUNK * (LIGHT if light else 1)
 
-    def add(self, *, line: int, start: int, size: int, rows: int = 1, ends: bool = False) -> None:
-        """Add rows that follow those before. `ends` closes the chunk behind them.
+    def add_chunk(self, *, line: int, start: int, size: int, rows: int) -> None:
+        """Add a chunk.
 
         Raises:
             FileUnacceptable: the file has too many rows.
         """
-        chunk = self._begin(line, start) if self._is_full else self.chunks[-1]
-        chunk.rows += rows
-        chunk.size = start + size - chunk.start
-        self.rows += rows
-        self._is_full = ends or chunk.rows >= self._of_chunk or chunk.size >= CHUNK_BYTES
-        if self.rows > self._most:
-            raise FileUnacceptable(
-                f"The file has more than {self._most:,} rows (BATCH_FILE_ROWS_LIMIT). Send it in parts."
-            )
+        self._begin(line, start)
+        self._extend(rows, start + size)
+
+    def add(self, found: Records) -> None:
+        """Add rows.
+
+        Raises:
+            FileUnacceptable: the file has too many rows.
+        """
+        starts, ends = found.starts + found.at, found.ends + found.at
+        place = 0
+        while place < len(found):
+            last = self.chunks[-1] if self.chunks else None
+            if last is None or last.rows >= self.of_chunk or last.size >= CHUNK_BYTES:
+                last = self._begin(int(found.lines[place]), int(starts[place]))
+            is_full = int(np.searchsorted(ends, last.start + CHUNK_BYTES)) + 1
+            stop = min(len(found), place + self.of_chunk - last.rows, is_full)
+            self._extend(stop - place, int(ends[stop - 1]))
+            place = stop
 
     def _begin(self, line: int, start: int) -> FileChunk:
         number = len(self.chunks)
@@ -59,6 +72,16 @@ class Cut:
         )
         self.chunks.append(chunk)
         return chunk
+
+    def _extend(self, rows: int, end: int) -> None:
+        chunk = self.chunks[-1]
+        chunk.rows += rows
+        chunk.size = end - chunk.start
+        self.rows += rows
+        if self.rows > self._most:
+            raise FileUnacceptable(
+                f"The file has more than {self._most:,} rows (BATCH_FILE_ROWS_LIMIT). Send it in parts."
+            )
 
 
 def cut(file: BatchFile, on_progress: Callable[[], None]) -> tuple[Layout, Cut]:
@@ -94,18 +117,14 @@ def _cut_text(file: BatchFile, text: IO[bytes], found: Cut, source: str) -> Layo
     else:
         start = 0
     is_csv = file.format == Format.CSV
-    found_records = records(text, quotes=is_csv, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES, start=start)
     layout = Layout(source=source)
-    if is_csv:
-        header = next(found_records, None)
-        if header is None:
-            raise FileUnacceptable("The file has no rows.")
-        layout = layout_of(file, header.content, source)
-    last = None
-    for last in found_records:
-        if not is_csv and not found.rows and not last.content.lstrip().startswith(b"{"):
-            raise FileUnacceptable(f"This is not JSON Lines: line {last.line:,} does not begin with a brace.")
-        found.add(line=last.line, start=last.start, size=len(last.content))
+    for rows in records(text, quotes=is_csv, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES, at=start):
+        if is_csv and not layout.names:
+            layout = layout_of(file, rows.record(0), source)
+            rows = rows.those(slice(1, None))
+        elif not is_csv and not found.rows and not rows.record(0).lstrip().startswith(b"{"):
+            raise FileUnacceptable(f"This is not JSON Lines: line {rows.lines[0]:,} does not begin with a brace.")
+        found.add(rows)
     return layout
 
 

@@ -208,7 +208,7 @@ def _discard(row: BatchFile) -> None:
 
 def cancel(file: BatchFile) -> bool:
     """End a file that is not done; what is scored stays, and traffic that is stored stays stored. Returns whether it
-    was under way. A worker notices within `BATCH_CHUNK` rows."""
+    was under way. A worker notices within `BATCH_CHUNK` rows, or a chunk of those that are scored at once."""
     cancelled = end(file, State.CANCELLED, of=ACTIVE)
     if cancelled:
         clear(file)

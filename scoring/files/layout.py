@@ -39,6 +39,11 @@ def schema_of(file: BatchFile) -> Schema:
     return schema
 
 
+def is_light(schema: Schema) -> bool:
+    """Whether rows that are not stored can be scored at once: they are numbers, and nothing is computed of others."""
+    return schema.is_plain and not schema.has_texts and not schema.amount_currency
+
+
 def layout_of(file: BatchFile, header: bytes, source: str) -> Layout:
     """The layout of a CSV file with this first line.
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
 from scoring.exceptions import FieldError, RequestRefused
 from scoring.files.models import BatchFile, FileChunk, Format
@@ -43,7 +44,7 @@ MEDIA_TYPES = {
 }
 MEDIA_TYPES_SENT = [media.partition(";")[0] for media in MEDIA_TYPES.values()]
 # Spreadsheets take texts that begin so for formulas: an apostrophe goes before them, in CSV alone.
-FORMULA = r"^([=+\-@\t\r'])"
+FORMULA, FORMULAS = r"^([=+\-@\t\r'])", frozenset("=+-@\t\r'")
 
 Rows = list[dict[str, Any]]
 
@@ -76,9 +77,9 @@ def refused(line: int, transaction_id: str | None, refusal: RequestRefused) -> d
     return {"line": line, "status": REFUSED, "transaction_id": transaction_id, "errors": _json(errors)}
 
 
-def write(chunk: FileChunk, rows: Rows, further: Mapping[str, list[Any]]) -> None:
+def write(chunk: FileChunk, rows: Rows, further: Mapping[str, Any]) -> None:
     """Write the part of a chunk, in place of what an earlier attempt wrote. `further` are columns of rows that come on
-    top."""
+    top; what is one value is that of all of them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -140,9 +141,18 @@ def _defused(part: "pa.Table") -> "pa.Table":
     import pyarrow.compute as pc
 
     for place, column in enumerate(part.schema):
-        if column.type == pa.string():
+        # Nearly all columns have none, which is seen soon: few characters are the first of any text.
+        if column.type == pa.string() and not FORMULAS.isdisjoint(_firsts(part[place])):
             part = part.set_column(place, column, pc.replace_substring_regex(part[place], FORMULA, r"'\1"))
     return part
+
+
+def _firsts(column: "pa.ChunkedArray") -> list[str | None]:
+    """The characters that texts of a column begin with."""
+    import pyarrow.compute as pc
+
+    firsts: list[str | None] = pc.unique(pc.utf8_slice_codeunits(column, 0, 1)).to_pylist()
+    return firsts
 
 
 def _jsonl(parts: "Iterable[pa.Table]", empty: "pa.Table") -> Iterator[bytes]:
@@ -192,12 +202,18 @@ def _table(rows: Rows, columns: dict[str, str]) -> "pa.Table":
     return _table_of({name: [row.get(name) for row in rows] for name in columns}, columns)
 
 
-def _table_of(values: Mapping[str, list[Any]], columns: dict[str, str]) -> "pa.Table":
+def _table_of(values: Mapping[str, Any], columns: dict[str, str]) -> "pa.Table":
+    """A table of columns, lists or arrays; what is one value, or missing, is the same in all rows."""
     import pyarrow as pa
 
     types = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
-    nothing = [None] * len(values["line"])
-    return pa.Table.from_pydict({name: values.get(name, nothing) for name in columns}, schema=types)
+    arrays = []
+    for column in types:
+        value = values.get(column.name)
+        if not isinstance(value, (list, np.ndarray)):
+            value = pa.repeat(pa.scalar(value, column.type), len(values["line"]))
+        arrays.append(pa.array(value, column.type))
+    return pa.Table.from_arrays(arrays, schema=types)
 
 
 def _json(content: Sequence[Any]) -> str | None:

@@ -1,6 +1,6 @@
 """The rows of a chunk, checked as the body of a predict call is."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -65,13 +65,13 @@ class Reading:
         read_event_time(value, received_at, settings.PREDICT_CLOCK_SKEW_S, self.schema, faults, faults)
         return not faults
 
-    def rows(self, done: Collection[int] = ()) -> Iterator[Row]:
-        """The rows in order, without those that are `done`, by their places in the chunk, from 0."""
-        left = self.vouched.those(np.array([place not in done for place in self.vouched.places], bool))
+    def rows(self, done: np.ndarray | None = None) -> Iterator[Row]:
+        """The rows in order, without those that are `done`, [n] bool."""
+        to_do = np.ones(len(self.lines), bool) if done is None else ~done
+        left = self.vouched.those(to_do[self.vouched.places])
         known = dict(zip(left.places, left.rows(), strict=True))
-        for place, line in enumerate(self.lines):
-            if place in done:
-                continue
+        for place in np.flatnonzero(to_do).tolist():
+            line = self.lines[place]
             key = row_id(self._file, self._first + place)
             found = _submission(self._check, key, *known[place]) if place in known else None
             yield Row(line, found.transaction_id, found) if found else _alone(self._sent, place, self._check, key)

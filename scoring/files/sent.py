@@ -1,7 +1,6 @@
 """What was sent in the rows of a chunk, in each format: row by row, and as columns of the rows whose form is plain."""
 
 import csv
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from scoring.exceptions import FieldError, InvalidFields, RequestRefused
 from scoring.files import tables
 from scoring.files.columns import Column, Columns, Numbers
 from scoring.files.layout import SCHEMA, Layout
-from scoring.files.lines import BYTE_ORDER_MARK, Record, records
+from scoring.files.lines import BYTE_ORDER_MARK, Records, records_of
 from scoring.files.models import BatchFile, FileChunk, Format
 from training.core.schema import EVENT_TIME, TRANSACTION_ID, Schema
 
@@ -48,8 +47,7 @@ def sent_in(file: BatchFile, chunk: FileChunk, layout: Layout, schema: Schema, c
         return Table(content, chunk.first_line)
     is_csv = file.format == Format.CSV
     limit = settings.PREDICT_BODY_LIMIT_BYTES
-    where = {"start": chunk.start, "line": chunk.first_line}
-    found = list(records(io.BytesIO(content), quotes=is_csv, limit_bytes=limit, **where))
+    found = records_of(content, quotes=is_csv, limit_bytes=limit, line=chunk.first_line)
     if is_csv:
         return Csv(found, layout, schema, is_last=chunk.first_row + chunk.rows == file.rows)
     return JsonLines(found, schema, file.ignored)
@@ -58,12 +56,12 @@ def sent_in(file: BatchFile, chunk: FileChunk, layout: Layout, schema: Schema, c
 class Csv:
     """`is_last` says that these are the last rows of the file."""
 
-    def __init__(self, found: Sequence[Record], layout: Layout, schema: Schema, *, is_last: bool) -> None:
+    def __init__(self, found: Records, layout: Layout, schema: Schema, *, is_last: bool) -> None:
         self._records, self._layout, self._schema, self._is_last = found, layout, schema, is_last
-        self.lines = [record.line for record in found]
+        self.lines: list[int] = found.lines.tolist()
 
     def body(self, place: int) -> Body:
-        content, layout = self._records[place].content, self._layout
+        content, layout = self._records.record(place), self._layout
         if b"\0" in content:
             raise _refused("nul", "The row has a NUL byte.")
         if self._is_last and place == len(self._records) - 1 and not content.endswith(b"\n"):
@@ -88,17 +86,25 @@ class Csv:
         }
 
     def columns(self) -> Columns:
+
+        if _is_plain(self._records.content) and (found := self._columns(self._records.content, range(len(self.lines)))):
+            return found  # as nearly always
+        places = _plain_rows(self._records, len(self._layout.names), self._layout.delimiter)
+        content = b"".join(self._records.record(place) for place in places)
+        return self._columns(content, places) or Columns([], {})
+
+    def _columns(self, content: bytes, places: Sequence[int]) -> Columns | None:
+        """The columns of a content that has the rows at these places; None if it has not, or if it has rows with
+        another number of cells."""
         import pyarrow as pa
 
-        places = _plain_rows(self._records, len(self._layout.names), self._layout.delimiter)
-        content = b"".join(self._records[place].content for place in places)
         numbers = {name for name, field in self._fields.items() if field.of_kind.takes}
         for floats in (numbers, set()):  # the latter if a cell is no number
             with suppress(pa.ArrowException):
                 table = self._read(content, floats)
                 if table.num_rows == len(places):
                     return Columns(places, {name: self._column(name, table[name]) for name in table.column_names})
-        return Columns([], {})
+        return None
 
     @cached_property
     def _fields(self) -> dict[str, Any]:
@@ -139,7 +145,14 @@ class Csv:
         return [cell and make(cell) for cell in cells] if make else cells
 
 
-def _plain_rows(found: Sequence[Record], cells: int, delimiter: str) -> list[int]:
+def _is_plain(content: bytes) -> bool:
+    """Whether Python and Arrow make the same of all rows of a content that have the right number of cells."""
+    if not content.isascii() or not content.endswith(b"\n") or b'"' in content or b"\0" in content:
+        return False
+    return b"\r" not in content or content.count(b"\r") == content.count(b"\r\n")
+
+
+def _plain_rows(found: Records, cells: int, delimiter: str) -> list[int]:
     """The places of the rows of so many cells of which Python and Arrow make the same: in UTF-8, and quoted as a whole
     or not at all."""
     between = delimiter.encode()
@@ -156,12 +169,7 @@ def _plain_rows(found: Sequence[Record], cells: int, delimiter: str) -> list[int
             return False
         return content.isascii() or (_is_utf_8(content) and not content.startswith(BYTE_ORDER_MARK))
 
-    whole = b"".join(record.content for record in found)
-    if whole.isascii() and not (b'"' in whole or b"\0" in whole or whole.count(b"\r") > whole.count(b"\r\n")):
-        # As most are: then the number of cells tells.
-        contents = [record.content for record in found]
-        return [place for place, row in enumerate(contents) if row.count(between) == cells - 1 and row[-1:] == b"\n"]
-    return [place for place, record in enumerate(found) if is_plain(record.content)]
+    return [place for place in range(len(found)) if is_plain(found.record(place))]
 
 
 def _is_utf_8(content: bytes) -> bool:
@@ -198,11 +206,11 @@ def _boolean(cell: str) -> Any:
 class JsonLines:
     """Of its rows, the fields in `ignored` are passed over."""
 
-    def __init__(self, found: Sequence[Record], schema: Schema, ignored: Sequence[str]) -> None:
-        self.lines = [record.line for record in found]
+    def __init__(self, found: Records, schema: Schema, ignored: Sequence[str]) -> None:
+        self.lines: list[int] = found.lines.tolist()
         self._names = {*schema.feature_names, *schema.identifier_names, TRANSACTION_ID, EVENT_TIME, SCHEMA}
         self._ignored = set(ignored)
-        self._bodies = [self._decoded(record.content) for record in found]
+        self._bodies = [self._decoded(found.record(place)) for place in range(len(found))]
 
     def _decoded(self, content: bytes) -> Body | RequestRefused:
         try:

@@ -44,7 +44,7 @@ def cut_table(file: BatchFile, upload: IO[bytes], found: "Cut", on_progress: Cal
                 f"Unpacked, the file has more than {limit:,} bytes (BATCH_FILE_UNPACKED_LIMIT_BYTES). Send it in parts."
             )
         wanted = [name for name in names if name is not None]
-        batches = table.iter_batches(batch_size=settings.BATCH_FILE_CHUNK, columns=wanted)
+        batches = table.iter_batches(batch_size=found.of_chunk, columns=wanted)
         _write(file, batches, found, limit, on_progress)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileUnacceptable):
@@ -67,7 +67,7 @@ def _write(
             content = sink.getvalue()
             copy.write(content)
             if batch.num_rows:
-                found.add(line=found.rows + 1, start=start, size=content.size, rows=batch.num_rows, ends=True)
+                found.add_chunk(line=found.rows + 1, start=start, size=content.size, rows=batch.num_rows)
             start += content.size
             if start > limit:
                 raise FileUnacceptable(

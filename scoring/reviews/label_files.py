@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, BinaryIO
 
 from django.conf import settings
@@ -102,15 +102,14 @@ def load(file: BinaryIO, client_id: int) -> Report:
 def _csv(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any] | RequestRefused]]:
     if file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
         file.seek(0)
-    found = records(file, quotes=True, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES)
+    found = chain.from_iterable(records(file, quotes=True, limit_bytes=settings.PREDICT_BODY_LIMIT_BYTES))
     try:
-        header = next(found, None)
-        first = header.content.decode() if header else ""
+        first = next(found, (0, b""))[1].decode()
         delimiter = ";" if first.count(";") > first.count(",") else ","
         names = _checked([name.strip() for name in next(csv.reader([first], delimiter=delimiter, strict=True), [])])
-        for record in found:
-            if record.content.strip(b";,\r\n"):
-                yield record.line, _row(record.content, names, delimiter)
+        for line, content in found:
+            if content.strip(b";,\r\n"):
+                yield line, _row(content, names, delimiter)
     except UnicodeDecodeError as error:
         raise FileRefused("The first line is not written in UTF-8.") from error
     except csv.Error as error:

@@ -82,7 +82,7 @@ def test_rows_have_the_scores_of_predict_calls_to_the_last_bit(worker, scored, p
 
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_only_scored_has_the_results_of_traffic(scored, acme_api, settings, form):
-    settings.BATCH_FILE_CHUNK = 9
+    settings.BATCH_FILE_CHUNK = 3
     write, content_type = FORMS[form]
     bad = [seed_payload(Amount=-1.0), seed_payload(transaction_id="x" * 70), seed_payload(transaction_id="")]
     mixed = [*orders(8), *bad, fraudulent_payload(transaction_id="fraud"), seed_payload()]
