@@ -285,6 +285,10 @@ class LabelledMeanwhile(FraudsiteError):
     """Somebody labelled it meanwhile. Nothing was changed: look at the new label, and decide again."""
 
 
+class TransactionDeleted(FraudsiteError):
+    """Retention has deleted this transaction, or is about to. Nothing was changed."""
+
+
 class UndoRefused(FraudsiteError):
     """It is too late to undo that. Relabel the transaction or reopen its review, with a reason."""
 

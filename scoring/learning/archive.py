@@ -21,7 +21,7 @@ from django.utils import timezone
 from scoring.decisions import Decision
 from scoring.learning.models import ArchivedDecisions
 from scoring.lists.keys import declared
-from scoring.models import Label, Prediction
+from scoring.models import Label, Prediction, Transaction
 from scoring.policies import evidence
 from scoring.policies.evidence import Draw
 from scoring.privacy.blanking import telling_of_nobody
@@ -81,10 +81,23 @@ def is_reported(labels: Sequence[Said]) -> bool:
     return bool(held and held.is_fraud)
 
 
+class Boundary(NamedTuple):
+    """Up to the key `last`, transactions are archived and about to be dropped, and take no labels any more: the archive
+    would not have them. None if nothing is."""
+
+    last: UUID | None
+
+    def is_behind(self, key: UUID) -> bool:
+        return self.last is not None and key <= self.last
+
+
 @contextmanager
 def kept(keys: Sequence[UUID], *, last_key: UUID | None = None) -> Iterator[None]:
     """Archive the decisions about transactions that are deleted in the block. `last_key` says instead that all of them
     and of earlier keys are deleted later, as a partition.
+
+    The transactions are locked, as whoever labels one does: a label is committed before it is archived, or finds its
+    transaction archived or deleted.
 
     Raises:
         StoreUnavailable: nothing is archived, and nothing may be deleted.
@@ -101,10 +114,10 @@ def kept(keys: Sequence[UUID], *, last_key: UUID | None = None) -> Iterator[None
         raise
 
 
-def last_key() -> UUID | None:
-    """The last key of what is archived and about to be dropped; None if nothing is. Keys are ordered by time."""
+def boundary() -> Boundary:
+    """Whoever writes a label asks it under the lock of the transaction. Keys are ordered by time."""
     of_partitions = ArchivedDecisions.objects.filter(last_key__isnull=False).order_by("-last_key")
-    return of_partitions.values_list("last_key", flat=True).first()
+    return Boundary(of_partitions.values_list("last_key", flat=True).first())
 
 
 def pages(schema: Schema, until: datetime) -> Iterator[list[Archived]]:
@@ -139,6 +152,8 @@ def expire(before: datetime) -> Iterator[int]:
 
 
 def _write(keys: Sequence[UUID], last: UUID | None, names: list[str]) -> None:
+    # In the order of `scoring.reviews.bulk`: otherwise the two could deadlock.
+    list(Transaction.objects.select_for_update().filter(pk__in=keys).order_by("pk").values_list("pk"))
     found = Prediction.objects.filter(pk__in=keys).order_by("created_at", "pk").values_list(*COLUMNS)
     by_schema: dict[str, list[tuple[Any, ...]]] = {}
     for row in found:

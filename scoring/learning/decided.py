@@ -90,7 +90,7 @@ def coverage(schema: Schema, until: datetime, as_of: datetime) -> Coverage:
 
 def _stored(schema: Schema, until: datetime) -> QuerySet[Prediction]:
     found = rows_of(schema, datetime.min.replace(tzinfo=until.tzinfo), until)
-    last = archive.last_key()
+    last = archive.boundary().last
     return found.filter(pk__gt=last) if last else found
 
 

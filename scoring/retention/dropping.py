@@ -62,7 +62,7 @@ def steps(old: Old, cutoffs: Mapping[Client, datetime | None]) -> Iterator[int]:
         if cutoff:
             decided_before = decided + deleting.MOMENT if decided else None
             deleting.mark(client, cutoff, f"transactions of {client} from before {cutoff:%Y-%m-%d}", decided_before)
-    for _ in _archived(old):
+    for _ in archived(old):
         yield 0
     for _ in _belongings(old):
         yield 0
@@ -76,17 +76,20 @@ def steps(old: Old, cutoffs: Mapping[Client, datetime | None]) -> Iterator[int]:
     yield number
 
 
-def _archived(old: Old) -> Iterator[None]:
+def archived(old: Old) -> Iterator[None]:
     """Archive the decisions of a partition, from the last that is archived on."""
+    # Not all of them become part of the archive.
+    last = LOWEST
     while True:
         with transaction.atomic():
             list(Forgotten.objects.select_for_update().order_by("pk"))  # another run would archive them, too
-            since = max(old.predictions.lowest, archive.last_key() or LOWEST)
+            since = max(old.predictions.lowest, archive.boundary().last or LOWEST, last)
             found = Prediction.objects.filter(pk__gt=since, pk__lt=old.predictions.end).order_by("pk")
             keys = list(found.values_list("pk", flat=True)[:ARCHIVED_AT_ONCE])
             if not keys:
                 return
-            with archive.kept(keys, last_key=keys[-1]):
+            last = keys[-1]
+            with archive.kept(keys, last_key=last):
                 pass  # they are dropped together
         yield
 

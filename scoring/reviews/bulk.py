@@ -11,11 +11,12 @@ from uuid import UUID
 
 import msgspec
 import psycopg
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import CharField, UUIDField
 from django.db.models.lookups import In
 
 from scoring.acts import acted
+from scoring.learning import archive
 from scoring.models import Label, Transaction
 from scoring.reviews import arrival
 from scoring.reviews.verdicts import WORDS
@@ -114,7 +115,8 @@ def add_labels(*, statements: Sequence[Statement]) -> list[tuple[Any, bool]]:
 
     Raises:
         StaleHistory: a schema's histories have to be rebuilt.
-        django.db.IntegrityError: another call has stored one of these identities meanwhile; try again.
+        django.db.IntegrityError: another call has stored one of these identities meanwhile, or retention has deleted or
+            archived one of the transactions; find them again, and try again.
     """
     if any(statement.in_histories for statement in statements):
         arrival.get_ready()
@@ -149,6 +151,9 @@ def _lock(schemas: Mapping[UUID, str]) -> dict[UUID, _Locked]:
     # In the same order everywhere; otherwise two calls could deadlock.
     rows = Transaction.objects.select_for_update().filter(pk__among=schemas).order_by("pk")
     locked = {key: _Locked(key, schemas[key], sequence) for key, sequence in rows.values_list("pk", "sequence")}
+    boundary = archive.boundary()
+    if len(locked) < len(schemas) or any(map(boundary.is_behind, locked)):
+        raise IntegrityError("Retention has deleted some of these transactions meanwhile.")
     if placed := [row.pk for row in locked.values() if row.sequence is not None]:
         for key, tokens in Transaction.objects.filter(pk__among=placed).values_list("pk", "tokens"):
             locked[key] = locked[key]._replace(tokens=tokens)

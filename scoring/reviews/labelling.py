@@ -17,7 +17,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from scoring.card_numbers import holds_card_number
-from scoring.exceptions import LabelledMeanwhile, ReasonMissing, UndoRefused
+from scoring.exceptions import LabelledMeanwhile, ReasonMissing, TransactionDeleted, UndoRefused
+from scoring.learning import archive
 from scoring.lists import changes
 from scoring.models import Label, Review, Transaction
 from scoring.reviews import arrival, due, reasons, second_opinions
@@ -46,7 +47,7 @@ def add_label(
     can be undone together.
 
     Raises:
-        ReasonMissing, LabelledMeanwhile: nothing was changed.
+        ReasonMissing, LabelledMeanwhile, TransactionDeleted: nothing was changed.
         StaleHistory: nothing was changed; the schema's histories have to be rebuilt.
     """
     by_analyst = source == Label.Source.ANALYST
@@ -73,7 +74,8 @@ def close_review(
     note: str = "",
     listing: changes.Listing | None = None,
 ) -> bool:
-    """Store an analyst's label and close the review. Returns False, and changes nothing, if it is closed already.
+    """Store an analyst's label and close the review. Returns False, and changes nothing, if it is closed already, or
+    deleted.
 
     `code` is that of a `ReviewReason`, and `note` is kept as the label's reason. `listing` is an entry of a list that
     is added with the label: both are stored, or neither.
@@ -86,7 +88,10 @@ def close_review(
     note = checked(note, needed=False)
     get_histories_ready(review.pk)
     with transaction.atomic():
-        row, given = _lock(review.pk)
+        try:
+            row, given = _lock(review.pk)
+        except TransactionDeleted:
+            return False
         # Locked, so that the action for late reviews does not close it at the same moment.
         found = Review.objects.select_for_update().filter(pk=review.pk, state=Review.State.OPEN).first()
         if found is None:
@@ -108,7 +113,7 @@ def reopen_review(
     """Put a closed review back into the queue. The analysts' label is taken back; those of other sources stay.
 
     Raises:
-        ReasonMissing, LabelledMeanwhile, StaleHistory: as above.
+        ReasonMissing, LabelledMeanwhile, TransactionDeleted, StaleHistory: as above.
     """
     reason = checked(reason, needed=True)
     get_histories_ready(review.pk)
@@ -138,6 +143,7 @@ def undo(*, act: UUID, author: User, tell: Callable[[Label], object] | None = No
 
     Raises:
         UndoRefused: nothing was changed; it is too late, or somebody else labelled them.
+        TransactionDeleted: likewise; one of them is deleted.
         StaleHistory: as above.
     """
     given = list(Label.objects.filter(act=act).order_by("created_at"))
@@ -194,7 +200,9 @@ def newest_label(row: Transaction) -> Label | None:
 
 def _lock(transaction_id: UUID, seen: int | None = None) -> tuple[Transaction, list[Label]]:
     """Lock a transaction. Returns it and its labels, in the order of their arrival."""
-    row = Transaction.objects.select_for_update().get(pk=transaction_id)
+    row = Transaction.objects.select_for_update().filter(pk=transaction_id).first()
+    if row is None or archive.boundary().is_behind(row.pk):
+        raise TransactionDeleted
     given = list(row.labels.order_by("created_at", "pk"))
     if seen is not None and seen != (given[-1].pk if given else 0):
         raise LabelledMeanwhile

@@ -27,13 +27,14 @@ AT_ONCE = 1_000
 
 
 class Found(NamedTuple):
-    """A client's transaction: our id, the client's id or, if it has none, ours, its schema, and whether it has a place
-    in histories."""
+    """A client's transaction: our id, the client's id or, if it has none, ours, its schema, whether it has a place in
+    histories, and whether it is archived and about to be dropped."""
 
     key: UUID
     name: str
     schema: str
     in_histories: bool
+    is_archived: bool
 
     def is_of(self, schemas: Sequence[str]) -> bool:
         """Whether its schema is one of these; none stands for all."""
@@ -59,13 +60,13 @@ def receive(
     """
     try:
         return _receive(client_id, incoming, schemas)
-    except IntegrityError:  # one of the transactions was deleted a moment ago, as retention says; now it is not found
+    except IntegrityError:  # one of the transactions was deleted a moment ago, as retention says; now that is found
         return _receive(client_id, incoming, schemas)
 
 
 def _receive(client_id: int, incoming: Sequence[Incoming], schemas: Sequence[str]) -> list[Receipt | RequestRefused]:
     found = _find(client_id, incoming)
-    is_lost = any(one.id and not name for one, name in zip(incoming, found, strict=True))
+    is_lost = any(name.is_archived if name else one.id for one, name in zip(incoming, found, strict=True))
     forgotten = periods.forgotten_before(client_id) if is_lost else None
     answers: dict[int, Receipt | RequestRefused] = {}
     known: dict[int, Statement] = {}
@@ -73,6 +74,8 @@ def _receive(client_id: int, incoming: Sequence[Incoming], schemas: Sequence[str
     for place, (one, name) in enumerate(zip(incoming, found, strict=True)):
         if name and not name.is_of(schemas):
             answers[place] = SchemaNotAllowed(name.schema)
+        elif name and name.is_archived:
+            answers[place] = _deleted(one, forgotten)
         elif name:
             known[place] = _statement(client_id, one, name)
         elif one.transaction_id and settings.LABEL_WAIT_DAYS:
@@ -104,6 +107,8 @@ def attach(*, limit: int) -> int:
     if expired:
         logger.warning("%d labels were dropped: their transactions did not arrive in LABEL_WAIT_DAYS.", expired)
     arrived = Transaction.objects.filter(client=OuterRef("client"), transaction_id=OuterRef("transaction_id"))
+    if last := archive.boundary().last:
+        arrived = arrived.filter(pk__gt=last)
     attached = 0
     for client_id in WaitingLabel.objects.values_list("client", flat=True).distinct():
         while attached < limit:
@@ -130,16 +135,16 @@ def _find(client_id: int, incoming: Sequence[Incoming]) -> list[Found | None]:
     """Of each the client's transaction; None if there is none."""
     in_histories = ExpressionWrapper(Q(sequence__isnull=False), BooleanField())
     own = Transaction.objects.filter(client=client_id)
-    # What is archived and about to be dropped takes no labels any more: the archive would not have them.
-    if last := archive.last_key():
-        own = own.filter(pk__gt=last)
+    boundary = archive.boundary()
     own_rows = own.values_list("pk", "transaction_id", "schema", in_histories)
     ours: dict[UUID, Found] = {}
     theirs: dict[str, Found] = {}
     if wanted := {one.id for one in incoming if one.id}:
-        ours = {key: Found(key, name or str(key), *more) for key, name, *more in own_rows.filter(pk__among=wanted)}
+        for key, name, schema, has_place in own_rows.filter(pk__among=wanted):
+            ours[key] = Found(key, name or str(key), schema, has_place, boundary.is_behind(key))
     if names := {one.transaction_id for one in incoming if one.transaction_id}:
-        theirs = {row[1]: Found(*row) for row in own_rows.filter(transaction_id__among=names)}
+        for key, name, schema, has_place in own_rows.filter(transaction_id__among=names):
+            theirs[name] = Found(key, name, schema, has_place, boundary.is_behind(key))
     return [ours.get(one.id) if one.id else theirs.get(one.transaction_id or "") for one in incoming]
 
 
@@ -180,11 +185,16 @@ def _incoming(row: WaitingLabel) -> Incoming:
 
 def _unknown(one: Incoming, forgotten: datetime | None) -> RequestRefused:
     if one.id and forgotten and periods.is_before(one.id, forgotten):
-        told = f"Transactions that were received before {forgotten:%Y-%m-%d} (UTC) are deleted, and take no labels."
-        return UnacceptableValues(errors=[FieldError("/id", "deleted_transaction", told)])
+        return _deleted(one, forgotten)
     remedy = "You have no transaction with this id. Send the id of one of our answers, or your own transaction_id."
     pointer = "/id" if one.id else "/transaction_id"
     return UnacceptableValues(errors=[FieldError(pointer, "unknown_transaction", remedy)])
+
+
+def _deleted(one: Incoming, forgotten: datetime | None) -> RequestRefused:
+    before = f" that were received before {forgotten:%Y-%m-%d} (UTC)" if forgotten else " that are so old"
+    told = f"Transactions{before} are deleted, and take no labels."
+    return UnacceptableValues(errors=[FieldError("/id" if one.id else "/transaction_id", "deleted_transaction", told)])
 
 
 def _add(statements: list[Statement]) -> list[tuple[Any, bool]]:

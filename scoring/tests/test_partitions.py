@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from fraudsite.testing import seed_payload, submission
 from monitoring.tests.support import transactions
+from scoring.exceptions import TransactionDeleted
 from scoring.learning import export
 from scoring.messages.replies import Kind
 from scoring.models import ArchivedDecisions, Client, Forgotten, Label, Prediction, Review, Transaction
@@ -179,11 +180,25 @@ def test_what_training_needs_of_a_partition_is_archived_once_and_takes_no_labels
     assert Transaction.objects.count() == 3
     assert exported() == before
     [answer] = receiving.receive(acme.pk, [Incoming(None, "order-185", "fraud", "client", NOW, None, "")])
-    assert answer.transaction is None
+    assert [error.code for error in answer.errors] == ["deleted_transaction"]
+    archived = Transaction.objects.get(transaction_id="order-185")
+    with pytest.raises(TransactionDeleted):
+        labelling.add_label(transaction_id=archived.pk, is_fraud=True, source=Label.Source.IMPORT)
+    assert not Label.objects.exists()
     apply()
     assert not Transaction.objects.exists()
     assert exported() == before == [NOW - days * DAY for days in (190, 185, 180)]
     assert sorted(ArchivedDecisions.objects.values_list("rows", flat=True)) == [1, 2]
+
+
+@on_postgresql
+def test_a_partition_is_dropped_where_nothing_is_archived(stored, partition, settings):
+    settings.TRANSACTION_RETENTION_DAYS, settings.TRAINING_ARCHIVE_DAYS = 100, 0
+    partition(NOW - 200 * DAY)
+    stored(NOW - 190 * DAY)
+    partitions.make_ahead(NOW)
+    assert len(list(islice(applying.apply(), 1_000))) < 1_000
+    assert not Transaction.objects.exists()
 
 
 @on_postgresql
