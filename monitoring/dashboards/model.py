@@ -24,6 +24,7 @@ from monitoring.label_free.record import Foreseen, Record
 from monitoring.matured import costs, delays, report, selectors
 from monitoring.matured.estimates import Costs
 from monitoring.matured.report import Figures, Ranks, Report
+from monitoring.rollups.counting import ALL_CLIENTS
 from monitoring.shadow_comparison import ShadowComparison
 from scoring import served
 from scoring.pages.display import amount_of
@@ -37,6 +38,7 @@ CHALLENGERS = 3
 BLOCKED = 10.0
 MOST, LONGEST_MATURITY = 1e12, 3_650.0
 CENTS = 1_000.0
+OF_ALL = "This is of all clients together: choose none to see it."
 NO_LABELS = "No alert of these days has a known outcome yet"
 NO_SAMPLE = (
     "Recall cannot be told: no analyst has judged a random sample of these days' approved traffic (SAMPLE_SHARE), so "
@@ -78,7 +80,7 @@ def asked(choice: Choice) -> Asked:
     """What makes no sense is told, and its default taken."""
     maturity_days = _number(choice, "matured", settings.LABEL_MATURITY_DAYS, LONGEST_MATURITY)
     before = selectors.matured_before(choice.now, maturity_days)
-    window = selectors.Window(choice.schema, *choice.days, before, choice.version or "")
+    window = selectors.Window(choice.schema, *choice.days, before, choice.version or "", choice.client or ALL_CLIENTS)
     review = _number(choice, "review_cost", costs.of_review(choice.schema), MOST)
     return Asked(window, maturity_days, Costs(review, _number(choice, "blocked_cost", BLOCKED, MOST)))
 
@@ -113,9 +115,12 @@ def read(choice: Choice) -> Shown:
     found = report.of(wanted.window, wanted.costs)
     if found.all is None:
         return Shown(empty=_nothing_yet(wanted.window))
-    foreseen, ranks = record.foreseen(wanted.window, found.periods), report.ranks(found)
+    # Estimates without labels are made of all clients together, and so are challengers compared.
+    foreseen = [] if choice.client else record.foreseen(wanted.window, found.periods)
+    ranks = report.ranks(found)
     late, compared = _delays(found), _compared(choice.schema)
     records = {measure: Record.of(foreseen, measure) for measure in model_tables.MEASURES}
+    told = notes(found, late, records, compared)
     money = partial(told_money, choice.schema)
     drawn = {
         **over_time(found, foreseen, money),
@@ -137,10 +142,11 @@ def read(choice: Choice) -> Shown:
             **{name: model_tables.by(name, rows, choice, money) for name, rows in found.tables.items()},
             "period": model_tables.by_period(found.periods, money),
             "ranking": model_tables.ranking(ranks),
-            "assumptions": model_tables.assumptions(record.factors(wanted.window))
-            or _quiet("No estimate was made yet."),
+            "assumptions": _quiet(OF_ALL)
+            if choice.client
+            else model_tables.assumptions(record.factors(wanted.window)) or _quiet("No estimate was made yet."),
         },
-        notes=notes(found, late, records, compared),
+        notes=of_all(told) if choice.client else told,
         numbers={
             **numbers,
             "period": partial(model_tables.period_lines, found.periods),
@@ -153,12 +159,19 @@ def read(choice: Choice) -> Shown:
     )
 
 
+def of_all(told: dict[str, Any]) -> dict[str, Any]:
+    """The notes, as they are where a client is chosen."""
+    links = told.get("challengers", [])
+    return told | dict.fromkeys(("held-precision", "held-recall"), OF_ALL) | {"challengers": [f"{OF_ALL} ", *links]}
+
+
 def _nothing_yet(window: selectors.Window) -> html.Div:
     stale = selectors.freshness(window).stale
     if stale:
         text = f"{stale} days wait to be counted: look again in a few minutes."
     else:
         of = f" by {window.version}" if window.version else ""
+        of += " for this client" if window.client else ""
         text = (
             f"Nothing of {window.schema} was decided between {window.since} and {window.until}{of}, or beat has not "
             "counted it yet. It counts every few minutes; manage.py recount_outcomes counts at once."
@@ -189,9 +202,10 @@ def notices(found: Report, wanted: Asked) -> list[str]:
     if fresh.stale:
         told.append(f"Labels have come: {fresh.stale} days are to be counted again.")
     if fresh.complete_since:
+        of_client = " Days that were last counted by an earlier version are of all clients only, and missing here."
         told.append(
             f"Decisions before {fresh.complete_since:%Y-%m-%d} are deleted, at least those of some clients: their days "
-            "are as they were last counted, without labels that came later."
+            f"are as they were last counted, without labels that came later.{of_client if wanted.window.client else ''}"
         )
     return told
 
@@ -338,7 +352,6 @@ PAGE = Page(
     "monitoring.view_outcomecount",
     PANELS,
     read,
-    uses=("version",),
     first="26w",
     windows=("7d", "30d", "90d", "26w", "52w"),
     asks=asks,

@@ -17,6 +17,7 @@ from monitoring.matured.counting import RULE
 from monitoring.matured.estimates import Costs
 from monitoring.matured.report import Figures
 from monitoring.rollups import reading
+from monitoring.rollups.counting import ALL_CLIENTS
 from monitoring.rollups.reading import Rule
 from monitoring.rollups.windows import Window
 from scoring.models import Decision, Prediction, Review
@@ -58,8 +59,7 @@ def read(choice: Choice) -> Shown:
         seen["money"] = money_figure(outcomes)
     if pairs:
         seen["overlap"] = overlap_figure(pairs)
-    of_all = " of all clients" if choice.client else ""
-    known = f"Alerts{of_all} in {choice.words} whose labels have come; of matured days where there are any."
+    known = f"Alerts in {choice.words} whose labels have come; of matured days where there are any."
     return Shown(
         tiles=tiles(choice, found, outcomes),
         figures=seen,
@@ -72,7 +72,6 @@ def read(choice: Choice) -> Shown:
 
 
 def tiles(choice: Choice, found: dict[str, Rule], outcomes: list[Figures]) -> list[Tile]:
-    of_all = ", of all clients" if choice.client else ""
     matched = {name: int(rule.matched.sum()) for name, rule in found.items()}
     idle = [name for name, number in matched.items() if not number]
     broken = [name for name, rule in found.items() if rule.failed.any()]
@@ -86,7 +85,7 @@ def tiles(choice: Choice, found: dict[str, Rule], outcomes: list[Figures]) -> li
         Tile(
             "Fraud in alerts",
             amount_of(choice.schema, stopped),
-            f"that rules had a part in, as far as is known{of_all}",
+            "that rules had a part in, as far as is known",
         ),
     ]
 
@@ -94,7 +93,7 @@ def tiles(choice: Choice, found: dict[str, Rule], outcomes: list[Figures]) -> li
 def outcomes_of(choice: Choice) -> list[Figures]:
     """What is known of the alerts of each rule, those with most alerts first."""
     before = selectors.matured_before(choice.now, settings.LABEL_MATURITY_DAYS)
-    window = selectors.Window(choice.schema, *choice.days, before, choice.version or "")
+    window = selectors.Window(choice.schema, *choice.days, before, choice.version or "", choice.client or ALL_CLIENTS)
     return report.table(window, Costs(), RULE)[:SHOWN]
 
 

@@ -1,4 +1,5 @@
-"""Counts what became of the decisions of one day, for `OutcomeCount` and, by bands of the score, `ScoreOutcome`.
+"""Counts what became of the decisions of one day, of each client and of all together: for `OutcomeCount` and, by bands
+of the score, `ScoreOutcome`.
 
 The rules are those of `scoring.learning.outcomes` and `scoring.policies.missed`. What is most of the traffic, approved
 without a label, is counted by the database; alerts, the control group, the random sample and what has labels are read
@@ -13,14 +14,15 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
+from django.db.models import BigIntegerField, Count, Exists, F, OuterRef, Q, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce
 
 from monitoring.matured import delays
 from monitoring.matured.bands import BAND_OF_BIN
 from monitoring.matured.models import LabelDelay, OutcomeCount, ScoreOutcome
+from monitoring.rollups.counting import ALL_CLIENTS
 from scoring.decisions import ALERTS, Decision
-from scoring.models import Label, Prediction, Review, SampledPeriod
+from scoring.models import Client, Label, Prediction, Review, SampledPeriod
 from scoring.policies import evidence
 from scoring.policies.bins import bin_of, bins_of
 from scoring.reviews import bulk, verdicts  # noqa: F401  # bulk registers the lookup `among`
@@ -33,7 +35,7 @@ NO_QUEUE = "no queue"
 COLUMNS = (
     *("pk", "created_at", "model_version_id", "decision", "evidence", "transaction__amount", "number"),
     *("review__is_sample", "review__sample_probability", "review__state", "review__decided_by_default"),
-    *("review__queue__name", "fraud_score"),
+    *("review__queue__name", "fraud_score", "transaction__client_id"),
 )
 
 
@@ -47,6 +49,7 @@ class Key(NamedTuple):
     let_through: bool = False
     by: str = ""
     name: str = ""
+    client: int = ALL_CLIENTS
 
     @property
     def fate(self) -> "Key":
@@ -70,6 +73,7 @@ class Row(NamedTuple):
     is_default: bool | None
     queue: str | None
     score: float
+    client: int
 
 
 class Counts(NamedTuple):
@@ -97,19 +101,21 @@ def count(day: date) -> Counts:
     periods = _sampled_periods(start)
     counts: ByKey = defaultdict(Counter)
     bands: ByBand = defaultdict(lambda: defaultdict(Counter))
-    delayed: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
-    seen: Counter[tuple[str, int, int]] = Counter()
+    delayed: dict[tuple[str, str, int], Counter[int]] = defaultdict(Counter)
+    seen: Counter[tuple[int, str, int, int]] = Counter()
     for page in _pages(of_day):
         labels = _labels({row.key for row in page})
         for row, bin_ in zip(page, bins_of(np.array([row.score for row in page])).tolist(), strict=True):
             given = labels.get(row.key, [])
-            for key, sums in _contributions(row, given, periods):
-                counts[key].update(sums)
-                if not key.by:
-                    _add(bands[key.fate], int(BAND_OF_BIN[bin_]), {**sums, "score": row.score})
-            seen[row.version, row.policy, bin_] += row.decision == Decision.APPROVE
+            for of_all, sums in _contributions(row, given, periods):
+                for key in (of_all, of_all._replace(client=row.client)):
+                    counts[key].update(sums)
+                    if not key.by:
+                        _add(bands[key.fate], int(BAND_OF_BIN[bin_]), {**sums, "score": row.score})
+            seen[row.client, row.version, row.policy, bin_] += row.decision == Decision.APPROVE
             for source, delay in _delays(row.at, given):
-                delayed[schemas[row.version], source][delay] += 1
+                for client in (ALL_CLIENTS, row.client):
+                    delayed[schemas[row.version], source, client][delay] += 1
     _add_the_rest(counts, bands, of_day, seen)
     return Counts(
         [
@@ -119,8 +125,14 @@ def count(day: date) -> Counts:
         ],
         [_of_scores(day, schemas[key.model_version_id], key, sums) for key, sums in bands.items()],
         [
-            LabelDelay(day=day, schema=schema, source=source, counts={str(bin_): n for bin_, n in found.items()})
-            for (schema, source), found in delayed.items()
+            LabelDelay(
+                day=day,
+                schema=schema,
+                source=source,
+                client=client,
+                counts={str(bin_): n for bin_, n in found.items()},
+            )
+            for (schema, source, client), found in delayed.items()
         ],
     )
 
@@ -140,6 +152,7 @@ def _of_scores(day: date, schema: str, key: Key, sums: Mapping[str, Counter[int]
         decision=key.decision,
         propensity=key.propensity,
         let_through=key.let_through,
+        client=key.client,
         sums=kept,
     )
 
@@ -218,18 +231,24 @@ def _delays(decided_at: datetime, given: list[Label]) -> Iterator[tuple[str, int
         yield source, delays.bin_of(label.created_at - decided_at)
 
 
-def _add_the_rest(counts: ByKey, bands: ByBand, of_day: Any, seen: Counter[tuple[str, int, int]]) -> None:
+def _add_the_rest(counts: ByKey, bands: ByBand, of_day: Any, seen: Counter[tuple[int, str, int, int]]) -> None:
     """Count the approved that nobody has said anything about. `seen` are approved rows that are counted already, by
-    version, policy and bin of the score."""
+    client, version, policy and bin of the score."""
     approved: Any = of_day.filter(decision=Decision.APPROVE).annotate(bin=bin_of("fraud_score")).order_by()
-    groups = approved.values_list("model_version_id", "number", "bin")
-    for version, number, bin_, total, score in groups.annotate(total=Count("*"), score=Sum("fraud_score")):
+    groups = approved.annotate(of=_client()).values_list("of", "model_version_id", "number", "bin")
+    for client, version, number, bin_, total, score in groups.annotate(total=Count("*"), score=Sum("fraud_score")):
         # Others may have been stored since the pages were read: they are for the next count.
-        rest = max(0, total - seen[version, number, bin_])
-        key = Key(version, number, Decision.APPROVE)
-        counts[key]["rows"] += rest
-        # Within a bin, those that were seen score like the others.
-        _add(bands[key.fate], int(BAND_OF_BIN[bin_]), {"rows": rest, "score": score * rest / total})
+        rest = max(0, total - seen[client, version, number, bin_])
+        for key in (Key(version, number, Decision.APPROVE, client=each) for each in (ALL_CLIENTS, client)):
+            counts[key]["rows"] += rest
+            # Within a bin, those that were seen score like the others.
+            _add(bands[key.fate], int(BAND_OF_BIN[bin_]), {"rows": rest, "score": score * rest / total})
+
+
+def _client() -> Any:
+    """The client of a prediction. Where there is but one, nobody has to look at every transaction."""
+    known = list(Client.objects.values_list("pk", flat=True)[:2])
+    return Value(known[0], BigIntegerField()) if len(known) == 1 else F("transaction__client_id")
 
 
 def _sampled_periods(start: datetime) -> list[tuple[datetime, datetime]]:

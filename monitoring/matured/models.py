@@ -26,7 +26,8 @@ class OutcomeProgress(models.Model):
 
 
 class OutcomeCount(models.Model):
-    """What became of the decisions of a day that a model version and a policy made in one way.
+    """What became of the decisions of a day that a model version and a policy made in one way. `client` is the client's
+    key, and 0 has all clients together, here and below.
 
     `by` is empty for all decisions. For those of a rule that matched, or of a review queue, it is "rule" or "queue",
     and `name` its name; they are alerts only, and an alert with two rules is in both. `policy` is the number of the
@@ -43,6 +44,7 @@ class OutcomeCount(models.Model):
 
     day = models.DateField()
     schema = models.CharField(max_length=32)
+    client = models.PositiveBigIntegerField(default=0, db_default=0)
     model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+", db_index=False)
     policy = models.PositiveIntegerField(default=0)
     by = models.CharField(max_length=8, blank=True)
@@ -69,9 +71,9 @@ class OutcomeCount(models.Model):
             models.UniqueConstraint(
                 fields=[
                     *("schema", "by", "day", "model_version", "policy"),
-                    *("name", "decision", "propensity", "let_through"),
+                    *("name", "decision", "propensity", "let_through", "client"),
                 ],
-                name="one_outcome_count_of_each_kind",
+                name="one_outcome_count_by_client",
             )
         ]
         indexes = [models.Index(fields=["day"], name="outcome_count_day")]
@@ -95,6 +97,7 @@ class ScoreOutcome(models.Model):
 
     day = models.DateField()
     schema = models.CharField(max_length=32)
+    client = models.PositiveBigIntegerField(default=0, db_default=0)
     model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+", db_index=False)
     decision = models.CharField(max_length=12)
     propensity = models.FloatField(default=0.0)
@@ -104,8 +107,8 @@ class ScoreOutcome(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["schema", "day", "model_version", "decision", "propensity", "let_through"],
-                name="one_score_outcome_of_each_kind",
+                fields=["schema", "day", "model_version", "decision", "propensity", "let_through", "client"],
+                name="one_score_outcome_by_client",
             )
         ]
         indexes = [models.Index(fields=["day"], name="score_outcome_day")]
@@ -120,12 +123,13 @@ class LabelDelay(models.Model):
 
     day = models.DateField()
     schema = models.CharField(max_length=32)
+    client = models.PositiveBigIntegerField(default=0, db_default=0)
     source = models.CharField(max_length=12)
     counts = models.JSONField()
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["schema", "day", "source"], name="one_label_delay_per_day_and_source")
+            models.UniqueConstraint(fields=["schema", "day", "source", "client"], name="one_label_delay_by_client")
         ]
 
     def __str__(self) -> str:

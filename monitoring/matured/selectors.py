@@ -12,6 +12,7 @@ from monitoring.matured import bands
 from monitoring.matured.counting import start_of
 from monitoring.matured.estimates import SUMS, Fate, Sums
 from monitoring.matured.models import LabelDelay, OutcomeCount, OutcomeDay, ScoreOutcome
+from monitoring.rollups.counting import ALL_CLIENTS
 from scoring.retention import periods
 
 Counts = dict[Fate, Sums]
@@ -21,14 +22,15 @@ Banded = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Window:
-    """Days from `since` to `until`, both included, of a schema and, if it is given, of one model version. The days
-    before `matured_before` are matured."""
+    """Days from `since` to `until`, both included, of a schema and, if they are given, of one model version and one
+    client. The days before `matured_before` are matured."""
 
     schema: str
     since: date
     until: date
     matured_before: date
     version: str = ""
+    client: int = ALL_CLIENTS
 
     @property
     def matured(self) -> Self:
@@ -66,8 +68,7 @@ def counts(window: Window, *columns: str, by: str = "") -> dict[tuple[Any, ...],
 
 def banded(window: Window) -> dict[str, dict[Fate, Banded]]:
     """The sums of a window by bands of the score, by model version and fate."""
-    rows = ScoreOutcome.objects.filter(schema=window.schema, day__gte=window.since, day__lte=window.until)
-    rows = rows.filter(model_version_id=window.version) if window.version else rows
+    rows = _of(window, ScoreOutcome)
     found: dict[str, dict[Fate, Banded]] = defaultdict(lambda: defaultdict(_no_sums))
     for version, *fate, sums in rows.values_list("model_version_id", *Fate._fields, "sums"):
         for name, of_band in sums.items():
@@ -92,7 +93,7 @@ def schemas() -> list[str]:
 
 def delays(window: Window) -> dict[str, dict[int, int]]:
     """Numbers of transactions by the bin of the delay, of each source of labels."""
-    rows = LabelDelay.objects.filter(schema=window.schema, day__gte=window.since, day__lte=window.until)
+    rows = _of(replace(window, version=""), LabelDelay)
     found: dict[str, Counter[int]] = defaultdict(Counter)
     for source, histogram in rows.values_list("source", "counts"):
         found[source].update({int(bin_): number for bin_, number in histogram.items()})
@@ -116,6 +117,8 @@ def complete_since() -> datetime | None:
     return midnight if deleted == midnight else midnight + timedelta(days=1)
 
 
-def _of(window: Window) -> Any:
-    rows = OutcomeCount.objects.filter(schema=window.schema, day__gte=window.since, day__lte=window.until)
+def _of(window: Window, model: Any = OutcomeCount) -> Any:
+    rows = model.objects.filter(
+        schema=window.schema, client=window.client, day__gte=window.since, day__lte=window.until
+    )
     return rows.filter(model_version_id=window.version) if window.version else rows

@@ -17,7 +17,7 @@ from monitoring.matured.selectors import Window
 from monitoring.tests.generated import decisions
 from monitoring.tests.test_at_work import beside
 from monitoring.tests.test_dashboard import answer_of, tiles, words
-from scoring.models import Review, ReviewQueue
+from scoring.models import Client, Review, ReviewQueue
 from training.models import ModelVersion
 
 pytestmark = pytest.mark.django_db
@@ -110,6 +110,22 @@ def test_a_version_that_is_chosen_is_alone_in_figures_and_tables(traffic, champi
     assert {row["version"] for row in lines("version", version="other")} == {"other"}
     [points] = shown()["version-precision"]["figure"]["data"]
     assert set(points["y"]) == {champion.version, "other"}
+
+
+def test_a_client_that_is_chosen_is_alone_in_figures_and_what_is_of_all_says_so(champion, acme, shown, lines):
+    globex = Client.objects.create(name="Globex")
+    for each, a_day in ((acme, 6), (globex, 3)):
+        decisions(champion, each, days=60, a_day=a_day, now=timezone.now())
+    list(updating.recount())
+    numbers = [
+        sum(int(row["decisions"]) for row in lines("period", **of))
+        for of in ({}, {"client": acme.pk}, {"client": globex.pk})
+    ]
+    assert numbers[0] == numbers[1] + numbers[2]
+    assert numbers[1] > numbers[2] > 0
+    answer = shown(client=globex.pk)
+    for panel in ("held-precision-note", "challengers-note"):
+        assert "of all clients together" in str(answer[panel]["children"])
 
 
 def test_costs_lower_the_money_saved(traffic, lines):

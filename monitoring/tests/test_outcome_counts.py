@@ -2,6 +2,7 @@
 
 import threading
 from collections import defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -16,10 +17,11 @@ from monitoring.matured.bands import bands_of
 from monitoring.matured.counting import start_of
 from monitoring.matured.models import LabelDelay, OutcomeCount, OutcomeProgress, ScoreOutcome
 from monitoring.matured.selectors import Window
+from monitoring.rollups.counting import ALL_CLIENTS
 from monitoring.tests.support import transactions
 from scoring.decisions import ALERTS, Decision
 from scoring.learning import outcomes
-from scoring.models import Label, Prediction, Review, ReviewQueue, SampledPeriod
+from scoring.models import Client, Label, Prediction, Review, ReviewQueue, SampledPeriod, Transaction
 from scoring.policies import evidence, missed
 from scoring.reviews import labelling
 from scoring.worker.opening import review_of
@@ -37,9 +39,18 @@ def decide(champion, acme):
     """Store a decision; a review if it is an alert."""
 
     def make(
-        decision=Decision.APPROVE, *, at=LONG_AGO, amount=10.0, would=None, rules=(), share=0.25, score=0.5, **review
+        decision=Decision.APPROVE,
+        *,
+        client=acme,
+        at=LONG_AGO,
+        amount=10.0,
+        would=None,
+        rules=(),
+        share=0.25,
+        score=0.5,
+        **review,
     ):
-        [row] = transactions(acme, [at], [{"Amount": amount}])
+        [row] = transactions(client, [at], [{"Amount": amount}])
         why: dict = {"rules": [{"rule": rule, "action": "review", "state": "active"} for rule in rules]}
         if would:
             why["control"] = {"would": would, "propensity": share, "let_through": decision == Decision.APPROVE}
@@ -74,7 +85,7 @@ def table():
 
 
 def total(name, **kind):
-    return sum(OutcomeCount.objects.filter(**{"by": ""} | kind).values_list(name, flat=True))
+    return sum(OutcomeCount.objects.filter(**{"by": "", "client": ALL_CLIENTS} | kind).values_list(name, flat=True))
 
 
 def test_an_alert_counts_once_for_all_and_once_for_each_of_its_rules_and_its_queue(decide, say):
@@ -84,7 +95,7 @@ def test_an_alert_counts_once_for_all_and_once_for_each_of_its_rules_and_its_que
     decide(rules=["night"])  # approved: the rule is not one that alerts
     updating.update()
     assert (total("rows"), total("frauds"), total("fraud_amount")) == (3, 1, 30.0)
-    by_name = OutcomeCount.objects.exclude(by="").order_by("by", "name", "decision")
+    by_name = OutcomeCount.objects.filter(client=ALL_CLIENTS).exclude(by="").order_by("by", "name", "decision")
     assert list(by_name.values_list("by", "name", "decision", "rows", "frauds")) == [
         ("queue", "Cards", "review", 1, 1),
         ("queue", "no queue", "block", 1, 0),
@@ -224,14 +235,47 @@ def assert_bands_agree(rows, known, draws):
         for name, value in sums.items():
             direct[kind, name, str(band)] += value
     counted: dict = defaultdict(float)
-    for outcome in ScoreOutcome.objects.all():
+    of_all = ScoreOutcome.objects.filter(client=ALL_CLIENTS)
+    for outcome in of_all:
         for name in ("rows", "score", "frauds"):
             for band, value in outcome.sums.get(name, {}).items():
                 counted[outcome.decision, name, band] += value
     assert counted == pytest.approx({key: value for key, value in direct.items() if value}, abs=1e-6)
     for name in ("reported", "unreported", "unreported_square"):
-        banded = sum(sum(outcome.sums.get(name, {}).values()) for outcome in ScoreOutcome.objects.all())
+        banded = sum(sum(outcome.sums.get(name, {}).values()) for outcome in of_all)
         assert banded == pytest.approx(total(name))
+
+
+def of_client(client):
+    """Everything that is counted of a client, or of all."""
+    return [
+        sorted(str(model_to_dict(row, exclude=["id", "client"])) for row in model.objects.filter(client=client))
+        for model in (OutcomeCount, ScoreOutcome, LabelDelay)
+    ]
+
+
+def test_the_counts_of_a_client_are_those_that_all_would_have_without_the_other_clients(decide, say, acme):
+    globex = Client.objects.create(name="Globex")
+    for number in range(40):
+        client = acme if number % 3 else globex
+        decision = Decision.REVIEW if number % 5 == 0 else Decision.APPROVE
+        made = decide(decision, client=client, amount=number, rules=["night"], score=number / 40)
+        if number % 4 == 0:
+            say(made, number % 8 == 0)
+    updating.update()
+    before = of_client(acme.pk)
+    assert total("rows", client=acme.pk) + total("rows", client=globex.pk) == total("rows") == 40
+    only_acme = selectors.counts(replace(WEEK, client=acme.pk))[()]
+    assert sum(sums.rows for sums in only_acme.values()) == total("rows", client=acme.pk) == 26
+    Label.objects.filter(transaction__client=globex).delete()
+    Review.objects.filter(client=globex).delete()
+    Prediction.objects.filter(transaction__client=globex).delete()
+    list(updating.recount())
+    assert of_client(ALL_CLIENTS) == of_client(acme.pk) == before
+    Transaction.objects.filter(client=globex).delete()
+    globex.delete()  # then nobody asks of which client a transaction is
+    list(updating.recount())
+    assert of_client(ALL_CLIENTS) == of_client(acme.pk) == before
 
 
 def test_two_schedulers_at_once_count_each_day_once(transactional_db, decide, say):
