@@ -25,13 +25,11 @@ from scoring.api.reads.describing import described_listing
 from scoring.api.reads.files import Files
 from scoring.api.reads.views import ListView
 from scoring.api.validation import USABLE_ID, is_transaction_id, refuse_card_data
-from scoring.card_numbers import holds_card_number
 from scoring.clients.models import Scope
 from scoring.exceptions import (
     BodyCutOff,
     FieldError,
     FileTooLarge,
-    FileUnacceptable,
     InvalidFields,
     MalformedBody,
     ResultNotReady,
@@ -313,8 +311,6 @@ def _of_form(request: HttpRequest, options: dict[str, str]) -> tuple[Wanted, Cal
             raise UnsupportedFile(
                 "Name the file with .csv, .jsonl or .parquet, and .gz or .zst if it is packed."
             ) from None
-    if not name.isprintable() or holds_card_number(name):
-        raise FileUnacceptable("Give the file another name.")
     refuse_card_data(sent, {})
     options = {"name": name[:NAME_LIMIT]} | sent | options
 

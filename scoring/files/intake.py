@@ -15,6 +15,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from scoring import served
+from scoring.card_numbers import holds_card_number
 from scoring.exceptions import (
     FieldError,
     FileConflict,
@@ -104,6 +105,7 @@ def check(client: Client, wanted: Wanted) -> Wanted:
 
     Raises:
         InvalidFields: the mode or the schema is unknown.
+        FileUnacceptable: its name holds a card number, or what cannot be shown.
         SchemaWithoutChampion: nothing of the schema can be scored.
         Overloaded: the client has as many files under way as it may have.
     """
@@ -117,6 +119,8 @@ def check(client: Client, wanted: Wanted) -> Wanted:
         errors.append(FieldError("/schema", "unknown_schema", named))
     if errors:
         raise InvalidFields(errors=errors)
+    if not wanted.name.isprintable() or holds_card_number(wanted.name):
+        raise FileUnacceptable("Give the file another name.")
     if registry.champion_or_none(schema) is None:
         raise SchemaWithoutChampion
     under_way = BatchFile.objects.filter(client=client, state__in=[State.RECEIVING, *ACTIVE]).count()

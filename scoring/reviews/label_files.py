@@ -115,7 +115,8 @@ def _csv(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any] | RequestRefused]
     except csv.Error as error:
         raise FileRefused("The first line is not a line of CSV.") from error
     except FileUnacceptable as error:
-        raise FileRefused(f"{error} What is stored of the file is not stored twice.") from error
+        again = "Correct it and import the file again: what is stored is not stored twice."
+        raise FileRefused(f"{error} {again}") from error
 
 
 def _row(content: bytes, names: list[str], delimiter: str) -> dict[str, Any] | RequestRefused:

@@ -100,6 +100,17 @@ def test_the_end_of_a_file_is_told_to_the_clients_webhooks(acme, globex, scored,
     assert (told["id"], told["state"]) == (file["id"], state)
 
 
+def test_a_file_whose_name_holds_a_card_number_is_refused_at_each_door(client, mel, acme, work, tmp_path):
+    client.force_login(mel)
+    page = client.post(f"{PAGES}/send/", sending(acme, csv_of(orders(1)), "4111111111111111.csv")).content.decode()
+    path = tmp_path / "4111 1111 1111 1111.csv"
+    path.write_bytes(csv_of(orders(1)))
+    with pytest.raises(CommandError, match="Give the file another name"):
+        call_command("score", str(path), "--client", "Acme")
+    assert "Give the file another name" in page
+    assert not BatchFile.objects.exists()
+
+
 @pytest.fixture
 def night(tmp_path):
     path = tmp_path / "night.csv.gz"
