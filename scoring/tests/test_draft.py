@@ -12,7 +12,7 @@ from training import registry
 from training.core.datasets import parquet_path, storage
 from training.core.schema import Schema, load_schema, parse_schema
 
-QUICK = ("xgboost.epochs=5", "evaluation.bootstrap_resamples=0", "policy.review_precision=0.1")
+QUICK = ("xgboost.epochs=5", "evaluation.bootstrap_resamples=0")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from scoring.models import Label, Prediction
 from training.core import schema
 
 PAGE = (site.BASE_DIR / "docs" / "own-data.md").read_text()
-QUICK = ("xgboost.epochs=10", "evaluation.bootstrap_resamples=0", "policy.review_precision=0.1")
+QUICK = ("xgboost.epochs=10", "evaluation.bootstrap_resamples=0")
 ROWS = 1_500
 
 

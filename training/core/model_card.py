@@ -144,6 +144,7 @@ def _policy(bundle: Bundle) -> list[str]:
         return ["The review threshold is the seed system's fixed one."]
     ways = {
         "precision": "the highest recall with a precision of at least {review_precision}",
+        "f1": "the highest F1",
         "cost": "the lowest cost, where an alert costs {review_cost} and a missed fraud its amount",
         "alerts_per_day": "the lowest threshold with at most {alerts_per_day} alerts a day",
     }

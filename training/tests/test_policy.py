@@ -64,6 +64,7 @@ def rows():
     [
         ({"choose": "precision", "review_precision": 0.6}, 3),
         ({"choose": "precision", "review_precision": 0.7}, 1),
+        ({"choose": "f1"}, 3),
         ({"choose": "cost", "review_cost": 25.0}, 3),
         ({"choose": "cost", "review_cost": 0.0}, 6),
         ({"choose": "alerts_per_day", "alerts_per_day": 1.0}, 2),

@@ -151,7 +151,7 @@ def test_other_protocols_are_not_compared_with_what_was_published(train):
         ("model.dropout=2", "model.dropout must lie between"),
         ("model.dropout", "Write section.key=value"),
         ("split.protocol=leaky", "split.protocol must be stratified, seed or time"),
-        ("policy.choose=dice", "policy.choose must be precision, cost or alerts_per_day"),
+        ("policy.choose=dice", "policy.choose must be precision, f1, cost or alerts_per_day"),
         ("model.architecture=resnet", "model.architecture must be one of"),
         ("data.schema=moon", "There is no schema 'moon'"),
         ("data.parquet=elsewhere.parquet", "run `manage.py ingest`"),

@@ -217,11 +217,11 @@ class PolicySettings(Struct, frozen=True, kw_only=True):
     """How thresholds are chosen on validation rows. `choose_threshold` changes the review threshold later."""
 
     choose: Annotated[
-        Literal["precision", "cost", "alerts_per_day"],
+        Literal["precision", "f1", "cost", "alerts_per_day"],
         _setting(
-            "How the review threshold is chosen. precision: the highest recall with at least `review_precision`. "
-            "cost: the lowest cost, where an alert costs `review_cost` and a missed fraud its amount. alerts_per_day: "
-            "the lowest threshold with at most so many alerts."
+            "How the review threshold is chosen. precision: the highest recall with at least `review_precision`. f1: "
+            "the highest F1, which every model has. cost: the lowest cost, where an alert costs `review_cost` and a "
+            "missed fraud its amount. alerts_per_day: the lowest threshold with at most so many alerts."
         ),
     ] = "precision"
     review_precision: Annotated[float, _setting("Least precision of alerts.", 0.0, 1.0, only="precision")] = 0.8889

@@ -175,8 +175,10 @@ def _lists(read: list[Column], found: Roles, proposed: Fields, delay: int, unit:
 
 def _config(name: str, found: Roles, delay: int) -> str:
     sections = {"split": splits.propose(found, delay), "model": {"architecture": "xgboost"}, "xgboost": QUICK}
+    sections["policy"] = {"choose": "f1"}
     head = [
         f"How {name} is trained, where that differs from the defaults; see docs/hyperparameters.md. Boosted trees need "
-        "no tuning to begin with; `bag` is the architecture of the networks."
+        "no tuning to begin with; `bag` is the architecture of the networks. The review threshold balances precision and "
+        "recall, which no file is too hard for; `precision`, `cost` and `alerts_per_day` choose it by what you need."
     ]
     return writing.config_text(head, sections)

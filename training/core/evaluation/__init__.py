@@ -43,6 +43,14 @@ def threshold_for_precision(labels: np.ndarray, scores: np.ndarray, target: floa
     return _midway(thresholds, attaining[-1]) if len(attaining) else None
 
 
+def threshold_for_f1(labels: np.ndarray, scores: np.ndarray) -> float:
+    """The threshold of the highest F1, 2 · precision · recall / (precision + recall); of equal ones the one with more
+    alerts. There is one for any model, however weak."""
+    thresholds, alerts, caught = _cuts(scores, labels)
+    f1 = 2 * caught / (alerts + labels.sum())
+    return _midway(thresholds, len(f1) - 1 - int(np.argmax(f1[::-1])))
+
+
 def threshold_for_cost(
     labels: np.ndarray, scores: np.ndarray, amounts: np.ndarray, *, review_cost: float
 ) -> float | None:

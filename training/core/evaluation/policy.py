@@ -26,6 +26,8 @@ def review_threshold(policy: PolicySettings, rows: ScoredRows, *, days: float | 
             target = policy.review_precision
             found = evaluation.threshold_for_precision(rows.labels, rows.scores, target)
             failure = f"No threshold has a precision of {target} on the validation rows. Lower policy.review_precision"
+        case "f1":
+            return evaluation.threshold_for_f1(rows.labels, rows.scores)
         case "cost":
             if np.isnan(rows.amounts).any():
                 raise ConfigurationError("The model is not given the amount, so policy.choose cannot be cost.")
