@@ -5,8 +5,9 @@ The checker of Google's CEL implementation knows types, which the faster library
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cache
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,14 @@ stdlib:
 """
 # The operators that need no declaration of ours: they have only the types that the running library has, too.
 OPERATORS = ("_&&_", "_||_", "!_", "_?_:_", "_+_", "_-_", "_*_", "_/_", "-_")
-PATTERN = re.compile(r"""\.matches\(\s*((?:r|R)?(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'))\s*\)""")
+LITERAL = re.compile(
+    r"""\"{3}(?:[^\\]|\\.)*?\"{3}|'{3}(?:[^\\]|\\.)*?'{3}|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'""", re.S
+)
+# With the texts' letters taken out.
+PATTERN = re.compile(r"""\.matches\s*\(\s*([rR]?" *")?\s*(\))?""")
+# The library makes a pattern anew for each transaction, which can take longer than all else that is done with it.
+MOST_MS = 2.0
+TRIES = 5
 POSITION = re.compile(r"<input>:(\d+):(\d+): (.*)")
 SAID_OF_TYPES = {
     "double": "a number",
@@ -39,7 +47,10 @@ SAID_OF_TYPES = {
     "string": "a text",
     "bool": "a truth value",
     "timestamp": "a time",
+    "google.protobuf.timestamp": "a time",
     "duration": "a duration",
+    "google.protobuf.duration": "a duration",
+    "uint": "a whole number without sign",
     "null_type": "null",
     "list(double)": "a list of numbers",
     "list(int)": "a list of whole numbers",
@@ -156,6 +167,8 @@ def expression_faults(source: str, names: Mapping[str, Name], *, is_condition: b
 
 
 def _positions(error: str) -> list[tuple[int, int, str]]:
+    if "recursion" in error:
+        return [(1, 1, "Its parts are nested too deeply, or too many: make several rules of it.")]
     found = [(int(line), int(column), message) for line, column, message in POSITION.findall(error)]
     return found or [(1, 1, error.removesuffix(" [INVALID_ARGUMENT]"))]
 
@@ -173,7 +186,7 @@ def _translated(line: int, column: int, message: str, names: Mapping[str, Name])
         return Fault("", remedy, line, column)
     if overload := re.match(r"found no matching overload for '([^']*)' applied to '\(([^']*)\)'", message):
         function, given = overload[1], re.split(r", (?![^(]*\))", overload[2].removeprefix("").strip())
-        said = " and ".join(SAID_OF_TYPES.get(kind, kind) for kind in given)
+        said = " and ".join(SAID_OF_TYPES.get(kind.lower(), kind) for kind in given)
         shown = function.replace("_", " ").replace("@", "").strip() or function
         remedy = f"{shown} does not go with {said}."
         if set(given) == {"double", "int"}:
@@ -203,25 +216,35 @@ def _tried(source: str, names: Mapping[str, Name]) -> list[Fault]:
     import cel
 
     sample = {name.name: SAMPLES.get(name.type, datetime(2026, 1, 1, tzinfo=UTC)) for name in names.values()}
-    for pattern in PATTERN.finditer(source):
+    blanked = LITERAL.sub(lambda text: f'"{" " * (len(text[0]) - 2)}"', source)
+    for called in PATTERN.finditer(blanked):
+        start, end = called.span(1)
+        line, column = source.count("\n", 0, start) + 1, start - source.rfind("\n", 0, start)
+        if not (called[1] and called[2]):
+            place = called.start() + 1
+            line, column = source.count("\n", 0, place) + 1, place - source.rfind("\n", 0, place)
+            return [Fault("", "Give matches a text in quotes: a pattern is checked before it counts.", line, column)]
         try:
-            cel.evaluate(f'"a".matches({pattern[1]})')
+            cel.evaluate(f'"a".matches({source[start:end]})')
         except Exception:  # the library raises errors of many types
-            line = source.count("\n", 0, pattern.start(1)) + 1
-            return [
-                Fault(
-                    "",
-                    f"{pattern[1]} is no regular expression.",
-                    line,
-                    pattern.start(1) - source.rfind("\n", 0, pattern.start(1)),
-                )
-            ]
+            return [Fault("", f"{source[start:end]} is no regular expression.", line, column)]
     try:
         program = cel.compile(source)
-        program.execute({name: sample[name] for name in program.variables()})
+        context = cel.Context({name: sample[name] for name in program.variables()})
+        taken_ms = min(_milliseconds(partial(program.execute, context)) for _ in range(TRIES))
     except Exception as error:
         return [Fault("", f"It cannot be calculated: {str(error).splitlines()[0]}", 1, 1)]
+    if taken_ms > MOST_MS:
+        remedy = "Repeat less in patterns, and write [a-z0-9] for \\w and \\d, which know all alphabets."
+        return [Fault("", f"It takes {taken_ms:.0f} ms a transaction, and may take {MOST_MS:g}. {remedy}", 1, 1)]
     return []
+
+
+def _milliseconds(run: Callable[[], object]) -> float:
+    """How long a processor takes to run it."""
+    begin = time.thread_time()
+    run()
+    return (time.thread_time() - begin) * 1000
 
 
 # The functions of expressions: those that both libraries have. Each overload is its result and its arguments.
