@@ -215,13 +215,23 @@ def test_json_lines_and_csv_and_parquet_give_the_same_schema(draft, tmp_path, se
         ),
         (payments().rename(columns={"amount": "x"}), {}, "which column is the amount: name it by --amount"),
         (payments().drop(columns="time"), {}, "which column is the time of a transaction: name it by --time"),
+        (payments(fraud=["yes", "no", "?", "no"] * 100), {}, "fraud has 3 different values and 0 missing ones"),
+        (
+            payments(target=[0, 1] * 200, label=[0, 1] * 200, fraud=0),
+            {},
+            "target and label could be it. fraud has 1 dif",
+        ),
+        (payments(amount="$1.50"), {}, r"amount has values that are no numbers, such as '\$1\.50'"),
+        (payments(amount="1.2.3"), {"amount": "amount"}, "amount has values that are no numbers, such as '1.2.3'"),
+        (payments(amount=None), {"amount": "amount"}, "--amount: amount has no value in 400 rows"),
+        (payments(time=None), {"time": "time"}, "--time: time has no value in 400 rows"),
         (payments(), {"label": "frud"}, r"--label: there is no column frud\. Did you mean fraud\?"),
         (payments(), {"label": "card"}, "--label: card has 20 different values"),
         (payments(fraud=["x", "z"] * 200), {}, "neither 'x' nor 'z' is known for fraud"),
         (payments(), {"amount": "card"}, "--amount: card has values that are no numbers, such as 'c"),
         (payments(), {"time": "card"}, "--time: card has values that are no times, such as 'c"),
         (payments(time=["01/02/2026 10:00"] * 400), {}, "say which by --day-first or --month-first"),
-        (payments()[:0], {}, "has no rows, only column names"),
+        (payments()[:0], {}, "has no rows, or no columns"),
         (payments()[["id"]], {}, "has one column"),
     ],
 )
@@ -229,6 +239,50 @@ def test_what_cannot_be_found_out_is_asked_for(draft, tmp_path, frame, options, 
     frame.to_csv(tmp_path / "payments.csv", index=False)
     with pytest.raises(CommandError, match=message):
         draft(tmp_path / "payments.csv", **options)
+
+
+def test_rows_without_columns_are_nothing_to_draft_from(draft, tmp_path):
+    (tmp_path / "payments.jsonl").write_text("{}\n" * 3)
+    with pytest.raises(CommandError, match="has no rows, or no columns"):
+        draft(tmp_path / "payments.jsonl")
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+@pytest.mark.parametrize("form", ["1,234.50", "1'234.50", "1 234,50", "1.234,50"])
+def test_amounts_are_read_as_they_are_written(draft, tmp_path, settings, form, separator):
+    frame = payments()
+    frame["amount"] += 1_000
+    thousands, decimal = form[1], form[5]
+    texts = [f"{amount:,.2f}".translate({44: thousands, 46: decimal}) for amount in frame["amount"]]
+    frame.assign(amount=texts).to_csv(tmp_path / "payments.csv", index=False, sep=separator)
+    schema, _, _ = draft(tmp_path / "payments.csv")
+    call_command("ingest", schema="shop", source=str(tmp_path / "payments.csv"))
+    rows, _ = storage.read_rows(parquet_path(settings.DATASETS_DIR, "shop"), schema)
+    assert rows["amount"].sum() == pytest.approx(frame["amount"].sum())
+
+
+UNUSABLE = {
+    "note": (["a\nb", "c"] * 200, r"'a\nb' is refused as a category"),
+    "held": (["x" * 65, "y"] * 200, ""),
+    "birth": (["1980-01-31"] * 200 + ["2000-12-24"] * 200, ""),
+    "opened": (["31.01.2020", "24.12.2021"] * 200, "its dates are written as %d.%m.%Y, and those of another column as"),
+    "expiry": (["2027-01-31", "9999-12-31"] * 200, "dates outside of 1850-01-01 to 2200-01-01, such as 9999-12-31"),
+    "ratio": (payments()["amount"].round(-1) * 1e300, "it has numbers beyond"),
+    "merchant": ([f"{'m' * 64}{number % 37}" for number in range(400)], ""),
+    "odd\x07name": (["p", "q"] * 200, ""),
+    "hour": (np.arange(400) % 24, ""),
+    "card_count_1d": (np.arange(400) % 3, ""),
+}
+
+
+def test_what_ingest_would_refuse_is_left_out_and_what_is_made_has_a_name_of_its_own(draft, tmp_path):
+    payments(**{name: values for name, (values, _) in UNUSABLE.items()}).to_csv(tmp_path / "payments.csv", index=False)
+    schema, _, printed = draft(tmp_path / "payments.csv")
+    call_command("ingest", schema="shop", source=str(tmp_path / "payments.csv"))
+    for name, (_, why) in UNUSABLE.items():
+        assert (f"LEFT OUT {name}: " in printed) == bool(why)
+        assert why in printed
+    assert {"hour", "hour_made", "card_count_1d", "card_count_1d_made"} <= set(schema.input_names)
 
 
 @pytest.mark.parametrize(("day_first", "month"), [(True, 2), (False, 1)])

@@ -275,6 +275,10 @@ GOOD = toll_rows(["2026-11-01", "2026-11-02"])
         (GOOD.assign(toll=["3.2", "3,2"]), "Column toll"),
         (GOOD.assign(id=["a", "a"]), "several different rows have the same id"),
         (GOOD.drop(columns="plate"), "plate"),
+        (
+            GOOD.assign(plate=["p1", "p" * 65]),
+            r"Column plate: 1 values are refused .* in row 2\). Send a string of 1 to",
+        ),
         (pd.DataFrame(), "no Parquet, JSON Lines or CSV file"),
     ],
 )

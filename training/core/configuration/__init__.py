@@ -144,7 +144,7 @@ def parse(text: str) -> Overrides:
     """
     try:
         declared = tomllib.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(str(error)) from error
     return {
         f"{section}.{key}": value
@@ -164,5 +164,5 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise ConfigurationError(f"Write section.key=value instead of {text!r}.")
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return name, value

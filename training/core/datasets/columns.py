@@ -11,6 +11,7 @@ from training.core.datasets.refusals import SHOWN, Refused
 from training.core.schema import Field, Schema
 from training.core.schema.kinds import dates
 from training.core.schema.kinds.kind import ValueRefused
+from training.core.schema.tokens import USABLE_IDENTIFIER, is_identifier
 
 # The checks of a column, in their order.
 FORM, VALUE, TOGETHER = range(3)
@@ -56,6 +57,18 @@ def read(column: pd.Series, field: Field, event_times: pd.Series | None, dates_f
         if late.any():
             raise _refusal(TOGETHER, column, late, "The date lies after the event. Declare future = true if it may.")
     return made
+
+
+def read_identifiers(column: pd.Series) -> pd.Series:
+    """Read a column of identifiers of entities, which are texts as they stand.
+
+    Raises:
+        Refused: values are none that a request could have; names some, their rows and the remedy.
+    """
+    numbers, texts = pd.factorize(column.astype("str"))
+    if refused := [number for number, text in enumerate(texts) if not is_identifier(text)]:
+        raise _refusal(VALUE, column, np.isin(numbers, refused), USABLE_IDENTIFIER)
+    return in_place_of(numbers, texts.tolist(), column.index)
 
 
 def in_place_of(numbers: np.ndarray, texts: Sequence[str | float | None], index: pd.Index) -> pd.Series:

@@ -110,8 +110,7 @@ def _read_chunk(
             elif name == TRANSACTION_ID:
                 made[name] = column.astype("str")
             else:
-                numbers, identifiers = pd.factorize(column.astype("str"))
-                made[name] = columns.in_place_of(numbers, identifiers.tolist(), column.index)
+                made[name] = columns.read_identifiers(column)
         except Refused as error:
             refusals.add(place, theirs if name == EVENT_TIME else name, error)
             return None

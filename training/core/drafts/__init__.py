@@ -66,7 +66,7 @@ def draft(path: Path, name: str, chosen: Chosen, *, values: int, currency: str |
             at.remarks.insert(0, f"DOUBT: it {doubt.why}.")
     form = replace(
         form,
-        dates=proposed.dates,
+        dates="" if proposed.dates == fields.ISO else proposed.dates,
         fraud=found.fraud,
         origin=found.time.origin if found.time.event else "",
         row_ids=found.time.event and found.id is None,
@@ -133,7 +133,7 @@ def _declared(name: str, found: Roles, delay: int) -> dict[str, Any]:
         "title": f"Transactions of {name}",
         "time": EVENT_TIME if is_event else found.time.column.ours,
         "amount": found.amount.ours,
-        "amount_decimals": features.decimals(found.amounts),
+        "amount_decimals": fields.decimals(found.amounts),
         "label": found.label.ours,
         "past_days": PAST_DAYS,
     }
@@ -170,7 +170,8 @@ def _lists(read: list[Column], found: Roles, proposed: Fields, delay: int, unit:
     tables += features.entities(found, span, delay, share)
     tables += features.calendar(proposed) if span * DAY_S > DAY_S else []
     tables += features.of_request(read, proposed)
-    return tables + features.velocity(read, found, proposed, span, delay, unit)
+    tables += features.velocity(read, found, proposed, span, delay, unit)
+    return features.with_own_names(tables, {column.ours for column in read})
 
 
 def _config(name: str, found: Roles, delay: int) -> str:
@@ -178,7 +179,7 @@ def _config(name: str, found: Roles, delay: int) -> str:
     sections["policy"] = {"choose": "f1"}
     head = [
         f"How {name} is trained, where that differs from the defaults; see docs/hyperparameters.md. Boosted trees need "
-        "no tuning to begin with; `bag` is the architecture of the networks. The review threshold balances precision and "
-        "recall, which no file is too hard for; `precision`, `cost` and `alerts_per_day` choose it by what you need."
+        "no tuning to begin with; `bag` is the architecture of the networks. The review threshold balances precision "
+        "and recall, for which no file is too hard; `precision`, `cost` or `alerts_per_day` choose it by your needs."
     ]
     return writing.config_text(head, sections)

@@ -5,13 +5,14 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import pandas as pd
 
 from training.core.drafts import moments
 from training.core.schema.files import FileForm
+from training.core.schema.tokens import is_identifier
 
 # What stands for a missing value where the others are numbers.
 MISSING = {"NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "-", "--", "?", "\\N", "#N/A"}
@@ -58,6 +59,11 @@ class Column:
         return [str(value).strip() for value in self.values]
 
     @cached_property
+    def is_identifier(self) -> bool:
+        """Whether all values can name entities."""
+        return all(map(is_identifier, self.texts))
+
+    @cached_property
     def is_bool(self) -> bool:
         """Whether its values are true and false, or 1 and 0, both of them."""
         return self.distinct == 2 and {text.lower() for text in self.texts} in BOOLEANS
@@ -99,8 +105,14 @@ class Column:
         return bool(set(words) & set(self.words))
 
 
-GROUPED = r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?"  # the one form that `forms` finds
 BOOLEANS = ({"0", "1"}, {"0.0", "1.0"}, {"true", "false"})
+
+
+@cache
+def grouped(decimal: str, thousands: str) -> re.Pattern[str]:
+    """What numbers look like, with or without a point and what stands between thousands."""
+    point, between = re.escape(decimal), re.escape(thousands)
+    return re.compile(rf"[+-]?(?:\d+|[1-9]\d{{0,2}}(?:{between}\d{{3}})+)(?:{point}\d+)?")
 
 
 def as_numbers(values: pd.Series, form: FileForm) -> np.ndarray:
@@ -108,7 +120,9 @@ def as_numbers(values: pd.Series, form: FileForm) -> np.ndarray:
     if not pd.api.types.is_numeric_dtype(values):
         values = values.astype("str").str.strip()
         if form.thousands:  # a date such as 18.03.1978 is no number
-            values = values.where(values.str.fullmatch(GROUPED)).str.replace(form.thousands, "", regex=False)
+            values = values.where(values.str.fullmatch(grouped(form.decimal, form.thousands))).str.replace(
+                form.thousands, "", regex=False
+            )
         if form.decimal != ".":
             values = values.str.replace(form.decimal, ".", regex=False)
     return pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)

@@ -1,6 +1,5 @@
 """Proposes a first set of computed features, and the entities whose histories they read."""
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -283,18 +282,22 @@ def _of_pair(payer: str, payee: str, pair: str, span_days: float) -> Iterator[di
     yield _amount_to_mean(pair, window, f"the {payer}'s earlier amounts with this {payee}")
 
 
+def with_own_names(tables: Tables, taken: set[str]) -> Tables:
+    """The same tables, with other names for what is made, where a column of the file has the name already."""
+    renamed: dict[str, str] = {}
+    for kind, proposed in tables:
+        table = proposed.table
+        is_made = kind in ("calendar", "age", "distance", "velocity") or (kind == "entity" and "of" in table)
+        if is_made and table["name"] in taken:
+            name = f"{table['name']}_made"
+            while name in taken:
+                name += "_"
+            renamed |= {table["name"]: name} if kind == "entity" else {}
+            table["name"] = name
+        if kind == "velocity":
+            table["entity"] = renamed.get(table["entity"], table["entity"])
+    return tables
+
+
 def _days(window: int) -> str:
     return "the last day" if window == 1 else f"the last {window} days"
-
-
-def decimals(amounts: np.ndarray) -> int:
-    """How many decimals the amounts have, 2 if more than 4.
-
-    >>> decimals(np.array([1.0, 2.5, 3.125]))
-    3
-    """
-    for count in range(5):
-        scaled = amounts * 10**count
-        if np.allclose(scaled, np.rint(scaled), rtol=0, atol=1e-4 * math.sqrt(10**count)):
-            return count
-    return 2

@@ -13,9 +13,11 @@ import pandas as pd
 from training.core.drafts import moments
 from training.core.drafts.columns import Column
 from training.core.drafts.roles import MANY, REPEATED, Roles, says_only
+from training.core.features.declaration import MOST_MINOR
 from training.core.schema.kinds import codes, dates
 from training.core.schema.kinds.categories import LONG_TEXT_LIMIT
-from training.core.schema.kinds.kind import TEXT_LIMIT
+from training.core.schema.kinds.kind import TEXT_LIMIT, ValueRefused
+from training.core.schema.values import MOST, Field
 
 SAMPLE = 500
 MAX_VALUES = 1_000
@@ -25,6 +27,7 @@ CODES = {
 }
 MONEY = ("amount", "balance", "saldo", "limit", "price", "fee", "betrag")
 FROM_BIRTH = ("birth", "dob", "born", "geburt", "geburtsdatum", "naissance", "nacimiento")
+ISO = "ISO 8601"
 AS_POINTS = (("latitude", ("lat", "latitude")), ("longitude", ("long", "lon", "lng", "longitude")))
 
 
@@ -38,8 +41,8 @@ class Proposed:
 
 @dataclass
 class Fields:
-    """The proposed fields, by column, and the points; the columns that are left out, with the reasons; the format of
-    dates if it is not ISO 8601."""
+    """The proposed fields, by column, and the points; the columns that are left out, with the reasons; how dates
+    are written, if there are any: `ISO` or a format."""
 
     fields: dict[str, Proposed] = field(default_factory=dict)
     points: list[Proposed] = field(default_factory=list)
@@ -61,6 +64,9 @@ def propose(columns: list[Column], roles: Roles, left_out: dict[str, str], curre
             proposed: Proposed | str = Proposed({"kind": places[column.name][0], "model": False})
         elif column is roles.amount:
             proposed = _number(column, roles.amounts, currency)
+            most = MOST_MINOR / 10 ** decimals(roles.amounts)
+            proposed.table["minimum"] = max(proposed.table["minimum"], -most)
+            proposed.table["maximum"] = min(proposed.table["maximum"], most)
         elif column is roles.time.column and column.numbers is not None:
             proposed = _number(column, column.numbers, roles.time.unit or "s")
         else:
@@ -71,11 +77,27 @@ def propose(columns: list[Column], roles: Roles, left_out: dict[str, str], curre
         described = {"description": f"Column {column.name} of the file."}
         optional = {"optional": True} if column.missing else {}
         proposed.table = {"name": column.ours} | proposed.table | optional | described
+        if refused := _refused(column, Field(**proposed.table)):
+            found.left_out[column.name] = refused
+            continue
         _spare_names(column, roles, proposed)
         found.fields[column.name] = proposed
     found.points = _points(columns, roles, places)
     _offer_conversion(columns, roles, found)
     return found
+
+
+def _refused(column: Column, field: Field) -> str:
+    """Why `ingest` and the predict call refuse values of a field; empty if they take all of them."""
+    is_written_otherwise = field.kind == "date" and not (column.moment and column.moment.is_iso)
+    if field.is_number or is_written_otherwise:
+        return ""
+    for text in column.texts:
+        try:
+            field.of_kind.read(field, text)
+        except ValueRefused as error:
+            return f"{text[:40]!r} is refused as a {field.kind}. {error.remedy.removesuffix('.')}"
+    return ""
 
 
 def _offer_conversion(columns: list[Column], roles: Roles, found: Fields) -> None:
@@ -102,6 +124,8 @@ def _kind(column: Column, roles: Roles, currency: str, found: Fields) -> Propose
             return _category(column, [])
         if column.is_whole and column.distinct > MANY and column.distinct == column.rows - column.missing:
             return "each row has another whole number, as an id has"
+        if np.nanmax(np.abs(column.numbers)) > MOST:
+            return f"it has numbers beyond {MOST:g}, which no model takes"
         unit = currency if any(word in column.plain_name for word in MONEY) else "1"
         return _number(column, column.numbers, unit)
     if column.moment is not None:
@@ -138,7 +162,7 @@ def _beyond(number: float) -> float:
     >>> _beyond(28948.9), _beyond(0.2)
     (1000000.0, 10.0)
     """
-    return 10.0 ** (math.ceil(math.log10(max(number, 1.0))) + 1)
+    return max(number, min(10.0 ** (math.ceil(math.log10(max(number, 1.0))) + 1), MOST))
 
 
 def _is_written_whole(column: Column) -> bool:
@@ -169,11 +193,16 @@ def _date(column: Column, form: moments.Form, roles: Roles, found: Fields) -> Pr
         return "a second time, with a clock: a date is sent as 2026-01-31"
     if form.other and roles.time.format.startswith("%m"):
         form = replace(form, format=form.other, other=form.format)
-    if form.format and found.dates not in ("", form.format):
-        return f"its dates are written as {form.format}, and those of another column as {found.dates}"
-    if form.format:
-        found.dates = form.format
-    late = column.times(form) > roles.time.moments + np.timedelta64(dates.ZONES)
+    written = form.format or ISO
+    if not is_typed and found.dates not in ("", written):
+        return f"its dates are written as {written}, and those of another column as {found.dates}"
+    moments_of = column.times(form)
+    outside = (moments_of < np.datetime64(dates.EARLIEST)) | (moments_of > np.datetime64(dates.LATEST))
+    if outside.any():
+        day = str(moments_of[outside][0])[:10]
+        return f"it has dates outside of {dates.EARLIEST} to {dates.LATEST}, such as {day}: leave them empty"
+    found.dates = found.dates if is_typed else written
+    late = moments_of > roles.time.moments + np.timedelta64(dates.ZONES)
     future = {"future": True} if late.any() else {}
     return Proposed({"kind": "date", **future}, ["the model gets its age, see below"])
 
@@ -245,3 +274,16 @@ def _points(columns: list[Column], roles: Roles, places: dict[str, tuple[str, st
         name = f"{name}_point" if name in taken else name
         points.append(Proposed({"name": name} | {kind: column.ours for kind, column in pair.items()}))
     return points
+
+
+def decimals(amounts: np.ndarray) -> int:
+    """How many decimals the amounts have, 2 if more than 4.
+
+    >>> decimals(np.array([1.0, 2.5, 3.125]))
+    3
+    """
+    for count in range(5):
+        scaled = amounts * 10**count
+        if np.allclose(scaled, np.rint(scaled), rtol=0, atol=1e-4 * math.sqrt(10**count)):
+            return count
+    return 2

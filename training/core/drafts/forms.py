@@ -8,15 +8,16 @@ from itertools import islice
 from pathlib import Path
 
 from training.core.datasets.tables import is_typed
+from training.core.drafts.columns import MISSING, grouped
 from training.core.exceptions import DatasetError
 from training.core.schema.files import FileForm
 
 SEPARATORS = ",;\t|"
 SAMPLE_ROWS = 1_000
 BLOCK_BYTES = 2**20
-WITH_COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+")
-WITH_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+(?:,\d+)?")
-WHOLE = re.compile(r"[+-]?\d+")
+# The point of numbers and what stands between thousands, the likelier first.
+FORMS = ((",", "."), (",", " "), (".", ","), (".", "'"), (".", " "))
+WITH_POINT = re.compile(r"[+-]?\d+\.\d+")
 
 
 def find_out(path: Path) -> FileForm:
@@ -35,13 +36,8 @@ def find_out(path: Path) -> FileForm:
         raise DatasetError(f"{path} cannot be read: {error.strerror}.") from error
     separator = _separator_of(lines)
     rows = [row for row in csv.reader(lines[1:], delimiter=separator) if row]
-    comma, thousands = _decimal_comma(rows) if separator != "," else (False, False)
-    return FileForm(
-        separator=separator,
-        encoding=encoding,
-        decimal="," if comma else ".",
-        thousands="." if comma and thousands else "",
-    )
+    decimal, thousands = _numbers(rows, separator)
+    return FileForm(separator=separator, encoding=encoding, decimal=decimal, thousands=thousands)
 
 
 def _encoding_of(path: Path) -> str:
@@ -81,13 +77,21 @@ def _separator_of(lines: list[str]) -> str:
     return fits.most_common(1)[0][0]
 
 
-def _decimal_comma(rows: list[list[str]]) -> tuple[bool, bool]:
-    """Whether a column has numbers with a decimal comma, and whether points stand between thousands."""
-    comma = thousands = False
-    for column in zip(*rows, strict=False):
-        texts = [text.strip() for text in column if text.strip()]
-        numbers = [text for text in texts if WITH_COMMA.fullmatch(text)]
-        if numbers and all(WITH_COMMA.fullmatch(text) or WHOLE.fullmatch(text) for text in texts):
-            comma = True
-            thousands = thousands or any(WITH_THOUSANDS.fullmatch(text) and "." in text for text in texts)
-    return comma, thousands
+def _numbers(rows: list[list[str]], separator: str) -> tuple[str, str]:
+    """The point of numbers, and what stands between thousands; empty if nothing does."""
+    columns = [[text.strip() for text in column] for column in zip(*rows, strict=False)]
+    columns = [[text for text in column if text and text not in MISSING] for column in columns]
+    has_points = any(column and all(map(WITH_POINT.fullmatch, column)) for column in columns)
+    found: list[tuple[str, str]] = []
+    # Among commas that separate fields, 1,234 is rather a thousand than one with three decimals.
+    for decimal, thousands in sorted(FORMS, key=lambda form: form[0] == separator):
+        if decimal == separator and has_points:
+            continue
+        mark, pattern = (thousands if decimal == "." else decimal), grouped(decimal, thousands)
+        telling = [one for one in columns if any(mark in text for text in one) and all(map(pattern.fullmatch, one))]
+        if telling:
+            found.append((decimal, thousands if any(thousands in text for one in telling for text in one) else ""))
+    if not found:
+        return ".", ""
+    decimal = found[0][0]
+    return decimal, next((thousands for other, thousands in found if other == decimal and thousands), "")

@@ -1,15 +1,16 @@
 """Finds out which column is the label, the amount, the time, the id, and which name entities and places."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from training.core.drafts import moments
-from training.core.drafts.columns import Column
+from training.core.drafts.columns import Column, as_numbers
 from training.core.exceptions import ConfigurationError, did_you_mean
 
 LABELS = {
@@ -134,27 +135,33 @@ def find_out(columns: list[Column], chosen: Chosen) -> Roles:
     Raises:
         ConfigurationError: a chosen column is not there, or a role cannot be found out; names the option.
     """
-    label = _one("label", chosen.label, columns, _label)
+    label = _one("label", chosen.label, columns, _label, _nearly_labels)
     fraud, labels = _labels_of(label)
     others = [column for column in columns if column is not label]
     time = _time(others, chosen)
     others = [column for column in others if column is not time.column]
-    amount = _one("amount", chosen.amount, others, _amount)
-    if amount.numbers is None:
-        raise ConfigurationError(
-            f"--amount: {amount.name} has values that are no numbers, such as {_strange(amount)!r}."
-        )
+    amount = _one("amount", chosen.amount, others, _amount, _nearly_amounts)
+    if fault := _no_amount(amount):
+        raise ConfigurationError(f"--amount: {amount.name} {fault}.")
     others = [column for column in others if column is not amount]
     own_id = _one("id", chosen.id, others, _id) if chosen.id else _id(others)
     others = [column for column in others if column is not own_id]
-    roles = Roles(label, fraud, labels, amount, amount.numbers, time, own_id)
+    amounts = cast(np.ndarray, amount.numbers)
+    roles = Roles(label, fraud, labels, amount, amounts, time, own_id)
     _find_entities(roles, others)
     if not roles.entities and time.origin:
         roles.time = replace(time, event=False)
     return roles
 
 
-def _one(role: str, chosen: str | None, columns: list[Column], find: Callable[[list[Column]], Column | None]) -> Column:
+def _one(
+    role: str,
+    chosen: str | None,
+    columns: list[Column],
+    find: Callable[[list[Column]], Column | None],
+    nearly: Callable[[list[Column]], Iterable[str]] = lambda columns: (),
+) -> Column:
+    """The chosen column, or the one that is found; `nearly` says of columns why they are not."""
     if chosen is not None:
         known = {column.name: column for column in columns}
         if chosen not in known:
@@ -163,24 +170,50 @@ def _one(role: str, chosen: str | None, columns: list[Column], find: Callable[[l
     found = find(columns)
     if found is None:
         names = ", ".join(column.name for column in columns[:40])
-        raise ConfigurationError(f"Nothing says which column is the {role}: name it by --{role}, one of {names}.")
+        why = "".join(f" {said}." for said in nearly(columns))
+        raise ConfigurationError(f"Nothing says which column is the {role}: name it by --{role}, one of {names}.{why}")
     return found
 
 
 def _label(columns: list[Column]) -> Column | None:
     twofold = [column for column in columns if column.distinct == 2 and not column.missing]
-    found = [column for column in twofold if column.plain_name in LABELS]
-    found = found or [column for column in twofold if any(word in column.plain_name for word in ("fraud", "betrug"))]
-    return found[0] if len(found) == 1 else None
+    # The clearest names first.
+    for is_one in (lambda column: _is_named_fraud(column) and column.plain_name in LABELS, _is_named_label):
+        if len(found := [column for column in twofold if is_one(column)]) == 1:
+            return found[0]
+    return None
+
+
+def _is_named_fraud(column: Column) -> bool:
+    return any(word in column.plain_name for word in ("fraud", "betrug"))
+
+
+def _is_named_label(column: Column) -> bool:
+    return column.plain_name in LABELS or _is_named_fraud(column)
+
+
+def _nearly_labels(columns: list[Column]) -> Iterator[str]:
+    named = [column for column in columns if _is_named_label(column)]
+    able = [column.name for column in named if not _no_label(column)]
+    if able:
+        yield f"{' and '.join(able)} could be it"
+    yield from (f"{column.name} {fault}" for column in named if (fault := _no_label(column)))
+
+
+def _no_label(column: Column) -> str:
+    """Why a column cannot be the label; empty if it can."""
+    if column.distinct == 2 and not column.missing:
+        return ""
+    return (
+        f"has {column.distinct:,} different values and {column.missing:,} missing ones. A label has two values, and is "
+        "never missing"
+    )
 
 
 def _labels_of(column: Column) -> tuple[str, np.ndarray]:
     """The text that means fraud, empty if labels are 1 and 0 or true and false; and the labels [n] of 0 and 1."""
-    if column.distinct != 2 or column.missing:
-        raise ConfigurationError(
-            f"--label: {column.name} has {column.distinct:,} different values and {column.missing:,} missing ones. A "
-            "label has two values, and is never missing."
-        )
+    if fault := _no_label(column):
+        raise ConfigurationError(f"--label: {column.name} {fault}.")
     texts = [text.lower() for text in column.texts]
     known = [place for place, text in enumerate(texts) if text in YES or text in ("1.0",)]
     if len(known) != 1:
@@ -206,13 +239,30 @@ def _amount(columns: list[Column]) -> Column | None:
     return None
 
 
-def _strange(column: Column) -> str:
-    return next(text for text in column.texts if not text.replace(".", "").replace(",", "").lstrip("+-").isdigit())
+def _nearly_amounts(columns: list[Column]) -> Iterator[str]:
+    named = [column for column in columns if any(name in word for word in column.words for name in AMOUNTS)]
+    able = [column.name for column in named if not _no_amount(column)]
+    if able:
+        yield f"{' and '.join(able)} could be it"
+    yield from (f"{column.name} {fault}" for column in named if (fault := _no_amount(column)))
+
+
+def _no_amount(column: Column) -> str:
+    """Why a column cannot be the amount; empty if it can."""
+    if column.missing:
+        return f"has no value in {column.missing:,} rows: leave them out, or fill them in"
+    if column.numbers is None:
+        numbers = as_numbers(column.values, column.form)
+        strange = column.texts[int(np.argmin(np.isfinite(numbers)))]
+        return f"has values that are no numbers, such as {strange!r}. Write them without currency signs"
+    return ""
 
 
 def _time(columns: list[Column], chosen: Chosen) -> Time:
     if chosen.time is not None:
         column = _one("time", chosen.time, columns, lambda columns: None)
+        if column.missing:
+            raise ConfigurationError(f"--time: {column.name} has no value in {column.missing:,} rows.")
         found = _as_time(column, chosen)
         if found is None:
             raise ConfigurationError(
@@ -305,7 +355,7 @@ def _find_entities(roles: Roles, columns: Sequence[Column]) -> None:
         is_measure = any(word in column.plain_name for word in MEASURES)
         return _rank(column, words) < math.inf and (column.numbers is None or (column.is_whole and not is_measure))
 
-    able = [column for column in columns if comes_again(column) and column.moment is None]
+    able = [column for column in columns if comes_again(column) and column.moment is None and column.is_identifier]
     payers = sorted(
         (one for one in able if is_named(one, PAYERS)),
         key=lambda one: (_rank(one, PAYERS), one.missing > 0, -one.distinct),

@@ -27,14 +27,14 @@ def read(path: Path, form: FileForm, values: int) -> tuple[pd.DataFrame, int]:
     Raises:
         DatasetError: the file cannot be read, or has no rows.
     """
-    first = next((block for block in tables.blocks(path, form, 1) if block.num_rows), None)
+    first = next((block for block in tables.blocks(path, form, 1) if block.num_rows and block.num_columns), None)
     if first is None:
-        raise DatasetError(f"{path} has no rows, only column names.")
+        raise DatasetError(f"{path} has no rows, or no columns: there is nothing to draft from.")
     block_rows = max(1, values // first.num_columns // BLOCKS)
     kept: list[pa.Table] = []
     telling: list[pa.Table] = []
     rows, every = 0, 1
-    for number, block in enumerate(tables.blocks(path, form, block_rows)):
+    for number, block in enumerate(filter(len, tables.blocks(path, form, block_rows))):
         numbered = block.append_column(ROW, pa.array(np.arange(rows, rows + len(block))))
         rows += len(block)
         dropped = [numbered] if number % every else []

@@ -26,6 +26,8 @@ def config_text(head: Iterable[str], sections: dict[str, dict[str, Any]]) -> str
 
 
 def comment(text: str) -> str:
+    """A comment, in which TOML has no control characters."""
+    text = "".join(letter if letter.isprintable() or letter.isspace() else "\ufffd" for letter in text)
     return textwrap.fill(text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 DAY_US = 86_400_000_000
 # A worker holds the events of an entity in memory while it scores, and a time is an int64 of microseconds.
 MOST_EVENTS = 100_000
+MOST_MINOR = 1e14  # of an amount, so that sums of whole minor units are exact
 MOST_DAYS = 36_500
 # Stand for the name of a feature or an entity, or of a point, in `COMBINATIONS`.
 VALUE, POINT = "a feature or an entity", "a point"
@@ -204,6 +205,10 @@ def check(schema: "Schema") -> None:
     """
     kinds = {field.name: field.kind for field in schema.features}
     _check_entities(schema.entities, {field.name for field in schema.features if not field.is_number})
+    amount = schema.features[schema.amount_index]
+    most = MOST_MINOR / 10**schema.amount_decimals
+    if schema.velocity and max(-amount.lowest, amount.highest) > most:
+        raise SchemaInvalid(f"{amount.name}: minimum and maximum of an amount that features sum lie within ±{most:g}")
     for point in schema.points:
         for kind, name in (("latitude", point.latitude), ("longitude", point.longitude)):
             if kinds.get(name) != kind:

@@ -240,7 +240,6 @@ LISTS: dict[str, tuple[str, type]] = {
     "velocity": ("velocity", Velocity),
 }
 
-
 # What `parse_schema` makes of tables before it makes the schema.
 _MADE = {"file", *(field_name for field_name, _ in LISTS.values())}
 
@@ -270,7 +269,7 @@ def parse_schema(name: str, text: str) -> Schema:
         lists["file"] = _made(FileForm, form, "[file] ")
         schema = _made(Schema, {"name": name} | lists | declared)
         _check(schema)
-    except (tomllib.TOMLDecodeError, SchemaInvalid) as error:
+    except (tomllib.TOMLDecodeError, RecursionError, SchemaInvalid) as error:
         raise SchemaInvalid(f"Schema {name}: {error}") from error
     return schema
 
@@ -323,8 +322,9 @@ def _check(schema: Schema) -> None:
     names += (SENT_AMOUNT, RATE_STALE) if schema.amount_currency else ()
     reserved = {TRANSACTION_ID, EVENT_TIME, "deadline_ms", "schema"}
     for name, count in Counter(names).items():
-        if count > 1 or name in reserved:
-            raise SchemaInvalid(f"the name {name!r} is {'taken twice' if count > 1 else 'reserved'}")
+        if count > 1 or name in reserved or not (name and name.isprintable()):
+            fault = "taken twice" if count > 1 else "reserved" if name in reserved else "not printable"
+            raise SchemaInvalid(f"the name {name!r} is {fault}")
     if schema.amount not in schema.feature_names:
         hint = did_you_mean(schema.amount, schema.feature_names)
         raise SchemaInvalid(f"amount names no feature: {schema.amount!r}.{hint}")

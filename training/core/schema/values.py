@@ -14,6 +14,8 @@ from training.core.schema.kinds import KINDS
 from training.core.schema.kinds.kind import Kind
 
 Value = float | str | None
+# Models take numbers as float32, whose limit is ten million times greater, so that no difference of two overflows.
+MOST = 1e31
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def check(fields: Sequence[Field]) -> None:
                 raise SchemaInvalid(f'{field.name}: a {field.kind} needs a unit, "1" if it has none')
             if not field.lowest < field.highest:
                 raise SchemaInvalid(f"{field.name}: minimum is not below maximum")
+            if field.is_input and max(-field.lowest, field.highest) > MOST:
+                raise SchemaInvalid(f"{field.name}: minimum and maximum of an input of the model lie within ±{MOST:g}")
         elif any(bounded):
             raise SchemaInvalid(f"{field.name}: only a number has minimum and maximum, not a {field.kind}")
         if field.personal and not field.of_kind.conceal:
