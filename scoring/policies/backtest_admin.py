@@ -60,8 +60,9 @@ class BacktestForm(forms.Form):
 
     @property
     def period(self) -> dict[str, datetime]:
-        end = _midnight(self.cleaned_data["until"] + timedelta(days=1))
-        return {"since": _midnight(self.cleaned_data["since"]), "until": min(end, timezone.now())}
+        now = timezone.now()
+        last = min(self.cleaned_data["until"], now.date())  # no day may follow the one that is given
+        return {"since": _midnight(self.cleaned_data["since"]), "until": min(_midnight(last + timedelta(days=1)), now)}
 
 
 def _midnight(day: date) -> datetime:

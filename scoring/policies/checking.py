@@ -4,6 +4,7 @@ The checker of Google's CEL implementation knows types, which the faster library
 `docs/decisions.md` compares the two.
 """
 
+import math
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -98,7 +99,7 @@ def _of_thresholds(document: Document) -> Iterable[Fault]:
         yield Fault(
             "appetite", f"The appetite is one of {', '.join(APPETITES)}.{did_you_mean(document.appetite, APPETITES)}"
         )
-    if document.capacity is not None and document.capacity <= 0:
+    if document.capacity is not None and not 0 < document.capacity < math.inf:
         yield Fault("capacity", "Give how many reviews a day analysts can do, above 0, or nothing.")
     parts: list[tuple[str, Document | Segment]] = [
         ("", document),
@@ -119,7 +120,7 @@ def _of_control(document: Document) -> Iterable[Fault]:
     control, limit = document.control, settings.CONTROL_SHARE_LIMIT
     if not 0 <= control.share <= limit:
         yield Fault("control.share", f"The share of the control group is 0 to {limit:g} (CONTROL_SHARE_LIMIT).")
-    if control.share and control.max_amount <= 0:
+    if control.share and not 0 < control.max_amount < math.inf:
         yield Fault("control.max_amount", "Give the largest amount that the control group may let through.")
     if control.share and not control.seed:
         yield Fault("control.seed", "Give a seed, any text that clients do not know.")
@@ -127,7 +128,9 @@ def _of_control(document: Document) -> Iterable[Fault]:
 
 def _of_constants(document: Document, schema: Schema) -> Iterable[Fault]:
     reserved = taken(schema)
-    for name in document.constants:
+    for name, value in document.constants.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            yield Fault(f"constants.{name}", "A constant is a finite number, a text or a truth value.")
         if not NAME.fullmatch(name):
             yield Fault(f"constants.{name}", "A name has lower-case letters, digits and _, and begins with a letter.")
         elif name in reserved:

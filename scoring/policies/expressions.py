@@ -123,8 +123,8 @@ class Binder:
 
         self._of_cel = ContextOfCel
         wanted = [name for name in sorted(set(used)) if name in names]
-        fields = {name: index for index, name in enumerate(schema.feature_names)}
-        computed = {feature.name: index for index, feature in enumerate(schema.derived)}
+        fields = {name: index for index, name in enumerate(schema.feature_names) if name != FRAUD_SCORE}
+        computed = {feature.name: index for index, feature in enumerate(schema.derived) if feature.name != FRAUD_SCORE}
         are_truths = {name for name in wanted if names[name].type == Type.TRUTH}
         self._values = [(name, fields[name]) for name in wanted if name in fields and name not in are_truths]
         self._truths = [(name, fields[name]) for name in wanted if name in fields and name in are_truths]

@@ -1,5 +1,6 @@
 """The form of a policy's document."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -53,7 +54,9 @@ class RuleForm(forms.Form):
 
 class ConstantForm(forms.Form):
     name = forms.CharField(max_length=64)
-    value = forms.CharField(max_length=200, help_text="A number, true or false, or a text.")
+    value = forms.CharField(
+        max_length=200, help_text='A number, true or false, or a text; in quotes, "5411" is a text.'
+    )
 
 
 def _formset(form: type[forms.Form], *, can_order: bool = False) -> Any:
@@ -101,7 +104,20 @@ class PolicyForms:
         self._kept: dict[str, list[forms.Form]] = {name: list(self.sets[name].initial_forms) for name in PARTS}
 
     def is_valid(self) -> bool:
-        return all([self.thresholds.is_valid(), *(formset.is_valid() for formset in self.sets.values())])
+        are_valid = all([self.thresholds.is_valid(), *(formset.is_valid() for formset in self.sets.values())])
+        return are_valid and not self._has_constants_twice()
+
+    def _has_constants_twice(self) -> bool:
+        """Whether two constants have one name, of which a document would keep the last; the second is marked."""
+        seen: set[str] = set()
+        for form in self.sets["constants"].forms:
+            given = form.cleaned_data
+            if given and not given.get("DELETE"):
+                if given["name"] in seen:
+                    form.add_error("name", f"There are two of the name {given['name']}.")
+                    return True
+                seen.add(given["name"])
+        return False
 
     @property
     def document(self) -> Document:
@@ -152,11 +168,17 @@ class PolicyForms:
 def _read(text: str) -> bool | float | str:
     if text in ("true", "false"):
         return text == "true"
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        return text[1:-1]
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return text
+    return number if math.isfinite(number) else text  # nan and infinity are words
 
 
 def _written(value: bool | float | str) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else value
+    """A constant as `_read` reads it to the last digit."""
+    if isinstance(value, str):
+        return value if _read(value) == value else f'"{value}"'
+    return str(value).lower() if isinstance(value, bool) else repr(value).removesuffix(".0")

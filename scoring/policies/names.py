@@ -42,9 +42,12 @@ class Name:
 def names_of(schema: Schema, document: Document, lists: Iterable[str] = ()) -> dict[str, Name]:
     """The names that expressions of a policy of this schema may use. `lists` are the names of the schema's lists.
 
-    Names of the schema come before others; one that is no name in CEL is left out.
+    Of two that are equal the first counts: the score and the time, then names of the schema, then others. One that is
+    no name in CEL is left out.
     """
     found = [
+        Name(FRAUD_SCORE, Type.NUMBER, "The calibrated score, from 0 to 1"),
+        Name(EVENT_TIME, Type.TIME, "The time of the transaction, UTC"),
         *(
             Name(
                 field.name,
@@ -58,8 +61,6 @@ def names_of(schema: Schema, document: Document, lists: Iterable[str] = ()) -> d
             Name(feature.name, Type.NUMBER, feature.description, feature.name in schema.optional_inputs)
             for feature in schema.derived
         ),
-        Name(FRAUD_SCORE, Type.NUMBER, "The calibrated score, from 0 to 1"),
-        Name(EVENT_TIME, Type.TIME, "The time of the transaction, UTC"),
     ]
     found += [Name(HAS + name.name, Type.TRUTH, f"Whether {name.name} is there") for name in found if name.optional]
     found += [Name(ON + name, Type.TRUTH, f"Whether the transaction is on the list {name}") for name in lists]

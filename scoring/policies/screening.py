@@ -53,8 +53,8 @@ class Screening:
         self, schema: Schema, sources: Sequence[str], names: Mapping[str, Name], constants: Mapping[str, Bound]
     ) -> None:
         self._names, self._constants = names, constants
-        self._fields = {name: index for index, name in enumerate(schema.feature_names)}
-        self._computed = {name: index for index, name in enumerate(schema.derived_names)}
+        self._fields = {name: index for index, name in enumerate(schema.feature_names) if name != FRAUD_SCORE}
+        self._computed = {name: index for index, name in enumerate(schema.derived_names) if name != FRAUD_SCORE}
         self._used: set[str] = set()
         screens = [self._screen(source) for source in sources]
         self._screens = [screen for screen in screens if screen]

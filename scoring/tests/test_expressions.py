@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from scoring.decisions import Decision
 from scoring.policies.checking import expression_faults, faults
-from scoring.policies.document import Document, Rule, Segment
+from scoring.policies.document import Control, Document, Rule, Segment
 from scoring.policies.names import names_of
 from training.core.schema import load_schema
 
@@ -127,6 +127,9 @@ def test_each_fault_of_a_policy_is_named_with_its_part(settings):
         ({"challenge": 0.6, "review": 0.5}, "review"),
         ({"appetite": "hungry"}, "appetite"),
         ({"capacity": 0}, "capacity"),
+        ({"capacity": float("nan")}, "capacity"),
+        ({"constants": {"far": float("inf")}}, "constants.far"),
+        ({"control": Control(share=0.01, max_amount=float("nan"), seed="any")}, "control.max_amount"),
         ({"constants": {"amount": 1.0}}, "constants.amount"),
         ({"constants": {"No": 1.0}}, "constants.No"),
     ],

@@ -78,6 +78,23 @@ def test_a_policy_is_written_as_its_form_shows_it(editor, draft):
     assert "rule large: when" in page  # beside what is live
 
 
+def test_constants_are_saved_as_the_form_shows_them_to_the_last_digit_and_with_their_type(editor, draft):
+    constants = {"limit": 1234567.89, "tiny": 1e-7, "code": "5411", "word": "true", "name": "nan", "far": "1e999"}
+    versions.edit(draft, Document(constants=constants), revision=1, by="rita")
+    page = editor.get(address("change", draft.pk)).context["forms"]
+    shown = {form["name"].value(): form["value"].value() for form in page.sets["constants"].initial_forms}
+    editor.post(address("change", draft.pk), filled(Document(review=0.4, constants=shown), act="save", revision="2"))
+    draft.refresh_from_db()
+    assert versions.content(draft) == Document(review=0.4, constants=constants)
+
+
+def test_two_constants_of_one_name_are_refused_and_none_is_lost(editor, draft):
+    sent = filled(DOCUMENT, act="save") | {"constants-1-name": "limit"}
+    assert "There are two of the name limit" in editor.post(address("change", draft.pk), sent).content.decode()
+    draft.refresh_from_db()
+    assert versions.content(draft) == Document()
+
+
 def test_a_draft_with_faults_is_saved_shows_them_at_their_place_and_does_not_go_live(editor, draft):
     faulty = Document(rules=[LARGE, Rule(name="typo", when="amnt > 5", action=Decision.BLOCK, state=State.ACTIVE)])
     editor.post(address("change", draft.pk), filled(faulty, act="activate"))
@@ -251,7 +268,7 @@ def test_a_backtest_is_started_with_a_period_lists_and_groups_of_choice(editor, 
     page = reverse("admin:scoring_backtest_start", args=[draft.pk])
     assert "amounts" in editor.get(page).content.decode()
     today = timezone.now().date().isoformat()
-    sent = {"since": today, "until": today, "lists": "now", "drafts": [row.pk], "by_expression": "Amount > 500"}
+    sent = {"since": today, "until": "9999-12-31", "lists": "now", "drafts": [row.pk], "by_expression": "Amount > 500"}
     assert "There is no Amout" in editor.post(page, sent | {"by_expression": "Amout"}).content.decode()
     response = editor.post(page, sent)
     backtests.perform(Backtest.objects.get().pk)
