@@ -119,3 +119,24 @@ def test_a_sample_is_as_large_as_asked_for(champion, acme, again):
 def test_options_that_make_no_sense_are_refused(db, options, told):
     with pytest.raises(CommandError, match=told):
         call_command("replay_decisions", **options)
+
+
+@pytest.mark.parametrize(
+    "command", [("check_parity", "--schema", "ulb"), ("replay_decisions", "--since", "2026-01-01")]
+)
+@pytest.mark.parametrize("option", ["--sample=-1", "--sample=100000000000000000000", "--sample=1.5"])
+def test_a_sample_that_cannot_be_is_refused_with_what_may_be(command, option):
+    with pytest.raises(CommandError, match="--sample: give a whole number from 0 to 1,000,000,000"):
+        call_command(*command, option)
+
+
+@pytest.mark.parametrize("tolerance", ["nan", "-1", "inf"])
+def test_a_tolerance_by_which_nothing_would_differ_is_refused(tolerance):
+    with pytest.raises(CommandError, match="--tolerance is 0 to 1"):
+        call_command("replay_decisions", "--since", "2026-01-01", f"--tolerance={tolerance}")
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2026-13-01", "0001-01-01T00:00+14:00", "9999-12-31T23:59-14:00"])
+def test_a_time_that_cannot_be_is_refused(since):
+    with pytest.raises(CommandError, match="--since takes an ISO time"):
+        call_command("replay_decisions", "--since", since)

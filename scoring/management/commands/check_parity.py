@@ -3,6 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from scoring.management.options import rows
 from scoring.models import Erasure
 from training import registry
 from training.core import stages
@@ -19,7 +20,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--schema", required=True, help="the schema's name")
-        parser.add_argument("--sample", type=int, default=1000, help="how many predictions, drawn at random; 0: all")
+        parser.add_argument("--sample", type=rows, default=1000, help="how many predictions, drawn at random; 0: all")
 
     def handle(self, *args: Any, **options: Any) -> None:
         from scoring.worker import arrivals

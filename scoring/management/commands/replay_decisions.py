@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from scoring.management.options import rows
 from scoring.policies import reruns
 from training.core.schema import schema_names
 
@@ -18,15 +19,15 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--since", required=True, help="an ISO time, as 2026-11-24T15:30; without an offset UTC")
-        parser.add_argument("--sample", type=int, default=1000, help="how many, at random; 0 for all; default: 1000")
+        parser.add_argument("--sample", type=rows, default=1000, help="how many, at random; 0 for all; default: 1000")
         parser.add_argument("--schema", default="", help="of this schema alone")
         parser.add_argument(
             "--tolerance", type=float, default=0.0, help="how far a score may differ, for another machine; default: 0"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["sample"] < 0 or options["tolerance"] < 0:
-            raise CommandError("--sample and --tolerance are not negative.")
+        if not 0 <= options["tolerance"] <= 1:
+            raise CommandError(f"--tolerance is 0 to 1, like a score, and not {options['tolerance']:g}.")
         if options["schema"] and options["schema"] not in schema_names():
             raise CommandError(f"There is no schema {options['schema']}. Known: {', '.join(schema_names())}.")
         predictions = reruns.sampled(_moment(options["since"]), sample=options["sample"], schema=options["schema"])
@@ -47,6 +48,6 @@ class Command(BaseCommand):
 def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
         raise CommandError(f"--since takes an ISO time, as 2026-11-24T15:30, and not {text!r}.") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

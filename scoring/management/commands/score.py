@@ -16,6 +16,7 @@ from scoring.exceptions import RequestRefused
 from scoring.files import chunks, formats, intake, reading, results, tasks
 from scoring.files.intake import Upload, Wanted
 from scoring.files.models import ACTIVE, BatchFile, Format, Mode, State
+from scoring.management.options import rows
 from scoring.models import Client
 
 PIECE = 1 << 20
@@ -39,7 +40,7 @@ class Command(BaseCommand):
         parser.add_argument("--output", type=Path, help="where the result goes; default: beside the file")
         parser.add_argument("--format", choices=Format.values, help="of the result; default: that of the file")
         parser.add_argument(
-            "--max-refused", type=int, default=0, help="fail if more rows than this are refused; default: 0"
+            "--max-refused", type=rows, default=0, help="fail if more rows than this are refused; default: 0"
         )
 
     def handle(self, *args: Any, file: Path, client: str, output: Path | None, **options: Any) -> None:
