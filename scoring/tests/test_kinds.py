@@ -47,6 +47,7 @@ def validated(shop, **values):
         ({"is_gift": "true"}, 400, "not_a_boolean"),
         ({"birth": "31.01.1980"}, 400, "invalid_date"),
         ({"birth": "1980-02-30"}, 400, "invalid_date"),
+        ({"birth": "1980-W05-1"}, 400, "invalid_date"),
         ({"birth": "19800131"}, 400, "invalid_date"),
         ({"birth": "0980-01-31"}, 422, "out_of_range"),
         ({"birth": "2199-01-01"}, 422, "after_the_event"),

@@ -20,6 +20,8 @@ def _read_date(field: "Field", value: Any) -> str:
         if len(text) != len("2026-01-31"):
             raise ValueError
         day = date.fromisoformat(text)
+        if day.isoformat() != text:  # 2026-W05-1, a week's day
+            raise ValueError
     except ValueError as error:
         raise ValueRefused("invalid_date", "Send a date like 2026-01-31.", malformed=True) from error
     if not EARLIEST <= day <= LATEST:
