@@ -79,6 +79,7 @@ def test_a_policy_is_written_as_its_form_shows_it(editor, draft):
 
 
 def test_constants_are_saved_as_the_form_shows_them_to_the_last_digit_and_with_their_type(editor, draft):
+    constants: dict[str, bool | float | str]
     constants = {"limit": 1234567.89, "tiny": 1e-7, "code": "5411", "word": "true", "name": "nan", "far": "1e999"}
     versions.edit(draft, Document(constants=constants), revision=1, by="rita")
     page = editor.get(address("change", draft.pk)).context["forms"]
