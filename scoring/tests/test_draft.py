@@ -225,6 +225,7 @@ def test_json_lines_and_csv_and_parquet_give_the_same_schema(draft, tmp_path, se
         (payments(amount="1.2.3"), {"amount": "amount"}, "amount has values that are no numbers, such as '1.2.3'"),
         (payments(amount=None), {"amount": "amount"}, "--amount: amount has no value in 400 rows"),
         (payments(time=None), {"time": "time"}, "--time: time has no value in 400 rows"),
+        (payments(time="noon"), {}, "time has values that are no times, such as 'noon': write them like 2026-01-31T12"),
         (payments(), {"label": "frud"}, r"--label: there is no column frud\. Did you mean fraud\?"),
         (payments(), {"label": "card"}, "--label: card has 20 different values"),
         (payments(fraud=["x", "z"] * 200), {}, "neither 'x' nor 'z' is known for fraud"),
@@ -239,6 +240,20 @@ def test_what_cannot_be_found_out_is_asked_for(draft, tmp_path, frame, options, 
     frame.to_csv(tmp_path / "payments.csv", index=False)
     with pytest.raises(CommandError, match=message):
         draft(tmp_path / "payments.csv", **options)
+
+
+@pytest.mark.parametrize(
+    "form", ["%d-%b-%Y %H:%M:%S", "%d.%m.%y %H:%M:%S", "%Y%m%d%H%M%S", "%Y-%m-%dT%H:%M:%S.500+02:00", "%s.25"]
+)
+def test_times_are_read_as_they_are_written(draft, tmp_path, settings, form):
+    frame = payments()
+    frame.assign(time=frame["time"].dt.strftime(form)).to_csv(tmp_path / "payments.csv", index=False)
+    schema, _, _ = draft(tmp_path / "payments.csv")
+    call_command("ingest", schema="shop", source=str(tmp_path / "payments.csv"))
+    rows, _ = storage.read_rows(parquet_path(settings.DATASETS_DIR, "shop"), schema)
+    off = rows["event_time"].dt.tz_localize(None) - frame["time"]
+    assert off.dt.total_seconds().abs().max() <= 7_200
+    assert off.nunique() == 1
 
 
 def test_rows_without_columns_are_nothing_to_draft_from(draft, tmp_path):

@@ -10,6 +10,7 @@ from training.core.datasets.event_times import YEAR_FIRST
 
 SAMPLE = 2_000
 DAYS = [f"%{first}{mark}%{second}{mark}%{year}" for mark in "./-" for first, second in ("dm", "md") for year in "Yy"]
+DAYS += [f"%d{mark}%b{mark}%{year}" for mark in "./- " for year in "Yy"]  # 31-Jan-2026
 CLOCKS = ["", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", "T%H:%M:%S", " %I:%M %p", " %I:%M:%S %p"]
 
 
@@ -35,7 +36,7 @@ def form_of(texts: list[str]) -> Form | None:
         if _fits(column, "ISO8601"):
             return Form(is_iso=True, has_clock=bool(column.str.contains(":").any()))
         return None
-    if not column.head(SAMPLE).str.match(r"\d{1,2}[./-]\d{1,2}[./-]\d{2}").all():
+    if not column.head(SAMPLE).str.match(r"\d{1,2}(?:[./-]\d{1,2}[./-]|[./ -][A-Za-z]{3}[./ -])\d{2}").all():
         return None
     candidates = [day + clock for day, clock in product(DAYS, CLOCKS) if _fits(column.head(SAMPLE), day + clock)]
     fitting = [form for form in candidates if _fits(column, form)]

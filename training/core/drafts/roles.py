@@ -261,17 +261,13 @@ def _no_amount(column: Column) -> str:
 def _time(columns: list[Column], chosen: Chosen) -> Time:
     if chosen.time is not None:
         column = _one("time", chosen.time, columns, lambda columns: None)
-        if column.missing:
-            raise ConfigurationError(f"--time: {column.name} has no value in {column.missing:,} rows.")
-        found = _as_time(column, chosen)
+        found = None if column.missing else _as_time(column, chosen)
         if found is None:
-            raise ConfigurationError(
-                f"--time: {column.name} has values that are no times, such as {column.texts[0]!r}."
-            )
+            raise ConfigurationError(f"--time: {column.name} {_no_time(column)}.")
         return found
     named = [column for column in columns if not column.missing and not column.names(NO_EVENTS)]
     typed = [column for column in named if column.moment is not None]
-    counting = [column for column in named if column.is_whole and _sounds_like_time(column)]
+    counting = [column for column in named if column.numbers is not None and _sounds_like_time(column)]
     # The finer a time is, the rather it is that of the event: not the day of the booking.
     for column in sorted(typed, key=lambda column: (not column.moment.has_clock, -column.distinct)):  # type: ignore[union-attr]
         if found := _as_time(column, chosen):
@@ -279,10 +275,17 @@ def _time(columns: list[Column], chosen: Chosen) -> Time:
     for column in sorted(counting, key=lambda column: -column.distinct):
         if found := _as_time(column, chosen):
             return found
+    why = "".join(f" {column.name} {_no_time(column)}." for column in columns if _sounds_like_time(column))
     raise ConfigurationError(
         "Nothing says which column is the time of a transaction: name it by --time, one of "
-        f"{', '.join(column.name for column in named[:40])}."
+        f"{', '.join(column.name for column in named[:40])}.{why}"
     )
+
+
+def _no_time(column: Column) -> str:
+    if column.missing:
+        return f"has no value in {column.missing:,} rows"
+    return f"has values that are no times, such as {column.texts[0]!r}: write them like 2026-01-31T12:00:00"
 
 
 def _sounds_like_time(column: Column) -> bool:
@@ -301,9 +304,10 @@ def _as_time(column: Column, chosen: Chosen) -> Time | None:
             written = other
         return Time(column, column.times(replace(form, format=written)), format=written)
     numbers = column.numbers
-    if numbers is None or not column.is_whole or column.missing:
+    if numbers is None or column.missing:
         return None
-    return _since_1970(column, numbers) or _as_digits(column) or _elapsed(column, numbers)
+    since_1970 = _since_1970(column, numbers)
+    return since_1970 if since_1970 or not column.is_whole else _as_digits(column) or _elapsed(column, numbers)
 
 
 def _since_1970(column: Column, numbers: np.ndarray) -> Time | None:
