@@ -78,7 +78,7 @@ def ingested(path, schema, rows):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-@settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.integers(7, ROWS), copies=st.integers(0, 3), order=ORDERS, spoils=SPOILS)
 def test_parts_of_any_size_make_the_same_dataset_or_the_same_refusal(
     shop, tmp_path, suffix, rows, copies, order, spoils

@@ -56,7 +56,7 @@ class Order:
         times = np.sort(times)
         if len(times):
             self._latest = np.fmax(self._latest, times[-1])
-        self._sampled.append(times[::SAMPLED])
+        self._sampled.append(times[::SAMPLED].copy())  # a view would keep all of them
 
     def ordered(self, parts: Iterable[pd.DataFrame], directory: Path) -> Iterator[pd.DataFrame]:
         """The rows of all parts in order, in other parts. Those that wait for their turn do so in the directory.
