@@ -233,4 +233,5 @@ def _move(version: PolicyVersion, state: str, action: str, by: str, reason: str)
 
 
 def _record(version: PolicyVersion, action: str, by: str, reason: str) -> None:
-    version.changes.create(action=action, document=version.document, by=by, reason=reason)
+    # PostgreSQL stores no NUL.
+    version.changes.create(action=action, document=version.document, by=by, reason=reason.replace("\0", ""))

@@ -35,6 +35,7 @@ def validated(shop, **values):
         ({"category": "\ufdfa" * 10}, 422, "too_long"),  # one character of 18 in the normal form
         ({"country": "Germany"}, 422, "unknown_country"),
         ({"country": "XX"}, 422, "unknown_country"),
+        ({"country": "ß"}, 422, "unknown_country"),
         ({"country": 276}, 400, "not_a_text"),
         ({"currency": "EURO"}, 422, "unknown_currency"),
         ({"zone": "Berlin"}, 422, "unknown_timezone"),

@@ -89,6 +89,11 @@ def test_constants_are_saved_as_the_form_shows_them_to_the_last_digit_and_with_t
     assert versions.content(draft) == Document(review=0.4, constants=constants)
 
 
+def test_a_reason_may_have_any_characters(editor, draft):
+    editor.post(address("change", draft.pk), filled(DOCUMENT, act="save", reason="a\0b 😀"))
+    assert draft.changes.latest("pk").reason == "ab 😀"
+
+
 def test_two_constants_of_one_name_are_refused_and_none_is_lost(editor, draft):
     sent = filled(DOCUMENT, act="save") | {"constants-1-name": "limit"}
     assert "There are two of the name limit" in editor.post(address("change", draft.pk), sent).content.decode()

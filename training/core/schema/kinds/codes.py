@@ -20,7 +20,8 @@ DECIMALS = (
 
 
 def _read_country(field: "Field", value: Any) -> str:
-    found = countries().get(read_text(value).upper())
+    text = read_text(value)
+    found = countries().get(text.upper()) if text.isascii() else None  # ß in capitals is SS, South Sudan
     if found is None:
         raise ValueRefused("unknown_country", "Send a country code of ISO 3166, such as DE or DEU.")
     return found
