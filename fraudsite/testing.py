@@ -1,6 +1,7 @@
 """A pytest plugin with the tests' shared fixtures: real servers, a real worker, a tiny real model, and two clients of
 the API, Acme and Globex. The people are in `fraudsite.tests.people`."""
 
+import asyncio
 import gc
 import os
 import shutil
@@ -293,10 +294,10 @@ def site(worker: "subprocess.Popen[bytes]", site_process: str) -> str:
     return site_process
 
 
-@pytest.fixture
-def browser(site: str, monkeypatch: pytest.MonkeyPatch) -> "Iterator[playwright.sync_api.Browser]":
-    """A headless Chromium: the one that CHROMIUM names, or an installed one. Without one, the test is skipped."""
-    from django.db import connections
+@pytest.fixture(scope="session")
+def chromium() -> "Iterator[tuple[playwright.sync_api.Browser, asyncio.AbstractEventLoop]]":
+    """A headless Chromium, the one that CHROMIUM names or an installed one, and the event loop that Playwright keeps in
+    this thread. Without one, the test is skipped."""
     from playwright.sync_api import sync_playwright
 
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -304,11 +305,39 @@ def browser(site: str, monkeypatch: pytest.MonkeyPatch) -> "Iterator[playwright.
         pytest.fail("CI has to run the tests in a browser, and there is none.")
     if path is None:
         pytest.skip("There is no Chromium; the environment variable CHROMIUM can name one.")
-    # Playwright keeps an event loop in this thread, and Django would refuse to use the database there. Nothing else
-    # runs in that loop while a test queries the database.
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
     with sync_playwright() as driver, driver.chromium.launch(executable_path=path, args=BROWSER_ARGUMENTS) as browser:
-        yield browser
+        loop = asyncio.get_running_loop()
+        with _in_loop(None):
+            yield browser, loop
+
+
+@contextmanager
+def _in_loop(loop: asyncio.AbstractEventLoop | None) -> Iterator[None]:
+    """Have this thread take a loop, or none, for the one that runs in it: Playwright's does so between calls, too."""
+    before = asyncio._get_running_loop()
+    asyncio._set_running_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(before)
+
+
+@pytest.fixture
+def browser(
+    site: str,
+    chromium: "tuple[playwright.sync_api.Browser, asyncio.AbstractEventLoop]",
+    monkeypatch: pytest.MonkeyPatch,
+) -> "Iterator[playwright.sync_api.Browser]":
+    """The Chromium of this process, without a window or a cookie of an earlier test."""
+    from django.db import connections
+
+    # Django would refuse to use the database in a thread with a loop. Nothing else runs there while a test does.
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    shared, loop = chromium
+    with _in_loop(loop):
+        yield shared
+        for context in shared.contexts:
+            context.close()
         # With an event loop Django uses other connections than without one, and only this closes them.
         connections.close_all()
 
