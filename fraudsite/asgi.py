@@ -30,6 +30,7 @@ from scoring.api import limiting, ordinary, problems, refusals
 from scoring.clients import uses
 from scoring.exceptions import BodyCutOff
 from scoring.limits.meter import Spent
+from scoring.messages import clock
 from scoring.messages.traces import Trace
 from scoring.telemetry import pool, tracing
 
@@ -216,6 +217,7 @@ def _write_the_last() -> None:
 
 
 served.follow()
+clock.follow()
 pool.follow()
 tracing.start("web")
 

@@ -18,7 +18,7 @@ from django import db
 from django.core.exceptions import ImproperlyConfigured
 
 from fraudsite import broker, command_line, lifeline
-from scoring.messages import request_ids
+from scoring.messages import clock, request_ids
 from scoring.telemetry import logs, port, tracing
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fraudsite.settings")
@@ -30,7 +30,7 @@ if "worker" in sys.argv[1:]:
         port.own_directory()
     except ImproperlyConfigured as error:
         sys.exit(str(error))  # before Celery, whose options name this module, tells all of the traceback
-app = Celery("fraudsite")
+app = Celery("fraudsite", task_cls="fraudsite.expiring:Task")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
@@ -60,6 +60,13 @@ def drop_request_ids(**_: Any) -> None:
 def close_old_connections(**_: Any) -> None:
     """Close database connections that are broken or too old, as Django does before a request."""
     db.close_old_connections()
+
+
+@worker_init.connect
+@worker_process_init.connect
+@beat_init.connect
+def follow_clock(**_: Any) -> None:
+    clock.follow()
 
 
 @worker_init.connect

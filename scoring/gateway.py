@@ -29,6 +29,7 @@ from scoring.messages.replies import Outcome, Reply
 from scoring.messages.sending import Sender
 from scoring.messages.submission import Submission
 from scoring.models import Fallback
+from training import clock
 
 logger = logging.getLogger(__name__)
 
@@ -284,7 +285,7 @@ class Gateway:
 
 def _deadline_of(submissions: Sequence[Submission]) -> float:
     """The last of the submissions' deadlines, on the monotonic clock."""
-    return time.monotonic() + max(submission.deadline for submission in submissions) - time.time()
+    return time.monotonic() + max(submission.deadline for submission in submissions) - clock.seconds()
 
 
 _starting = threading.Lock()

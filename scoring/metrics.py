@@ -1,12 +1,12 @@
 """Prometheus metrics of the realtime path. Workers measure the stages, and the web process observes them."""
 
-import time
 from collections.abc import Sequence
 
 from prometheus_client import Counter, Histogram
 
 from scoring.messages.replies import Reply
 from scoring.messages.submission import Submission
+from training import clock
 
 BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -41,7 +41,7 @@ def observe_reply(queue: str, reply: Reply, submissions: Sequence[Submission]) -
     stage["features"].observe(reply.stages.features_s)
     stage["model"].observe(reply.stages.model_s)
     stage["storage"].observe(reply.stages.storage_s)
-    stage["reply"].observe(max(0.0, time.time() - reply.sent_at))
+    stage["reply"].observe(max(0.0, clock.seconds() - reply.sent_at))
     BATCH_SIZE.labels(queue).observe(len(submissions))
 
 

@@ -1,7 +1,6 @@
 import logging
 import os
 import platform
-import time
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +18,7 @@ from scoring.messages.submission import Submission
 from scoring.policies import backtests, score_counts
 from scoring.telemetry import logs, tracing
 from scoring.worker import batches, explanations, metrics, pending, predictor, shadows, starting
+from training import clock
 from training.core.exceptions import BundleRefused, FraudsiteError, NoChampion, StaleHistory
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _decoder = msgspec.msgpack.Decoder(list[Submission])
 @shared_task
 def score_batch(reply_to: str, batch_id: str, message: bytes) -> None:
     """Score a gateway's batch and send the outcomes back. An empty batch is a ping: is a model loaded?"""
-    started_at = time.time()
+    started_at = clock.seconds()
     try:
         logs.begin(batch=batch_id)
         submissions = _decoder.decode(message)
@@ -40,9 +40,9 @@ def score_batch(reply_to: str, batch_id: str, message: bytes) -> None:
                 outcomes, stages = _score_batch(submissions, schemas.pop(), started_at)
             else:
                 outcomes, stages = _score_each(submissions, schemas, started_at)
-        reply = Reply(batch_id, started_at, time.time(), outcomes=outcomes, stages=stages)
+        reply = Reply(batch_id, started_at, clock.seconds(), outcomes=outcomes, stages=stages)
     except (FraudsiteError, Error, msgspec.MsgspecError) as error:
-        reply = Reply(batch_id, started_at, time.time(), error=_report(error))
+        reply = Reply(batch_id, started_at, clock.seconds(), error=_report(error))
     replies.send(reply_to, reply)
 
 
@@ -108,15 +108,15 @@ def _client_message(error: Exception) -> str:
 @shared_task
 def explain(reply_to: str, transaction_id: str) -> None:
     """Explain the score of a stored transaction, and send the explanation back."""
-    started_at = time.time()
+    started_at = clock.seconds()
     logs.begin(transaction=transaction_id)
     try:
         explanation = explanations.explain(UUID(transaction_id))
         outcomes = [Outcome(Kind.EXPLAINED, msgspec.json.encode(explanation))]
-        reply = Reply(transaction_id, started_at, time.time(), outcomes=outcomes)
+        reply = Reply(transaction_id, started_at, clock.seconds(), outcomes=outcomes)
     except (FraudsiteError, Error) as error:
         logger.warning("The score of %s was not explained: %s", transaction_id, error, exc_info=error.__cause__)
-        reply = Reply(transaction_id, started_at, time.time(), error=_client_message(error))
+        reply = Reply(transaction_id, started_at, clock.seconds(), error=_client_message(error))
     replies.send(reply_to, reply)
 
 

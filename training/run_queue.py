@@ -6,9 +6,9 @@ from datetime import timedelta
 import redis
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
+from training import clock
 from training.core import configuration, families
 from training.core.configuration import Configuration
 from training.core.exceptions import TrainingRefused
@@ -60,7 +60,7 @@ def _send(run: TrainingRun) -> None:
         logger.warning("Training run %s was not sent: %s", run.pk, error)
         TrainingRun.objects.filter(pk=run.pk, state=State.QUEUED).update(
             state=State.FAILED,
-            finished_at=timezone.now(),
+            finished_at=clock.now(),
             failure="The message broker does not answer. Start it again.",
         )
 
@@ -69,14 +69,14 @@ def cancel(run: TrainingRun) -> bool:
     """Stop a run at the end of its epoch. Returns False if it has ended already."""
     return bool(
         TrainingRun.objects.filter(pk=run.pk, state__in=TrainingRun.ACTIVE).update(
-            state=State.CANCELLED, finished_at=timezone.now()
+            state=State.CANCELLED, finished_at=clock.now()
         )
     )
 
 
 def give_up_the_lost() -> None:
     """Mark runs whose worker was lost as failed. Called before runs are shown or started."""
-    now, silence_s = timezone.now(), settings.TRAINING_SILENCE_S
+    now, silence_s = clock.now(), settings.TRAINING_SILENCE_S
     TrainingRun.objects.filter(state=State.RUNNING, heard_at__lt=now - timedelta(seconds=silence_s)).update(
         state=State.FAILED,
         finished_at=now,

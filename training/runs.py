@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import DatabaseError, connection
-from django.utils import timezone
 
-from training import registry
+from training import clock, registry
 from training.core import configuration, stages
 from training.core.bundle import Bundle
 from training.core.configuration import Configuration
@@ -74,7 +73,7 @@ def train_and_register(
 
 def perform(run_id: int) -> None:
     """Perform a queued run, and write the result to its row. Does nothing if another worker has taken the run."""
-    now = timezone.now()
+    now = clock.now()
     waiting = TrainingRun.objects.filter(pk=run_id, state=State.QUEUED)
     if not waiting.update(state=State.RUNNING, started_at=now, heard_at=now, worker=platform.node()):
         return
@@ -120,7 +119,7 @@ def _running(run: TrainingRun) -> Any:
 
 
 def _end(run: TrainingRun, state: str, **fields: Any) -> None:
-    _running(run).update(state=state, finished_at=timezone.now(), **fields)
+    _running(run).update(state=state, finished_at=clock.now(), **fields)
 
 
 @contextmanager
@@ -131,7 +130,7 @@ def _heartbeat(run: TrainingRun) -> Iterator[None]:
     def beat() -> None:
         while not end.wait(HEARTBEAT_S):
             try:
-                _running(run).update(heard_at=timezone.now())
+                _running(run).update(heard_at=clock.now())
             except DatabaseError as error:
                 logger.warning("The heartbeat of training run %s was not stored: %s", run.pk, error)
         connection.close()

@@ -44,7 +44,7 @@ def processes() -> Iterator[Finding]:
         if abs(status.ahead_s) > settings.DOCTOR_CLOCK_SKEW_S:
             where = "ahead of" if status.ahead_s > 0 else "behind"
             words = f"The clock of the worker {status.worker} is {abs(status.ahead_s):,.1f} s {where} that of Redis."
-            yield error("clock", words, "Have NTP set it. One that is ahead takes calls for expired, and drops them.")
+            yield error("clock", words, "Have NTP set it. Deadlines and leases go by the clock of Redis.")
         for name, refusal in status.refused.items():
             words = f"{status.worker} refuses {refusal.version} of {name}: {refusal.fault}"
             yield error("workers", words, "Restore the bundle, or promote another model.")

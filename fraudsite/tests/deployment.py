@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -140,6 +140,7 @@ def deployment(
     code: Path = ROOT,
     handbook: bool = False,
     payments: bool = False,
+    ahead: Mapping[str, float] | None = None,
     **settings: Any,
 ) -> Iterator[Deployment]:
     """Run it on "postgresql" or "sqlite", with a champion and a candidate of made-up rows and a client's key.
@@ -147,7 +148,8 @@ def deployment(
     The workers take the `queues` in turn. Web servers are named web, web1 and so on, and have `web_processes` each.
     With `apart` each process has a VAR_DIR of its own, as on a machine of its own; with STORAGE_URL among the settings
     the bundles are there, and no machine has any when it starts. `code` is the release that it begins
-    with. With `handbook` and `payments` those schemas have a model and rows, too. `settings` are variables.
+    with. With `handbook` and `payments` those schemas have a model and rows, too. The clocks of the processes that
+    `ahead` names are wrong by so many seconds. `settings` are variables.
     """
     wanted = {"handbook": handbook, "payments": payments}
     filled = _filled(database, code, *(word for word in wanted if wanted[word]))
@@ -173,6 +175,8 @@ def deployment(
             f"worker{number}": [*worker, "-Q", queues[number % len(queues)], "--hostname", f"worker{number}@%h"]
             for number in range(workers)
         } | {f"web{number or ''}": [*web, str(port)] for number, port in enumerate(ports)}
+        for name, ahead_s in (ahead or {}).items():
+            commands[name][1:2] = [str(Path(__file__).with_name("ahead.py")), str(ahead_s)]
         if "STORAGE_URL" in settings:
             run([sys.executable, "manage.py", "models", "share"], environment, code)
             shutil.rmtree(directory / "var" / "models")

@@ -118,7 +118,7 @@ def test_it_tells_that_a_clock_is_wrong(doctor, monkeypatch):
 def test_it_tells_which_workers_clock_is_wrong(doctor, monkeypatch, ahead_s, where):
     now = time.time
     with monkeypatch.context() as patch:
-        patch.setattr(workers.time, "time", lambda: now() + ahead_s)
+        patch.setattr(time, "time", lambda: now() + ahead_s)
         workers.publish(workers.Status("realtime@other", {}, {}))
     told = words(doctor(), "clock")
     workers.connection().delete(f"{workers.PREFIX}realtime@other")

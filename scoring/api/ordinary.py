@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import uuid_utils
 from django.conf import settings
 from django.http import HttpRequest
-from django.utils import timezone
 
 from scoring.api import views
 from scoring.api.authentication import ring
@@ -25,6 +24,7 @@ from scoring.messages import request_ids, traces
 from scoring.messages.replies import Kind, Outcome
 from scoring.messages.traces import Trace
 from scoring.models import ApiKey
+from training import clock
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -112,7 +112,7 @@ def trace_of(scope: dict[str, Any]) -> Trace | None:
 
 async def ask(raw: bytes, key: ApiKey, trace_id: str = "") -> Asked | None:
     """Check a body and have it scored. None if something is wrong with it, which the whole chain then tells."""
-    began, received_at = time.perf_counter(), timezone.now()
+    began, received_at = time.perf_counter(), clock.now()
     if len(raw) > settings.PREDICT_BODY_LIMIT_BYTES or (body := read_plain(raw)) is None:
         return None
     asked = Asked(str(uuid_utils.uuid7()), began)

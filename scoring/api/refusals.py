@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import Error, connection, transaction
 
 from scoring.models import RefusalCount, RefusalOfClientCount
+from training import clock
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def count(status: int, kind: str, *, client: int | None) -> None:
     client, None if the call came without a key that is known."""
     global _writer
     with _lock:
-        _counts[int(time.time() // 60), client or NOBODY, status, kind] += 1
+        _counts[int(clock.seconds() // 60), client or NOBODY, status, kind] += 1
         if _writer is None:
             _writer = threading.Thread(target=_write_on, name="refusals", daemon=True)
             _writer.start()

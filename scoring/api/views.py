@@ -15,7 +15,6 @@ from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
-from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -51,6 +50,7 @@ from scoring.sandbox import answering
 from scoring.sandbox.outcomes import outcome_of
 from scoring.telemetry import logs, tracing
 from scoring.worker import pending
+from training import clock
 from training.core.exchange.rates import NO_RATES
 from training.core.schema import Schema
 
@@ -101,7 +101,7 @@ class PredictView(APIView):
         responses={200: PredictionSerializer, 202: PendingSerializer} | PROBLEMS,
     )
     async def post(self, request: Request) -> HttpResponse:
-        received_at = timezone.now()
+        received_at = clock.now()
         preferences = read_preferences(request.META.get("HTTP_PREFER", ""))
         if asked := getattr(request._request, "asked", None):
             return _response(asked.result(), preferences)
@@ -164,7 +164,7 @@ class BatchView(APIView):
         responses={200: BatchAnswerSerializer} | declaring.problems(*declaring.OF_BODIES, *UNAVAILABLE),
     )
     def post(self, request: Request) -> HttpResponse:
-        received_at = timezone.now()
+        received_at = clock.now()
         key = request.META.get("HTTP_IDEMPOTENCY_KEY")
         refuse_card_data({}, {"X-Request-ID": request.META.get("HTTP_X_REQUEST_ID"), "Idempotency-Key": key})
         if key is not None:

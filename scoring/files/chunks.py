@@ -10,7 +10,6 @@ Where a schema has histories, the order of rows matters, and a file's chunks are
 import logging
 import math
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
@@ -19,7 +18,6 @@ import msgspec
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F, Q
-from django.utils import timezone
 
 from scoring import served
 from scoring.exceptions import RequestRefused, ScorerUnavailable, TransactionConflict, Unscorable
@@ -38,6 +36,7 @@ from scoring.telemetry import tracing
 from scoring.worker import batches, predictor
 from scoring.worker.predictor import Predictor
 from scoring.worker.scorer import Scored
+from training import clock
 from training.core.exceptions import FraudsiteError, StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ def in_order(file: BatchFile) -> bool:
 
 def _claim(file: BatchFile) -> FileChunk | None:
     """Take the next chunk that nobody has; None if there is none, or if enough workers have one."""
-    now = timezone.now()
+    now = clock.now()
     to_do = FileChunk.objects.filter(file=file, done_at=None)
     at_once = 1 if in_order(file) else settings.BATCH_FILE_CHUNKS_AT_ONCE
     if to_do.filter(leased_until__gt=now).count() >= at_once:
@@ -104,14 +103,14 @@ def _claim(file: BatchFile) -> FileChunk | None:
 
 
 def _lease() -> datetime:
-    return timezone.now() + timedelta(seconds=settings.BATCH_FILE_LEASE_S)
+    return clock.now() + timedelta(seconds=settings.BATCH_FILE_LEASE_S)
 
 
 def _score(file: BatchFile, chunk: FileChunk) -> None:
     served.look()  # a schema's file may have changed since this worker last looked
     champion = predictor.current(file.schema)
     scratch = Scratch(file, champion) if file.mode == Mode.SCORE else None
-    reading = Reading(file, chunk, time.time())
+    reading = Reading(file, chunk, clock.seconds())
     at_once = plain.approve(reading, champion) if scratch else plain.NOTHING
     found: results.Rows = []
     others = reading.rows(at_once.rows)
@@ -154,7 +153,7 @@ def _stored(fine: Sequence[Submission], champion: Predictor) -> list[Answered]:
     """Store and score traffic."""
     if not fine:
         return []
-    outcomes, _ = batches.score_batch(submissions=fine, predictor=champion, started_at=time.time())
+    outcomes, _ = batches.score_batch(submissions=fine, predictor=champion, started_at=clock.seconds())
     return [_answered(outcome) for outcome in outcomes]
 
 
@@ -175,7 +174,7 @@ def _answered(outcome: Outcome) -> Answered:
 def _scored_only(fine: Sequence[Submission], champion: Predictor, scratch: Scratch) -> list[Answered]:
     if not fine:
         return []
-    created_at = timezone.now().isoformat()
+    created_at = clock.now().isoformat()
     return [
         (Kind.SCORED, _answer(submission, scored, champion, created_at))
         if math.isfinite(scored.fraud_score)
@@ -205,7 +204,7 @@ def _answer(submission: Submission, scored: Scored, champion: Predictor, created
 
 def _finish(file: BatchFile, chunk: FileChunk, *, scored: int, refused: int, scratch: Scratch | None) -> None:
     """Mark a chunk as done, and the file, too, if it was the last."""
-    now = timezone.now()
+    now = clock.now()
     with transaction.atomic():
         ours = FileChunk.objects.filter(pk=chunk.pk, claim=chunk.claim, done_at=None)
         if not ours.update(done_at=now, leased_until=None, claim="", refused=refused):
@@ -223,7 +222,7 @@ def _finish(file: BatchFile, chunk: FileChunk, *, scored: int, refused: int, scr
 
 def _release(file: BatchFile, chunk: FileChunk, error: BaseException) -> None:
     """Have a chunk tried again soon. What failed is not the chunk's fault, and is not counted as an attempt."""
-    later = timezone.now() + timedelta(seconds=RETRY_S)
+    later = clock.now() + timedelta(seconds=RETRY_S)
     FileChunk.objects.filter(pk=chunk.pk, claim=chunk.claim, done_at=None).update(
         claim="", leased_until=later, attempts=F("attempts") - 1
     )

@@ -5,12 +5,11 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
 
 from scoring.files.models import FAULT_LIMIT, BatchFile, FileHistory, State
 from scoring.webhooks import events
 from scoring.webhooks.types import EventType
-from training import store
+from training import clock, store
 from training.core.exceptions import StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -20,7 +19,7 @@ logger = logging.getLogger(__name__)
 def end(file: BatchFile, state: State, *, of: tuple[State, ...], fault: str = "") -> bool:
     """End a file that is in one of the states `of`, and tell it to the client's webhooks. Returns whether it was.
     Call `clear` when that is committed."""
-    now = timezone.now()
+    now = clock.now()
     ended = BatchFile.objects.filter(pk=file.pk, state__in=of).update(
         state=state,
         fault=fault[:FAULT_LIMIT],

@@ -12,7 +12,6 @@ from typing import IO
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
 from scoring import served
 from scoring.card_numbers import holds_card_number
@@ -30,7 +29,7 @@ from scoring.files import formats
 from scoring.files.ending import clear, end
 from scoring.files.models import ACTIVE, BatchFile, FileChunk, Format, Mode, State
 from scoring.models import ApiKey, Client
-from training import registry, store
+from training import clock, registry, store
 from training.core.exceptions import StoreUnavailable, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ class Upload:
         self._file.write(piece)
         if time.monotonic() - self._heard >= PULSE_S:
             self._heard = time.monotonic()
-            BatchFile.objects.filter(pk=self._row.pk).update(touched_at=timezone.now())
+            BatchFile.objects.filter(pk=self._row.pk).update(touched_at=clock.now())
 
     def end(self) -> str:
         """Keep the file. Returns its SHA-256."""
@@ -187,7 +186,7 @@ def _keep(row: BatchFile) -> BatchFile | None:
     Raises:
         FileConflict: that was another file, or something else was wanted of it.
     """
-    row.state, row.touched_at = State.WAITING, timezone.now()
+    row.state, row.touched_at = State.WAITING, clock.now()
     try:
         with transaction.atomic():
             row.save()
@@ -227,13 +226,13 @@ def expire(file: BatchFile) -> None:
     """
     cancel(file)
     store.delete(file.folder)
-    BatchFile.objects.filter(pk=file.pk).update(state=State.EXPIRED, expires_at=timezone.now())
+    BatchFile.objects.filter(pk=file.pk).update(state=State.EXPIRED, expires_at=clock.now())
     FileChunk.objects.filter(file=file).delete()
 
 
 def expire_old() -> None:
     """Delete the results whose time is up, and uploads that were given up."""
-    now = timezone.now()
+    now = clock.now()
     for file in BatchFile.objects.filter(expires_at__lte=now).exclude(state=State.EXPIRED):
         expire(file)
     for file in BatchFile.objects.filter(finished_at__lte=now - UPLOAD_SILENCE, has_rows=True):

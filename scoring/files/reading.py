@@ -9,7 +9,6 @@ import msgspec
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
-from django.utils import timezone
 
 from scoring import served
 from scoring.exceptions import FileUnacceptable
@@ -18,6 +17,7 @@ from scoring.files.cutting import cut
 from scoring.files.ending import clear, end
 from scoring.files.models import BatchFile, FileChunk, State
 from scoring.messages import request_ids
+from training import clock
 from training.core.exceptions import StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class _NoLongerOurs(Exception):
 
 def read(file: BatchFile) -> bool:
     """Read a file and store its chunks, unless another worker does. Returns whether it can be scored now."""
-    now = timezone.now()
+    now = clock.now()
     free = Q(leased_until=None) | Q(leased_until__lte=now)
     waiting = BatchFile.objects.filter(pk=file.pk, state=State.WAITING)
     if not waiting.filter(free).update(leased_until=_lease(), attempts=F("attempts") + 1):
@@ -58,7 +58,7 @@ def read(file: BatchFile) -> bool:
             return False
         except StoreUnavailable as error:  # not the file's fault, and not counted as an attempt
             logger.warning("The file %s waits: %s", file.pk, error)
-            later = timezone.now() + timedelta(seconds=RETRY_S)
+            later = clock.now() + timedelta(seconds=RETRY_S)
             waiting.update(leased_until=later, attempts=F("attempts") - 1, fault=STORE_AWAY)
             return False
         except _NoLongerOurs:
@@ -69,8 +69,8 @@ def read(file: BatchFile) -> bool:
             state=State.SCORING,
             layout=msgspec.to_builtins(layout),
             rows=found.rows,
-            started_at=timezone.now(),
-            touched_at=timezone.now(),
+            started_at=clock.now(),
+            touched_at=clock.now(),
             leased_until=None,
             fault="",
         )
@@ -83,7 +83,7 @@ def read(file: BatchFile) -> bool:
 
 
 def _lease() -> datetime:
-    return timezone.now() + timedelta(seconds=settings.BATCH_FILE_LEASE_S)
+    return clock.now() + timedelta(seconds=settings.BATCH_FILE_LEASE_S)
 
 
 def _pulse(file: BatchFile) -> Callable[[], None]:

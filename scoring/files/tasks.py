@@ -8,13 +8,13 @@ from uuid import UUID
 import redis
 from celery import Task, shared_task
 from django.conf import settings
-from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
 from scoring.files import chunks, intake, reading
 from scoring.files.models import BatchFile, State
 from scoring.messages.sending import Sender
 from scoring.telemetry import tracing
+from training import clock
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def score_chunk(file_id: str) -> None:
 @shared_task
 def keep_going() -> None:
     """The reconciler: goes on with files whose messages or workers were lost, and deletes what has expired."""
-    now = timezone.now()
+    now = clock.now()
     waiting = BatchFile.objects.filter(state=State.WAITING)
     for file in waiting.exclude(leased_until__gt=now).filter(touched_at__lte=now - timedelta(seconds=1)):
         send_file(file)

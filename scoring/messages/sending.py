@@ -4,13 +4,15 @@ That took several times as long as the sending itself. A test compares the messa
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import msgpack
 import uuid_utils
 from celery import Task
 from kombu import Connection
+
+from training import clock
 
 
 class Sender:
@@ -38,7 +40,7 @@ class Sender:
 
     def _message(self, args: Sequence[Any], expires_s: float) -> dict[str, Any]:
         key = str(uuid_utils.uuid4())
-        expires = (datetime.now(UTC) + timedelta(seconds=expires_s)).isoformat()
+        expires = (clock.now() + timedelta(seconds=expires_s)).isoformat()
         properties = {
             "correlation_id": key,
             "reply_to": "",

@@ -9,7 +9,6 @@ import redis
 from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
 from scoring.decisions import Thresholds
@@ -23,7 +22,7 @@ from scoring.policies.expressions import Expression
 from scoring.policies.models import Backtest, PolicyVersion
 from scoring.policies.names import HAS, names_of
 from scoring.policies.stored import Reader, rows_of
-from training import registry
+from training import clock, registry
 from training.core.exceptions import FraudsiteError
 from training.core.schema import Schema
 
@@ -110,17 +109,17 @@ def cancel(backtest: Backtest) -> bool:
 
 def give_up_the_lost() -> None:
     """Mark backtests whose worker was lost as failed. Called before backtests are shown or started."""
-    silent_since = timezone.now() - timedelta(seconds=settings.TRAINING_SILENCE_S)
+    silent_since = clock.now() - timedelta(seconds=settings.TRAINING_SILENCE_S)
     Backtest.objects.filter(state=State.RUNNING, heard_at__lt=silent_since).update(
         state=State.FAILED,
-        finished_at=timezone.now(),
+        finished_at=clock.now(),
         failure=f"Its worker has not been heard for {settings.TRAINING_SILENCE_S} s. Start it again.",
     )
 
 
 def perform(backtest_id: int) -> None:
     """Perform a queued backtest, and write its result. Does nothing if another worker has taken it."""
-    now = timezone.now()
+    now = clock.now()
     waiting = Backtest.objects.filter(pk=backtest_id, state=State.QUEUED)
     if not waiting.update(state=State.RUNNING, started_at=now, heard_at=now):
         return
@@ -160,7 +159,7 @@ def run(backtest: Backtest) -> Result:
     total = rows_of(schema, backtest.since, backtest.until).count()
     for page in Reader(schema, backtest.since, backtest.until, tester.used).pages():
         tester.add(page)
-        if not _running(backtest).update(done=tester.rows, total=max(total, tester.rows), heard_at=timezone.now()):
+        if not _running(backtest).update(done=tester.rows, total=max(total, tester.rows), heard_at=clock.now()):
             raise _Cancelled
     return tester.result()
 
@@ -171,4 +170,4 @@ def _running(backtest: Backtest) -> QuerySet[Backtest]:
 
 def _end(backtest: Backtest, state: str, **fields: object) -> bool:
     active = Backtest.objects.filter(pk=backtest.pk, state__in=Backtest.ACTIVE)
-    return bool(active.update(state=state, finished_at=timezone.now(), **fields))
+    return bool(active.update(state=state, finished_at=clock.now(), **fields))

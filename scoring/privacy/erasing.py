@@ -18,7 +18,6 @@ import msgspec
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
 
 from scoring.acts import acted
 from scoring.lists import changes
@@ -36,6 +35,7 @@ from scoring.models import (
 )
 from scoring.privacy import blanking, finding
 from scoring.privacy.finding import Held
+from training import clock
 from training.core.exceptions import FraudsiteError, SchemaNotFound
 
 State = Erasure.State
@@ -81,7 +81,7 @@ def confirm(erasure: Erasure, *, by: str) -> None:
 def cancel(erasure: Erasure, *, by: str) -> bool:
     """Cancel an erasure that was not confirmed. Returns whether it was one."""
     waiting = Erasure.objects.filter(pk=erasure.pk, state__in=(State.COUNTING, State.COUNTED))
-    done = bool(waiting.update(state=State.CANCELLED, held=None, finished_at=timezone.now()))
+    done = bool(waiting.update(state=State.CANCELLED, held=None, finished_at=clock.now()))
     if done:
         acted.send(Erasure, action="changed", key=erasure.pk, detail="Cancelled.", person=by)
         erasure.refresh_from_db()
@@ -90,7 +90,7 @@ def cancel(erasure: Erasure, *, by: str) -> bool:
 
 def forget_unconfirmed() -> int:
     """Cancel what was counted and nobody confirmed within `ERASURE_CONFIRM_H`: it holds tokens. Returns how many."""
-    before = timezone.now() - timedelta(hours=settings.ERASURE_CONFIRM_H)
+    before = clock.now() - timedelta(hours=settings.ERASURE_CONFIRM_H)
     old = Erasure.objects.filter(finished_at=None, state__in=(State.COUNTING, State.COUNTED), created_at__lt=before)
     return sum(cancel(row, by="") for row in old)
 
@@ -140,7 +140,7 @@ def _begin_anew(row: Erasure, held: Held) -> None:
         # Without the events, and with the version that workers expect of it. They wait for the lock meanwhile.
         history.events = bytes(history.events)[:length]
         history.save(update_fields=["events"])
-    row.held, row.until, row.stage = msgspec.to_builtins(held), timezone.now(), "rows"
+    row.held, row.until, row.stage = msgspec.to_builtins(held), clock.now(), "rows"
 
 
 def _blank(row: Erasure, held: Held) -> None:
@@ -162,7 +162,7 @@ def _is_before(each: Transaction, row: Erasure, held: Held) -> bool:
 def _finish(row: Erasure, held: Held) -> None:
     """Forget what else has the token, once workers have heard that lists have changed."""
     latest = ListEntry.objects.filter(finding.entries(row.schema, row.entity, held), removed_because=BECAUSE)
-    heard = timezone.now() - timedelta(seconds=LOOKS * settings.MODEL_REFRESH_S)
+    heard = clock.now() - timedelta(seconds=LOOKS * settings.MODEL_REFRESH_S)
     if latest.filter(removed_at__gt=heard).exists():
         return
     # Entries that were added after the erasure began are those of an entity that begins anew.
@@ -175,7 +175,7 @@ def _finish(row: Erasure, held: Held) -> None:
     FileHistory.objects.filter(token__in=held.tokens).delete()
     SavedView.objects.filter(_mentions(held)).delete()
     row.held, row.cursor, row.stage = None, None, ""
-    row.state, row.finished_at = State.DONE, timezone.now()
+    row.state, row.finished_at = State.DONE, clock.now()
     told = ", ".join(f"{count:,} {kind}" for kind, count in row.found)
     acted.send(Erasure, action="deleted", key=row.pk, detail=f"Erased: {told or 'nothing'}.", person=row.confirmed_by)
 

@@ -5,8 +5,6 @@ Answers are kept in Redis for `SANDBOX_KEEP_S` seconds, so that repeats, conflic
 keys.
 """
 
-import time
-from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
@@ -22,6 +20,7 @@ from scoring.messages.submission import Submission
 from scoring.models import Fallback
 from scoring.policies.evidence import Basis
 from scoring.sandbox import outcomes
+from training import clock
 
 PREFIX = "fraudsite:sandbox:"
 MODEL_VERSION = "test"
@@ -43,7 +42,7 @@ def pause_s(wanted: outcomes.Outcome, submission: Submission) -> float:
     """How many seconds to wait before the answer."""
     if wanted is not outcomes.Outcome.SLOW:
         return 0.0
-    return max(0.0, (submission.deadline - time.time()) * SLOW_SHARE)
+    return max(0.0, (submission.deadline - clock.seconds()) * SLOW_SHARE)
 
 
 def answer(submission: Submission, wanted: outcomes.Outcome) -> Outcome:
@@ -100,7 +99,7 @@ def _made(submission: Submission, wanted: outcomes.Outcome) -> Answer:
     decision = Decision.REVIEW if degraded else Decision(wanted) if wanted in Decision.values else Decision.APPROVE
     alert = decision in ALERTS
     reason = Reason(feature="test", contribution=2.0, text="You asked for this with a test value.")
-    now = datetime.now(UTC)
+    now = clock.now()
     return Answer(
         id=submission.id,
         transaction_id=submission.transaction_id,

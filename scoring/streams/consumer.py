@@ -29,6 +29,7 @@ from scoring.streams.group import Group
 from scoring.streams.rights import Rights
 from scoring.telemetry import tracing
 from scoring.worker import batches, predictor
+from training import clock
 from training.core.exceptions import FraudsiteError, NoChampion
 
 logger = logging.getLogger(__name__)
@@ -188,6 +189,6 @@ def _outcomes(submissions: Sequence[Submission]) -> dict[str, Outcome]:
                 logger.warning("%d transactions of %s were not scored: %s", len(part), schema, error)
                 found = [Outcome(Kind.NO_CHAMPION)] * len(part)
             else:
-                found, _ = batches.score_batch(submissions=part, predictor=champion, started_at=time.time())
+                found, _ = batches.score_batch(submissions=part, predictor=champion, started_at=clock.seconds())
         outcomes |= zip([submission.id for submission in part], found, strict=True)
     return outcomes

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import msgspec
 from django.conf import settings
-from django.utils import timezone
 
 from scoring.api.decoding import Body, decode_object
 from scoring.api.outcomes import may_be_repeated
@@ -29,6 +28,7 @@ from scoring.messages import traces
 from scoring.messages.submission import Submission
 from scoring.models import ApiKey
 from scoring.telemetry import tracing
+from training import clock
 from training.core.exchange.rates import NO_RATES
 from training.core.schema import TRANSACTION_ID
 
@@ -105,7 +105,7 @@ def _checked(
     schema = schema_of(body)
     if key:
         refuse_other_schemas(key, schema.name)
-    now = timezone.now()
+    now = clock.now()
     submission = validate(
         body,
         schema=schema,

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import Error, close_old_connections
-from django.utils import timezone
 from httpcore import AsyncConnectionPool
 
 from scoring.telemetry import tracing
@@ -23,6 +22,7 @@ from scoring.webhooks import endpoints, figures, outbox, sending
 from scoring.webhooks.endpoints import Target
 from scoring.webhooks.models import WebhookDelivery
 from scoring.webhooks.sending import Outcome
+from training import clock
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Deliverer:
         while not self.is_stopping:
             Path(settings.VAR_DIR, "webhooks-alive").touch()  # for health checks
             try:
-                for key in await self.database(outbox.waiting, timezone.now()):
+                for key in await self.database(outbox.waiting, clock.now()):
                     self._begin(key)
             except Error as error:
                 logger.warning("Webhooks wait for the database: %s", error)
@@ -155,7 +155,7 @@ class Line:
         target = self._target
         if target is None or not target.secrets:
             fault = target.fault if target else "The endpoint was removed."
-            return Outcome(delivery, timezone.now(), 0.0, fault=fault)
+            return Outcome(delivery, clock.now(), 0.0, fault=fault)
         through = self._idle.pop() if self._idle else sending.connection()
         try:
             with tracing.attempt(delivery.span, delivery.type) as span:

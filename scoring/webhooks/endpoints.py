@@ -10,7 +10,6 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
 from standardwebhooks import Webhook
 
 from scoring.acts import acted
@@ -19,6 +18,7 @@ from scoring.webhooks import sealing, targets
 from scoring.webhooks.events import Event
 from scoring.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookSecret
 from scoring.webhooks.types import TEST, EventType
+from training import clock
 from training.core.exceptions import FraudsiteError
 from training.core.schema import schema_names
 
@@ -126,12 +126,12 @@ def rotate(endpoint: WebhookEndpoint, *, keep_s: float | None = None) -> str:
     """Add a secret, which can be shown only now. The earlier ones sign for `keep_s` seconds more, by default
     `WEBHOOK_SECRET_OVERLAP_H`, so that the receiver can change over."""
     keep_s = settings.WEBHOOK_SECRET_OVERLAP_H * 3600 if keep_s is None else keep_s
-    until = timezone.now() + timedelta(seconds=keep_s)
+    until = clock.now() + timedelta(seconds=keep_s)
     WebhookEndpoint.objects.select_for_update().get(pk=endpoint.pk)
     endpoint.secrets.filter(Q(expires_at=None) | Q(expires_at__gt=until)).update(expires_at=until)
     newest = endpoint.secrets.order_by("-pk").values_list("pk", flat=True)[: LIVE_SECRETS_LIMIT - 1]
     endpoint.secrets.exclude(pk__in=list(newest)).delete()
-    endpoint.secrets.filter(expires_at__lte=timezone.now()).delete()
+    endpoint.secrets.filter(expires_at__lte=clock.now()).delete()
     return _draw(endpoint)
 
 
@@ -170,7 +170,7 @@ def target(key: int) -> Target | None:
     if endpoint is None:
         return None
     try:
-        found = [Webhook(sealing.unseal(secret.sealed)) for secret in live_secrets(endpoint, timezone.now())]
+        found = [Webhook(sealing.unseal(secret.sealed)) for secret in live_secrets(endpoint, clock.now())]
     except sealing.SecretUnreadable as error:
         return Target(endpoint.url, [], str(error))
     return Target(endpoint.url, found, "" if found else "The endpoint has no live secret. Rotate it.")

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from django.db.models import Min
-from django.utils import timezone
 from prometheus_client import Histogram
 
 from scoring.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from training import clock
 
 State = WebhookDelivery.State
 RECENT_ATTEMPTS = 200
@@ -53,7 +53,7 @@ def oldest_pending_s() -> float:
     active = WebhookEndpoint.objects.filter(state=WebhookEndpoint.State.ACTIVE).values("pk")
     pending = WebhookDelivery.objects.filter(endpoint__in=active, state=State.PENDING)[:COUNTED]
     since = pending.aggregate(since=Min("since"))["since"]
-    return max(0.0, (timezone.now() - since).total_seconds()) if since else 0.0
+    return max(0.0, (clock.now() - since).total_seconds()) if since else 0.0
 
 
 def attempt_seconds() -> Sequence[tuple[float, float]]:

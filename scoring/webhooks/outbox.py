@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
-from django.utils import timezone
 
 from scoring.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from scoring.webhooks.sending import GONE, Outcome
+from training import clock
 
 State = WebhookDelivery.State
 # What an attempt may take beyond its time limit: claiming before it, and storing after it.
@@ -44,7 +44,7 @@ def turn(endpoint: int, outcomes: Sequence[Outcome], room: int) -> list[WebhookD
 
 
 def _claim(endpoint: int, room: int) -> list[WebhookDelivery]:
-    now = timezone.now()
+    now = clock.now()
     if not _open(WebhookEndpoint.objects.filter(pk=endpoint), now).exists():
         return []
     pending = WebhookDelivery.objects.filter(endpoint=endpoint, state=State.PENDING)
@@ -62,7 +62,7 @@ def _claim(endpoint: int, room: int) -> list[WebhookDelivery]:
 
 
 def _settle(endpoint: int, outcomes: Sequence[Outcome]) -> None:
-    now = timezone.now()
+    now = clock.now()
     arrived = [outcome.delivery.pk for outcome in outcomes if outcome.is_success]
     delivered = {"state": State.DELIVERED, "finished_at": now, "fault": "", "attempts": F("attempts") + 1}
     WebhookDelivery.objects.filter(pk__in=arrived, state=State.PENDING).update(**delivered)
@@ -136,14 +136,14 @@ def of_endpoint(
 def replay(deliveries: QuerySet[WebhookDelivery]) -> int:
     """Send deliveries again as soon as possible, with the same ids, whatever became of them; those that are pending do
     not wait any longer. Returns how many."""
-    now = timezone.now()
+    now = clock.now()
     return deliveries.update(state=State.PENDING, since=now, due_at=now, finished_at=None, attempts=0, fault="")
 
 
 def delete_old(*, now: datetime | None = None) -> int:
     """Delete deliveries that were finished long ago, and those to removed endpoints. At most 200,000 at once; the next
     run goes on. Returns how many."""
-    now = now or timezone.now()
+    now = now or clock.now()
     old = Q(state=State.DELIVERED, finished_at__lt=now - timedelta(days=settings.WEBHOOK_RETENTION_DAYS))
     old |= Q(state=State.DEAD, finished_at__lt=now - timedelta(days=settings.WEBHOOK_DEAD_RETENTION_DAYS))
     removed = WebhookEndpoint.objects.filter(state=WebhookEndpoint.State.REMOVED)

@@ -11,11 +11,11 @@ from functools import cache
 import httpcore
 import httpx
 from django.conf import settings
-from django.utils import timezone
 from standardwebhooks import Webhook
 
 from scoring.webhooks import targets
 from scoring.webhooks.models import FAULT_LENGTH, WebhookDelivery
+from training import clock
 from training.core.exceptions import FraudsiteError
 
 ANSWER_READ_BYTES = 4_096
@@ -70,7 +70,7 @@ async def send(
     delivery: WebhookDelivery, url: str, secrets: list[Webhook], through: httpcore.AsyncConnectionPool
 ) -> Outcome:
     """Attempt a delivery, within `WEBHOOK_TIMEOUT_S` from the look-up of the name to the end of the answer."""
-    at, began = timezone.now(), time.perf_counter()
+    at, began = clock.now(), time.perf_counter()
     answer, status, fault, retry_after_s = b"", None, "", None
     try:
         targets.check_url(url)

@@ -15,12 +15,11 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet, TextField
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast
-from django.utils import timezone
 
 from scoring.models import History, Label, Prediction, Transaction
 from scoring.worker import storage
 from scoring.worker.histories import label_code, microseconds
-from training import registry
+from training import clock, registry
 from training.core.features.declaration import compared_entities
 from training.core.features.replay import Events, Labels, replay, version, warm
 from training.core.schema import Schema
@@ -230,5 +229,5 @@ def _make_missing(schema: Schema, entity: str) -> None:
         cursor.execute(
             "INSERT INTO scoring_history (token, schema, entity, events, last_sequence, updated_at) "  # noqa: S608
             f"SELECT token, %s, %s, {empty}, 0, %s FROM ({statement}) AS arrived WHERE true ON CONFLICT DO NOTHING",
-            [schema.name, entity, timezone.now(), *parameters],
+            [schema.name, entity, clock.now(), *parameters],
         )

@@ -10,7 +10,6 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, QuerySet
-from django.utils import timezone
 
 from scoring.decisions import Decision, FallbackRules
 from scoring.lists import lookup
@@ -26,6 +25,7 @@ from scoring.worker.known import known_outcomes
 from scoring.worker.predictor import Predictor
 from scoring.worker.rows import insert_new, tokens_of, transaction_of
 from scoring.worker.storage import BatchContext
+from training import clock
 
 FAULT_LENGTH = 200
 
@@ -49,7 +49,7 @@ def fall_back(*, submission: Submission, reason: str) -> Outcome:
 
     If a worker has stored the transaction a moment earlier, the worker's answer holds.
     """
-    now = timezone.now()
+    now = clock.now()
     amount = declaration_of(submission).amount_of(submission.features)
     with transaction.atomic():
         if _keep(submission) is None:
@@ -74,7 +74,7 @@ def _keep(submission: Submission) -> Outcome | None:
     """Store a transaction that waits for its score. None if its id is known already."""
     if not insert_new([transaction_of(submission)]):
         return None
-    due_at = timezone.now() + timedelta(seconds=settings.PENDING_RETRY_S)
+    due_at = clock.now() + timedelta(seconds=settings.PENDING_RETRY_S)
     Pending.objects.create(transaction_id=UUID(submission.id), due_at=due_at, request_id=submission.request_id)
     return Outcome(Kind.PENDING, submission.id.encode())
 
@@ -104,7 +104,7 @@ def suspects(transactions: Sequence[UUID]) -> set[UUID]:
 def claim_due(*, limit: int) -> list[UUID]:
     """Claim the pending transactions that are due. Each becomes due again, after a longer wait each time."""
     claimed = []
-    now = timezone.now()
+    now = clock.now()
     due = Pending.objects.filter(due_at__lte=now, attempts__lt=settings.PENDING_ATTEMPTS_LIMIT).order_by("due_at")
     for pending in due[:limit]:
         wait_s = settings.PENDING_RETRY_S * 2 ** min(pending.sent, 20)
@@ -146,7 +146,7 @@ def retry(pending: QuerySet[Pending]) -> int:
     """Have the reconciler send these at its next run, set aside or not. Returns how many.
 
     Suspects stay suspect: they are scored alone."""
-    return pending.update(attempts=0, sent=0, fault="", due_at=timezone.now())
+    return pending.update(attempts=0, sent=0, fault="", due_at=clock.now())
 
 
 def score(*, transaction_ids: Iterable[UUID], predictor: Predictor) -> int:
@@ -157,7 +157,7 @@ def score(*, transaction_ids: Iterable[UUID], predictor: Predictor) -> int:
     Raises:
         StaleHistory: nothing was scored; the schema's histories have to be rebuilt.
     """
-    started_at = time.time()
+    started_at = clock.seconds()
     waiting = Pending.objects.select_related("transaction__fallback").order_by("transaction__received_at")
     waiting = waiting.filter(pk__in=transaction_ids, transaction__schema=predictor.schema.name)
     while True:

@@ -14,6 +14,7 @@ from django.db import Error, connection, transaction
 from scoring.models import RuleCount, RuleOfClientCount
 from scoring.policies.engine import Policy, Tally
 from scoring.policies.expressions import Outcome
+from training import clock
 
 INTERVAL_S = 5.0
 TABLE = RuleCount._meta.db_table
@@ -80,5 +81,5 @@ def _rows_of_clients(policy: Policy, taken: Tally) -> list[tuple[Any, ...]]:
 
 
 def _minute() -> Any:
-    minute = datetime.fromtimestamp(60 * (time.time() // 60), UTC)
+    minute = datetime.fromtimestamp(60 * (clock.seconds() // 60), UTC)
     return RuleCount._meta.get_field("minute").get_db_prep_save(minute, connection)

@@ -11,11 +11,11 @@ from time import monotonic
 import numpy as np
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
 
 from scoring.models import Prediction, ShadowProgress, ShadowScore
 from scoring.worker import scorer
 from scoring.worker.predictor import Predictor
+from training import clock
 from training.core.exceptions import BundleRefused
 from training.models import ModelVersion, Stage
 
@@ -35,7 +35,7 @@ def score_new_predictions(*, now: datetime | None = None) -> int:
 
     It stops after `SHADOW_INTERVAL_S`, when the next run begins and goes on.
     """
-    now = now or timezone.now()
+    now = now or clock.now()
     end = monotonic() + settings.SHADOW_INTERVAL_S
     shadows = list(ModelVersion.objects.filter(stage=Stage.SHADOW))
     for pk in _loaded.keys() - {version.pk for version in shadows}:

@@ -13,7 +13,6 @@ from uuid import UUID
 import msgspec
 import psycopg
 from django.db import connection, transaction
-from django.utils import timezone
 
 from scoring import linked
 from scoring.decisions import ALERTS
@@ -31,6 +30,7 @@ from scoring.worker.routing import Router
 from scoring.worker.rows import derived_by_name, insert_new, request_of, tokens_by_name, transaction_of
 from scoring.worker.scorer import Scored
 from scoring.worker.statements import EVENT_COLUMNS, REVIEW_COLUMNS, STATEMENTS
+from training import clock
 from training.core.schema import Schema
 
 
@@ -67,7 +67,7 @@ class BatchContext:
             features_ms=stages.features_s * 1000,
             model_ms=stages.model_s * 1000,
             started_at=started_at,
-            created_at=timezone.now(),
+            created_at=clock.now(),
         )
 
     def latency_ms(self, received_at: float) -> float:
@@ -304,7 +304,7 @@ def _opened(prediction: Prediction, context: BatchContext, answered: str | None 
 
 def save_histories(histories: Sequence[HistoryUpdate]) -> None:
     """Write histories, whose rows exist and are locked."""
-    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    now = connection.ops.adapt_datetimefield_value(clock.now())
     with connection.cursor() as cursor:
         cursor.executemany(
             "UPDATE scoring_history SET events = %s, last_sequence = %s, updated_at = %s WHERE token = %s",

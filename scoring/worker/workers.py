@@ -4,13 +4,12 @@ It is kept in Redis under a key that expires, so the status of a process that ha
 """
 
 import logging
-import time
 
 import msgspec
 import redis
 from django.conf import settings
 
-from scoring.messages import connections
+from scoring.messages import clock, connections
 from scoring.messages.replies import connection
 
 logger = logging.getLogger(__name__)
@@ -63,18 +62,10 @@ def waiting() -> dict[str, int]:
 def publish(status: Status) -> None:
     expiry_s = SILENCE_S + int(2 * settings.MODEL_REFRESH_S)
     try:
-        status = msgspec.structs.replace(status, ahead_s=_ahead_s())
+        status = msgspec.structs.replace(status, ahead_s=clock.ahead_s(connection()))
         connection().set(PREFIX + status.worker, msgspec.msgpack.encode(status), ex=expiry_s)
     except redis.RedisError as error:
         logger.warning("The status of this worker was not published: %s", error)
-
-
-def _ahead_s() -> float:
-    """How far this machine's clock is ahead of that of Redis, at least: its answer was made between two looks here."""
-    began = time.time()
-    seconds, microseconds = connection().time()
-    there = seconds + microseconds / 1e6
-    return max(began - there, 0.0) or min(time.time() - there, 0.0)
 
 
 def known() -> list[Status]:

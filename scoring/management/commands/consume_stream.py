@@ -23,6 +23,7 @@ class Command(BaseCommand):
             raise CommandError("--consumer: give each process a name of its own.")
         client = self._client_of(stream)
         from scoring import served
+        from scoring.messages import clock
         from scoring.streams.consumer import ClientInactive, Consumer
         from scoring.streams.group import Group
         from scoring.streams.rights import NoKey, Rights
@@ -34,6 +35,7 @@ class Command(BaseCommand):
             port.serve()
             tracing.start("stream")
             served.follow()
+            clock.follow()
             at_work = Consumer(client=client, group=Group(stream, consumer))
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: at_work.stop())

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from scoring.messages import clock
 from scoring.telemetry import port, tracing
 from scoring.webhooks.delivering import Deliverer
 
@@ -13,6 +14,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         port.serve()
+        clock.follow()
         tracing.start("deliverer")
         asyncio.run(_deliver())
         tracing.stop()
