@@ -42,6 +42,12 @@ def test_a_draft_is_ingested_and_trained_as_it_stands(draft, shape, tmp_path, se
     assert bundle.description.split.protocol == "time"
 
 
+def test_an_array_of_json_is_refused_with_the_way_to_lines(draft, tmp_path):
+    (tmp_path / "shop.json").write_text('[{"amount": 1},\n {"amount": 2}]')
+    with pytest.raises(CommandError, match=re.escape("an array. Write each row on a line of its own: jq -c '.[]'")):
+        draft(tmp_path / "shop.json")
+
+
 def kinds(schema: Schema) -> dict[str, str]:
     return {field.name: field.kind for field in schema.features}
 

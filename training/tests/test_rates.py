@@ -6,6 +6,8 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
@@ -123,6 +125,16 @@ def test_a_file_that_has_no_rates_is_refused(tmp_path, name, content, told):
         call_command("import_rates", str(tmp_path / name))
     with pytest.raises(CommandError, match="cannot be read: No such file"):
         call_command("import_rates", str(tmp_path / "nothing.csv"))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.timestamp("us", tz="No/Where")])
+def test_a_time_that_no_calendar_has_is_refused_with_its_row(tmp_path, kind):
+    times = pa.array([0, 2**62], kind) if kind.tz is None else pa.array([0, 0], kind)
+    table = {"currency": ["USD", "JPY"], "rate": [1.1, 160.0], "valid_from": times}
+    pq.write_table(pa.table(table), tmp_path / "rates.parquet")
+    with pytest.raises(CommandError, match=f"row {1 if kind.tz else 2}: "):
+        call_command("import_rates", str(tmp_path / "rates.parquet"))
 
 
 CODES = st.sampled_from(["EUR", "USD", "JPY", "KWD", "GBP"])

@@ -24,22 +24,6 @@ def is_typed(path: Path) -> bool:
     return path.suffix == ".parquet" or path.suffix in JSON_SUFFIXES
 
 
-def column_names(path: Path, form: FileForm) -> list[str]:
-    """The columns of a file, in its order. Those of JSON Lines are the keys of its rows.
-
-    Raises:
-        DatasetError: the file cannot be read.
-    """
-    try:
-        if path.suffix == ".parquet":
-            return [name for name in pq.read_schema(path).names if not name.startswith(INDEX)]
-        if path.suffix in JSON_SUFFIXES:
-            return list(_read_json(path).column_names)
-        return list(pd.read_csv(path, sep=form.separator, encoding=form.encoding, nrows=0).columns)
-    except (OSError, ValueError, pa.ArrowInvalid) as error:
-        raise DatasetError(f"{path} is no Parquet, JSON Lines or CSV file: {error}") from error
-
-
 def chunks(
     path: Path, form: FileForm, columns: Sequence[str], *, texts: Collection[str], rows: int
 ) -> Iterator[pd.DataFrame]:
@@ -124,9 +108,7 @@ def blocks(path: Path, form: FileForm, rows: int) -> Iterator[pa.Table]:
                 names = [name for name in file.schema_arrow.names if not name.startswith(INDEX)]
                 yield from (pa.Table.from_batches([batch]) for batch in file.iter_batches(rows, columns=names))
         elif path.suffix in JSON_SUFFIXES:
-            with path.open("rb") as lines:
-                while block := b"".join(islice(lines, rows)):
-                    yield _read_json(BytesIO(block))
+            yield from (_read_json(BytesIO(block)) for block in _json_lines(path, rows))
         else:
             options = {"dtype": "str", "keep_default_na": False, "na_values": [""], "chunksize": rows}
             with pd.read_csv(path, sep=form.separator, encoding=form.encoding, **options) as frames:
@@ -146,10 +128,20 @@ def _read_json(source: Path | BytesIO, types: pa.Schema | None = None) -> pa.Tab
 
 
 def _json_blocks(path: Path, rows: int, types: pa.Schema | None = None) -> Iterator[pa.Table]:
+    return (_read_json(BytesIO(block), types) for block in _json_lines(path, rows) if not block.isspace())
+
+
+def _json_lines(path: Path, rows: int) -> Iterator[bytes]:
+    """So many lines of a file at a time.
+
+    Raises:
+        ValueError: the file is one array.
+    """
     with path.open("rb") as lines:
         while block := b"".join(islice(lines, rows)):
-            if not block.isspace():
-                yield _read_json(BytesIO(block), types)
+            if block.lstrip().startswith(b"["):
+                raise ValueError(f"it is an array. Write each row on a line of its own: jq -c '.[]' {path.name}")
+            yield block
 
 
 def _common_type(name: str, schemas: Sequence[pa.Schema]) -> pa.DataType:

@@ -157,9 +157,17 @@ def _short(value: Any) -> str:
     return repr(value if isinstance(value, str) else str(value))[:40]
 
 
+def _parquet_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for place in range(table.num_rows):
+        try:
+            yield from table.slice(place, 1).to_pylist()
+        except (ValueError, OverflowError) as error:  # a time that Python has no value for
+            raise ValueError(f"row {place + 1}: {error}") from error
+
+
 def _rows(path: Path) -> Iterator[Row]:
     if path.suffix == ".parquet":
-        yield from ((f"row {number}", row) for number, row in enumerate(pq.read_table(path).to_pylist(), 1))
+        yield from ((f"row {number}", row) for number, row in enumerate(_parquet_rows(pq.read_table(path)), 1))
         return
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".json" and text.lstrip().startswith("["):
