@@ -308,6 +308,7 @@ def test_it_counts_refused_calls_of_the_window_by_kind(refresh):
         (90, 429, "Too many requests", 40),
     ):
         RefusalCount.objects.create(minute=ago(minutes=minutes), status=status, kind=kind, count=count)
+    update_rollups()
     assert tiles(refresh())["Refused calls"] == (
         "15",
         "of all schemas: 12 × 503 no worker, 3 × 422 unacceptable values",

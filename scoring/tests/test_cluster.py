@@ -24,7 +24,7 @@ def test_a_cluster_rebuilds_the_same_histories_as_one_process(api, monkeypatch):
     History.objects.filter(entity="customer").delete()
     monkeypatch.setattr(arrivals, "ROWS_AT_A_TIME", 2)
     said = StringIO()
-    local = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    local = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with distributed.LocalCluster(**local, env=worker_environment()) as cluster:
         call_command(*REBUILD, "--dask-scheduler", cluster.scheduler_address, stdout=said)
     assert histories() == known

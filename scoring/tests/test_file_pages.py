@@ -165,7 +165,7 @@ def test_the_command_fails_if_more_rows_are_refused_than_it_may(work, acme, tmp_
         (["--client", "Acme", "--schema", "handbook"], "no champion"),
         (["--client", "Acme", "--output", "/nowhere/night.csv"], "--output: /nowhere/night.csv cannot be written"),
         (["--client", "Acme", "--output", "/"], "--output: / cannot be written"),
-        (["--client", "Acme", "--max-refused", "-1"], "--max-refused takes a number of rows from 0"),
+        (["--client", "Acme", "--max-refused", "-1"], "--max-refused: give a whole number from 0"),
     ],
 )
 def test_the_command_says_what_is_wrong_before_it_takes_the_file(work, acme, night, options, said):

@@ -85,7 +85,7 @@ def test_rows_are_counted_of_lists(acme):
     second = post(api, "/api/v1/labels/batch", {"labels": labels})
     assert second.status_code == 429
     assert "rows per second" in second.json()["detail"]
-    assert 1 <= int(second["Retry-After"]) <= 60
+    assert 1 <= int(second["Retry-After"]) <= 65, "the 60 rows that may be missing, and a margin"
     assert post(api, "/api/v1/labels", labels[0]).status_code == 200, "one of the rows that are left; it was known"
 
 

@@ -30,7 +30,7 @@ def test_it_equals_one_process_bit_for_bit_on_a_cluster_of_processes():
     from training.core.features.distributed import features
 
     events, labels, expected = of_handbook()
-    local = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    local = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with LocalCluster(**local) as cluster, Client(cluster) as client:
         made = features(
             HANDBOOK, dd.from_pandas(events, npartitions=4, sort=False), dd.from_pandas(labels, npartitions=2)

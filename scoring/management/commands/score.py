@@ -53,8 +53,6 @@ class Command(BaseCommand):
         # Told before the rows are scored, not after.
         if target.is_dir() or not os.access(target.parent, os.W_OK):
             raise CommandError(f"--output: {target} cannot be written. Name a file in a directory that may be written.")
-        if options["max_refused"] < 0:
-            raise CommandError(f"--max-refused takes a number of rows from 0, and not {options['max_refused']}.")
         wanted = Wanted(
             mode=options["mode"],
             format=form,
