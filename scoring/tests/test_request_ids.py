@@ -120,6 +120,7 @@ def test_a_line_about_one_transaction_has_the_id_of_its_request_alone(champion, 
 
 
 def test_the_workers_log_has_the_id_of_every_call(worker, champion, acme_api):
+    await_follower(worker, "ulb", champion.pk)
     ModelVersion.objects.filter(pk=champion.pk).update(stage=Stage.RETIRED)
     await_follower(worker, "ulb", None)
     post(acme_api, seed_payload(), "call-9")

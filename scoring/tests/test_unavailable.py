@@ -60,6 +60,7 @@ def test_it_answers_503_in_time_while_redis_hangs_and_scores_again_afterwards(wo
 
 
 def test_it_answers_503_while_there_is_no_champion_and_says_so(worker, champion, acme_api, settings):
+    await_follower(worker, "ulb", champion.pk)
     champion.stage = Stage.RETIRED
     champion.save()
     await_follower(worker, "ulb", None)
