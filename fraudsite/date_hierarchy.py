@@ -38,7 +38,8 @@ class Periods:
         ends = self.aggregate()
         if ends["first"] is None or ends["last"] is None:
             return []
-        first, last = (timezone.localtime(moment).date() for moment in (ends["first"], ends["last"]))
+        # The year after 9998 has no end in Python, and no filter takes it.
+        first, last = (min(timezone.localtime(ends[end]).date(), date(9998, 12, 31)) for end in ("first", "last"))
         return [day for day in self._starts(kind, first, last) if self._is_asked_for(day)]
 
     def _starts(self, kind: str, first: date, last: date) -> Iterator[date]:

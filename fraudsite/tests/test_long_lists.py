@@ -49,6 +49,13 @@ def test_a_list_of_several_years_offers_these(admin_client, transactions):
     assert periods(admin_client.get(reverse(LIST))) == ["2024", "2025", "2026"]
 
 
+def test_a_row_at_the_end_of_the_calendar_breaks_no_list(admin_client, transactions):
+    Transaction.objects.filter(received_at__month=9).update(received_at=datetime(9999, 12, 31, tzinfo=UTC))
+    for chosen in ({}, {"received_at__year": 9998}, {"received_at__year": 9998, "received_at__month": 12}):
+        assert admin_client.get(reverse(LIST), chosen).status_code == 200
+    assert "9998" in periods(admin_client.get(reverse(LIST)))
+
+
 def test_an_empty_list_offers_no_period(admin_client):
     assert (
         "received_at__" not in admin_client.get(reverse(LIST)).content.decode().split("toplinks")[1].split("</nav>")[0]
