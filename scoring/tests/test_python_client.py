@@ -205,6 +205,33 @@ def test_rows_that_the_server_had_time_for_are_not_lost_when_the_others_fail():
     assert [len(body["transactions"]) for _, body in asked] == [2, 1]
 
 
+def scored(*statuses: int) -> Any:
+    problem = PROBLEM | {"status": 409}
+    return 200, {}, {"results": [{"status": status, "problem": problem} for status in statuses]}
+
+
+def test_the_results_of_one_half_of_a_list_are_not_lost_when_the_other_half_fails():
+    calls = refusal(413), scored(409, 409), refusal(401)
+    with answering(*calls) as (address, asked), Fraudsite(address, "key") as fraudsite:
+        results = fraudsite.predict_many([{}] * 4, patience=QUICK)
+        assert [next(results).status, next(results).status] == [409, 409]
+        with pytest.raises(NotAuthenticated):
+            next(results)
+    assert [len(body["transactions"]) for _, body in asked] == [4, 2, 2]
+
+
+def test_halves_come_in_order_for_asyncio_too():
+    calls = refusal(413), refusal(413), scored(401), scored(402), scored(403, 404)
+
+    async def ask(address: str) -> list[int]:
+        async with AsyncFraudsite(address, "key") as fraudsite:
+            return [result.status async for result in fraudsite.predict_many([{}] * 4, patience=QUICK)]
+
+    with answering(*calls) as (address, asked):
+        assert asyncio.run(ask(address)) == [401, 402, 403, 404]
+    assert [len(body["transactions"]) for _, body in asked] == [4, 2, 1, 1, 2]
+
+
 @pytest.mark.parametrize("rows", [0, -1])
 def test_lists_in_calls_of_no_rows_are_refused_and_not_dropped(rows):
     with Fraudsite("http://127.0.0.1:1", "key") as fraudsite:

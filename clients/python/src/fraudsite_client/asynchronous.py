@@ -10,7 +10,7 @@ import httpx
 
 from fraudsite_client import calls, file_calls, hook_calls
 from fraudsite_client.client import PIECE, request_of, saving, settings_of
-from fraudsite_client.errors import NotReached
+from fraudsite_client.errors import NotReached, Refused
 from fraudsite_client.flow import Answer, Attempt, Patience, Pause, Plan
 from fraudsite_client.models import (
     Explanation,
@@ -74,7 +74,7 @@ class AsyncFraudsite:
         """See `Fraudsite.predict_many`."""
         for chunk in calls.chunks(transactions, rows):
             named = [calls.Named.of(each).body for each in chunk]
-            for result in await self._run(calls.predict_rows(named, patience or self.patience)):
+            async for result in self._in_parts(calls.predict_rows, named, patience):
                 yield result
 
     async def prediction(self, key: str, *, patience: Patience | None = None) -> Prediction | Pending:
@@ -95,7 +95,7 @@ class AsyncFraudsite:
         """See `Fraudsite.label_many`."""
         for chunk in calls.chunks(labels, rows):
             bodies = [calls.label_of(each) for each in chunk]
-            for result in await self._run(calls.label_rows(bodies, patience or self.patience)):
+            async for result in self._in_parts(calls.label_rows, bodies, patience):
                 yield result
 
     def transactions(
@@ -227,6 +227,21 @@ class AsyncFraudsite:
             query = []
             for row in rows:
                 yield row
+
+    async def _in_parts(
+        self, plan_of: calls.PlanOfRows[T], rows: Sequence[dict[str, Any]], patience: Patience | None
+    ) -> AsyncIterator[T]:
+        """See `Fraudsite._in_parts`."""
+        parts = [rows]
+        while parts:
+            part = parts.pop()
+            try:
+                results = await self._run(plan_of(part, patience or self.patience))
+            except Refused as refusal:
+                parts += reversed(calls.halves(part, refusal))
+            else:
+                for result in results:
+                    yield result
 
     async def _run(self, plan: Plan[T]) -> T:
         answer: Answer = None

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -28,6 +28,8 @@ from fraudsite_client.models import (
 
 Model = TypeVar("Model", bound=BaseModel)
 Transaction = Mapping[str, Any]
+T = TypeVar("T")
+PlanOfRows = Callable[[Sequence[dict[str, Any]], Patience], Plan[list[T]]]
 
 # How many rows the API takes at once, unless its operator chose otherwise. A smaller limit is found out.
 ROWS = 1_000
@@ -102,11 +104,12 @@ def get(path: str, patience: Patience, query: Sequence[tuple[str, str]] = ()) ->
 
 def label(fields: Mapping[str, Any], patience: Patience) -> Plan[LabelReceipt]:
     """Say what became of a transaction."""
-    body = label_of(fields)
-    return read(
-        LabelReceipt,
-        (yield from send(lambda left_s: Attempt("POST", "/api/v1/labels", left_s, json=body), patience)),
-    )
+    return read(LabelReceipt, (yield from send(posted("/api/v1/labels", label_of(fields)), patience)))
+
+
+def posted(path: str, body: Mapping[str, Any]) -> Callable[[float], Attempt]:
+    """What makes an attempt to send a body, by the seconds that are left."""
+    return lambda left_s: Attempt("POST", path, left_s, json=body)
 
 
 def label_of(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,7 +118,7 @@ def label_of(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def predict_rows(rows: Sequence[dict[str, Any]], patience: Patience) -> Plan[list[Result]]:
-    """Score rows that have ids, in one call or, where that is too much at once, in several."""
+    """Score rows that have ids, in one call."""
     return (yield from _rows("/api/v1/predict/batch", "transactions", rows, BatchAnswer, patience))
 
 
@@ -134,14 +137,14 @@ def _rows(
         left_s = give_up - time.monotonic()
         if left_s <= 0:
             break
-        some = [rows[index] for index in missing]
+        body = {name: [rows[index] for index in missing]}
         try:
-            told = yield from _at_once(path, name, some, answer, replace(patience, deadline_s=left_s))
+            response = yield from send(posted(path, body), replace(patience, deadline_s=left_s))
         except FraudsiteError:
             if results:  # what the server had time for is not lost, and the others have the problem that it told
                 break
             raise
-        results |= zip(missing, told, strict=True)
+        results |= zip(missing, read(answer, response).results, strict=True)
         missing = [index for index in missing if results[index].status in TRY_AGAIN]
         pause_s = patience.first_pause_s
         if not missing or time.monotonic() + pause_s >= give_up:
@@ -152,27 +155,19 @@ def _rows(
     return [results[index] for index in range(len(rows))]
 
 
-def _at_once(
-    path: str, name: str, rows: Sequence[dict[str, Any]], answer: type[Any], patience: Patience
-) -> Plan[list[Any]]:
-    try:
-        response = yield from send(lambda left_s: Attempt("POST", path, left_s, json={name: list(rows)}), patience)
-    except Refused as refusal:
-        if len(rows) == 1 or not _asks_for_fewer(refusal):
-            raise
-    else:
-        return list(read(answer, response).results)
-    middle = len(rows) // 2
-    first = yield from _at_once(path, name, rows[:middle], answer, patience)
-    second = yield from _at_once(path, name, rows[middle:], answer, patience)
-    return first + second
+def halves(rows: Sequence[dict[str, Any]], refusal: Refused) -> tuple[Sequence[dict[str, Any]], ...]:
+    """The two halves of rows that the server refused as too much at once.
 
-
-def _asks_for_fewer(refusal: Refused) -> bool:
+    Raises:
+        Refused: the refusal, if it is another one, or there is one row.
+    """
     too_many = isinstance(refusal, InvalidRequest) and any(
         error.code == "invalid_list" for error in refusal.problem.errors
     )
-    return refusal.status == TOO_LARGE or too_many
+    if len(rows) == 1 or not (refusal.status == TOO_LARGE or too_many):
+        raise refusal
+    middle = len(rows) // 2
+    return rows[:middle], rows[middle:]
 
 
 def pages(filters: Mapping[str, Any], fields: Sequence[str] | None, limit: int | None) -> list[tuple[str, str]]:

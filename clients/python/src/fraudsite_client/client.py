@@ -12,7 +12,7 @@ from typing import IO, Any, Self, TypeVar
 import httpx
 
 from fraudsite_client import calls, file_calls, hook_calls
-from fraudsite_client.errors import NotReached
+from fraudsite_client.errors import NotReached, Refused
 from fraudsite_client.flow import Answer, Attempt, Patience, Pause, Plan
 from fraudsite_client.models import (
     Explanation,
@@ -114,7 +114,7 @@ class Fraudsite:
         or `problem` by its `status`. Rows that the server had no time for are sent again."""
         for chunk in calls.chunks(transactions, rows):
             named = [calls.Named.of(each).body for each in chunk]
-            yield from self._run(calls.predict_rows(named, patience or self.patience))
+            yield from self._in_parts(calls.predict_rows, named, patience)
 
     def prediction(self, key: str, *, patience: Patience | None = None) -> Prediction | Pending:
         """Read a prediction again, by the `id` of its answer."""
@@ -134,7 +134,7 @@ class Fraudsite:
     ) -> Iterator[LabelResult]:
         """Send any number of labels, `rows` in a call. Yields the result of each in order."""
         for chunk in calls.chunks(labels, rows):
-            yield from self._run(calls.label_rows([calls.label_of(each) for each in chunk], patience or self.patience))
+            yield from self._in_parts(calls.label_rows, [calls.label_of(each) for each in chunk], patience)
 
     def transactions(
         self, *, fields: Sequence[str] | None = None, limit: int | None = None, **filters: Any
@@ -281,6 +281,21 @@ class Fraudsite:
             rows, following = self._run(calls.page(following, query, self.patience))
             query = []
             yield from rows
+
+    def _in_parts(
+        self, plan_of: calls.PlanOfRows[T], rows: Sequence[dict[str, Any]], patience: Patience | None
+    ) -> Iterator[T]:
+        """Send rows in one call or, where that is too much at once, in several. What a call told is yielded before the
+        next one is made, so that it is not lost with that."""
+        parts = [rows]
+        while parts:
+            part = parts.pop()
+            try:
+                results = self._run(plan_of(part, patience or self.patience))
+            except Refused as refusal:
+                parts += reversed(calls.halves(part, refusal))
+            else:
+                yield from results
 
     def _run(self, plan: Plan[T]) -> T:
         answer: Answer = None
