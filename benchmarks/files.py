@@ -13,7 +13,6 @@ Four parts, each of which can be chosen:
 """
 
 import csv
-import os
 import re
 import sys
 import threading
@@ -27,7 +26,7 @@ from statistics import median
 import httpx
 import numpy as np
 
-from benchmarks.stand import Load, at_rate, table
+from benchmarks.stand import Load, at_rate, table, worked_s
 from fraudsite.tests.deployment import Deployment, deployment, run
 
 PARTS = ("rate", "memory", "workers", "realtime")
@@ -230,15 +229,6 @@ def _peak_mb(pid: int) -> float:
     [kilobytes] = re.findall(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     children = {child for tasks in Path(f"/proc/{pid}/task").glob("*/children") for child in tasks.read_text().split()}
     return max(int(kilobytes) / 1024, *(_peak_mb(int(child)) for child in children), 0.0)
-
-
-def worked_s(pid: int) -> float:
-    """The processor time that a process and its children have taken, in seconds."""
-    # What stands behind the name of the program: user and system time are the 12th and the 13th, those of children that
-    # have ended follow.
-    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]
-    children = {child for tasks in Path(f"/proc/{pid}/task").glob("*/children") for child in tasks.read_text().split()}
-    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") + sum(worked_s(int(child)) for child in children)
 
 
 def figures(seen: dict[str, list[float]]) -> str:

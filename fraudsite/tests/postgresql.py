@@ -70,6 +70,11 @@ class Cluster:
             self._process = subprocess.Popen(server, stdout=output, stderr=output, **self._how)
         _await(self.url, self._process, self._log)
 
+    @property
+    def pid(self) -> int:
+        """Of the server, whose children have the connections."""
+        return self._process.pid
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """SIGINT shuts down fast, cutting connections and writing data; SIGQUIT at once, as if it had crashed."""
         self._process.send_signal(how)
