@@ -22,8 +22,12 @@ KEYS = "scoring_transactionkey"
 DAYS = 30
 ORIGINALS = 20_000
 AT_ONCE = 50
-# Copies of what is stored, spread over the partitions: ids in the order of their times, ids of the client's own, and
-# their predictions.
+# What is copied is set aside once, as the tables grow beyond memory.
+ORIGINAL = """
+CREATE TEMP TABLE original AS
+SELECT *, row_number() OVER (ORDER BY id) AS place FROM scoring_transaction ORDER BY id DESC LIMIT {rows}
+"""
+# Copies, spread over the partitions: ids in the order of their times, ids of the client's own, and their predictions.
 COPIES = """
 WITH copied AS (
     INSERT INTO scoring_transaction
@@ -32,8 +36,7 @@ WITH copied AS (
             || '7' || substr(translate(gen_random_uuid()::text, '-', ''), 14))::uuid,
         client_id, 'copy-' || number || '-' || place, schema, amount, fields, body_sha256, event_time - shift,
         received_at - shift
-    FROM (SELECT *, row_number() OVER (ORDER BY id) AS place FROM scoring_transaction ORDER BY id DESC
-          LIMIT %(rows)s::int) AS original,
+    FROM original,
         (SELECT number, number * %(days)s::float8 / %(copies)s * interval '1 day' AS shift
          FROM generate_series(%(first)s::int, %(last)s::int) AS number) AS shifts
     RETURNING id, client_id, transaction_id, received_at
@@ -145,10 +148,11 @@ def fill(ours: Deployment, stored: int, partitions: int) -> None:
     assert ours.cluster is not None
     originals = min(count(ours), ORIGINALS)
     copies = -(-(stored - count(ours)) // originals)
-    given = {"rows": originals, "copies": copies, "days": DAYS * (partitions - 1)}
+    given = {"copies": copies, "days": DAYS * (partitions - 1)}
     began = time.monotonic()
     with psycopg.connect(ours.cluster.url, autocommit=True) as connection:
         connection.execute(FAST)
+        connection.execute(ORIGINAL.format(rows=originals))
         indexes = connection.execute(INDEXES.format(keys=KEYS)).fetchall()
         for name, _ in indexes:
             connection.execute(f"DROP INDEX {name}")
