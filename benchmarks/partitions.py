@@ -10,6 +10,7 @@ import sys
 import time
 from argparse import ArgumentParser
 from statistics import median, quantiles
+from typing import Any
 
 import psycopg
 
@@ -151,6 +152,7 @@ def fill(ours: Deployment, stored: int, partitions: int) -> None:
     given = {"copies": copies, "days": DAYS * (partitions - 1)}
     began = time.monotonic()
     with psycopg.connect(ours.cluster.url, autocommit=True) as connection:
+        autovacuum(connection, "off")
         connection.execute(FAST)
         connection.execute(ORIGINAL.format(rows=originals))
         indexes = connection.execute(INDEXES.format(keys=KEYS)).fetchall()
@@ -163,13 +165,21 @@ def fill(ours: Deployment, stored: int, partitions: int) -> None:
         for name, definition in indexes:
             connection.execute(definition.replace(" ON ONLY ", " ON "))  # on the partitions, too
             print(f"index {name}, {time.monotonic() - began:,.0f} s", flush=True)
-        connection.execute("ANALYZE scoring_transaction, scoring_prediction")
+        connection.execute(f"VACUUM (ANALYZE) scoring_transaction, scoring_prediction, {KEYS}")
+        autovacuum(connection, "on")
         connection.execute("CHECKPOINT")
         parts = connection.execute(
-            "SELECT tableoid::regclass::text, count(*) FROM scoring_transaction GROUP BY 1 ORDER BY 1"
+            "SELECT oid::regclass::text, reltuples::bigint FROM pg_class WHERE oid IN "
+            "(SELECT inhrelid FROM pg_inherits WHERE inhparent = 'scoring_transaction'::regclass) ORDER BY 1"
         )
-        print(*(f"{name}: {number:,}" for name, number in parts.fetchall()), sep="\n", flush=True)
+        print(*(f"{name}: about {number:,}" for name, number in parts.fetchall()), sep="\n", flush=True)
     print(f"filled in {time.monotonic() - began:,.0f} s", flush=True)
+
+
+def autovacuum(connection: "psycopg.Connection[Any]", wanted: str) -> None:
+    """Whether it is `on`. While tables are filled it would read them again and again."""
+    connection.execute(f"ALTER SYSTEM SET autovacuum = {wanted}")
+    connection.execute("SELECT pg_reload_conf()")
 
 
 if __name__ == "__main__":

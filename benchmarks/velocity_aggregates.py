@@ -1,16 +1,21 @@
 """Forty velocity features of every kind, of busy cards and of many cards: `python -m benchmarks.velocity_aggregates`.
 
 Among them are distinct counts, features of the events with the same value, standard deviations, ranks, distances and
-speeds. Processor seconds are those of all threads together, so the figures are per core.
+speeds. At the end the inputs of `payments`, of rows as `manage.py generate` makes them. Processor seconds are those of
+all threads together, so the figures are per core.
 """
 
 import dataclasses
+import tempfile
 import time
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
+from benchmarks.ingest_memory import generate, ingest
 from benchmarks.stand import table
+from training.core.datasets import storage
 from training.core.features.declaration import DAY_US, Entity, Point, Velocity
 from training.core.features.replay import Events, Labels, arrivals_by_time, event_bytes, replay, warm
 from training.core.schema import Field, Schema, load_schema
@@ -19,6 +24,7 @@ START_US = 1_522_627_200_000_000  # 2 April 2018
 LABEL_DELAY_DAYS = 7.0
 # Cards, transactions of each, and the days they take; histories keep 1,000.
 TRAFFIC = [(500, 1_000, 365), (500, 1_000, 90), (100_000, 10, 90)]
+PAYMENTS = 1_000_000  # rows
 # Category fields, and how many values each has.
 CATEGORIES = {"category": 14, "merchant": 700, "country": 5, "device": 3}
 WINDOWS = (1.0, 7.0, 30.0)
@@ -50,6 +56,24 @@ def main() -> None:
         per_minute = len(events) / seconds * 60 / 1e6
         rows.append([f"{cards:,}", f"{each:,}", str(days), f"{seconds:.1f}", f"{per_minute:.1f}"])
     print(table(["cards", "transactions of each", "days", "processor seconds", "millions a minute"], rows))
+    inputs, seconds = of_payments()
+    print(
+        f"\nThe {inputs} inputs of payments, read from a file and computed: {PAYMENTS:,} rows in {seconds:.1f} s of a ",
+        end="",
+    )
+    print(f"processor, {PAYMENTS / seconds * 60 / 1e6:.1f} million a minute")
+
+
+def of_payments() -> tuple[int, float]:
+    """The number of inputs, and the processor seconds of reading an ingested file as `manage.py train` does."""
+    schema = load_schema("payments")
+    warm(schema)
+    with tempfile.TemporaryDirectory() as directory:
+        generate(PAYMENTS, Path(directory))
+        ingest(PAYMENTS, Path(directory))
+        began = time.process_time()
+        dataset = storage.read(Path(directory) / "stored" / "transactions.parquet", schema)
+        return dataset.features.shape[1], time.process_time() - began
 
 
 def forty_features() -> Schema:
