@@ -20,7 +20,7 @@ from monitoring.alerts import clock, telling
 from monitoring.alerts.conditions import Condition, Direction, Judged, NoData, Verdict, change, judge
 from monitoring.alerts.measures import all_of_them, gauges
 from monitoring.alerts.measures.base import MINUTE, Measure, Scope, Subject, start_of
-from monitoring.alerts.models import Alert, AlertEvent, AlertMessage, AlertRule, AlertSample
+from monitoring.alerts.models import Alert, AlertEvent, AlertMessage, AlertNotice, AlertRule, AlertSample
 from training.core.exceptions import FraudsiteError
 
 logger = logging.getLogger(__name__)
@@ -174,8 +174,11 @@ def _latest(values: np.ndarray) -> float | None:
 
 
 def delete_old(*, now: datetime | None = None) -> int:
-    """Delete samples and messages that are older than `COUNTS_RETENTION_DAYS`. Returns how many."""
+    """Delete samples, and messages with their notices, that are older than `COUNTS_RETENTION_DAYS`. Returns how many
+    samples and messages."""
     before = (now or clock.now()) - timedelta(days=settings.COUNTS_RETENTION_DAYS)
     deleted, _ = AlertSample.objects.filter(minute__lt=before).delete()
+    # First, as a notice without its message is one that still has to be told.
+    AlertNotice.objects.filter(message__finished_at__lt=before).delete()
     messages, _ = AlertMessage.objects.filter(finished_at__lt=before).delete()
     return deleted + messages

@@ -297,6 +297,20 @@ def test_the_tasks_judge_and_send(waiting, route, settings):
     assert Alert.objects.exists()
 
 
+def test_what_was_told_is_not_told_again_when_its_message_is_deleted(waiting, route, later, settings):
+    waiting["ulb"] = 50.0
+    later()
+    waiting["ulb"] = 1.0
+    later(HOUR)
+    assert len(told()) == 2
+    AlertMessage.objects.update(finished_at=timezone.now() - timedelta(days=settings.COUNTS_RETENTION_DAYS + 1))
+    delete_old_alert_rows()
+    assert not AlertMessage.objects.exists()
+    later(HOUR)
+    assert len(told()) == 2
+    assert not AlertNotice.objects.exists()
+
+
 def test_a_mail_server_that_is_not_set_is_said_and_tried_again(waiting, route, later, settings):
     settings.EMAIL_BACKEND = sending.SMTP
     waiting["ulb"] = 50.0
