@@ -1,7 +1,8 @@
 """Longer spans of refused calls, of rules and of decided reviews, from their counts by the minute or from their rows.
 
 Web processes and workers add to these counts a few seconds late, and later while the database is away; a decision can
-be taken back. So each run adds up the last hours again, and once an hour the last two days.
+be taken back. So each run adds up the last hours again, and once an hour the last two days; after a standstill, all
+since the last hour that is there.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, F, QuerySet, Sum, Value
+from django.db.models import Count, F, Max, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce
 
 from monitoring.rollups.counting import ALL_CLIENTS, DAY, EPOCH, HOUR, start_of
@@ -94,10 +95,12 @@ KINDS = (
 
 
 def update(*, since: datetime | None, now: datetime) -> None:
-    """Add up all spans since an hour before a moment; the last two days, or at first all, without one."""
+    """Add up all spans since an hour before a moment; without one those of the last two days. In any case all since the
+    last hour that is added up, at first all that are whole."""
     for kind in KINDS:
-        whole = now - LATE if kind.rollups.objects.exists() else kind.oldest_whole(now)
-        _add_up(kind, start_of(since - HOUR if since else whole, HOUR))
+        last = kind.rollups.objects.filter(span=Span.HOUR, start__lte=now).aggregate(last=Max("start"))["last"]
+        lacking = max(last or EPOCH, kind.oldest_whole(now))
+        _add_up(kind, start_of(min(since - HOUR if since else now - LATE, lacking), HOUR))
 
 
 def rebuild(start: datetime, end: datetime, *, now: datetime) -> None:
