@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, F, Max, QuerySet, Sum, Value
+from django.db.models import Count, F, Max, Q, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce
 
 from monitoring.rollups.counting import ALL_CLIENTS, DAY, EPOCH, HOUR, start_of
@@ -100,14 +100,14 @@ def update(*, since: datetime | None, now: datetime) -> None:
     for kind in KINDS:
         last = kind.rollups.objects.filter(span=Span.HOUR, start__lte=now).aggregate(last=Max("start"))["last"]
         lacking = max(last or EPOCH, kind.oldest_whole(now))
-        _add_up(kind, start_of(min(since - HOUR if since else now - LATE, lacking), HOUR))
+        _add_up(kind, start_of(min(since - HOUR if since else now - LATE, lacking), HOUR), now=now)
 
 
 def rebuild(start: datetime, end: datetime, *, now: datetime) -> None:
     """Add up the spans of [start, end) again, as far back as both rows and hours are still kept whole."""
     hours_kept = start_of(now - timedelta(days=settings.ROLLUP_HOURS_DAYS), DAY) + DAY
     for kind in KINDS:
-        _add_up(kind, start_of(max(start, kind.oldest_whole(now), hours_kept), HOUR), end)
+        _add_up(kind, start_of(max(start, kind.oldest_whole(now), hours_kept), HOUR), end, now=now)
 
 
 def merge_back(day: datetime, *, now: datetime) -> None:
@@ -118,32 +118,36 @@ def merge_back(day: datetime, *, now: datetime) -> None:
             _count(kind, Span.QUARTER, day, day + DAY)
 
 
-def _add_up(kind: Kind, start: datetime, end: datetime | None = None) -> None:
+def _add_up(kind: Kind, start: datetime, end: datetime | None = None, *, now: datetime) -> None:
+    # The only decision of an hour may be taken back. Counts by the minute are never: where none is, they were deleted.
+    emptied_from = max(start, kind.oldest_whole(now)) if kind.rollups is ReviewRollup else None
     with transaction.atomic():
         for span, parts in Span.longer():
             if parts == Span.MINUTE:
-                _count(kind, span, start, end)
+                _count(kind, span, start, end, emptied_from)
             else:
-                _merge_hours(kind, span, start, end)
+                _merge_hours(kind, span, start, end, emptied_from)
 
 
-def _count(kind: Kind, span: Span, start: datetime, end: datetime | None) -> None:
+def _count(kind: Kind, span: Span, start: datetime, end: datetime | None, emptied_from: datetime | None = None) -> None:
     """Add up rows."""
     parts = []
     for model, at, keys in kind.sources:
         of_time = {f"{at}__gte": start} | ({f"{at}__lt": end} if end else {})
         rows = model.objects.filter(**of_time).annotate(start=F(at))
         parts.append(_summed_rows(rows, span, keys, kind.columns))
-    _replace(kind, span, chain(*parts))
+    _replace(kind, span, chain(*parts), emptied_from, end)
 
 
-def _merge_hours(kind: Kind, span: Span, start: datetime, end: datetime | None) -> None:
+def _merge_hours(
+    kind: Kind, span: Span, start: datetime, end: datetime | None, emptied_from: datetime | None = None
+) -> None:
     """Add up hours to the longer spans that [start, end) has a part of."""
     of_hours = kind.rollups.objects.filter(span=Span.HOUR, start__gte=start_of(start, span.length))
     if end:
         of_hours = of_hours.filter(start__lt=start_of(end - timedelta.resolution, span.length) + span.length)
     keys, sums = ({name: of(name) for name in names} for names, of in ((kind.keys, F), (kind.columns, Sum)))
-    _replace(kind, span, _summed_rows(of_hours, span, keys, sums))
+    _replace(kind, span, _summed_rows(of_hours, span, keys, sums), emptied_from, end)
 
 
 def _summed_rows(rows: QuerySet[Any], span: Span, keys: dict[str, Any], columns: dict[str, Any]) -> Iterator[Any]:
@@ -153,11 +157,21 @@ def _summed_rows(rows: QuerySet[Any], span: Span, keys: dict[str, Any], columns:
     return by_step(named, span.length, [f"key_{name}" for name in keys], **sums)
 
 
-def _replace(kind: Kind, span: Span, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Write sums in place of those of the same spans. A span without counts keeps what it has."""
+def _replace(
+    kind: Kind,
+    span: Span,
+    rows: Iterable[tuple[Any, ...]],
+    emptied_from: datetime | None = None,
+    end: datetime | None = None,
+) -> None:
+    """Write sums in place of those of the same spans. A span without counts keeps what it has, unless it is one that
+    [emptied_from, end) has a part of."""
     names = [*kind.keys, *kind.columns]
     made = [kind.rollups(span=span, start=start, **dict(zip(names, found, strict=True))) for start, *found in rows]
-    if not made:
+    if not made and not emptied_from:
         return
-    kind.rollups.objects.filter(span=span, start__in={row.start for row in made}).delete()
+    replaced = Q(start__in={row.start for row in made})
+    if emptied_from:
+        replaced |= Q(start__gte=start_of(emptied_from, span.length), **({"start__lt": end} if end else {}))
+    kind.rollups.objects.filter(replaced, span=span).delete()
     kind.rollups.objects.bulk_create(made, batch_size=WRITTEN_AT_ONCE)

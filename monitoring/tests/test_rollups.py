@@ -429,6 +429,22 @@ def test_a_decision_that_is_taken_back_is_no_longer_counted(score, alice):
         assert reading.decided(Window.last(length, now=NOON), schema="ulb").by_step.sum() == 1
 
 
+def test_an_hour_whose_only_decision_is_taken_back_or_corrected_counts_it_no_longer(score, alice):
+    score(NOON - DAY, NOON - DAY, decision=Decision.REVIEW)
+    first, second = Review.objects.all()
+    decide([first], alice, "fraud", NOON - 30 * HOUR)
+    decide([second], alice, "fraud", NOON - HOUR)
+    update(now=NOON)
+    decide([first], None, "open", None)
+    decide([second], alice, "legitimate", NOON + 3 * HOUR)
+    update(now=NOON + 4 * HOUR)
+    window = Window.last(7 * DAY, now=NOON + 4 * HOUR)
+    assert [share.state for share in reading.decided(window, schema="ulb").shares] == ["legitimate"]
+    for span in list(Span)[1:]:
+        assert sum(ReviewRollup.objects.filter(span=span, client=0).values_list("decided", flat=True)) == 1
+        assert list(checking.differences_of_sums(span, *EVER)) == []
+
+
 def test_a_rebuild_keeps_what_is_known_of_reviews_that_retention_deleted(score, alice):
     score(NOON - 40 * DAY, NOON - 40 * DAY, decision=Decision.REVIEW)
     decide(Review.objects.all(), alice, "fraud", NOON - 39 * DAY)
