@@ -11,7 +11,7 @@ NOTHING. Another trigger deletes ids with their transactions.
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -21,7 +21,7 @@ from django.db import OperationalError, connection, transaction
 
 logger = logging.getLogger(__name__)
 
-# The partitioned tables with their keys, in the order in which they are dropped.
+# The partitioned tables with their keys.
 TABLES = {"scoring_prediction": "transaction_id", "scoring_transaction": "id"}
 KEYS = "scoring_transactionkey"
 # So many partitions are made ahead.
@@ -145,13 +145,14 @@ def _make(table: str, since: datetime, until: datetime) -> str:
     return name
 
 
-def drop(part: Partition) -> None:
-    """Drop a partition with all its rows.
+def drop(parts: Iterable[Partition]) -> None:
+    """Drop partitions with all their rows: all or none.
 
     Raises:
-        django.db.OperationalError: the table was in use all the time.
+        django.db.OperationalError: a table was in use all the time.
     """
-    patiently(lambda: run(f"DROP TABLE {part.name}"))
+    names = ", ".join(part.name for part in parts)
+    patiently(lambda: run(f"DROP TABLE {names}"))
 
 
 def patiently(work: Callable[[], None]) -> None:

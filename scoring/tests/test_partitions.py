@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pandas as pd
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from fraudsite.testing import seed_payload, submission
@@ -228,6 +228,31 @@ def test_rows_without_a_partition_are_kept_and_move_to_it_when_it_is_made(stored
     assert in_partition(row) not in ("scoring_transaction_default", "scoring_transaction_first")
     assert in_partition(row, "scoring_prediction", "transaction_id").startswith("scoring_prediction_2")
     assert not partitions.make_ahead(NOW)
+
+
+@on_postgresql
+def test_a_run_that_ends_between_two_drops_leaves_nothing_that_is_never_deleted(
+    stored, partition, settings, monkeypatch
+):
+    settings.TRANSACTION_RETENTION_DAYS = 100
+    partition(NOW - 200 * DAY)
+    stored(NOW - 190 * DAY, name="order-1")
+    partitions.make_ahead(NOW)
+    with monkeypatch.context() as in_use:
+        in_use.setattr(partitions, "LOCK_ATTEMPTS", 1)
+        run = partitions.run
+
+        def busy(statement):
+            if statement.startswith("DROP TABLE") and "scoring_transaction_first" in statement:
+                raise OperationalError("canceling statement due to lock timeout")
+            run(statement)
+
+        in_use.setattr(partitions, "run", busy)
+        with pytest.raises(OperationalError):
+            apply()
+    apply()
+    assert not Transaction.objects.exists()
+    assert not Prediction.objects.exists()
 
 
 @on_postgresql
