@@ -137,6 +137,9 @@ def _make(table: str, since: datetime, until: datetime) -> str:
 
     def make() -> None:
         run(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
+        # Rows that come while others are moved would refuse the partition, each time anew. So writers wait, before they
+        # look for the partition: one that waited for the default partition would be refused.
+        run(f"LOCK TABLE ONLY {table} IN SHARE ROW EXCLUSIVE MODE")
         early = f"DELETE FROM {table}_default WHERE {key} >= '{lowest}' AND {key} < '{end}' RETURNING *"
         run(f"WITH early AS ({early}) INSERT INTO {name} SELECT * FROM early")
         run(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{lowest}') TO ('{end}')")

@@ -256,6 +256,21 @@ def test_a_run_that_ends_between_two_drops_leaves_nothing_that_is_never_deleted(
 
 
 @on_postgresql
+def test_who_stores_while_rows_are_moved_waits_before_a_partition_is_chosen(stored, partition, monkeypatch):
+    """A row that came to the default partition meanwhile would refuse the new one, every night anew."""
+    partition(NOW - 200 * DAY)
+    stored(NOW)
+    done: list[str] = []
+    run = partitions.run
+    monkeypatch.setattr(partitions, "run", lambda statement: (done.append(statement), run(statement)))
+    partitions.make_ahead(NOW)
+    for table in partitions.TABLES:
+        locked, *_ = [place for place, each in enumerate(done) if each.startswith(f"LOCK TABLE ONLY {table} ")]
+        moved, *_ = [place for place, each in enumerate(done) if f" {table}_default WHERE" in each]
+        assert locked < moved
+
+
+@on_postgresql
 def test_keys_that_do_not_begin_with_their_time_are_refused_and_nothing_is_changed(acme, partition):
     transactions(acme, [NOW])  # a key at random
     Transaction.objects.update(id=UUID("f" * 8 + "-0000-4000-8000-000000000000"))
