@@ -132,7 +132,12 @@ def _begin_anew(row: Erasure, held: Held) -> None:
     """Take the entity off lists, and have its history begin anew."""
     listed = [each for each in finding.entries_of(row.schema, row.entity, held) if each.removed_at is None]
     for lst in {each.list for each in listed}:
-        changes.take_off(lst, [each.pk for each in listed if each.list == lst], by=row.confirmed_by, because=BECAUSE)
+        entries = [each.pk for each in listed if each.list == lst]
+        if lst.removed_at is None:
+            changes.take_off(lst, entries, by=row.confirmed_by, because=BECAUSE)
+        else:  # nobody follows it any more
+            off = {"removed_at": clock.now(), "removed_by": row.confirmed_by, "removed_because": BECAUSE}
+            ListEntry.objects.filter(pk__in=entries).update(**off)
     _add(row, _found_elsewhere(row, held))
     length = _version_length(row)
     for history in History.objects.select_for_update().filter(token__in=held.tokens).order_by("token"):

@@ -367,6 +367,20 @@ def test_histories_can_be_rebuilt_after_an_erasure(pay, acme):
     assert pay("ann").fraud_score >= 0
 
 
+def test_an_entry_of_a_list_that_was_removed_or_of_a_draft_that_went_live_is_erased_too(purchase, acme):
+    [token] = tokens_of(CARD, client=acme)
+    draft = changes.create(schema="shop", name="stolen", about="card", by="ada", action="block", is_draft=True)
+    changes.make_live(draft, by="ada")
+    change = changes.create(schema="shop", name="stolen", about="card", by="ada", action="block", is_draft=True)
+    changes.add_one(change, changes.Addition(token, note=WORDS, client=acme.pk), by="ada")
+    changes.make_live(change, by="ada")
+    gone = changes.create(schema="shop", name="gone", about="card", by="ada")
+    changes.add_one(gone, changes.Addition(token, note=WORDS, client=acme.pk), by="ada")
+    changes.remove(gone)
+    assert erase(CARD).counts["list entries"] == 3
+    assert not ListEntry.objects.exists()
+
+
 def test_a_worker_lets_go_of_an_entry_of_a_list_before_its_key_is_forgotten(purchase, acme, settings):
     settings.MODEL_REFRESH_S = 3_600
     [token] = tokens_of(CARD, client=acme)
