@@ -44,7 +44,7 @@ from scoring.privacy import erasing, finding, tasks
 from scoring.privacy.erasing import NotToConfirm
 from scoring.reviews import attachments
 from scoring.tests.test_partitions import on_postgresql, partition  # noqa: F401  # a fixture
-from scoring.worker import batches, predictor
+from scoring.worker import batches, pending, predictor
 from scoring.worker.opening import review_of
 from scoring.worker.rows import transaction_of
 
@@ -347,6 +347,17 @@ def test_an_entity_that_comes_again_starts_anew_even_amid_its_erasure(pay, acme)
         each.pk for each in before
     }
     assert History.objects.filter(entity="customer").count() == 1
+
+
+def test_a_transaction_that_waits_for_its_score_while_it_is_erased_is_scored_without_the_person(
+    handbook_champion, acme
+):
+    sent = submission(acme.pk, {"schema": "handbook", "amount": 12.5, "customer": "ann", "terminal": "corner shop"})
+    pending.accept(submission=sent)
+    erase("ann", schema="handbook", entity="customer")
+    assert pending.score(transaction_ids=[sent.id], predictor=predictor.refresh("handbook")) == 1
+    assert not Pending.objects.exists()
+    assert not History.objects.exists()
 
 
 def test_the_erased_leave_no_history_and_a_repeated_call_of_theirs_is_a_new_transaction(pay, acme):

@@ -112,8 +112,10 @@ class Locked:
         first = max([time.time_ns() // 1000, *(last + 1 for last in self.last_sequence.values())])
         sequences = list(range(first, first + len(tokens)))
         for sequence, row in zip(sequences, tokens, strict=True):
-            self.last_sequence |= {token: sequence for token in row if token in self.last_sequence}
-            self._drawn |= set(row)
+            # A missing entity has no history: it is empty, as all are of what was erased while it waited for its score.
+            theirs = self.last_sequence.keys() & set(row)
+            self.last_sequence |= dict.fromkeys(theirs, sequence)
+            self._drawn |= theirs
         return sequences
 
     def _replay(self, events: Events) -> np.ndarray:
