@@ -77,9 +77,9 @@ def steps(old: Old, cutoffs: Mapping[Client, datetime | None]) -> Iterator[int]:
 
 
 def archived(old: Old) -> Iterator[None]:
-    """Archive the decisions of a partition, from the last that is archived on."""
-    # Not all of them become part of the archive.
-    last = LOWEST
+    """Archive the decisions of a partition, from where the last run ended."""
+    # Not all of them become part of the archive, so that its last is not always that of the last run.
+    last = partitions.place_in(old.predictions)
     while True:
         with transaction.atomic():
             list(Forgotten.objects.select_for_update().order_by("pk"))  # another run would archive them, too
@@ -91,6 +91,7 @@ def archived(old: Old) -> Iterator[None]:
             last = keys[-1]
             with archive.kept(keys, last_key=last):
                 pass  # they are dropped together
+            partitions.keep_place(old.predictions, last)
         yield
 
 

@@ -178,11 +178,26 @@ def patiently(work: Callable[[], None]) -> None:
             time.sleep(LOCK_PAUSE_S)
 
 
+def place_in(part: Partition) -> UUID:
+    """The key up to which earlier runs have gone through a partition that is about to be dropped."""
+    [(kept,)] = rows(f"SELECT obj_description('{part.name}'::regclass, 'pg_class')")
+    try:
+        return UUID(kept or "")
+    except ValueError:
+        return LOWEST
+
+
+def keep_place(part: Partition, key: UUID) -> None:
+    """Have the next run go on after a key. It is a comment of the table, so that it goes with it."""
+    run(f"COMMENT ON TABLE {part.name} IS '{key}'")
+
+
 def forget_keys(part: Partition) -> Iterator[int]:
-    """Delete the clients' ids of a partition's transactions, in steps."""
-    last = LOWEST
+    """Delete the clients' ids of a partition's transactions, in steps, from where the last run ended: an id that was
+    forgotten may be that of a later transaction now."""
+    last = place_in(part)
     while True:
-        with connection.cursor() as cursor:
+        with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
                 f"WITH page AS (SELECT id, client_id, transaction_id FROM {part.name}"
                 " WHERE id > %s ORDER BY id LIMIT %s)"
@@ -192,9 +207,10 @@ def forget_keys(part: Partition) -> Iterator[int]:
                 [last, settings.RETENTION_STEP_ROWS],
             )
             [(number, latest)] = cursor.fetchall()
-        if not number:
-            return
-        last = UUID(latest)
+            if not number:
+                return
+            last = UUID(latest)
+            keep_place(part, last)
         yield number
 
 

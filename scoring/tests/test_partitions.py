@@ -202,6 +202,29 @@ def test_a_partition_is_dropped_where_nothing_is_archived(stored, partition, set
 
 
 @on_postgresql
+@pytest.mark.parametrize("archive_days", [0, 3_650])
+def test_runs_that_have_no_time_for_more_than_a_step_drop_a_partition_in_the_end(
+    stored, partition, settings, tmp_path, monkeypatch, archive_days
+):
+    settings.STORAGE_URL = str(tmp_path / "store")
+    settings.TRANSACTION_RETENTION_DAYS, settings.TRAINING_ARCHIVE_DAYS = 100, archive_days
+    settings.RETENTION_STEP_ROWS = 1
+    monkeypatch.setattr(dropping, "ARCHIVED_AT_ONCE", 1)
+    partition(NOW - 200 * DAY)
+    gone = [stored(NOW - days * DAY, name=f"order-{days}") for days in (190, 185, 180)]
+    partitions.make_ahead(NOW)
+    runs = 0
+    while Transaction.objects.filter(pk=gone[0].pk).exists():
+        runs += 1
+        assert runs < 20
+        list(applying.apply(seconds=0))
+        if runs == 6:  # an id that is forgotten is used again
+            Transaction.objects.bulk_create(transactions_like("order-190", NOW, gone[0].client), ignore_conflicts=True)
+    Transaction.objects.bulk_create(transactions_like("order-190", NOW, gone[0].client), ignore_conflicts=True)
+    assert Transaction.objects.count() == 1
+
+
+@on_postgresql
 def test_no_partition_is_dropped_while_a_client_keeps_its_rows_and_others_go_by_steps(
     stored, partition, settings, globex
 ):
