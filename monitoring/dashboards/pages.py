@@ -90,7 +90,7 @@ def old_outcomes(request: HttpRequest) -> HttpResponse:
     for name, now, days in (("since", "from", 0), ("until", "to", 1)):
         day = _day(asked.pop(name, [""])[-1])
         if day:
-            asked[now] = f"{day + timedelta(days=days)}T00:00"
+            asked[now] = f"{day + timedelta(days=days if day < date.max else 0)}T00:00"
     asked.pop("csv", None)
     return redirect(f"{reverse('dashboard_model')}?{asked.urlencode()}".rstrip("?"))
 

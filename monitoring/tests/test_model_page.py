@@ -201,6 +201,7 @@ def test_the_address_of_before_leads_to_the_same_days(client, rita):
     page = client.get(old["Location"]).content.decode()
     assert "from=2026-03-01T00%3A00&amp;to=2026-04-01T00%3A00&amp;schema=ulb&amp;matured=30" in page
     assert client.get("/admin/outcomes/?since=x\0")["Location"] == reverse("dashboard_model")
+    assert client.get("/admin/outcomes/?until=9999-12-31")["Location"].endswith("?to=9999-12-31T00%3A00")
 
 
 def test_an_operator_sees_neither_the_page_nor_its_tab(client, otto):
