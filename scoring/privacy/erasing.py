@@ -35,6 +35,7 @@ from scoring.models import (
 )
 from scoring.privacy import blanking, finding
 from scoring.privacy.finding import Held
+from scoring.privacy.models import REFERENCE_LIMIT
 from training import clock
 from training.core.exceptions import FraudsiteError, SchemaNotFound
 
@@ -48,12 +49,19 @@ class NotToConfirm(FraudsiteError):
     """Only what was counted, and was not cancelled, can be erased."""
 
 
+class ReferenceRefused(FraudsiteError):
+    """No receipt has room for the reference."""
+
+
 def begin(*, schema: str, entity: str, values: list[str], client: Client | None, reference: str, by: str) -> Erasure:
     """Begin with counting what is held on an entity. Nothing is erased before `confirm`.
 
     Raises:
         SchemaNotFound, NoSuchEntity, EntryRefused: as `finding.held_on`.
+        ReferenceRefused: it is too long.
     """
+    if len(reference) > REFERENCE_LIMIT:
+        raise ReferenceRefused(f"--reference: Give at most {REFERENCE_LIMIT} characters.")
     held = finding.held_on(schema, entity, values, client)
     with transaction.atomic():
         row = Erasure.objects.create(

@@ -247,10 +247,11 @@ def test_the_command_erases_and_tells_its_receipt_and_a_second_run_finds_nothing
         (["--schema", "shop", "--entity", "card", "--value", "4111111111111111"], "Never give a card number"),
         (["--schema", "shop", "--entity", "card_and_category", "--value", "x"], "category: Give a value"),
         (["--schema", "shop", "--entity", "card", "--value", "x", "--client", "Nobody"], "no client 'Nobody'"),
+        (["--schema", "shop", "--entity", "card", "--value", "x", "--reference", "r" * 65], "--reference: Give at mos"),
     ],
 )
 def test_it_refuses_what_is_no_entity_and_says_why(shop, acme, arguments, message):
-    with pytest.raises((CommandError, finding.NoSuchEntity), match=message):
+    with pytest.raises((CommandError, finding.NoSuchEntity, erasing.ReferenceRefused), match=message):
         call_command("erase", *arguments)
     assert not Erasure.objects.exists()
 
