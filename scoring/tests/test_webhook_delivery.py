@@ -208,6 +208,26 @@ def test_what_a_receiver_asks_for_with_retry_after_is_done(acme):
         assert time.monotonic() - first > 1.5, "the other event waited, too"
 
 
+def test_a_receiver_that_asks_for_a_time_beyond_the_calendar_is_sent_to_as_any_other(acme):
+    year, offset = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 01 Jan 2027 00:00:00 +99999999999999999999"
+    last = "Fri, 31 Dec 9999 23:59:59 -2359"
+    answers = iter([(500, year), (500, offset), (500, last), *[(204, year)] * 9])
+
+    def answer(_):
+        status, moment = next(answers)
+        return status, {"Retry-After": moment}
+
+    with receiving(answer) as receiver, deliverer():
+        subscribe(acme, receiver.url)
+        tell(acme, "batch:1")
+        wait_until(lambda: WebhookAttempt.objects.count() == 3)
+        assert (
+            WebhookDelivery.objects.update(due_at=timezone.now()) == 1
+        )  # the last time can be read, and is waited for
+        wait_until(lambda: not pending().exists())
+    assert [row.status for row in WebhookAttempt.objects.order_by("at")] == [500, 500, 500, 204]
+
+
 def test_a_receiver_that_is_gone_gets_no_more(acme):
     with receiving(lambda _: (410, {})) as receiver, deliverer():
         endpoint, _ = subscribe(acme, receiver.url)

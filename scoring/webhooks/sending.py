@@ -19,6 +19,8 @@ from training import clock
 from training.core.exceptions import FraudsiteError
 
 ANSWER_READ_BYTES = 4_096
+# What a receiver asks for is taken up to this, which every calendar has room for.
+LONGEST_RETRY_AFTER_S = 999_999_999.0
 GONE = 410
 
 
@@ -118,6 +120,7 @@ def _retry_after_s(value: str, now: datetime) -> float | None:
         return float(value[:9])
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds())
+    wait_s = (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds()
+    return min(max(0.0, wait_s), LONGEST_RETRY_AFTER_S)
