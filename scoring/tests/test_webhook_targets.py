@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from fraudsite.testing import PROCESS_START_S
 from scoring.tests.receivers import receiving
 from scoring.webhooks import targets
 
@@ -180,6 +182,38 @@ def test_each_address_of_a_name_is_tried(monkeypatch):
     with pytest.raises(httpcore.ConnectError):
         post("https://two.example/", network)
     assert network.connected == ["93.184.215.14", "1.1.1.1"]
+
+
+def test_calls_to_a_name_whose_servers_do_not_answer_wait_for_one_look_up(monkeypatch):
+    names, network, answered = Names(monkeypatch, ["93.184.215.14"]), Recorded(), threading.Event()
+    look_up = names.look_up
+
+    def slowly(*arguments, **options):
+        answered.wait(PROCESS_START_S)
+        return look_up(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+
+    async def connect(seconds):
+        async with asyncio.timeout(seconds):
+            await network.connect_tcp("dead.example", 443)
+
+    async def call():
+        for _ in range(2):
+            gave_up = await asyncio.gather(*(connect(0.01) for _ in range(20)), return_exceptions=True)
+            assert all(isinstance(each, TimeoutError) for each in gave_up)
+        waiting = asyncio.create_task(connect(PROCESS_START_S))
+        await asyncio.sleep(0)
+        answered.set()
+        with pytest.raises(httpcore.ConnectError):
+            await waiting
+
+    asyncio.run(call())
+    assert names.asked == 1
+    assert network.connected == ["93.184.215.14"]
+    with pytest.raises(httpcore.ConnectError):
+        post("https://dead.example/", network)
+    assert names.asked == 2, "what was found is not kept"
 
 
 @pytest.mark.parametrize("spelling", ["2130706433", "0x7f.1", "127.1", "017700000001", "0"])

@@ -18,7 +18,7 @@ from django.db import Error, close_old_connections
 from httpcore import AsyncConnectionPool
 
 from scoring.telemetry import tracing
-from scoring.webhooks import endpoints, figures, outbox, sending
+from scoring.webhooks import endpoints, figures, outbox, sending, targets
 from scoring.webhooks.endpoints import Target
 from scoring.webhooks.models import WebhookDelivery
 from scoring.webhooks.sending import Outcome
@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 DATABASE_THREADS = 4
-NAME_THREADS = 32
+# A line takes one for each name that it looks up. They are started as they are needed.
+NAME_THREADS = 1_000
 # How long a line waits for more attempts to finish before it stores what came of them.
 GATHER_S = 0.02
 # How long a line goes by the URL and secrets that it has read.
@@ -109,6 +110,7 @@ class Line:
 
     def __init__(self, endpoint: int, deliverer: Deliverer) -> None:
         self._endpoint, self._deliverer = endpoint, deliverer
+        self._network = targets.PublicNetwork()
         self._idle: list[AsyncConnectionPool] = []
         self._target: Target | None = None
         self._read_at = 0.0
@@ -156,7 +158,7 @@ class Line:
         if target is None or not target.secrets:
             fault = target.fault if target else "The endpoint was removed."
             return Outcome(delivery, clock.now(), 0.0, fault=fault)
-        through = self._idle.pop() if self._idle else sending.connection()
+        through = self._idle.pop() if self._idle else sending.connection(self._network)
         try:
             with tracing.attempt(delivery.span, delivery.type) as span:
                 outcome = await sending.send(delivery, target.url, target.secrets, through)

@@ -41,13 +41,13 @@ class Outcome:
         return self.status is not None and 200 <= self.status < 300
 
 
-def connection() -> httpcore.AsyncConnectionPool:
-    """A connection to one endpoint, for one call at a time: no proxy, no redirects, no cookies.
+def connection(network: targets.PublicNetwork) -> httpcore.AsyncConnectionPool:
+    """A connection to one endpoint, for one call at a time: no proxy, no redirects, no cookies. Those to the same
+    endpoint have one network.
 
     It is a pool of one. In a larger pool each call looks at all connections, by a system call for each that is idle:
     with 32 of them a call takes six times the processor's time.
     """
-    network = targets.PublicNetwork()
     return httpcore.AsyncConnectionPool(_tls(), max_connections=1, keepalive_expiry=30.0, network_backend=network)
 
 

@@ -109,10 +109,15 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class PublicNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to public addresses only, each checked before."""
+    """Connects to public addresses only, each checked before.
+
+    Connections that are made at the same time share the look-up of a name. It holds a thread until it ends, also if
+    nobody waits for it any more, so otherwise the calls to a name whose servers do not answer would hold them all.
+    """
 
     def __init__(self) -> None:
         self._network: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()
+        self._looked_up: dict[tuple[str, int], asyncio.Task[list[str]]] = {}
 
     async def connect_tcp(
         self,
@@ -123,7 +128,7 @@ class PublicNetwork(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         try:
-            addresses = await resolve(host, port)
+            addresses = await self._addresses(host, port)
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError("The host's name does not resolve.") from error
         for address in addresses[:-1]:
@@ -132,6 +137,18 @@ class PublicNetwork(httpcore.AsyncNetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue  # the next one may answer
         return await self._network.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
+
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        place = host, port
+        if place not in self._looked_up:
+            self._looked_up[place] = asyncio.create_task(resolve(host, port))
+            self._looked_up[place].add_done_callback(lambda ended: self._forget(place, ended))
+        return await asyncio.shield(self._looked_up[place])
+
+    def _forget(self, place: tuple[str, int], ended: "asyncio.Task[list[str]]") -> None:
+        del self._looked_up[place]
+        if not ended.cancelled():
+            ended.exception()  # if nobody waits any more, asyncio complains of what was not asked for
 
     async def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
         raise TargetRefused
