@@ -1,6 +1,7 @@
 """Webhooks arrive: signed, at least once, in order, and independently of each other. With real receivers and a real
 deliverer."""
 
+import asyncio
 import re
 import threading
 import time
@@ -14,9 +15,10 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from fraudsite.testing import METRICS_TOKEN, PROCESS_START_S, free_port
 from scoring.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
-from scoring.tests.receivers import deliverer, receiving, subscribe, wait_until
+from scoring.tests.receivers import WAIT_S, deliverer, receiving, subscribe, wait_until
 from scoring.tests.test_tracing import PARENT, TRACE, attributes_of, collecting
-from scoring.webhooks import endpoints, events, outbox
+from scoring.webhooks import endpoints, events, outbox, sending
+from scoring.webhooks.delivering import Deliverer
 from scoring.webhooks.types import EventType
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -292,3 +294,34 @@ def test_a_paused_endpoint_hears_of_its_events_when_it_goes_on(acme):
         assert receiver.calls == []
         endpoints.change(endpoint, state="active")
         receiver.await_calls(1)
+
+
+def test_a_connection_by_which_nothing_is_sent_for_a_while_is_closed(monkeypatch, settings):
+    settings.WEBHOOK_PRIVATE_TARGETS, settings.WEBHOOK_POLL_S = True, 0.01
+    monkeypatch.setattr(sending, "KEEP_S", 0.1)
+    waiting = [WebhookDelivery(endpoint_id=1, type="webhook.test", payload="{}")]
+    monkeypatch.setattr(outbox, "waiting", lambda now: [1] if waiting else [])
+    monkeypatch.setattr(outbox, "turn", lambda endpoint, outcomes, room: [waiting.pop()] if room and waiting else [])
+
+    async def receive_one():
+        arrived, closed, at_work = asyncio.Event(), asyncio.Event(), Deliverer()
+
+        async def receive(reader, writer):
+            await reader.readuntil(b"{}")
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+            arrived.set()
+            assert await reader.read() == b""
+            closed.set()
+            writer.close()
+
+        async with await asyncio.start_server(receive, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            target = endpoints.Target(url, [Webhook("whsec_c2VjcmV0")])
+            monkeypatch.setattr(endpoints, "target", lambda key: target)
+            running = asyncio.create_task(at_work.run())
+            for happened in (arrived, closed):
+                await asyncio.wait_for(happened.wait(), WAIT_S)
+            at_work.stop()
+            await running
+
+    asyncio.run(receive_one())

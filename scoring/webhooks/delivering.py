@@ -65,6 +65,7 @@ class Deliverer:
                     self._begin(key)
             except Error as error:
                 logger.warning("Webhooks wait for the database: %s", error)
+            await self._let_go()
             await self.pause(settings.WEBHOOK_POLL_S)
         await asyncio.gather(*self._at_work.values(), return_exceptions=True)
         await asyncio.gather(*(line.close() for line in self._lines.values()))
@@ -77,6 +78,15 @@ class Deliverer:
             self._lines[key] = Line(key, self)
         self._at_work[key] = asyncio.create_task(self._lines[key].run())
         self._at_work[key].add_done_callback(_log_failure)
+
+    async def _let_go(self) -> None:
+        """Close the connections of lines that rest: their receivers may be many, and some are gone for good. A line
+        that fails is kept, as it goes on by one call at a time."""
+        for key, line in list(self._lines.items()):
+            if self._at_work[key].done() and monotonic() > line.used_at + sending.KEEP_S:
+                await line.close()
+                if not line.is_failing:
+                    del self._lines[key], self._at_work[key]
 
     async def pause(self, seconds: float) -> None:
         """Sleep, but not into the stop."""
@@ -106,7 +116,7 @@ def _word_of(outcome: Outcome) -> str:
 
 
 class Line:
-    """The deliveries to one endpoint."""
+    """The deliveries to one endpoint. `used_at` is when its latest attempt ended, on the monotonic clock."""
 
     def __init__(self, endpoint: int, deliverer: Deliverer) -> None:
         self._endpoint, self._deliverer = endpoint, deliverer
@@ -115,6 +125,7 @@ class Line:
         self._target: Target | None = None
         self._read_at = 0.0
         self._failures = 0
+        self.used_at = monotonic()
 
     async def run(self) -> None:
         """Send what is due, until nothing is."""
@@ -134,8 +145,12 @@ class Line:
                 await self._deliverer.pause(pause_s)
 
     @property
+    def is_failing(self) -> bool:
+        return self._failures >= FAILURES_IN_A_ROW
+
+    @property
     def _limit(self) -> int:
-        return 1 if self._failures >= FAILURES_IN_A_ROW else settings.WEBHOOK_CONCURRENCY
+        return 1 if self.is_failing else settings.WEBHOOK_CONCURRENCY
 
     async def _turn(self, outcomes: list[Outcome], room: int) -> list[WebhookDelivery]:
         """Store what came of attempts, and claim further deliveries. What was sent must be stored, or it would be sent
@@ -167,6 +182,7 @@ class Line:
             return outcome
         finally:
             self._idle.append(through)
+            self.used_at = monotonic()
 
     def _learn(self, outcomes: list[Outcome]) -> float:
         """Returns for how long to pause, as the receiver fails."""
@@ -174,10 +190,10 @@ class Line:
             self._failures = 0
         else:
             self._failures += len(outcomes)
-        if self._failures < FAILURES_IN_A_ROW:
+        if not self.is_failing:
             return 0.0
         return min(LONGEST_PAUSE_S, 0.1 * 2 ** min(self._failures - FAILURES_IN_A_ROW, 10))
 
     async def close(self) -> None:
-        for each in self._idle:
-            await each.aclose()
+        while self._idle:
+            await self._idle.pop().aclose()

@@ -19,6 +19,8 @@ from training import clock
 from training.core.exceptions import FraudsiteError
 
 ANSWER_READ_BYTES = 4_096
+# For so long a connection is kept that nothing is sent by.
+KEEP_S = 30.0
 # What a receiver asks for is taken up to this, which every calendar has room for.
 LONGEST_RETRY_AFTER_S = 999_999_999.0
 GONE = 410
@@ -48,7 +50,7 @@ def connection(network: targets.PublicNetwork) -> httpcore.AsyncConnectionPool:
     It is a pool of one. In a larger pool each call looks at all connections, by a system call for each that is idle:
     with 32 of them a call takes six times the processor's time.
     """
-    return httpcore.AsyncConnectionPool(_tls(), max_connections=1, keepalive_expiry=30.0, network_backend=network)
+    return httpcore.AsyncConnectionPool(_tls(), max_connections=1, keepalive_expiry=KEEP_S, network_backend=network)
 
 
 @cache
