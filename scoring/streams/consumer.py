@@ -95,9 +95,10 @@ class Consumer:
         new = self._group.read_new(self._rights.most(key))
         if new:
             allowed = self._rights.spend(key, len(new))
-            self._score(new[:allowed], attempts=1)
+            # What is refused is answered first: if it was left, it would come again, and be scored though not counted.
             if key and allowed < len(new):
                 self._score(new[allowed:], attempts=1, refusal=self._rights.refusal(key))
+            self._score(new[:allowed], attempts=1)
         return len(new)
 
     def _take_over(self) -> None:
@@ -125,9 +126,10 @@ class Consumer:
             self._score([entry], attempts)
 
     def _score(self, new: Sequence[Entry], attempts: int, refusal: RequestRefused | None = None) -> None:
-        """Have entries scored, or all of them refused, and answer them. While it cannot be done, this waits."""
+        """Have entries scored, or all of them refused, and answer them. While it cannot be done, this waits, until the
+        consumer is told to stop."""
         is_forgiven = False
-        while new and not self._stopping.is_set():
+        while new:
             if not connection.in_atomic_block:  # tests run inside a transaction that they roll back
                 close_old_connections()
             try:
@@ -139,7 +141,8 @@ class Consumer:
                 if not is_forgiven:
                     self._group.forgive(new, attempts)
                     is_forgiven = True
-                self._stopping.wait(PAUSE_S)
+                if self._stopping.wait(PAUSE_S):
+                    return
                 continue
             except Exception:  # whatever an entry is at fault for, the others go on
                 if len(new) == 1:

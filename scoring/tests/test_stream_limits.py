@@ -4,6 +4,7 @@ import time
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 from django.test import Client as HttpClient
 
 from fraudsite.testing import PROCESS_START_S, seed_payload
@@ -11,6 +12,7 @@ from scoring.clients import keys
 from scoring.models import ApiKey, Transaction
 from scoring.streams.rights import NoKey
 from scoring.tests.test_streams import STREAM, add, answers, consume, consumer_of, stream  # noqa: F401  # fixtures
+from scoring.worker import batches
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("keys_of_the_test")]
 
@@ -75,7 +77,7 @@ def test_an_entry_beyond_the_quota_of_the_day_is_refused_as_a_call_is_and_not_co
     row, _ = key_with(transactions_per_day=2)
     added = [add(seed_payload(transaction_id=f"order-{n}")) for n in range(4)]
     consumer.turn()
-    assert statuses(stream) == ["200", "200", "429", "429"]
+    assert [answers(stream)[key][0]["status"] for key in added] == ["200", "200", "429", "429"]
     problem = answers(stream)[added[3]][0]["answer"]
     assert (problem["type"], problem["title"]) == ("/problems/daily-quota-exhausted", "Daily quota exhausted")
     assert "2 transactions a day" in problem["detail"]
@@ -84,6 +86,42 @@ def test_an_entry_beyond_the_quota_of_the_day_is_refused_as_a_call_is_and_not_co
     consumer.turn()
     assert answers(stream)[again][0]["status"] == "200"
     assert Transaction.objects.count() == 3
+
+
+def test_an_entry_beyond_the_quota_is_refused_also_if_the_consumer_is_stopped_while_the_others_wait(
+    stream,  # noqa: F811
+    add,  # noqa: F811
+    acme,
+    consumer,
+    key_with,
+    monkeypatch,
+):
+    def score(**_):
+        consumer.stop()
+        raise OperationalError("The database went away.")
+
+    key_with(transactions_per_day=2)
+    added = [add(seed_payload()) for _ in range(4)]
+    with monkeypatch.context() as away:
+        away.setattr(batches, "score_batch", score)
+        consumer.turn()
+    consumer_of(acme).take_up()
+    found = answers(stream)
+    assert [found[key][0]["status"] for key in added] == ["200", "200", "429", "429"]
+    assert Transaction.objects.count() == 2
+
+
+def test_a_consumer_that_is_stopped_while_it_reads_answers_what_it_has_read(stream, add, consumer, monkeypatch):  # noqa: F811
+    def read(most):
+        consumer.stop()
+        return read_new(most)
+
+    read_new = consumer._group.read_new
+    monkeypatch.setattr(consumer._group, "read_new", read)
+    consumer._rights._name = None
+    add(seed_payload())
+    consumer.turn()
+    assert statuses(stream) == ["200"]
 
 
 def test_calls_that_use_the_key_and_entries_have_one_quota(stream, add, worker, consumer, key_with):  # noqa: F811
