@@ -26,7 +26,7 @@ from scoring.streams import answers, entries
 from scoring.streams.answers import Answer
 from scoring.streams.entries import Entry, Read
 from scoring.streams.group import Group
-from scoring.streams.rights import Rights
+from scoring.streams.rights import NoKey, Rights
 from scoring.telemetry import tracing
 from scoring.worker import batches, predictor
 from training import clock
@@ -134,6 +134,8 @@ class Consumer:
                 close_old_connections()
             try:
                 found = self._answers(new, refusal)
+            except NoKey:
+                raise
             except ELSEWHERE as error:
                 logger.warning("The stream %s waits: %s", self._group.stream, error)
                 if isinstance(error, (InterfaceError, OperationalError)) and not connection.in_atomic_block:

@@ -124,6 +124,21 @@ def test_a_consumer_that_is_stopped_while_it_reads_answers_what_it_has_read(stre
     assert statuses(stream) == ["200"]
 
 
+def test_a_key_that_is_revoked_while_a_consumer_waits_for_entries_ends_it(stream, add, consumer, key_with, monkeypatch):  # noqa: F811
+    def read(most):
+        keys.revoke(key=row)
+        return read_new(most)
+
+    row, _ = key_with()
+    read_new = consumer._group.read_new
+    monkeypatch.setattr(consumer._group, "read_new", read)
+    monkeypatch.setattr("scoring.streams.consumer.PAUSE_S", 0)
+    add(seed_payload())
+    with pytest.raises(NoKey):
+        consumer.turn()
+    assert not Transaction.objects.exists()
+
+
 def test_calls_that_use_the_key_and_entries_have_one_quota(stream, add, worker, consumer, key_with):  # noqa: F811
     _, key = key_with(transactions_per_day=1)
     add(seed_payload())
