@@ -84,6 +84,12 @@ def test_a_value_that_is_not_known_is_refused(acme_api, name, value):
     refused(acme_api.get("/api/v1/transactions", {name: value}), **{name: "unknown_value"})
 
 
+def test_a_value_may_be_sent_over_and_over(acme_api):
+    for name, value in {"schema": "ulb", "decision": "block", "state": "scored"}.items():
+        query = {name: ",".join([value] * 2_000)}
+        assert acme_api.get("/api/v1/transactions", query).status_code == 200, name
+
+
 @pytest.mark.parametrize("value", ["", "a\0b", "x" * 65, "a\nb", "\ud7ff\u200b"])
 def test_an_id_is_a_text_that_a_transaction_may_have(acme_api, value):
     for listing in LISTINGS:

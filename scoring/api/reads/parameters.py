@@ -73,7 +73,7 @@ def one_of(
     known = values if callable(values) else lambda: values
 
     def read(text: str) -> list[str]:
-        wanted = text.split(",")
+        wanted = list(dict.fromkeys(text.split(",")))  # a condition of each, and a statement has room for so many
         if not set(wanted) <= set(known()):
             raise Refused("unknown_value", f"send one or several, with commas, of {', '.join(known())}.")
         return wanted
