@@ -18,39 +18,28 @@ from scoring.limits.ledger import Ledger
 logger = logging.getLogger(__name__)
 
 
-def check(file: BatchFile, rows: int) -> None:
-    """Check that today's quota has room for the rows of a file.
+def take(file: BatchFile, rows: int) -> None:
+    """Take the rows of a file out of today's quota. The calls that sent the file and watch it are not counted there.
 
     Raises:
-        FileUnacceptable: it has not.
+        FileUnacceptable: it has not so many; nothing was taken.
     """
-    allowance = _allowance(file)
-    left = _settled(allowance, 0) if allowance else None
-    if allowance and left is not None and left < rows:
+    allowance = quota_of(file.key) if file.key else None
+    left = _taken(allowance, rows) if allowance else 0
+    if allowance and left < 0:
         raise FileUnacceptable(
             f"The file has {rows:,} rows, and of the {allowance.most:,.0f} transactions that the key may have scored "
-            f"in a day, {max(0, int(left)):,} are left until midnight (UTC). Send it afterwards, or in parts."
+            f"in a day, {max(0, int(left + rows)):,} are left until midnight (UTC). Send it afterwards, or in parts."
         )
 
 
-def count(file: BatchFile, rows: int) -> None:
-    """Take the rows out of the quota. The calls that sent the file and watch it are not counted there."""
-    if allowance := _allowance(file):
-        _settled(allowance, rows)
-
-
-def _allowance(file: BatchFile) -> Allowance | None:
-    return quota_of(file.key) if file.key else None
-
-
-def _settled(allowance: Allowance, spent: float) -> float | None:
-    """What is left after so much was spent; None if Redis does not answer."""
+def _taken(allowance: Allowance, rows: int) -> float:
+    """What is left after these were taken; below zero what is lacking. Nothing lacks if Redis does not answer."""
     try:
-        [left] = _ledger(os.getpid()).settle([(allowance, spent)]).left
+        return _ledger(os.getpid()).take(allowance, rows)
     except redis.RedisError as error:
         logger.warning("The rows of a file were not counted: %s", error)
-        return None
-    return left
+        return 0
 
 
 @lru_cache(maxsize=1)

@@ -13,8 +13,9 @@ from django.db.models import F, Q
 from scoring import served
 from scoring.exceptions import FileUnacceptable
 from scoring.files import quota
-from scoring.files.cutting import cut
+from scoring.files.cutting import Cut, cut
 from scoring.files.ending import clear, end
+from scoring.files.layout import Layout
 from scoring.files.models import BatchFile, FileChunk, State
 from scoring.messages import request_ids
 from training import clock
@@ -51,7 +52,7 @@ def read(file: BatchFile) -> bool:
     with request_ids.working_for([file.request_id]):
         try:
             layout, found = cut(file, _pulse(file))
-            quota.check(file, found.rows)
+            begun = _begin(file, layout, found)
         except FileUnacceptable as refusal:
             if end(file, State.REFUSED, of=(State.WAITING,), fault=str(refusal)):
                 clear(file)
@@ -63,22 +64,31 @@ def read(file: BatchFile) -> bool:
             return False
         except _NoLongerOurs:
             return False
-    with transaction.atomic():
-        # Of an earlier attempt nothing is left, as it is stored as a whole.
-        begun = waiting.update(
-            state=State.SCORING,
-            layout=msgspec.to_builtins(layout),
-            rows=found.rows,
-            started_at=clock.now(),
-            touched_at=clock.now(),
-            leased_until=None,
-            fault="",
-        )
-        if begun:
-            FileChunk.objects.bulk_create(found.chunks, batch_size=1_000)
-            file.refresh_from_db()
     if begun:
-        quota.count(file, found.rows)
+        file.refresh_from_db()
+    return begun
+
+
+@transaction.atomic
+def _begin(file: BatchFile, layout: Layout, found: Cut) -> bool:
+    """Store what was found in a file, unless it was cancelled. Of an earlier attempt nothing is left, as it is stored
+    as a whole. Its rows are counted last, so that a file that is read once more is not counted once more.
+
+    Raises:
+        FileUnacceptable: its key may not have so many transactions scored today.
+    """
+    begun = BatchFile.objects.filter(pk=file.pk, state=State.WAITING).update(
+        state=State.SCORING,
+        layout=msgspec.to_builtins(layout),
+        rows=found.rows,
+        started_at=clock.now(),
+        touched_at=clock.now(),
+        leased_until=None,
+        fault="",
+    )
+    if begun:
+        FileChunk.objects.bulk_create(found.chunks, batch_size=1_000)
+        quota.take(file, found.rows)
     return bool(begun)
 
 

@@ -15,12 +15,15 @@ TIMEOUT_S = 0.5
 
 # For each bucket: fill it up by the time that has passed on Redis's own clock, take out what was spent, tell what is
 # left. What is left may be negative, by what processes spent before they knew of each other. `number` is what is left
-# in a token bucket, or what was used of a quota on the day `at`.
+# in a token bucket, or what was used of a quota on the day `at`. What is wanted as a whole is taken only if it is
+# there; otherwise nothing is, and what is told as left is what would have been. What is given back after midnight is of
+# a day that is over.
 SCRIPT = """
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 local today = math.floor(now / 86400)
 local told = {string.format('%.6f', now)}
+local as_whole = ARGV[#ARGV] == 'whole'
 for place, key in ipairs(KEYS) do
     local most = tonumber(ARGV[3 * place - 2])
     local per_s = tonumber(ARGV[3 * place - 1])
@@ -32,11 +35,13 @@ for place, key in ipairs(KEYS) do
         left = (number and math.min(most, number + math.max(0, now - at) * per_s) or most) - spent
         number, at, expiry_s = left, now, math.ceil((most - left) / per_s) + 1
     else
-        number = (at == today and number or 0) + spent
+        number = math.max(0, (at == today and number or 0) + spent)
         left, at, expiry_s = most - number, today, 172800
     end
-    redis.call('HSET', key, 'number', string.format('%.6f', number), 'at', string.format('%.6f', at))
-    redis.call('EXPIRE', key, expiry_s)
+    if left >= 0 or not as_whole then
+        redis.call('HSET', key, 'number', string.format('%.6f', number), 'at', string.format('%.6f', at))
+        redis.call('EXPIRE', key, expiry_s)
+    end
     told[place + 1] = string.format('%.6f', left)
 end
 return told
@@ -64,7 +69,19 @@ class Ledger:
         Raises:
             redis.RedisError: Redis does not answer.
         """
+        return self._run(spent, "")
+
+    def take(self, allowance: Allowance, units: float) -> float:
+        """Take units out of a bucket if it has them. Returns what is left; below zero is what it lacks, and then
+        nothing was taken.
+
+        Raises:
+            redis.RedisError: Redis does not answer.
+        """
+        return self._run([(allowance, units)], "whole").left[0]
+
+    def _run(self, spent: Sequence[tuple[Allowance, float]], how: str) -> Told:
         keys = [PREFIX + allowance.bucket for allowance, _ in spent]
         numbers = [number for allowance, units in spent for number in (allowance.most, allowance.per_s, units)]
-        now, *left = map(float, self._script(keys=keys, args=numbers))
+        now, *left = map(float, self._script(keys=keys, args=[*numbers, how]))
         return Told(now, left)

@@ -9,6 +9,8 @@ from django.test import Client as HttpClient
 
 from fraudsite.testing import PROCESS_START_S, seed_payload
 from scoring.clients import keys
+from scoring.files import reading
+from scoring.files.models import BatchFile
 from scoring.tests.files import CSV, csv_of, orders
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("keys_of_the_test", "redis_server")]
@@ -148,3 +150,21 @@ def test_the_rows_of_a_file_count_among_a_days_transactions_once_it_was_read(acm
     while post(api, "/api/v1/predict", {}).status_code != 429:
         assert time.monotonic() < give_up
         time.sleep(0.05)
+
+
+def test_files_that_are_read_at_the_same_time_get_no_more_than_the_quota_together(acme, work, monkeypatch):
+    def cut(file, on_progress):
+        found = real(file, on_progress)
+        if others:  # another worker reads the other file meanwhile
+            reading.read(others.pop())
+        return found
+
+    api, real = with_key(acme, transactions_per_day=20, calls_per_s=0, rows_per_s=0), reading.cut
+    for _ in range(2):
+        api.generic("POST", "/api/v1/batches?mode=score", csv_of(orders(12)), content_type=CSV)
+    one, *others = BatchFile.objects.all()
+    monkeypatch.setattr(reading, "cut", cut)
+    reading.read(one)
+    work()
+    states = BatchFile.objects.order_by("state").values_list("state", "scored")
+    assert list(states) == [("done", 12), ("refused", 0)]

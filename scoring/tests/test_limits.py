@@ -182,6 +182,16 @@ def test_a_quota_is_whole_again_at_midnight_of_redis():
     assert ledger.settle([(allowance, 0)]).left == [0.0], "of today by Redis's clock, whatever ours says"
 
 
+def test_what_is_given_back_after_midnight_adds_nothing_to_the_new_day():
+    allowance = Allowance(f"{bucket(1, 1).bucket}:day", "day", "transactions", 5.0)
+    assert Ledger().settle([(allowance, -3)]).left == [5.0]
+
+
+def test_what_is_taken_as_a_whole_is_taken_only_if_it_is_there():
+    allowance, ledger = Allowance(f"{bucket(1, 1).bucket}:day", "day", "transactions", 5.0), Ledger()
+    assert [ledger.take(allowance, 3), ledger.take(allowance, 3), ledger.take(allowance, 2)] == [2.0, -1.0, 0.0]
+
+
 def test_the_clock_of_a_process_decides_nothing(monkeypatch):
     """One that is a day behind or ahead counts the same day and the same seconds, once it has settled."""
     rate, quota = bucket(10.0, 1.0), Allowance(f"{bucket(1, 1).bucket}:day", "day", "transactions", 30.0)
