@@ -137,8 +137,7 @@ def side_by_side(names: Sequence[str], series: Iterable[tuple[str, str, Sequence
 def over(drawn: go.Figure, window: Window) -> go.Figure:
     """A figure whose horizontal axis is the time of a window."""
     drawn.update_xaxes(range=[window.start, window.end], hoverformat=HOVER_TIME, title="UTC", type="date")
-    # Labels that turn where a plot gets narrow change its margins, and these how wide it is: it would be drawn anew, and
-    # anew.
+    # Labels that turn where a plot gets narrow change its margins, and so its width: it would be drawn over and over.
     drawn.update_xaxes(tickangle=0)
     return drawn
 
