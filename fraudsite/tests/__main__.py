@@ -1,6 +1,6 @@
 """The whole suite on SQLite, and again on PostgreSQL where it can be had: `make test`, with pytest's arguments. What
 cannot differ there runs once: see `fraudsite.tests.databases`. Tests that tell how long things take come one by one;
-the others come first, as many at a time as there are cores.
+the others come first, one more at a time than there are cores, as many wait for processes of theirs.
 
 If some tests fail, these are tried once more, one by one: many drive real processes, which a busy machine may hold up
 for longer than they wait. The last lines name those that passed only then: each has a fault, or shows one of ours.
@@ -70,8 +70,8 @@ class Outcome:
 
 def run(database: str, environment: dict[str, str], arguments: list[str]) -> tuple[int, str]:
     """Run pytest, in two parts. Returns its code, the first that is not 0, and lines about both."""
-    cores = os.cpu_count() or 1
-    parts = {f"{cores} at a time": ["-m", "not alone", "-n", str(cores)], "one by one": ["-m", "alone"]}
+    several = str((os.cpu_count() or 1) + 1)
+    parts = {f"{several} at a time": ["-m", "not alone", "-n", several], "one by one": ["-m", "alone"]}
     codes, counts, unsteady = [], Counter[str](), set[str]()
     for name, selection in parts.items():
         print(f"\nThe tests on {database}, {name}", flush=True)
