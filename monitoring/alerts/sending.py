@@ -24,7 +24,7 @@ from standardwebhooks import Webhook
 from monitoring.alerts import clock, wording
 from monitoring.alerts.models import AlertMessage, AlertRoute
 from monitoring.alerts.wording import Lines
-from scoring.webhooks import outbox, sealing
+from scoring.webhooks import outbox, sealing, targets
 from scoring.webhooks import sending as webhooks
 from scoring.webhooks.models import WebhookDelivery
 
@@ -105,7 +105,7 @@ def deliver(route: AlertRoute, lines: Lines, key: UUID, at: datetime) -> str:
 
 
 async def _post(delivery: WebhookDelivery, url: str, secrets: Sequence[Webhook]) -> str:
-    through = webhooks.connection()
+    through = webhooks.connection(targets.PublicNetwork())
     try:
         outcome = await webhooks.send(delivery, url, list(secrets), through)
     finally:

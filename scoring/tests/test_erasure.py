@@ -4,6 +4,7 @@ import json
 import re
 import zipfile
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.apps import apps
@@ -356,7 +357,7 @@ def test_a_transaction_that_waits_for_its_score_while_it_is_erased_is_scored_wit
     sent = submission(acme.pk, {"schema": "handbook", "amount": 12.5, "customer": "ann", "terminal": "corner shop"})
     pending.accept(submission=sent)
     erase("ann", schema="handbook", entity="customer")
-    assert pending.score(transaction_ids=[sent.id], predictor=predictor.refresh("handbook")) == 1
+    assert pending.score(transaction_ids=[UUID(sent.id)], predictor=predictor.refresh("handbook")) == 1
     assert not Pending.objects.exists()
     assert not History.objects.exists()
 

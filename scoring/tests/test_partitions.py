@@ -285,7 +285,12 @@ def test_who_stores_while_rows_are_moved_waits_before_a_partition_is_chosen(stor
     stored(NOW)
     done: list[str] = []
     run = partitions.run
-    monkeypatch.setattr(partitions, "run", lambda statement: (done.append(statement), run(statement)))
+
+    def told(statement: str) -> None:
+        done.append(statement)
+        run(statement)
+
+    monkeypatch.setattr(partitions, "run", told)
     partitions.make_ahead(NOW)
     for table in partitions.TABLES:
         locked, *_ = [place for place, each in enumerate(done) if each.startswith(f"LOCK TABLE ONLY {table} ")]
