@@ -71,7 +71,9 @@ class Outcome:
 def run(database: str, environment: dict[str, str], arguments: list[str]) -> tuple[int, str]:
     """Run pytest, in two parts. Returns its code, the first that is not 0, and lines about both."""
     several = str((os.cpu_count() or 1) + 1)
-    parts = {f"{several} at a time": ["-m", "not alone", "-n", several], "one by one": ["-m", "alone"]}
+    # Slow tests stand together in their files: at the end, whoever is done takes half of what another still has.
+    shared = ["-n", several, "--dist", "worksteal"]
+    parts = {f"{several} at a time": ["-m", "not alone", *shared], "one by one": ["-m", "alone"]}
     codes, counts, unsteady = [], Counter[str](), set[str]()
     for name, selection in parts.items():
         print(f"\nThe tests on {database}, {name}", flush=True)
