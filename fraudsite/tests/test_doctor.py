@@ -13,7 +13,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from fraudsite.doctor import machine, services
-from fraudsite.testing import free_port
+from fraudsite.testing import await_follower, free_port
 from scoring.models import History, Pending, WebhookDelivery
 from scoring.tests.conftest import transaction  # noqa: F401  # a fixture
 from scoring.tests.receivers import subscribe
@@ -46,7 +46,8 @@ def words(found, check, level="error"):
     return " ".join(f["words"] for f in found if (f["check"], f["level"]) == (check, level))
 
 
-def test_it_finds_no_error_in_an_installation_at_work(worker, doctor, settings):
+def test_it_finds_no_error_in_an_installation_at_work(worker, champion, doctor, settings):
+    await_follower(worker, "ulb", champion.pk)
     Path(settings.VAR_DIR, "beat-alive").unlink(missing_ok=True)  # of a beat of an earlier test
     found = doctor()
     assert not [finding for finding in found if finding["level"] == "error"]
