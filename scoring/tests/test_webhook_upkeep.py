@@ -1,10 +1,12 @@
 """Webhooks from the command line, what is deleted in the end, and what Prometheus is told."""
 
+import threading
 from datetime import timedelta
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection, transaction
 from django.utils import timezone
 
 from scoring.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
@@ -78,6 +80,29 @@ def test_what_was_finished_long_ago_is_deleted_with_its_attempts(acme, settings)
     endpoints.remove(WebhookEndpoint.objects.get())
     assert outbox.delete_old() == 2, "of a removed endpoint everything goes"
     assert not WebhookAttempt.objects.exists()
+
+
+def test_a_dead_delivery_that_is_replayed_while_old_ones_are_deleted_is_sent(transactional_db, acme):
+    subscribe(acme, "https://shop.example/")
+    [row] = tell(acme)
+    long_ago = timezone.now() - timedelta(days=400)
+    WebhookDelivery.objects.update(state=State.DEAD, created_at=long_ago, finished_at=long_ago)
+    replayed, deleted = threading.Event(), threading.Event()
+
+    def replay():
+        with transaction.atomic():
+            outbox.replay(WebhookDelivery.objects.filter(pk=row.pk))
+            replayed.set()
+            deleted.wait(0.5)  # where the deletion waits for this, it is over only afterwards
+        connection.close()
+
+    thread = threading.Thread(target=replay)
+    thread.start()
+    replayed.wait()
+    assert outbox.delete_old() == 0
+    deleted.set()
+    thread.join()
+    assert WebhookDelivery.objects.get().state == State.PENDING
 
 
 def test_waits_grow_up_to_the_limit_and_differ(settings):

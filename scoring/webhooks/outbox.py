@@ -150,9 +150,18 @@ def delete_old(*, now: datetime | None = None) -> int:
     deleted = 0
     for condition in (old, Q(endpoint__in=list(removed.values_list("pk", flat=True)))):
         for _ in range(100):
-            keys = list(WebhookDelivery.objects.filter(condition).values_list("pk", flat=True)[:STEP])
-            if not keys:
+            step = _delete_step(condition)
+            deleted += step
+            if not step:
                 break
-            WebhookAttempt.objects.filter(delivery__in=keys).delete()
-            deleted += WebhookDelivery.objects.filter(pk__in=keys).delete()[0]
     return deleted
+
+
+@transaction.atomic
+def _delete_step(condition: Q) -> int:
+    # Locked, as a replay that is committed between the choice and the deletion would have its deliveries deleted. Those
+    # that a replay is just about are left to the next run.
+    old = WebhookDelivery.objects.filter(condition).select_for_update(skip_locked=True)
+    keys = list(old.values_list("pk", flat=True)[:STEP])
+    WebhookAttempt.objects.filter(delivery__in=keys).delete()
+    return WebhookDelivery.objects.filter(pk__in=keys).delete()[0]
