@@ -9,6 +9,7 @@ from django.test import Client as HttpClient
 from django.utils import timezone
 
 from fraudsite.audit.models import Entry
+from scoring.api.hooks.views import HookView, WebhookView
 from scoring.clients import keys
 from scoring.models import WebhookDelivery, WebhookEndpoint, WebhookSecret
 from scoring.webhooks import endpoints, events
@@ -47,6 +48,24 @@ def test_an_endpoint_is_made_read_changed_and_removed(acme_api, hook):
     assert acme_api.get(address).status_code == 404
     assert acme_api.get(ROOT).json()["results"] == []
     assert not WebhookSecret.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "part", "body"),
+    [("PATCH", "", {"state": "active"}), ("POST", "/secrets", {"keep_s": 5}), ("DELETE", "", None)],
+)
+def test_what_is_asked_of_an_endpoint_while_it_is_removed_does_not_bring_it_back(
+    acme_api, hook, monkeypatch, method, part, body
+):
+    found = WebhookView.find
+
+    def removed_meanwhile(self, request, key):
+        row = found(self, request, key)
+        endpoints.remove(WebhookEndpoint.objects.get(pk=row.pk))
+        return row
+
+    monkeypatch.setattr(HookView, "find", removed_meanwhile)
+    assert send(acme_api, method, f"{ROOT}/{hook['id']}{part}", body).status_code == 404
 
 
 def test_a_secret_is_stored_encrypted_and_shown_once(acme_api, hook):

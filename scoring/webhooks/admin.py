@@ -1,5 +1,6 @@
 """Endpoints of webhooks in the admin."""
 
+from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -15,6 +16,7 @@ from django.utils.safestring import SafeString
 from scoring.tenancy import restriction
 from scoring.webhooks import endpoints, figures, outbox
 from scoring.webhooks.display import delivery_table, secret_table, share, state_badge, time_or_dash
+from scoring.webhooks.endpoints import EndpointRemoved
 from scoring.webhooks.forms import FIELDS, EndpointForm, ReplayForm
 from scoring.webhooks.models import WebhookDelivery, WebhookEndpoint
 
@@ -118,7 +120,10 @@ class EndpointAdmin(admin.ModelAdmin):
     def save_model(self, request: HttpRequest, obj: WebhookEndpoint, form: forms.ModelForm, change: bool) -> None:
         values = {field: form.cleaned_data[field] for field in FIELDS}
         if change:
-            endpoints.change(obj, **values)
+            try:
+                endpoints.change(obj, **values)
+            except EndpointRemoved:
+                raise Http404 from None
             return
         made, secret = endpoints.create(client=form.cleaned_data["client"], **values)
         obj.pk, obj.key, obj._state.adding = made.pk, made.key, False
@@ -147,11 +152,13 @@ class EndpointAdmin(admin.ModelAdmin):
         self._set(request, stopped, State.ACTIVE, "Resumed. What waits is sent now.")
 
     def _set(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint], state: str, told: str) -> None:
-        rows = list(queryset)
-        for row in rows:
-            endpoints.change(row, state=state)
-            self.log_change(request, row, f"State set to {state}.")
-        messages.success(request, told) if rows else messages.warning(request, "None of them can be.")
+        changed = 0
+        for row in queryset:
+            with suppress(EndpointRemoved):
+                endpoints.change(row, state=state)
+                self.log_change(request, row, f"State set to {state}.")
+                changed += 1
+        messages.success(request, told) if changed else messages.warning(request, "None of them can be.")
 
     @admin.action(description="Send a test event", permissions=["change"])
     def test(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint]) -> None:
@@ -167,8 +174,9 @@ class EndpointAdmin(admin.ModelAdmin):
     @admin.action(description="Remove", permissions=["change"])
     def remove(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint]) -> None:
         for row in queryset.exclude(state=State.REMOVED):
-            endpoints.remove(row)
-            self.log_change(request, row, "Removed.")
+            with suppress(EndpointRemoved):
+                endpoints.remove(row)
+                self.log_change(request, row, "Removed.")
         messages.success(request, "Removed. Nothing is sent to them any more.")
 
     def get_urls(self) -> list[URLPattern]:
@@ -198,7 +206,10 @@ class EndpointAdmin(admin.ModelAdmin):
         row = self._asked(request, key)
         if request.method != "POST":
             return HttpResponseRedirect(reverse("admin:scoring_webhookendpoint_change", args=[key]))
-        secret = endpoints.rotate(row)
+        try:
+            secret = endpoints.rotate(row)
+        except EndpointRemoved:
+            raise Http404 from None
         self.log_change(request, row, "Added a secret.")
         return self._show_secret(request, row, secret)
 

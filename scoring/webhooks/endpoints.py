@@ -36,6 +36,10 @@ class EndpointRefused(FraudsiteError):
         self.field = field
 
 
+class EndpointRemoved(FraudsiteError):
+    """The endpoint was removed meanwhile."""
+
+
 def check(field: str, value: Any) -> None:
     """Check a value of an endpoint's field.
 
@@ -98,12 +102,27 @@ def of_client(client: Client) -> Any:
     return WebhookEndpoint.objects.filter(client=client).exclude(state=State.REMOVED).order_by("pk")
 
 
+def _hold(endpoint: WebhookEndpoint) -> None:
+    """Lock an endpoint until the end of the database transaction, as a change that was begun before a removal would
+    bring it back without secrets.
+
+    Raises:
+        EndpointRemoved: it is there no more.
+    """
+    held = WebhookEndpoint.objects.select_for_update().filter(pk=endpoint.pk).exclude(state=State.REMOVED)
+    if not held.values_list("pk", flat=True):
+        raise EndpointRemoved
+
+
+@transaction.atomic
 def change(endpoint: WebhookEndpoint, **values: Any) -> None:
     """Change fields of an endpoint. An active one is no longer disabled, and sends what waits.
 
     Raises:
         EndpointRefused: a value is wrong; nothing was changed.
+        EndpointRemoved: it is there no more.
     """
+    _hold(endpoint)
     for field, value in values.items():
         check(field, value)
         setattr(endpoint, field, value)
@@ -113,21 +132,30 @@ def change(endpoint: WebhookEndpoint, **values: Any) -> None:
     endpoint.save(update_fields=list(values))
 
 
+@transaction.atomic
 def remove(endpoint: WebhookEndpoint) -> None:
-    """Send no more to an endpoint, and forget its secrets."""
-    with transaction.atomic():
-        endpoint.secrets.all().delete()
-        endpoint.state = State.REMOVED
-        endpoint.save(update_fields=["state"])
+    """Send no more to an endpoint, and forget its secrets.
+
+    Raises:
+        EndpointRemoved: it was removed before.
+    """
+    _hold(endpoint)
+    endpoint.secrets.all().delete()
+    endpoint.state = State.REMOVED
+    endpoint.save(update_fields=["state"])
 
 
 @transaction.atomic
 def rotate(endpoint: WebhookEndpoint, *, keep_s: float | None = None) -> str:
     """Add a secret, which can be shown only now. The earlier ones sign for `keep_s` seconds more, by default
-    `WEBHOOK_SECRET_OVERLAP_H`, so that the receiver can change over."""
+    `WEBHOOK_SECRET_OVERLAP_H`, so that the receiver can change over.
+
+    Raises:
+        EndpointRemoved: it is there no more.
+    """
     keep_s = settings.WEBHOOK_SECRET_OVERLAP_H * 3600 if keep_s is None else keep_s
     until = clock.now() + timedelta(seconds=keep_s)
-    WebhookEndpoint.objects.select_for_update().get(pk=endpoint.pk)
+    _hold(endpoint)
     endpoint.secrets.filter(Q(expires_at=None) | Q(expires_at__gt=until)).update(expires_at=until)
     newest = endpoint.secrets.order_by("-pk").values_list("pk", flat=True)[: LIVE_SECRETS_LIMIT - 1]
     endpoint.secrets.exclude(pk__in=list(newest)).delete()

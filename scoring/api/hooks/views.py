@@ -34,7 +34,7 @@ from scoring.api.reads.cursors import Position
 from scoring.clients.models import Scope
 from scoring.exceptions import DatabaseUnavailable, FieldError, InvalidFields
 from scoring.webhooks import endpoints, outbox
-from scoring.webhooks.endpoints import EndpointRefused
+from scoring.webhooks.endpoints import EndpointRefused, EndpointRemoved
 from scoring.webhooks.models import WebhookDelivery, WebhookEndpoint
 
 PROBLEMS = problems(*OF_BODIES)
@@ -58,6 +58,8 @@ class HookView(APIView):
     parser_classes = ()
 
     def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, EndpointRemoved):
+            exc = Http404()
         return super().handle_exception(DatabaseUnavailable() if isinstance(exc, Error) else exc)
 
     def own(self, request: Request) -> list[WebhookEndpoint]:

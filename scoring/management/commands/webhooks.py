@@ -8,9 +8,11 @@ from django.db import transaction
 
 from scoring.models import Client, WebhookEndpoint
 from scoring.webhooks import endpoints, outbox
-from scoring.webhooks.endpoints import EndpointRefused
+from scoring.webhooks.endpoints import EndpointRefused, EndpointRemoved
 from scoring.webhooks.types import EventType
 from training import registry
+
+NO_SUCH = "There is no such endpoint; `webhooks list` shows all."
 
 
 class Command(BaseCommand):
@@ -46,6 +48,8 @@ class Command(BaseCommand):
             getattr(self, options["action"])(options)
         except EndpointRefused as refusal:
             raise CommandError(str(refusal)) from refusal
+        except EndpointRemoved:
+            raise CommandError(NO_SUCH) from None
 
     def list(self, options: dict[str, Any]) -> None:
         for row in WebhookEndpoint.objects.select_related("client").exclude(state="removed").order_by("client", "pk"):
@@ -98,7 +102,7 @@ def _note(row: WebhookEndpoint, detail: str, action: str = "changed") -> None:
 def _find(options: dict[str, Any]) -> WebhookEndpoint:
     row = WebhookEndpoint.objects.filter(key=options["endpoint"]).exclude(state="removed").first()
     if row is None:
-        raise CommandError("There is no such endpoint; `webhooks list` shows all.")
+        raise CommandError(NO_SUCH)
     return row
 
 
