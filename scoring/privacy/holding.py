@@ -80,11 +80,21 @@ def pieces(*, schema: str, entity: str, values: Sequence[str], client: Client | 
 
 
 def write(path: Path, found: Iterator[Piece], on_piece: Callable[[Piece], object]) -> Counter[str]:
-    """Write what is held to a ZIP. Returns the number of rows by their kind."""
-    counts: Counter[str] = Counter()
+    """Write what is held to a ZIP. Returns the number of rows by their kind. Interrupted, it leaves nothing behind."""
     unfinished = path.with_name(f".{path.name}.part")
+    try:
+        counts = _write(unfinished, found, on_piece)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)  # it holds personal data, and nobody would look for it
+        raise
+    return counts
+
+
+def _write(path: Path, found: Iterator[Piece], on_piece: Callable[[Piece], object]) -> Counter[str]:
+    counts: Counter[str] = Counter()
     files: list[Attachment] = []
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open(ROWS_NAME, "w", force_zip64=True) as lines:
             for piece in found:
                 line = {"table": piece.kind, **piece.told}
@@ -96,7 +106,6 @@ def write(path: Path, found: Iterator[Piece], on_piece: Callable[[Piece], object
         for file in files:
             with attachments.store().open(file.stored) as content:
                 archive.writestr(f"attachments/{file.pk}-{file.name}", content.read())
-    unfinished.replace(path)
     return counts
 
 

@@ -435,6 +435,21 @@ def test_all_that_is_held_is_exported_with_the_attached_files_and_without_the_na
     assert capsys.readouterr().out == "There is: nothing.\n"
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_export_that_is_interrupted_leaves_nothing_behind(purchase, acme, tmp_path, monkeypatch, error):
+    def interrupt(self, *args, **options):
+        raise error
+
+    purchase()
+    monkeypatch.setattr("scoring.privacy.holding._of", interrupt)
+    with pytest.raises((KeyboardInterrupt, CommandError)):
+        call_command(
+            "export_held",
+            *["--schema", "shop", "--entity", "card", "--value", CARD, "--output", str(tmp_path / "held.zip")],
+        )
+    assert list(tmp_path.glob("*held*")) == []
+
+
 def test_an_export_needs_to_know_where_it_goes(shop, acme, tmp_path):
     options = ["--schema", "shop", "--entity", "card", "--value", CARD]
     with pytest.raises(CommandError, match="--output"):
