@@ -91,10 +91,9 @@ def _add(counts: Counts, key: Key, amount: float, score: float | None, latencies
 
 def differences_of_sums(span: Span, start: datetime, end: datetime) -> Iterator[str]:
     """What the roll-ups of refused calls, rules and decided reviews, of longer spans in [start, end), say otherwise
-    than their counts by the minute and their rows, in words. A span whose counts are all gone is not looked at."""
+    than their counts by the minute and their rows, in words. Ask for spans of which no counts have been deleted."""
     for of_rows, of_rollups in zip(_sums_of_rows(span, start, end), _sums_rolled_up(span, start, end), strict=True):
-        begun = {key[0] for key in of_rows}
-        for key in sorted(of_rows.keys() | {key for key in of_rollups if key[0] in begun}, key=str):
+        for key in sorted(of_rows.keys() | of_rollups.keys(), key=str):
             counted, rolled_up = of_rows.get(key, ()), of_rollups.get(key, ())
             if counted != rolled_up:
                 where = f"{span.label} {key[0]:%Y-%m-%d %H:%M}, {' '.join(str(part) for part in key[1:])}"

@@ -36,7 +36,7 @@ def rebuild(first: date, last: date, *, even_if_fewer: bool = False, now: dateti
         yield _rebuild_day(day, even_if_fewer=even_if_fewer, now=now)
         with transaction.atomic():
             _take_turn()
-            sums.rebuild(day, day + DAY, now=now)
+            sums.rebuild(day, day + DAY, even_if_fewer=even_if_fewer, now=now)
 
 
 def midnight(day: date) -> datetime:

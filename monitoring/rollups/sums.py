@@ -103,11 +103,13 @@ def update(*, since: datetime | None, now: datetime) -> None:
         _add_up(kind, start_of(min(since - HOUR if since else now - LATE, lacking), HOUR), now=now)
 
 
-def rebuild(start: datetime, end: datetime, *, now: datetime) -> None:
-    """Add up the spans of [start, end) again, as far back as both rows and hours are still kept whole."""
+def rebuild(start: datetime, end: datetime, *, even_if_fewer: bool = False, now: datetime) -> None:
+    """Add up the spans of [start, end) again, as far back as both rows and hours are still kept whole. One of which no
+    counts are left keeps what it has, unless `even_if_fewer`."""
     hours_kept = start_of(now - timedelta(days=settings.ROLLUP_HOURS_DAYS), DAY) + DAY
     for kind in KINDS:
-        _add_up(kind, start_of(max(start, kind.oldest_whole(now), hours_kept), HOUR), end, now=now)
+        since = start_of(max(start, kind.oldest_whole(now), hours_kept), HOUR)
+        _add_up(kind, since, end, empties=even_if_fewer, now=now)
 
 
 def merge_back(day: datetime, *, now: datetime) -> None:
@@ -118,9 +120,10 @@ def merge_back(day: datetime, *, now: datetime) -> None:
             _count(kind, Span.QUARTER, day, day + DAY)
 
 
-def _add_up(kind: Kind, start: datetime, end: datetime | None = None, *, now: datetime) -> None:
+def _add_up(kind: Kind, start: datetime, end: datetime | None = None, *, empties: bool = False, now: datetime) -> None:
     # The only decision of an hour may be taken back. Counts by the minute are never: where none is, they were deleted.
-    emptied_from = max(start, kind.oldest_whole(now)) if kind.rollups is ReviewRollup else None
+    empties = empties or kind.rollups is ReviewRollup
+    emptied_from = max(start, kind.oldest_whole(now)) if empties else None
     with transaction.atomic():
         for span, parts in Span.longer():
             if parts == Span.MINUTE:

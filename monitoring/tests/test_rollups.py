@@ -484,6 +484,19 @@ def test_the_check_notices_a_figure_that_is_wrong(score):
         call_command("rebuild_rollups", "--check")
 
 
+def test_the_check_notices_a_span_that_nothing_was_counted_in(score):
+    score(ago(hours=3))
+    update()
+    hour = counting.start_of(ago(hours=3), HOUR)
+    RefusalRollup.objects.create(span=Span.HOUR, start=hour, client=0, status=503, kind="No worker", count=2)
+    with pytest.raises(CommandError, match=r"503 No worker: nothing counted, \(2,\) in the roll-up"):
+        call_command("rebuild_rollups", "--check")
+    call_command("rebuild_rollups")
+    assert RefusalRollup.objects.exists(), "its counts may have been deleted"
+    call_command("rebuild_rollups", "--even-if-fewer")
+    call_command("rebuild_rollups", "--check")
+
+
 def test_hours_whose_rows_are_gone_keep_their_counts_unless_that_is_wanted(score, capsys):
     made = score(*[ago(days=2)] * 3)
     update()
