@@ -4,7 +4,8 @@ Killed anywhere, it leaves entries that are not acknowledged. They come again, t
 consumer, and are found as stored: so each is stored once, and answered at least once, with the same answer.
 
 An entry that comes again is scored alone. So only what a process dies of, or fails at, is counted as its attempt, and
-is set aside after `STREAM_ATTEMPTS_LIMIT`; the entries that were read with it are not.
+is set aside after `STREAM_ATTEMPTS_LIMIT`; the entries that were read with it are not. Redis failing as answers are
+written is no attempt: they are kept, and written before anything is read again. What is stored is never set aside.
 """
 
 import logging
@@ -21,7 +22,7 @@ from scoring.exceptions import DatabaseUnavailable, RequestRefused
 from scoring.messages import request_ids
 from scoring.messages.replies import Kind, Outcome
 from scoring.messages.submission import Submission
-from scoring.models import ApiKey, Client
+from scoring.models import ApiKey, Client, Transaction
 from scoring.streams import answers, entries
 from scoring.streams.answers import Answer
 from scoring.streams.entries import Entry, Read
@@ -51,6 +52,7 @@ class Consumer:
         self._rights = Rights(client, group.stream)
         self._stopping = threading.Event()
         self._takes_over_at = 0.0
+        self._answered: tuple[Sequence[Answer], Sequence[Entry]] | None = None  # and not acknowledged
 
     def stop(self) -> None:
         """Finish the batch at hand, and end."""
@@ -75,6 +77,8 @@ class Consumer:
 
     def take_up(self) -> None:
         """Finish what this consumer had before it was killed, or before Redis went away."""
+        if self._answered:
+            self._acknowledge(*self._answered)
         after = "0"
         while not self._stopping.is_set() and (entry := self._group.read_own(after)):
             self._again(entry)
@@ -117,9 +121,9 @@ class Consumer:
         if not entry.fields:
             logger.error("The stream %s was trimmed: the entry %s is lost.", self._group.stream, entry.id)
             self._group.drop(entry)
-        elif attempts > settings.STREAM_ATTEMPTS_LIMIT:
+        elif attempts > settings.STREAM_ATTEMPTS_LIMIT and not self._is_stored(entry):
             logger.error("The entry %s of the stream %s is set aside.", entry.id, self._group.stream)
-            self._group.acknowledge(
+            self._acknowledge(
                 [answers.set_aside(self._read(entry, self._rights.key()), self._group.stream)], dead=[entry]
             )
         else:
@@ -154,8 +158,27 @@ class Consumer:
                 for entry in new:
                     self._score([entry], attempts, refusal)
                 return
-            self._group.acknowledge(found)
+            self._acknowledge(found)
             return
+
+    def _acknowledge(self, found: Sequence[Answer], dead: Sequence[Entry] = ()) -> None:
+        self._answered = found, dead
+        self._group.acknowledge(found, dead)
+        self._answered = None
+
+    def _is_stored(self, entry: Entry) -> bool:
+        """Whether an entry was stored by an attempt that was not acknowledged.
+
+        Raises:
+            DatabaseUnavailable: nobody knows.
+        """
+        key = entries.transaction_id_of(entry, stream=self._group.stream, client_id=self._client.pk)
+        try:
+            return Transaction.objects.filter(pk=key).exists()
+        except (InterfaceError, OperationalError) as error:
+            if not connection.in_atomic_block:
+                connection.close()  # it may be broken; the next statement opens a new one
+            raise DatabaseUnavailable from error
 
     def _answers(self, new: Sequence[Entry], refusal: RequestRefused | None) -> list[Answer]:
         key = self._rights.key()

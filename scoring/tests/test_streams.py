@@ -234,6 +234,39 @@ def test_killed_after_its_commit_it_leaves_entries_that_are_stored_once_and_get_
 
 
 @pytest.mark.django_db
+def test_while_redis_takes_no_answers_no_attempt_is_counted(stream, add, acme, champion, settings):
+    settings.STREAM_ATTEMPTS_LIMIT = 1
+    keys = [add(seed_payload(transaction_id="order-1")), add(seed_payload(Amount=-1))]
+    consumer = consumer_of(acme, url=without_ack(stream))
+    consumer._group.begin()
+    for go_on in (consumer.turn, consumer.take_up, consumer.take_up):
+        with pytest.raises(redis.RedisError, match="permission"):
+            go_on()
+    stream.acl_setuser("hasty", enabled=True, passwords=["+hasty"], keys=["*"], commands=["+xack"])
+    consumer.take_up()
+    found = answers(stream)
+    assert [len(found[key]) for key in keys] == [1, 1]
+    assert found[keys[0]][0]["status"] == "200"
+    assert found[keys[1]][0]["answer"]["errors"][0]["pointer"] == "/Amount"
+    assert (Prediction.objects.count(), pending(stream), consumer.turn()) == (1, 0, 0)
+
+
+@pytest.mark.django_db
+def test_what_is_stored_is_answered_and_not_set_aside_however_often_its_consumers_die(
+    stream, add, acme, champion, settings, consume
+):
+    settings.STREAM_CLAIM_S, settings.STREAM_ATTEMPTS_LIMIT = 0, 1
+    key = add(seed_payload())
+    for name in ("first", "second", "third"):
+        dying = consumer_of(acme, name, without_ack(stream))
+        dying._group.begin()
+        with pytest.raises(redis.RedisError, match="permission"):
+            dying.turn()
+    assert [told["status"] for told in consume("heir")[key]] == ["200"]
+    assert (Prediction.objects.count(), pending(stream), stream.xlen(f"{STREAM}:dead")) == (1, 0, 0)
+
+
+@pytest.mark.django_db
 def test_restarted_under_its_name_it_finishes_first_what_it_had(stream, add, acme, champion, consume):
     keys = [add(seed_payload(transaction_id=f"order-{n}")) for n in range(3)]
     Group(STREAM, "one").begin()
