@@ -4,8 +4,10 @@ Each step goes on from what the one before committed, under the lock of the eras
 killed, and several processes that work on one erasure only take turns.
 
 First the entity is taken off lists, and its history is emptied under its lock: from then on a transaction of it begins
-anew, and its place in the order of arrival tells it from the earlier ones, which are blanked then. At the end goes what
-else has the token.
+anew, and its place in the order of arrival tells it from the earlier ones, which are blanked then. Some that came
+before are stored only meanwhile, behind the place at which the erasure looks: calls in flight, and rows of files, which
+have the time of their file. Once the files are done, what has keys of that time is looked at again. At the end goes
+what else has the token.
 """
 
 import time
@@ -17,12 +19,16 @@ from uuid import UUID
 import msgspec
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Min, Q
 
 from scoring.acts import acted
+from scoring.files.models import ACTIVE as FILE_ACTIVE
+from scoring.files.models import Mode
+from scoring.files.models import State as FileState
 from scoring.lists import changes
 from scoring.lists.keys import declared
 from scoring.models import (
+    BatchFile,
     CardSnooze,
     Client,
     Erasure,
@@ -36,6 +42,7 @@ from scoring.models import (
 from scoring.privacy import blanking, finding
 from scoring.privacy.finding import Held
 from scoring.privacy.models import REFERENCE_LIMIT
+from scoring.retention import partitions
 from training import clock
 from training.core.exceptions import FraudsiteError, SchemaNotFound
 
@@ -43,6 +50,11 @@ State = Erasure.State
 BECAUSE = "Erased."
 # How often workers have looked at lists before an entry's key is forgotten.
 LOOKS = 3
+MILLISECOND = timedelta(milliseconds=1)
+# After so many of the longest deadlines a call that was taken is stored, or never will be.
+IN_FLIGHT = 2
+# How often what is waited for is looked at.
+WAIT_S = 1.0
 
 
 class NotToConfirm(FraudsiteError):
@@ -105,28 +117,34 @@ def forget_unconfirmed() -> int:
 
 def work(
     erasure: Erasure, *, seconds: float | None = None, on_step: Callable[[Erasure], object] = lambda _: None
-) -> None:
-    """Do steps until nothing is left to do, or for so many seconds, with a pause between them for the traffic."""
-    began = time.monotonic()
+) -> bool:
+    """Do steps until nothing is left to do, or for so many seconds, with a pause between them for the traffic. Returns
+    whether it has to wait now, which it does itself only if it may take any time."""
+    began, waits = time.monotonic(), False
     while erasure.is_active and (seconds is None or time.monotonic() < began + seconds):
-        step(erasure.pk)
+        waits = step(erasure.pk)
         erasure.refresh_from_db()
         on_step(erasure)
-        time.sleep(settings.ERASURE_PAUSE_MS / 1000)
+        if waits and seconds is not None:
+            break
+        time.sleep(WAIT_S if waits else settings.ERASURE_PAUSE_MS / 1000)
+    return waits
 
 
 @transaction.atomic
-def step(key: UUID) -> None:
-    """Do the next step of an erasure; nothing if it has none."""
+def step(key: UUID) -> bool:
+    """Do the next step of an erasure; nothing if it has none. Returns whether it has to wait for others."""
     row = Erasure.objects.select_for_update().get(pk=key)
     if not row.is_active:
-        return
+        return False
     held = msgspec.convert(row.held, Held)
     if row.state == State.COUNTING:
         _count(row, held)
+        waits = False
     else:
-        {"": _begin_anew, "rows": _blank, "rest": _finish}[row.stage](row, held)
+        waits = bool(_STAGES[row.stage](row, held))
     row.save()
+    return waits
 
 
 def _count(row: Erasure, held: Held) -> None:
@@ -157,11 +175,40 @@ def _begin_anew(row: Erasure, held: Held) -> None:
 
 
 def _blank(row: Erasure, held: Held) -> None:
-    def blank(rows: list[Transaction]) -> Counter[str]:
-        return blanking.blank([each for each in rows if _is_before(each, row, held)])
+    if not _look(row, held, lambda rows: _blanked(rows, row, held)):
+        row.stage = "late"
 
-    if not _look(row, held, blank):
-        row.stage = "rest"
+
+def _blanked(rows: list[Transaction], row: Erasure, held: Held) -> Counter[str]:
+    return blanking.blank([each for each in rows if _is_before(each, row, held)])
+
+
+def _await_late(row: Erasure, held: Held) -> bool:
+    """Wait until all that came before the entity began anew is stored, and go back to the oldest of it."""
+    now, until = clock.now(), row.until or row.created_at
+    in_flight = timedelta(milliseconds=IN_FLIGHT * max(settings.PREDICT_DEADLINE_MS, settings.BATCH_DEADLINE_MS))
+    files = BatchFile.objects.filter(schema=row.schema, mode=Mode.TRAFFIC, created_at__lte=until)
+    if row.client_id:
+        files = files.filter(client=row.client_id)
+    # Of one that was cancelled, a worker may be just about to store rows.
+    under_way = Q(state__in=(FileState.RECEIVING, *FILE_ACTIVE)) | Q(chunks__leased_until__gt=now)
+    if now < until + in_flight or files.filter(under_way).exists():
+        return True
+    # Those that have ended longer ago than a lease had no row stored since.
+    since = until - timedelta(seconds=settings.BATCH_FILE_LEASE_S)
+    first = files.filter(finished_at__gte=since).aggregate(first=Min("created_at"))["first"]
+    row.cursor, row.stage = partitions.lowest_key(min(until - in_flight, first or until)), "again"
+    return False
+
+
+def _blank_late(row: Erasure, held: Held) -> None:
+    """Look again at transactions whose keys are of a time before the entity began anew."""
+    last, _ = finding.window(row.cursor)
+    if last is not None and row.cursor is not None:
+        _add(row, _blanked(finding.transactions(row.schema, row.entity, held.tokens, row.cursor, last), row, held))
+    row.cursor = last
+    if last is None or last > partitions.lowest_key((row.until or row.created_at) + MILLISECOND):
+        row.cursor, row.stage = None, "rest"
 
 
 def _is_before(each: Transaction, row: Erasure, held: Held) -> bool:
@@ -172,12 +219,12 @@ def _is_before(each: Transaction, row: Erasure, held: Held) -> bool:
     return row.until is not None and each.received_at <= row.until
 
 
-def _finish(row: Erasure, held: Held) -> None:
+def _finish(row: Erasure, held: Held) -> bool:
     """Forget what else has the token, once workers have heard that lists have changed."""
     latest = ListEntry.objects.filter(finding.entries(row.schema, row.entity, held), removed_because=BECAUSE)
     heard = clock.now() - timedelta(seconds=LOOKS * settings.MODEL_REFRESH_S)
     if latest.filter(removed_at__gt=heard).exists():
-        return
+        return True
     # Entries that were added after the erasure began are those of an entity that begins anew.
     ListEntry.objects.filter(finding.entries(row.schema, row.entity, held)).exclude(removed_at=None).delete()
     length = _version_length(row)
@@ -191,6 +238,16 @@ def _finish(row: Erasure, held: Held) -> None:
     row.state, row.finished_at = State.DONE, clock.now()
     told = ", ".join(f"{count:,} {kind}" for kind, count in row.found)
     acted.send(Erasure, action="deleted", key=row.pk, detail=f"Erased: {told or 'nothing'}.", person=row.confirmed_by)
+    return False
+
+
+_STAGES: dict[str, Callable[[Erasure, Held], bool | None]] = {
+    "": _begin_anew,
+    "rows": _blank,
+    "late": _await_late,
+    "again": _blank_late,
+    "rest": _finish,
+}
 
 
 def _look(row: Erasure, held: Held, do: Callable[[list[Transaction]], Counter[str]]) -> bool:

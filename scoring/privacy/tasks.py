@@ -18,18 +18,19 @@ TURN_S = 5.0
 
 @shared_task
 def go_on(erasure_id: str) -> None:
-    """Do steps of an erasure for a while, then queue up again behind other work."""
+    """Do steps of an erasure for a while, then queue up again behind other work. If it has to wait, `keep_going` goes
+    on with it."""
     row = Erasure.objects.filter(pk=UUID(erasure_id)).first()
     if row is None:
         return
-    erasing.work(row, seconds=TURN_S)
-    if row.is_active:
+    waits = erasing.work(row, seconds=TURN_S)
+    if row.is_active and not waits:
         go_on.delay(erasure_id)
 
 
 @shared_task
 def keep_going() -> None:
-    """Go on with erasures whose messages or workers were lost, and forget those that nobody confirmed."""
+    """Go on with erasures that wait or whose messages or workers were lost, and forget those that nobody confirmed."""
     erasing.forget_unconfirmed()
     for key in Erasure.objects.filter(finished_at=None, state__in=Erasure.ACTIVE).values_list("pk", flat=True):
         row = Erasure.objects.get(pk=key)

@@ -6,6 +6,7 @@ import zipfile
 from datetime import timedelta
 from uuid import UUID
 
+import msgspec
 import pytest
 from django.apps import apps
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -21,6 +22,8 @@ from fraudsite.audit.models import Entry
 from fraudsite.testing import seed_payload, submission
 from scoring import linked
 from scoring.api.validation import validate
+from scoring.files.models import FileChunk
+from scoring.files.rows import row_id
 from scoring.lists import changes
 from scoring.models import (
     Attachment,
@@ -57,22 +60,25 @@ KEPT = {Entry}
 
 
 @pytest.fixture(autouse=True)
-def quick(settings):
+def quick(settings, monkeypatch):
     settings.ERASURE_PAUSE_MS = 0
     settings.MODEL_REFRESH_S = 0
     settings.ERASURE_STEP_ROWS = 3
+    monkeypatch.setattr(erasing, "IN_FLIGHT", 0)
 
 
 @pytest.fixture
 def purchase(shop, champion, acme):
     """Store a purchase in the shop with all that may hang on it."""
 
-    def purchase(client=acme, *, is_alert=True, **values):
-        moment = timezone.now()
+    def purchase(client=acme, *, is_alert=True, file=None, **values):
+        moment = file.created_at if file else timezone.now()
         body = {"schema": "shop", "amount": 12.5, "card": CARD, "email": MAIL, "phone": "+49 30 1234567"} | values
         body |= {"note": WORDS, "category": "books", "ip": "192.0.2.77"}
         sent = validate(body, schema=shop, client_id=client.pk, received_at=moment, deadline_ms=1, clock_skew_s=60)
-        row = transaction_of(sent)
+        row = transaction_of(
+            msgspec.structs.replace(sent, id=row_id(file, Transaction.objects.count())) if file else sent
+        )
         row.save(force_insert=True)
         prediction = Prediction.objects.create(
             transaction=row,
@@ -274,7 +280,7 @@ def test_killed_after_any_step_it_goes_on_and_counts_each_row_once(purchase, acm
         erasing.step(row.pk)
         row = Erasure.objects.get(pk=row.pk)
         steps += 1
-    assert (steps, row.counts["transactions"], row.looked_at) == (1 + 5 + 1, 8, len(rows))
+    assert (steps, row.counts["transactions"], row.looked_at) == (1 + 5 + 2 + 1, 8, len(rows))
     assert Transaction.objects.filter(tokens__isnull=False).count() == 4
     erasing.step(row.pk)
     assert Erasure.objects.get(pk=row.pk).finished_at == row.finished_at
@@ -293,6 +299,45 @@ def test_a_step_that_fails_midway_changes_nothing_and_is_done_again(purchase, ac
     row.refresh_from_db()
     erasing.work(row)
     assert (row.state, row.counts["transactions"], Transaction.objects.get().tokens) == ("done", 1, None)
+
+
+def test_rows_of_a_file_that_was_under_way_are_erased_whenever_they_are_stored(purchase, acme, globex):
+    file = BatchFile.objects.create(client=acme, schema="shop", mode="traffic", format="csv", state="scoring")
+    chunk = {"first_row": 0, "first_line": 2, "rows": 9, "start": 0, "size": 9}
+    chunk = FileChunk.objects.create(file=file, number=0, leased_until=timezone.now() + timedelta(minutes=1), **chunk)
+    # Files of others, of another schema, or that store nothing hold up nothing.
+    for other in ({"schema": "ulb"}, {"mode": "score"}, {"client": globex}):
+        BatchFile.objects.create(**{"client": acme, "schema": "shop", "mode": "traffic", "state": "waiting"} | other)
+    stored = [purchase(is_alert=False) for _ in range(4)]
+    row = erase(CARD, client=acme, until=None)
+    erasing.confirm(row, by="ada")
+    assert erasing.work(row, seconds=60), "it waits for the file"
+    stored += [purchase(is_alert=False, file=file) for _ in range(4)]
+    BatchFile.objects.filter(pk=file.pk).update(state="cancelled", finished_at=timezone.now())
+    assert erasing.work(row, seconds=60), "a worker may still store rows"
+    stored.append(purchase(is_alert=False, file=file))
+    FileChunk.objects.filter(pk=chunk.pk).update(leased_until=timezone.now())
+    anew = purchase(is_alert=False)
+    assert not erasing.work(row, seconds=60)
+    assert (row.state, row.counts["transactions"]) == ("done", len(stored))
+    assert Transaction.objects.get(tokens__isnull=False).pk == anew.pk
+
+
+def test_a_call_that_was_in_flight_when_its_erasure_began_is_erased(purchase, acme, monkeypatch, settings):
+    monkeypatch.setattr(erasing, "IN_FLIGHT", 1)
+    settings.PREDICT_DEADLINE_MS = settings.BATCH_DEADLINE_MS = 60_000
+    late = purchase(is_alert=False)
+    row = erase(CARD, until=None)
+    erasing.confirm(row, by="ada")
+    with monkeypatch.context() as uncommitted:
+        uncommitted.setattr("scoring.privacy.finding.transactions", lambda *_: [])
+        assert erasing.work(row, seconds=60), "it may be stored until its deadline"
+    Erasure.objects.update(until=timezone.now() - timedelta(seconds=60))
+    Transaction.objects.update(received_at=timezone.now() - timedelta(seconds=90))
+    row.refresh_from_db()
+    assert not erasing.work(row, seconds=60)
+    late.refresh_from_db()
+    assert (row.state, late.tokens) == ("done", None)
 
 
 def test_only_what_was_counted_is_erased_and_what_nobody_confirms_is_forgotten(purchase, settings, acme):

@@ -53,9 +53,9 @@ class Command(BaseCommand):
         def told(row: Erasure) -> None:
             self.stderr.write(f"{row.get_state_display()}: {row.looked_at:,} transactions looked at.", ending="\r")
 
-        while row.state == state:  # the last step waits for workers
-            erasing.work(row, seconds=PAUSE_S, on_step=told)
-            time.sleep(0 if row.state != state else 0.05)
+        while row.state == state:
+            if erasing.work(row, seconds=PAUSE_S, on_step=told):
+                time.sleep(erasing.WAIT_S)
         self.stderr.write("")
 
     def _tell(self, row: Erasure, begin: str) -> None:
