@@ -36,7 +36,7 @@ from scoring.telemetry import tracing
 from scoring.worker import batches, predictor
 from scoring.worker.predictor import Predictor
 from scoring.worker.scorer import Scored
-from training import clock
+from training import clock, store
 from training.core.exceptions import FraudsiteError, StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ def work(file: BatchFile) -> bool:
         try:
             _score(file, chunk)
         except _NoLongerOurs:
+            _forget(chunk)
             return False
         except KeyboardInterrupt as error:  # of the command `score`
             _release(file, chunk, error)
@@ -117,6 +118,7 @@ def _score(file: BatchFile, chunk: FileChunk) -> None:
     while part := list(islice(others, settings.BATCH_CHUNK)):
         _still_ours(chunk)
         found += _results_of(part, champion, scratch)
+    _still_ours(chunk)
     results.write(chunk, found, at_once.results)
     refused = sum(row["status"] == results.REFUSED for row in found)
     _finish(file, chunk, scored=len(reading.lines) - refused, refused=refused, scratch=scratch)
@@ -206,14 +208,17 @@ def _finish(file: BatchFile, chunk: FileChunk, *, scored: int, refused: int, scr
     """Mark a chunk as done, and the file, too, if it was the last."""
     now = clock.now()
     with transaction.atomic():
+        # This waits for others that end a chunk of the file, so the last of them sees that it is the last. Who cancels
+        # the file has deleted what is beside it, and would not look again.
+        files = BatchFile.objects.filter(pk=file.pk, state=State.SCORING)
+        counts = {"scored": F("scored") + scored, "refused": F("refused") + refused}
         ours = FileChunk.objects.filter(pk=chunk.pk, claim=chunk.claim, done_at=None)
-        if not ours.update(done_at=now, leased_until=None, claim="", refused=refused):
+        if not files.update(**counts, touched_at=now, fault="") or not ours.update(
+            done_at=now, leased_until=None, claim="", refused=refused
+        ):
             raise _NoLongerOurs
         if scratch:
             scratch.save()
-        # This waits for others that end a chunk of the file, so the last of them sees that it is the last.
-        files = BatchFile.objects.filter(pk=file.pk)
-        files.update(scored=F("scored") + scored, refused=F("refused") + refused, touched_at=now, fault="")
         is_last = not FileChunk.objects.filter(file=file, done_at=None).exists()
         is_done = is_last and end(file, State.DONE, of=(State.SCORING,))
     if is_done:
@@ -234,6 +239,17 @@ def _release(file: BatchFile, chunk: FileChunk, error: BaseException) -> None:
     elif isinstance(error, KeyboardInterrupt):
         fault = "It was interrupted, and goes on soon."
     BatchFile.objects.filter(pk=file.pk, state=State.SCORING).update(fault=fault[:FAULT_LIMIT])
+
+
+def _forget(chunk: FileChunk) -> None:
+    """Delete the result of a chunk whose file has ended meanwhile: it may have been written when all that the file had
+    was deleted already."""
+    needed = FileChunk.objects.filter(Q(file__state=State.SCORING) | ~Q(done_at=None), pk=chunk.pk)
+    if not needed.exists():
+        try:
+            store.delete(chunk.result)
+        except StoreUnavailable as error:
+            logger.warning("The result of a chunk was not deleted: %s", error)
 
 
 def _fail(file: BatchFile, chunk: FileChunk) -> None:

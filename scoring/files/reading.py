@@ -63,9 +63,10 @@ def read(file: BatchFile) -> bool:
             waiting.update(leased_until=later, attempts=F("attempts") - 1, fault=STORE_AWAY)
             return False
         except _NoLongerOurs:
-            return False
-    if begun:
-        file.refresh_from_db()
+            begun = False
+    file.refresh_from_db()
+    if not begun and not file.is_active:
+        clear(file)  # again, as its rows may have been unpacked meanwhile
     return begun
 
 

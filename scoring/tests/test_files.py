@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from fraudsite.testing import fraudulent_payload, free_port, seed_payload
 from scoring.decisions import Decision
-from scoring.files import chunks, reading, tasks
-from scoring.files.models import BatchFile, FileChunk
+from scoring.files import chunks, intake, reading, results, tasks
+from scoring.files.models import BatchFile, FileChunk, FileHistory
 from scoring.models import Prediction, Review, Transaction
 from scoring.policies.document import Document, Rule
 from scoring.policies.document import State as RuleState
@@ -170,6 +170,45 @@ def test_a_deleted_file_is_gone_but_its_traffic_is_not(scored, acme_api):
     assert acme_api.delete(f"/api/v1/batches/{file['id']}").status_code == 204
     assert acme_api.get(f"/api/v1/batches/{file['id']}/result").status_code == 409
     assert Transaction.objects.count() == 2
+
+
+@pytest.mark.parametrize("end", [intake.cancel, intake.expire])
+def test_a_chunk_whose_file_ends_while_its_result_is_written_leaves_nothing_behind(send_file, work, monkeypatch, end):
+    def write_too_late(*args):
+        end(BatchFile.objects.get())
+        write(*args)
+
+    def save(scratch):
+        FileHistory.objects.create(file=scratch._file, token="t", events=b"", last_sequence=0)
+
+    send_file(csv_of(orders(3)), mode="score")
+    write = results.write
+    monkeypatch.setattr(results, "write", write_too_late)
+    monkeypatch.setattr(chunks.Scratch, "save", save)
+    work()
+    row = BatchFile.objects.get()
+    assert (row.state in ("cancelled", "expired"), row.done) == (True, 0)
+    assert not FileHistory.objects.exists()
+    with pytest.raises(FileNotFoundError):
+        store.read(f"{row.folder}/results/{0:08}")
+
+
+def test_rows_of_a_file_that_is_cancelled_while_it_is_unpacked_are_deleted(send_file, champion, monkeypatch):
+    def cut_too_late(*args):
+        found = cut(*args)
+        content = store.read(row.unpacked)
+        intake.cancel(BatchFile.objects.get())
+        store.write(row.unpacked, content)  # as in a bucket, which has a file when it is closed
+        return found
+
+    send_file(gzip.compress(csv_of(orders(2))))
+    row = BatchFile.objects.get()
+    cut = reading.cut
+    monkeypatch.setattr(reading, "cut", cut_too_late)
+    assert not reading.read(row)
+    for name in (row.upload, row.unpacked):
+        with pytest.raises(FileNotFoundError):
+            store.read(name)
 
 
 def test_a_chunk_that_is_scored_again_after_a_crash_gives_the_same_result_and_no_second_row(
