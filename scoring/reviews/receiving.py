@@ -103,12 +103,14 @@ def identity_of(client_id: int, one: Incoming, name: str) -> str:
 def attach(*, limit: int) -> int:
     """Make labels of those whose transaction has arrived since, and delete those that have waited too long. Returns how
     many became labels."""
-    expired, _ = WaitingLabel.objects.filter(expires_at__lte=timezone.now()).delete()
-    if expired:
-        logger.warning("%d labels were dropped: their transactions did not arrive in LABEL_WAIT_DAYS.", expired)
     arrived = Transaction.objects.filter(client=OuterRef("client"), transaction_id=OuterRef("transaction_id"))
     if last := archive.boundary().last:
         arrived = arrived.filter(pk__gt=last)
+    # A label whose transaction came in time is kept, however late this run is.
+    in_time = arrived.filter(received_at__lte=OuterRef("expires_at"))
+    expired, _ = WaitingLabel.objects.filter(~Exists(in_time), expires_at__lte=timezone.now()).delete()
+    if expired:
+        logger.warning("%d labels were dropped: their transactions did not arrive in LABEL_WAIT_DAYS.", expired)
     attached = 0
     for client_id in WaitingLabel.objects.values_list("client", flat=True).distinct():
         while attached < limit:

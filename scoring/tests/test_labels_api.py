@@ -180,6 +180,14 @@ def test_an_early_label_is_dropped_after_its_time(label, transaction):
     assert (verdict(row), WaitingLabel.objects.count()) == (None, 0)
 
 
+def test_an_early_label_whose_transaction_came_in_time_is_kept_however_late_that_is_found(label, transaction):
+    label(said(transaction_id="order-1"))
+    row = transaction(transaction_id="order-1")
+    WaitingLabel.objects.update(expires_at=timezone.now())
+    tasks.attach_labels()
+    assert (verdict(row), WaitingLabel.objects.count()) == (True, 0)
+
+
 def test_no_label_waits_where_the_operator_wants_none_to(label, settings):
     settings.LABEL_WAIT_DAYS = 0
     assert label(said(transaction_id="order-1")).json()["errors"][0]["code"] == "unknown_transaction"
