@@ -176,10 +176,13 @@ def _undo(label: Label, author: User, tell: Callable[[Label], object] | None) ->
             reason="Undone.",
         )
         if label.review_before:
-            second_opinions.withdraw(row.pk)
-            now = Review.objects.get(pk=row.pk).state
+            now, after = Review.objects.get(pk=row.pk).state, label.review_before["state"]
             Review.objects.filter(pk=row.pk).update(**label.review_before)
-            after = label.review_before["state"]
+            if after == Review.State.OPEN:
+                second_opinions.withdraw(row.pk)
+            elif now == Review.State.OPEN and earlier and earlier.is_fraud is not None and earlier.author:
+                # The reopening had withdrawn the question, and of reviews that stay closed none may be missing.
+                second_opinions.ask(row.pk, is_fraud=earlier.is_fraud, first=earlier.author)
             events.record_all(about.review_moved(row.pk, before=now, after=after, cause="undone"))
         if label.act:
             changes.undo_of(label.act, by=author.get_username())

@@ -3,7 +3,7 @@
 from collections import Counter
 from datetime import timedelta
 from html import unescape
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.urls import reverse
@@ -185,6 +185,19 @@ def test_undoing_or_reopening_the_decision_withdraws_the_question(alert, alice):
     labelling.close_review(review=review, is_fraud=True, reviewer=alice)
     labelling.reopen_review(review=review, author=alice, reason="Look again")
     assert not SecondOpinion.objects.exists()
+
+
+def test_undoing_a_correction_or_a_reopening_leaves_the_question(decided, alice):
+    acts = [uuid4(), uuid4()]
+    labelling.add_label(
+        transaction_id=decided.pk, is_fraud=False, source="analyst", author=alice, reason="A slip.", act=acts[0]
+    )
+    labelling.undo(act=acts[0], author=alice)
+    assert opinion().state == "waiting"
+    labelling.reopen_review(review=decided, author=alice, reason="Look again.", act=acts[1])
+    assert not SecondOpinion.objects.exists()
+    labelling.undo(act=acts[1], author=alice)
+    assert (opinion().state, opinion().first, opinion().first_is_fraud) == ("waiting", alice, True)
 
 
 def test_the_time_of_a_decision_is_that_from_the_opening_of_its_page(client, alert, alice):
