@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q
+from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from scoring.exceptions import FieldError, LabelConflict, RequestRefused, SchemaNotAllowed, UnacceptableValues
@@ -20,6 +20,7 @@ from scoring.reviews import bulk
 from scoring.reviews.bulk import Statement, content_of
 from scoring.reviews.incoming import Incoming
 from scoring.reviews.models import WaitingLabel
+from training.core.exceptions import StaleHistory
 
 logger = logging.getLogger(__name__)
 
@@ -114,23 +115,37 @@ def attach(*, limit: int) -> int:
     attached = 0
     for client_id in WaitingLabel.objects.values_list("client", flat=True).distinct():
         while attached < limit:
-            with transaction.atomic():
-                waiting = WaitingLabel.objects.select_for_update(skip_locked=True)
-                rows = list(waiting.filter(Exists(arrived), client=client_id).order_by("pk")[:AT_ONCE])
-                incoming = [_incoming(row) for row in rows]
-                found = zip(rows, incoming, _find(client_id, incoming), strict=True)
-                _add(
-                    [
-                        _statement(client_id, one, name)._replace(identity=row.identity)
-                        for row, one, name in found
-                        if name and name.is_of(row.schemas)
-                    ]
-                )
-                WaitingLabel.objects.filter(pk__in=[row.pk for row in rows]).delete()
-            attached += len(rows)
-            if len(rows) < AT_ONCE:
+            try:
+                count = _attach(client_id, arrived)
+            except StaleHistory as error:  # those of other clients do not wait for this
+                logger.error("Labels that were early wait on: %s", error)
+                break
+            attached += count
+            if count < AT_ONCE:
                 break
     return attached
+
+
+@transaction.atomic
+def _attach(client_id: int, arrived: QuerySet[Transaction]) -> int:
+    """Make labels of the next of a client whose transactions have arrived. Returns how many did not wait any longer.
+
+    Raises:
+        StaleHistory: nothing was changed; a schema's histories have to be rebuilt.
+    """
+    waiting = WaitingLabel.objects.select_for_update(skip_locked=True)
+    rows = list(waiting.filter(Exists(arrived), client=client_id).order_by("pk")[:AT_ONCE])
+    incoming = [_incoming(row) for row in rows]
+    found = zip(rows, incoming, _find(client_id, incoming), strict=True)
+    _add(
+        [
+            _statement(client_id, one, name)._replace(identity=row.identity)
+            for row, one, name in found
+            if name and name.is_of(row.schemas)
+        ]
+    )
+    WaitingLabel.objects.filter(pk__in=[row.pk for row in rows]).delete()
+    return len(rows)
 
 
 def _find(client_id: int, incoming: Sequence[Incoming]) -> list[Found | None]:

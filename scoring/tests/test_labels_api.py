@@ -18,7 +18,8 @@ from fraudsite.audit.models import Entry
 from fraudsite.testing import api_of
 from scoring.card_numbers import holds_card_number
 from scoring.models import Label, Review, Transaction, WaitingLabel
-from scoring.reviews import incoming, labelling, tasks, verdicts
+from scoring.reviews import bulk, incoming, labelling, tasks, verdicts
+from training.core.exceptions import StaleHistory
 
 pytestmark = pytest.mark.django_db
 
@@ -186,6 +187,27 @@ def test_an_early_label_whose_transaction_came_in_time_is_kept_however_late_that
     WaitingLabel.objects.update(expires_at=timezone.now())
     tasks.attach_labels()
     assert (verdict(row), WaitingLabel.objects.count()) == (True, 0)
+
+
+def test_early_labels_of_a_client_whose_histories_are_stale_wait_and_hold_up_no_other_client(
+    label, acme, globex, transaction, monkeypatch, keys_of_the_test
+):
+    def refuse(*, statements):
+        if statements[0].client_id == acme.pk:
+            raise StaleHistory
+        return add(statements=statements)
+
+    early = said(transaction_id="order-1")
+    label(early)
+    api_of(globex).post("/api/v1/labels", early, content_type="application/json")
+    ours, theirs = (transaction(transaction_id="order-1", client=client) for client in (acme, globex))
+    add = bulk.add_labels
+    with monkeypatch.context() as stale:
+        stale.setattr(bulk, "add_labels", refuse)
+        tasks.attach_labels()
+    assert (verdict(ours), verdict(theirs)) == (None, True)
+    tasks.attach_labels()
+    assert (verdict(ours), WaitingLabel.objects.count()) == (True, 0)
 
 
 def test_no_label_waits_where_the_operator_wants_none_to(label, settings):
