@@ -303,8 +303,9 @@ def test_a_step_that_fails_midway_changes_nothing_and_is_done_again(purchase, ac
 
 def test_rows_of_a_file_that_was_under_way_are_erased_whenever_they_are_stored(purchase, acme, globex):
     file = BatchFile.objects.create(client=acme, schema="shop", mode="traffic", format="csv", state="scoring")
-    chunk = {"first_row": 0, "first_line": 2, "rows": 9, "start": 0, "size": 9}
-    chunk = FileChunk.objects.create(file=file, number=0, leased_until=timezone.now() + timedelta(minutes=1), **chunk)
+    lease = {"leased_until": timezone.now() + timedelta(minutes=1)}
+    where = {"first_row": 0, "first_line": 2, "rows": 9, "start": 0, "size": 9}
+    chunk = FileChunk.objects.create(file=file, number=0, **where, **lease)
     # Files of others, of another schema, or that store nothing hold up nothing.
     for other in ({"schema": "ulb"}, {"mode": "score"}, {"client": globex}):
         BatchFile.objects.create(**{"client": acme, "schema": "shop", "mode": "traffic", "state": "waiting"} | other)
