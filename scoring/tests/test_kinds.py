@@ -6,7 +6,8 @@ import pytest
 
 from fraudsite.testing import seed_payload
 from scoring.api import documents, validation
-from scoring.models import Transaction
+from scoring.models import Client, Transaction
+from scoring.tenancy import tenants
 from training.core.schema import load_schema
 
 PURCHASE = {"schema": "shop", "amount": 12.5, "card": "c-1"}
@@ -14,6 +15,7 @@ ARRIVED = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
 
 def submission_of(body, schema):
+    tenants.learn([Client(pk=1)])  # as the reader of keys does, so that none is looked up here
     return validation.validate(body, schema=schema, client_id=1, received_at=ARRIVED, deadline_ms=1000, clock_skew_s=60)
 
 
