@@ -205,6 +205,17 @@ def test_rows_that_the_server_had_time_for_are_not_lost_when_the_others_fail():
     assert [len(body["transactions"]) for _, body in asked] == [2, 1]
 
 
+@pytest.mark.parametrize("given", [{"amount": 12.5}, "amount", [["amount", 12.5]]])
+def test_what_is_no_list_of_transactions_or_labels_is_told_before_anything_is_sent(given: Any) -> None:
+    with Fraudsite("http://127.0.0.1:1", "key") as fraudsite:
+        for send in (fraudsite.predict_many, fraudsite.label_many):
+            with pytest.raises(TypeError, match=r"Give values by name, such as .* and not a (str|list)"):
+                list(send(given))
+        one: Any = [given]
+        with pytest.raises(TypeError, match="not a list"):
+            fraudsite.predict(one)
+
+
 def scored(*statuses: int) -> Any:
     problem = PROBLEM | {"status": 409}
     return 200, {}, {"results": [{"status": status, "problem": problem} for status in statuses]}

@@ -45,10 +45,21 @@ class Named:
 
     @classmethod
     def of(cls, transaction: Transaction) -> "Named":
-        body = {name: sendable(value) for name, value in transaction.items()}
+        body = {name: sendable(value) for name, value in items_of(transaction)}
         if body.get("transaction_id") is None:
             body["transaction_id"] = f"py-{uuid.uuid4()}"
         return cls(body)
+
+
+def items_of(fields: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """The names and values of a transaction or a label.
+
+    Raises:
+        TypeError: it has no names, as one of a list has that is a mapping or a text itself.
+    """
+    if not hasattr(fields, "items"):
+        raise TypeError(f"Give values by name, such as {{'amount': 12.5}}, and not a {type(fields).__name__}.")
+    return fields.items()
 
 
 def sendable(value: Any) -> Any:
@@ -114,7 +125,7 @@ def posted(path: str, body: Mapping[str, Any]) -> Callable[[float], Attempt]:
 
 def label_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a label. Unknown names are refused by the server, not here."""
-    return {name: sendable(value) for name, value in fields.items() if value is not None}
+    return {name: sendable(value) for name, value in items_of(fields) if value is not None}
 
 
 def predict_rows(rows: Sequence[dict[str, Any]], patience: Patience) -> Plan[list[Result]]:
