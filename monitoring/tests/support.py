@@ -99,3 +99,8 @@ def moments(count: int, *, before: datetime, within: timedelta, seed: int = 0) -
     """So many moments of the time `within` before a moment, in no order."""
     seconds = np.random.default_rng(seed).uniform(0, within.total_seconds(), count)
     return [before - timedelta(seconds=second) for second in seconds.tolist()]
+
+
+def decide(reviews, analyst, state, at, **columns):
+    keys = [review.pk for review in reviews]
+    Review.objects.filter(pk__in=keys).update(state=state, closed_at=at, reviewer=analyst, **columns)
