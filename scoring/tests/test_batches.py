@@ -10,7 +10,7 @@ from django.utils import timezone
 from fraudsite.testing import fraudulent_payload, seed_payload, submission
 from scoring.messages.replies import Kind
 from scoring.models import History, Prediction, Review, Transaction
-from scoring.worker import batches, predictor
+from scoring.worker import batches, histories, predictor
 
 
 @pytest.fixture
@@ -217,3 +217,30 @@ def test_the_order_of_arrival_is_kept_with_each_transaction_and_its_histories(pa
     rows = Transaction.objects.order_by("received_at")
     assert list(rows.order_by("sequence")) == list(rows)
     assert set(History.objects.values_list("last_sequence", flat=True)) == {rows.last().sequence}
+
+
+def test_a_history_that_is_gone_begins_anew_though_the_worker_knows_it(pay):
+    for _ in range(3):
+        _, bob = pay({}, {"customer": "bob"})
+    History.objects.get(token=stored(bob).transaction.tokens["customer"]).delete()
+    ada, bob, eve = pay({}, {"customer": "bob"}, {"customer": "eve"})
+    assert [stored(outcome).derived["customer_count_1d"] for outcome in (ada, bob, eve)] == [4, 1, 1]
+
+
+def test_histories_that_were_made_with_a_batch_that_was_undone_are_made_again(pay):
+    order = {"transaction_id": "order-1", "event_time": timezone.now().isoformat()}
+    pay(order)
+    for count in (1, 2, 3):
+        repeated, new = pay(order, {"customer": "eve"})
+        assert kinds([repeated, new]) == [Kind.REPEATED, Kind.SCORED]
+        assert stored(new).derived["customer_count_1d"] == count
+
+
+def test_more_entities_than_a_worker_remembers_keep_their_histories(pay, monkeypatch):
+    monkeypatch.setattr(histories, "TOKENS_KNOWN", 3)
+    monkeypatch.setattr(histories, "_known", set())
+    for count in (1, 2, 3):
+        for number in range(5):
+            [outcome] = pay({"customer": f"customer {number}"})
+            assert stored(outcome).derived["customer_count_1d"] == count
+            assert len(histories._known) <= 3

@@ -28,5 +28,5 @@ def test_a_statement_is_planned_once_for_some_seconds_and_then_anew(prepares, mo
     now = time.monotonic()
     for later_s, kept in ((0, 1), (0, 1), (prepared.PLANNED_FOR_S, 2)):
         monkeypatch.setattr(prepared.time, "monotonic", lambda later_s=later_s: now + later_s)
-        assert histories._execute("SELECT token FROM scoring_history WHERE token = ANY(%b) ", [["a"]]) == []
+        assert histories._execute(("SELECT token FROM scoring_history WHERE token = ANY(%b) ", [["a"]])) == [[]]
         assert names() == kept

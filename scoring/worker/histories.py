@@ -173,28 +173,22 @@ def _kept(schema: Schema) -> dict[int, str]:
     return {place: name for place, name in enumerate(schema.entity_names) if version(schema, name)}
 
 
-# Rows are inserted and then locked in the same order everywhere; otherwise two batches could deadlock. For the same
-# reason none is locked while some still have to be inserted: this statement does not see what another worker has just
-# inserted, locks nothing then, and has to be repeated. Tokens are sent as one text, as arrays take longer to send.
-HOLD_ALL = """
-WITH sent AS (
-    SELECT string_to_array(%b, ',') AS tokens, string_to_array(%b, ',') AS entities
-), found AS MATERIALIZED (
-    SELECT token FROM scoring_history WHERE token = ANY((SELECT tokens FROM sent)::text[])
-), made AS (
-    INSERT INTO scoring_history (token, schema, entity, events, last_sequence, updated_at)
-    SELECT token, %b, entity, decode(%b::jsonb ->> entity, 'hex'), 0, now()
-    FROM sent, unnest(tokens, entities) AS wanted(token, entity)
-    WHERE token NOT IN (SELECT token FROM found)
-    ORDER BY token ON CONFLICT DO NOTHING RETURNING token, events
-), held AS MATERIALIZED (
-    SELECT token, events, last_sequence FROM scoring_history
-    WHERE token = ANY((SELECT tokens FROM sent)::text[])
-        AND (SELECT count(*) FROM made) + (SELECT count(*) FROM found) = %b
-    ORDER BY token FOR UPDATE
-)
-SELECT token, events, last_sequence, false FROM held UNION ALL SELECT token, events, 0, true FROM made
+# Everywhere rows are inserted in the same order, and only then locked in the same order; otherwise two batches could
+# deadlock. Tokens are sent as one text, as arrays take longer to send.
+INSERT = """
+INSERT INTO scoring_history (token, schema, entity, events, last_sequence, updated_at)
+SELECT token, %b, entity, decode(%b::jsonb ->> entity, 'hex'), 0, now()
+FROM unnest(string_to_array(%b, ','), string_to_array(%b, ',')) AS wanted(token, entity)
+ORDER BY token ON CONFLICT DO NOTHING RETURNING token
 """
+LOCK = """
+SELECT token, events, last_sequence FROM scoring_history WHERE token = ANY(string_to_array(%b, ','))
+ORDER BY token FOR UPDATE
+"""
+# Tokens whose histories this process has seen, up to TOKENS_KNOWN of them. To find that a row exists takes PostgreSQL
+# half as long again as to lock it.
+TOKENS_KNOWN = 100_000
+_known: set[str] = set()
 
 Held = list[tuple[str, bytes | memoryview, int]]
 
@@ -208,13 +202,22 @@ def _hold(schema: Schema, entity_of: Mapping[str, str]) -> Held:
     if connection.vendor != "postgresql":
         return _hold_elsewhere(schema, entity_of)
     made: set[str] = set()
-    values = [",".join(entity_of), ",".join(entity_of.values()), schema.name, _nothing(schema), len(entity_of)]
-    held: list[Any] = []
+    held: Held = []
     while len(held) < len(entity_of):
-        held = _execute(HOLD_ALL, values)
-        made |= {token for token, _, _, is_new in held if is_new}
+        new = {token: entity for token, entity in entity_of.items() if token not in _known}
+        insert = (INSERT, [schema.name, _nothing(schema), ",".join(new), ",".join(new.values())])
+        *inserted, held = _execute(*([insert] if new else []), (LOCK, [",".join(entity_of)]))
+        made |= {token for rows in inserted for (token,) in rows}
+        if len(held) < len(entity_of):
+            # Some that were known have been erased. The others are locked before these are inserted, which may end in a
+            # deadlock: then the batch is tried again.
+            _known.difference_update(entity_of)
+    if len(_known) + len(entity_of) > TOKENS_KNOWN:
+        _known.clear()
+    # This database transaction may be undone, and what it has made with it.
+    _known.update(entity_of.keys() - made)
     _check(schema, entity_of, made)
-    return [(token, events, last) for token, events, last, _ in held]
+    return held
 
 
 @lru_cache
@@ -249,18 +252,17 @@ def _were_lost(schema: Schema, made: set[str]) -> bool:
     )
 
 
-def _execute(statement: str, values: list[Any]) -> list[Any]:
-    """Execute a statement on PostgreSQL. Django's own cursor would transfer bytes as text, twice as long. The pipeline
-    sends it together with the BEGIN of the database transaction."""
+def _execute(*statements: tuple[str, list[Any]]) -> list[list[Any]]:
+    """Execute statements on PostgreSQL. Returns the rows of each. Django's own cursor would transfer bytes as text,
+    twice as long. The pipeline sends them together with the BEGIN of the database transaction."""
     connection.ensure_connection()
-    with (
-        connection.wrap_database_errors,
-        psycopg.Cursor(connection.connection) as cursor,
-        tracing.statement(statement, "SELECT scoring_history"),
-    ):
+    cursors = []
+    with connection.wrap_database_errors, tracing.statement(statements[-1][0], "SELECT scoring_history"):
         with connection.connection.pipeline():
-            cursor.execute(prepared.of_now(statement), values, prepare=True, binary=True)
-        return cursor.fetchall()
+            for statement, values in statements:
+                cursors.append(psycopg.Cursor(connection.connection))
+                cursors[-1].execute(prepared.of_now(statement), values, prepare=True, binary=True)
+        return [cursor.fetchall() for cursor in cursors]
 
 
 def remedy(schema: Schema) -> str:
