@@ -222,18 +222,22 @@ def _sum_up(room: np.ndarray, changed: int, stop: int) -> None:
         room[FRAUD_BEFORE, index + 1] = room[FRAUD_BEFORE, index] + (room[LABEL, index] == FRAUD)
 
 
+# The places of bytes are unsigned: numba looks at each signed one whether it counts from the end. So the compiler makes
+# one load or store of the bytes of a number.
 @njit(nogil=True)
 def _load(histories: Histories, entity: int, room: np.ndarray) -> int:
     """Read the stored events of an entity. Returns their number."""
     stored, values = histories.stored, len(room) - FIRST_VALUE
-    at, end, place = histories.begins[entity] + VERSION_BYTES, histories.begins[entity + 1], 0
+    at, end = np.uint64(histories.begins[entity] + VERSION_BYTES), np.uint64(histories.begins[entity + 1])
+    place = 0
     while at < end:
-        room[KEY, place], room[TIME, place] = _integer(stored, at), _integer(stored, at + 8)
-        room[AMOUNT, place], room[LABEL, place] = _integer(stored, at + 16), np.int8(stored[at + 24])
-        at += EVENT_BYTES
+        room[KEY, place], room[TIME, place] = _integer(stored, at), _integer(stored, at + np.uint64(8))
+        room[AMOUNT, place] = _integer(stored, at + np.uint64(16))
+        room[LABEL, place] = np.int8(stored[at + np.uint64(24)])
+        at += np.uint64(EVENT_BYTES)
         for row in range(FIRST_VALUE, FIRST_VALUE + values):
             room[row, place] = np.int32(_unsigned(stored, at, VALUE_BYTES))
-            at += VALUE_BYTES
+            at += np.uint64(VALUE_BYTES)
         place += 1
     return place
 
@@ -242,37 +246,37 @@ def _load(histories: Histories, entity: int, room: np.ndarray) -> int:
 def _store(histories: Histories, entity: int, room: np.ndarray, start: int, stop: int) -> None:
     """Write the version and the events [start, stop) of an entity."""
     written, values = histories.written, len(room) - FIRST_VALUE
-    at = histories.places[entity]
+    at = np.uint64(histories.places[entity])
     for byte in range(VERSION_BYTES):
-        written[at + byte] = histories.stored[histories.begins[entity] + byte]
-    at += VERSION_BYTES
+        written[at + np.uint64(byte)] = histories.stored[histories.begins[entity] + byte]
+    at += np.uint64(VERSION_BYTES)
     for place in range(start, stop):
         _write(written, at, room[KEY, place], 8)
-        _write(written, at + 8, room[TIME, place], 8)
-        _write(written, at + 16, room[AMOUNT, place], 8)
-        _write(written, at + 24, room[LABEL, place], 1)
-        at += EVENT_BYTES
+        _write(written, at + np.uint64(8), room[TIME, place], 8)
+        _write(written, at + np.uint64(16), room[AMOUNT, place], 8)
+        _write(written, at + np.uint64(24), room[LABEL, place], 1)
+        at += np.uint64(EVENT_BYTES)
         for row in range(FIRST_VALUE, FIRST_VALUE + values):
             _write(written, at, room[row, place], VALUE_BYTES)
-            at += VALUE_BYTES
-    histories.ends[entity] = at
+            at += np.uint64(VALUE_BYTES)
+    histories.ends[entity] = np.int64(at)
 
 
 @njit(nogil=True, inline="always")
-def _integer(stored: np.ndarray, at: int) -> np.int64:
+def _integer(stored: np.ndarray, at: np.uint64) -> np.int64:
     return np.int64(_unsigned(stored, at, 8))
 
 
 @njit(nogil=True, inline="always")
-def _unsigned(stored: np.ndarray, at: int, size: int) -> np.uint64:
-    """The bytes from `at` on as a number without a sign. The compiler makes one load of them."""
+def _unsigned(stored: np.ndarray, at: np.uint64, size: int) -> np.uint64:
+    """The bytes from `at` on as a number without a sign."""
     number = np.uint64(0)
     for byte in range(size):
-        number |= np.uint64(stored[at + byte]) << np.uint64(8 * byte)
+        number |= np.uint64(stored[at + np.uint64(byte)]) << np.uint64(8 * byte)
     return number
 
 
 @njit(nogil=True, inline="always")
-def _write(written: np.ndarray, at: int, number: int, size: int) -> None:
+def _write(written: np.ndarray, at: np.uint64, number: int, size: int) -> None:
     for byte in range(size):
-        written[at + byte] = np.uint8(number >> (8 * byte))
+        written[at + np.uint64(byte)] = np.uint8(np.uint64(number) >> np.uint64(8 * byte))
