@@ -1,9 +1,11 @@
 """Rows of transactions, and what histories read of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -50,6 +52,28 @@ def derived_by_name(schema: Schema, derived: Sequence[float]) -> dict[str, float
         feature.name: None if math.isnan(value) else value
         for feature, value in zip(schema.derived, derived, strict=True)
     } or None
+
+
+@lru_cache
+def json_writer(names: tuple[str, ...]) -> Callable[[Sequence[Any]], str]:
+    """What writes values, which have these names, as a JSON object. NaN becomes null.
+
+    The keys have the order of PostgreSQL's jsonb, which then need not sort them: by length, then by bytes. A struct
+    takes half the time of a dict.
+    """
+    order = sorted(range(len(names)), key=lambda place: (len(names[place].encode()), names[place].encode()))
+    take = itemgetter(*order) if len(names) > 1 else tuple
+    # Names need not be identifiers, which a struct's fields are.
+    rename = {f"field_{place}": names[place] for place in order}
+    struct = msgspec.defstruct("Row", list(rename), rename=rename, gc=False)
+    encode = msgspec.json.Encoder().encode
+
+    def write(values: Sequence[Any]) -> str:
+        if len(values) != len(names):
+            raise ValueError(f"{len(values)} values for {len(names)} names")
+        return encode(struct(*take(values))).decode()
+
+    return write
 
 
 def transaction_of(submission: Submission, sequence: int | None = None) -> Transaction:

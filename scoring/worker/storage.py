@@ -27,7 +27,7 @@ from scoring.worker.declared import declaration_of
 from scoring.worker.opening import review_of
 from scoring.worker.predictor import Predictor
 from scoring.worker.routing import Router
-from scoring.worker.rows import derived_by_name, insert_new, request_of, tokens_by_name, transaction_of
+from scoring.worker.rows import derived_by_name, insert_new, json_writer, request_of, tokens_by_name, transaction_of
 from scoring.worker.scorer import Scored
 from scoring.worker.statements import EVENT_COLUMNS, REVIEW_COLUMNS, STATEMENTS
 from training import clock
@@ -114,10 +114,7 @@ def _store_on_postgresql(
         [submission.client_id for submission in sent],
         [submission.transaction_id for submission in sent],
         [of.amount_of(submission.features) for of, submission in zip(declared, sent, strict=True)],
-        [
-            msgspec.json.encode(dict(zip(of.feature_names, submission.features, strict=True))).decode()
-            for of, submission in zip(declared, sent, strict=True)
-        ],
+        [json_writer(of.feature_names)(submission.features) for of, submission in zip(declared, sent, strict=True)],
         [submission.body_sha256 for submission in sent],
         [submission.event_time for submission in sent],
         [submission.received_at for submission in sent],
@@ -164,12 +161,11 @@ def _computed_columns(
     batch: Batch, schema: Schema, declared: Sequence[Schema], sequences: Sequence[int | None]
 ) -> list[list[Any]]:
     tokens = [tokens_by_name(of, submission.tokens) for of, (submission, _) in zip(declared, batch, strict=True)]
-    # In JSON, NaN is null: no feature has to be looked at, as in `derived_by_name`.
-    derived = [dict(zip(schema.derived_names, scored.derived, strict=True)) for _, scored in batch]
+    write = json_writer(schema.derived_names)
     return [
         [_json_or_none(row) for row in tokens],
         list(sequences) or [None] * len(batch),
-        [_json_or_none(row) for row in derived],
+        [write(scored.derived) if scored.derived else None for _, scored in batch],
     ]
 
 
