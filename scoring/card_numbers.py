@@ -42,7 +42,12 @@ SHORTEST_AMONG_DIGITS = 14
 # ISO/IEC 7812-1, annex B: every second digit from the right is doubled, and counts as the sum of its digits.
 _ONCE, _DOUBLE = range(10), (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 _LUHN = (_DOUBLE, _ONCE), (_ONCE, _DOUBLE)  # for numbers that end at an even place, and at an odd one
-_NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
+# Bytes that stand between the digits of a number, all but digits and letters; the others become 0 and x. So a number is
+# found only where so many digits follow each other.
+_BETWEEN = bytes(byte for byte in range(256) if not chr(byte).isascii() or not chr(byte).isalnum())
+_SHAPE = bytes(ord("0") if chr(byte).isdigit() else ord("x") for byte in range(256))
+_DIGITS = b"0" * SHORTEST
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 _JOINED = re.compile(r"[0-9](?:[\W_]*[0-9])*")
 _RUN = re.compile(r"[0-9]+")
 _UUID_AS_NUMBER = re.compile(r"(?<![0-9])[0-9]{37,39}(?![0-9])")
@@ -73,15 +78,16 @@ def holds_card_number(text: str) -> bool:
     [False, False]
     """
     if not text.isascii():
-        text = "".join(map(_plain, unicodedata.normalize("NFKC", text)))
-    if len(text) < SHORTEST or len(text.encode("utf-8", "replace").translate(None, _NO_DIGITS)) < SHORTEST:
+        text = _BEYOND_ASCII.sub(_plain, unicodedata.normalize("NFKC", text))
+    if len(text) < SHORTEST or _DIGITS not in text.encode("utf-8", "replace").translate(_SHAPE, _BETWEEN):
         return False
     text = _NO_CARD.sub("x", _UUID_AS_NUMBER.sub(lambda found: "x" if _is_uuid(found[0]) else found[0], text))
     return any(_holds_number(_RUN.findall(joined[0])) for joined in _JOINED.finditer(text))
 
 
-def _plain(character: str) -> str:
+def _plain(found: re.Match[str]) -> str:
     """The ASCII digit for a digit of another script, a dash for a letter that is used as one, else the character."""
+    character = found[0]
     digit = unicodedata.digit(character, None)
     if digit is not None:
         return str(digit)

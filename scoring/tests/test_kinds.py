@@ -95,6 +95,15 @@ def test_a_card_number_is_refused_in_any_field(shop, post, number):
             assert (response.status_code, codes) == (422, ["card_number"]), name
 
 
+@pytest.mark.django_db
+def test_digits_of_two_fields_are_no_card_number_and_one_among_other_texts_is_named(shop, post):
+    halves = {"category": "4111 1111", "note": "1111 1111", "device": "Caf\u00e9 4111"}
+    assert post(PURCHASE | halves).status_code in (200, 503)  # as no model serves the shop
+    for text in ("4111 1111 1111 1111", "Caf\u00e9 \u0664111111111111111"):
+        [error] = post(PURCHASE | halves | {"note": text}).json()["errors"]
+        assert (error["pointer"], error["code"]) == ("/note", "card_number")
+
+
 @pytest.mark.parametrize(
     ("name", "forms"),
     [
