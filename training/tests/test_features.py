@@ -29,7 +29,7 @@ def everything():
     options it has some for each entity, aggregate, `of` and `same`."""
     head = (
         'title = "Everything"\ntime = "event_time"\namount = "amount"\nlabel = "fraud"\npast_days = 30\n'
-        '[[feature]]\nname = "amount"\nunit = "EUR"\nminimum = 0\nmaximum = 1e6\ndescription = ""\n'
+        '[[feature]]\nname = "amount"\nunit = "EUR"\nminimum = -1e12\nmaximum = 1e12\ndescription = ""\n'
         '[[feature]]\nname = "category"\nkind = "category"\noptional = true\ndescription = ""\n'
         '[[feature]]\nname = "terminals"\nkind = "integer"\nunit = "1"\nminimum = -16777216\n'
         'maximum = 16777216\noptional = true\ndescription = ""\n'
@@ -116,7 +116,7 @@ def arrivals(draw):
         event = Arrival(
             key,
             draw(times),
-            draw(st.sampled_from([0, 1, 99, 1000, 5716, 100_000])),
+            draw(st.sampled_from([0, 1, 99, 1000, 5716, -100_000, -1, 10**14, -(10**14)])),
             draw(st.sampled_from("ab")),
             draw(st.sampled_from(["x", "x", "y", ""])),
             draw(st.sampled_from([None, "food", "fuel"])),

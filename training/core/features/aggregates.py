@@ -163,8 +163,8 @@ def _walk(
     Returns their count, frauds, sum of amounts, smallest and largest amount, and the indices, or -1, of the first and
     the last one whose time the aggregate is about.
     """
-    count = frauds = total = largest = 0
-    smallest = np.iinfo(np.int64).max
+    count = frauds = total = 0
+    smallest, largest = np.iinfo(np.int64).max, np.iinfo(np.int64).min  # amounts can all be negative
     first = final = -1
     for index in range(high - 1, low - 1, -1):  # latest first, as `last` and streaks need
         if index == left_out or (labelled and room[LABEL, index] == UNKNOWN):
