@@ -22,7 +22,8 @@ MOST = 1e31
 class Field:
     """One value of a request.
 
-    `minimum` and `maximum` are inclusive, in `unit`; only numbers and integers declare them. `model` says whether it is
+    `minimum` and `maximum` are inclusive, in `unit`, and within the bounds of the kind; only numbers and integers
+    declare them. `model` says whether it is
     an input of the model. An `optional` field may be missing. Of a category, a model learns at most `max_values`
     values; with `fold_case` upper and lower case are the same. A date after the event is refused unless `future` is
     set. Of a `personal` value less is stored: see `Kind.conceal`.
@@ -48,12 +49,14 @@ class Field:
     @property
     def lowest(self) -> float:
         """The least number; -inf for texts."""
-        return self.of_kind.bounds[0] if self.minimum is None else self.minimum
+        least = self.of_kind.bounds[0]
+        return least if self.minimum is None else max(self.minimum, least)
 
     @property
     def highest(self) -> float:
         """The largest number; inf for texts."""
-        return self.of_kind.bounds[1] if self.maximum is None else self.maximum
+        most = self.of_kind.bounds[1]
+        return most if self.maximum is None else min(self.maximum, most)
 
     @property
     def is_number(self) -> bool:

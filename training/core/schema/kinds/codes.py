@@ -19,23 +19,28 @@ DECIMALS = (
 )
 
 
-def _read_country(field: "Field", value: Any) -> str:
+def _code(value: Any) -> str:
+    """A text that can be a code; empty if other letters are in it, such as ß, which is SS in capitals, South Sudan."""
     text = read_text(value)
-    found = countries().get(text.upper()) if text.isascii() else None  # ß in capitals is SS, South Sudan
+    return text if text.isascii() else ""
+
+
+def _read_country(field: "Field", value: Any) -> str:
+    found = countries().get(_code(value).upper())
     if found is None:
         raise ValueRefused("unknown_country", "Send a country code of ISO 3166, such as DE or DEU.")
     return found
 
 
 def _read_currency(field: "Field", value: Any) -> str:
-    text = read_text(value).upper()
+    text = _code(value).upper()
     if text not in currencies():
         raise ValueRefused("unknown_currency", "Send a currency code of ISO 4217, such as EUR.")
     return text
 
 
 def _read_timezone(field: "Field", value: Any) -> str:
-    found = timezones().get(read_text(value).casefold())
+    found = timezones().get(_code(value).casefold())
     if found is None:
         raise ValueRefused("unknown_timezone", "Send a time zone of IANA, such as Europe/Berlin.")
     return found

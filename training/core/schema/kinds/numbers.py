@@ -54,8 +54,8 @@ def _rounded(degrees: float, token_of: Callable[[str], str]) -> float:
     return round(degrees, 2)
 
 
-# Greater whole numbers would not be exact as float64.
-EXACT = 2.0**53
+# Of greater whole numbers, several would be the same float64.
+EXACT = 2.0**53 - 1
 NUMBER = Kind(_read_number, {"type": "number"}, 0.0, is_number=True, declares_bounds=True, takes=_takes_numbers)
 INTEGER = Kind(
     _read_integer,
