@@ -1,5 +1,6 @@
 """`manage.py schema draft`: from a file to a schema with which ingest, training and scoring work as it stands."""
 
+import gzip
 import re
 
 import numpy as np
@@ -235,6 +236,8 @@ def test_json_lines_and_csv_and_parquet_give_the_same_schema(draft, tmp_path, se
         (payments(), {"label": "frud"}, r"--label: there is no column frud\. Did you mean fraud\?"),
         (payments(), {"label": "card"}, "--label: card has 20 different values"),
         (payments(fraud=["x", "z"] * 200), {}, "neither 'x' nor 'z' is known for fraud"),
+        (payments(fraud=[1, 2] * 200), {}, "neither '1' nor '2' is known for fraud"),
+        (payments(fraud=[1, -1] * 200), {}, "neither '1' nor '-1' is known for fraud"),
         (payments(), {"amount": "card"}, "--amount: card has values that are no numbers, such as 'c"),
         (payments(), {"time": "card"}, "--time: card has values that are no times, such as 'c"),
         (payments(time=["01/02/2026 10:00"] * 400), {}, "say which by --day-first or --month-first"),
@@ -260,6 +263,47 @@ def test_times_are_read_as_they_are_written(draft, tmp_path, settings, form):
     off = rows["event_time"].dt.tz_localize(None) - frame["time"]
     assert off.dt.total_seconds().abs().max() <= 7_200
     assert off.nunique() == 1
+
+
+@pytest.mark.parametrize("decimal", [".", ","])
+@pytest.mark.parametrize(
+    ("name", "origin", "unit"),
+    [("date", "1899-12-30", "D"), ("paid_at", "1970-01-01", "s"), ("paid_at", "1970-01-01", "ms")],
+)
+def test_numbers_that_tell_when_they_begin_are_read_as_times(draft, tmp_path, settings, name, origin, unit, decimal):
+    frame = payments()
+    numbers = (frame["time"] - pd.Timestamp(origin)) / pd.Timedelta(1, unit)
+    written = frame.rename(columns={"time": name}).assign(**{name: numbers if unit == "D" else numbers.astype(int)})
+    written.to_csv(tmp_path / "payments.csv", index=False, sep=";", decimal=decimal)
+    draft(tmp_path / "payments.csv")
+    call_command("ingest", schema="shop", source=str(tmp_path / "payments.csv"))
+    rows, _ = storage.read_rows(parquet_path(settings.DATASETS_DIR, "shop"), load_schema("shop"))
+    off = rows["event_time"].dt.tz_localize(None) - frame["time"]
+    assert off.abs().max() < pd.Timedelta(1, "ms")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "payments.csv is empty"),
+        ('id,time\n1,"a\n' + f"2,{'b' * 500}\n" * 400, "is no CSV: field larger than field limit"),
+        (b"PK\x03\x04\x14", "is packed, or a spreadsheet"),
+        (gzip.compress(b"id,time\n"), "is packed, or a spreadsheet"),
+    ],
+    ids=["empty", "unbalanced", "spreadsheet", "gzip"],
+)
+def test_a_file_that_is_no_table_is_refused(draft, tmp_path, text, message):
+    (tmp_path / "payments.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(CommandError, match=message):
+        draft(tmp_path / "payments.csv")
+
+
+def test_a_column_of_several_types_is_refused_with_the_remedy(draft, tmp_path):
+    (tmp_path / "payments.jsonl").write_text('{"id": 1}\n{"id": "a"}\n' * 3)
+    with pytest.raises(
+        CommandError, match=r"Column\(/id\) changed from number to string.*Write a column's values as one"
+    ):
+        draft(tmp_path / "payments.jsonl")
 
 
 def test_rows_without_columns_are_nothing_to_draft_from(draft, tmp_path):
@@ -288,6 +332,7 @@ UNUSABLE = {
     "birth": (["1980-01-31"] * 200 + ["2000-12-24"] * 200, ""),
     "opened": (["31.01.2020", "24.12.2021"] * 200, "its dates are written as %d.%m.%Y, and those of another column as"),
     "expiry": (["2027-01-31", "9999-12-31"] * 200, "dates outside of 1850-01-01 to 2200-01-01, such as 9999-12-31"),
+    "account": ([2**63 - 1, 2**63 - 2] * 200, "it has whole numbers beyond 2^53"),
     "ratio": (payments()["amount"].round(-1) * 1e300, "it has numbers beyond"),
     "merchant": ([f"{'m' * 64}{number % 37}" for number in range(400)], ""),
     "odd\x07name": (["p", "q"] * 200, ""),

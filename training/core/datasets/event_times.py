@@ -86,6 +86,7 @@ class EventTimes:
             times = pd.to_datetime(texts, format=form, utc=True, errors="coerce")
             return times, f"of the schema's event_time_format, {form}"
         if self._schema.event_time_unit:
+            texts = texts.str.replace(self._schema.file.decimal, ".", regex=False)
             return self._of_numbers(column, texts.where(texts.str.fullmatch(NUMBER).fillna(False).astype(bool)))
         _refuse(
             FORM_DECLARED, column, ~texts.str.match(YEAR_FIRST).fillna(False).astype(bool) & column.notna(), UNDECLARED

@@ -118,13 +118,18 @@ def blocks(path: Path, form: FileForm, rows: int) -> Iterator[pa.Table]:
 
 
 def _read_json(source: Path | BytesIO, types: pa.Schema | None = None) -> pa.Table:
-    return pyarrow.json.read_json(
-        source,
-        read_options=pyarrow.json.ReadOptions(block_size=JSON_BLOCK_BYTES),
-        parse_options=pyarrow.json.ParseOptions(
-            explicit_schema=types, unexpected_field_behavior="ignore" if types else "infer"
-        ),
-    )
+    try:
+        return pyarrow.json.read_json(
+            source,
+            read_options=pyarrow.json.ReadOptions(block_size=JSON_BLOCK_BYTES),
+            parse_options=pyarrow.json.ParseOptions(
+                explicit_schema=types, unexpected_field_behavior="ignore" if types else "infer"
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        if "changed from" in str(error):
+            raise ValueError(f"{error}. Write a column's values as one type, such as all of them as texts") from error
+        raise
 
 
 def _json_blocks(path: Path, rows: int, types: pa.Schema | None = None) -> Iterator[pa.Table]:

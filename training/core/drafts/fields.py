@@ -124,6 +124,8 @@ def _kind(column: Column, roles: Roles, currency: str, found: Fields) -> Propose
             return _category(column, [])
         if column.is_whole and column.distinct > MANY and column.distinct == column.rows - column.missing:
             return "each row has another whole number, as an id has"
+        if _is_written_whole(column) and not column.is_whole:
+            return "it has whole numbers beyond 2^53, of which several would be one: write ids as texts with a letter"
         if np.nanmax(np.abs(column.numbers)) > MOST:
             return f"it has numbers beyond {MOST:g}, which no model takes"
         unit = currency if any(word in column.plain_name for word in MONEY) else "1"
@@ -151,7 +153,7 @@ def _number(column: Column, numbers: np.ndarray, unit: str) -> Proposed:
     low, high = float(np.nanmin(numbers)), float(np.nanmax(numbers))
     minimum = 0.0 if low >= 0 else -_beyond(-low)
     maximum = 0.0 if high < 0 else _beyond(high)
-    kind = {"kind": "integer"} if _is_written_whole(column) else {}
+    kind = {"kind": "integer"} if _is_written_whole(column) and column.is_whole else {}
     seen = f"in the file {low:g} to {high:g}"
     return Proposed({**kind, "unit": unit, "minimum": minimum, "maximum": max(maximum, minimum + 1)}, [seen])
 
@@ -168,7 +170,7 @@ def _beyond(number: float) -> float:
 def _is_written_whole(column: Column) -> bool:
     if pd.api.types.is_numeric_dtype(column.values):
         return pd.api.types.is_integer_dtype(column.values)
-    return column.is_whole and all(text.lstrip("+-").isdigit() for text in column.texts)
+    return all(text.lstrip("+-").isdigit() for text in column.texts)
 
 
 def _category(column: Column, remarks: list[str]) -> Proposed | str:

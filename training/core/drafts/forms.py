@@ -15,6 +15,7 @@ from training.core.schema.files import FileForm
 SEPARATORS = ",;\t|"
 SAMPLE_ROWS = 1_000
 BLOCK_BYTES = 2**20
+PACKED = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # xlsx and zip, xls, gzip, zstd
 # The point of numbers and what stands between thousands, the likelier first.
 FORMS = ((",", "."), (",", " "), (".", ","), (".", "'"), (".", " "))
 WITH_POINT = re.compile(r"[+-]?\d+\.\d+")
@@ -32,10 +33,16 @@ def find_out(path: Path) -> FileForm:
         encoding = _encoding_of(path)
         with path.open(encoding=encoding, newline="") as file:
             lines = list(islice(file, SAMPLE_ROWS))
+        if not lines:
+            raise DatasetError(f"{path} is empty.")
+        separator = _separator_of(lines)
+        rows = [row for row in csv.reader(lines[1:], delimiter=separator) if row]
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}.") from error
-    separator = _separator_of(lines)
-    rows = [row for row in csv.reader(lines[1:], delimiter=separator) if row]
+    except csv.Error as error:
+        raise DatasetError(
+            f"{path} is no CSV: {error}. A quotation mark without its second may be the reason."
+        ) from error
     decimal, thousands = _numbers(rows, separator)
     return FileForm(separator=separator, encoding=encoding, decimal=decimal, thousands=thousands)
 
@@ -44,6 +51,8 @@ def _encoding_of(path: Path) -> str:
     """UTF-8, with a byte-order mark or without, or UTF-16 with one; else that of Windows, or Latin-1."""
     with path.open("rb") as file:
         begin = file.read(4)
+    if begin.startswith(PACKED):
+        raise DatasetError(f"{path} is packed, or a spreadsheet: unpack it, or save it as CSV.")
     if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     candidates = ["utf-8-sig" if begin.startswith(codecs.BOM_UTF8) else "utf-8", "cp1252", "latin-1"]

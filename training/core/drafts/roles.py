@@ -79,9 +79,16 @@ PAYEES: tuple[str, ...] = (
 PAYEES = (*PAYEES, "empfaenger", "vendor", "seller", "device", "ip")
 MEASURES = ("balance", "saldo", "amount", "limit", "count")  # numbers that no name makes an id
 UNITS = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
+NAMED_UNITS = {
+    "h": ("step", "hour", "hours"),
+    "d": ("day", "days"),
+    "min": ("minute", "minutes"),
+    "s": ("second", "seconds"),
+}
 SINCE_1970 = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 # A Monday: where times that count from an unknown moment are taken to begin.
 ORIGIN = "2001-01-01"
+SPREADSHEET = "1899-12-30"  # where the days of Excel and its like begin
 REPEATED = 1.2  # an entity has so many rows on average, at least
 MANY = 200  # a text with more distinct values is taken for an entity
 
@@ -149,7 +156,7 @@ def find_out(columns: list[Column], chosen: Chosen) -> Roles:
     amounts = cast(np.ndarray, amount.numbers)
     roles = Roles(label, fraud, labels, amount, amounts, time, own_id)
     _find_entities(roles, others)
-    if not roles.entities and time.origin:
+    if not roles.entities and time.origin == ORIGIN:
         roles.time = replace(time, event=False)
     return roles
 
@@ -216,6 +223,8 @@ def _labels_of(column: Column) -> tuple[str, np.ndarray]:
         raise ConfigurationError(f"--label: {column.name} {fault}.")
     texts = [text.lower() for text in column.texts]
     known = [place for place, text in enumerate(texts) if text in YES or text in ("1.0",)]
+    if column.numbers is not None and not column.is_bool:
+        known = []  # of 1 and 2, or 1 and -1, either may be fraud
     if len(known) != 1:
         known = [1 - place for place, text in enumerate(texts) if text in NO]
     if len(known) != 1:
@@ -289,7 +298,10 @@ def _no_time(column: Column) -> str:
 
 
 def _sounds_like_time(column: Column) -> bool:
-    return column.names(TIMES) or any(word.endswith(("time", "datum", "zeit", "date")) for word in column.words)
+    is_at = column.words[-1:] == ("at",)  # paid_at
+    return (
+        is_at or column.names(TIMES) or any(word.endswith(("time", "datum", "zeit", "date")) for word in column.words)
+    )
 
 
 def _as_time(column: Column, chosen: Chosen) -> Time | None:
@@ -306,8 +318,8 @@ def _as_time(column: Column, chosen: Chosen) -> Time | None:
     numbers = column.numbers
     if numbers is None or column.missing:
         return None
-    since_1970 = _since_1970(column, numbers)
-    return since_1970 if since_1970 or not column.is_whole else _as_digits(column) or _elapsed(column, numbers)
+    counted = _since_1970(column, numbers) or _of_a_spreadsheet(column, numbers)
+    return counted if counted or not column.is_whole else _as_digits(column) or _elapsed(column, numbers)
 
 
 def _since_1970(column: Column, numbers: np.ndarray) -> Time | None:
@@ -317,6 +329,16 @@ def _since_1970(column: Column, numbers: np.ndarray) -> Time | None:
             micros = np.rint(numbers / per_s * 1e6).astype("datetime64[us]")
             return Time(column, micros, unit=unit)
     return None
+
+
+def _of_a_spreadsheet(column: Column, numbers: np.ndarray) -> Time | None:
+    """Days of this century as spreadsheets count them, unless the name tells another unit."""
+    origin = np.datetime64(SPREADSHEET, "us")
+    first, last = (int((np.datetime64(day, "D") - origin) / np.timedelta64(1, "D")) for day in ("2000-01-01", "today"))
+    if _named_unit(column) not in ("", "d") or not first <= numbers.min() <= numbers.max() <= last + 1:
+        return None
+    micros = np.rint(numbers * UNITS["d"] * 1e6).astype("timedelta64[us]")
+    return Time(column, origin + micros, unit="d", origin=SPREADSHEET)
 
 
 def _as_digits(column: Column) -> Time | None:
@@ -332,13 +354,17 @@ def _elapsed(column: Column, numbers: np.ndarray) -> Time | None:
     """Times that count from an unknown moment, in a unit that the name tells, or else in seconds."""
     if numbers.min() < 0:
         return None
-    by_name = {"h": ("step", "hour", "hours"), "d": ("day", "days"), "min": ("minute", "minutes")}
-    unit = next((unit for unit, words in by_name.items() if column.names(words)), "s")
+    unit = _named_unit(column) or "s"
     micros = np.rint(numbers * UNITS[unit] * 1e6).astype("timedelta64[us]")
     since_origin = np.datetime64(ORIGIN, "us") + micros
     if since_origin.max() > np.datetime64(datetime.now(UTC).replace(tzinfo=None), "us"):
         return None
     return Time(column, since_origin, unit=unit, origin=ORIGIN)
+
+
+def _named_unit(column: Column) -> str:
+    """The unit of time that a name tells; empty if it tells none."""
+    return next((unit for unit, words in NAMED_UNITS.items() if column.names(words)), "")
 
 
 def _id(columns: list[Column]) -> Column | None:
