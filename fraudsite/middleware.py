@@ -8,9 +8,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.middleware.common import CommonMiddleware
 from django.utils.deprecation import MiddlewareMixin
 
-from scoring.card_numbers import holds_card_number
 from scoring.messages import request_ids, traces
 from scoring.telemetry import logs, tracing
+from training.core.card_numbers import holds_card_number
 
 # A caller's own id is used if it has this form, so that logs on both sides match. Other ids and card numbers are
 # replaced.

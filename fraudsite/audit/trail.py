@@ -11,8 +11,8 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.http import HttpRequest
 
 from fraudsite.audit.models import Entry
-from scoring.card_numbers import holds_card_number
 from scoring.clients.addresses import client_address
+from training.core.card_numbers import holds_card_number
 from training.registry import account
 
 # The request that this thread answers.

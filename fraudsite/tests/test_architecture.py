@@ -109,12 +109,14 @@ def test_what_scores_and_what_travels_know_nothing_of_http_and_of_pages():
     assert not wrong
 
 
-# What scoring leans on: schemas, their files and features, restored models, the register of versions, how numbers and
-# the stages of long commands are shown, and the time that machines agree on; nothing that trains.
+# What scoring leans on: schemas, their files and features, the looks of card numbers, restored models, the register of
+# versions, how numbers and the stages of long commands are shown, and the time that machines agree on; nothing that
+# trains.
 LEANS_ON = (
     "clock",
     "concurrently",
     "declarations",
+    "core.card_numbers",
     "core.schema",
     "core.features",
     "core.families",

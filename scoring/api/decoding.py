@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 from django.http import HttpRequest
 
-from scoring.card_numbers import holds_card_number
 from scoring.exceptions import BodyCutOff, BodyTooLarge, FieldError, InvalidFields, MalformedBody, UnsupportedMedia
+from training.core.card_numbers import holds_card_number
 
 # A JSON object as a client sends it: its names and values may be anything.
 Body = dict[str, Any]

@@ -20,8 +20,8 @@ from django.views.defaults import bad_request, page_not_found, permission_denied
 from rest_framework.exceptions import APIException, NotAcceptable, NotAuthenticated
 
 from scoring.api import catalogue, refusals
-from scoring.card_numbers import holds_card_number
 from scoring.exceptions import DatabaseUnavailable, RequestRefused, StorageUnavailable
+from training.core.card_numbers import holds_card_number
 from training.core.exceptions import StoreUnavailable
 
 logger = logging.getLogger(__name__)

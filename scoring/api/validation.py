@@ -16,10 +16,10 @@ from django.conf import settings
 from scoring import served
 from scoring.api import entities
 from scoring.api.decoding import texts
-from scoring.card_numbers import SHORTEST, holds_card_number
 from scoring.exceptions import FieldError, InvalidFields, UnacceptableValues
 from scoring.messages.submission import Conversion, Submission
 from scoring.served import Served
+from training.core.card_numbers import SHORTEST, holds_card_number, names_verification_code
 from training.core.exchange.rates import NO_RATES, AmountRefused, Converted, Rates, microseconds
 from training.core.schema import Schema
 from training.core.schema.kinds import dates
@@ -31,7 +31,6 @@ USABLE_ID = f"Send a string of 1 to {TRANSACTION_ID_LIMIT} printable characters.
 OPTIONAL_FIELDS = ("transaction_id", "event_time", "deadline_ms", "schema")
 # A string of RFC 9651; its parameters are ignored.
 STRUCTURED_STRING = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)" *(?:;.*)?')
-VERIFICATION_CODES = {"cvv", "cvc", "cvv2", "cvc2", "cid", "csc", "card_verification_value", "security_code"}
 
 
 def schema_of(body: dict[str, Any]) -> Schema:
@@ -291,7 +290,7 @@ def refuse_card_data(body: dict[str, Any], headers: Mapping[str, str | None]) ->
         if type(value) is str and name in names and not holds_card_number(value):
             continue
         shown = "" if holds_card_number(name) else f"/{name[:TRANSACTION_ID_LIMIT]}"
-        if _is_verification_code(name):
+        if names_verification_code(name):
             errors.append(FieldError(shown, "card_verification_code", "Never send a card verification code."))
         elif not shown or any(map(holds_card_number, texts(value))):
             errors.append(FieldError(shown, "card_number", "Never send a card number: send a token of it."))
@@ -299,15 +298,11 @@ def refuse_card_data(body: dict[str, Any], headers: Mapping[str, str | None]) ->
         raise UnacceptableValues("The request holds card data. Nothing of it was stored or logged.", errors=errors)
 
 
-def _is_verification_code(name: str) -> bool:
-    return re.sub(r"[^a-z0-9_]", "_", name.lower()) in VERIFICATION_CODES
-
-
 @lru_cache(maxsize=1)
 def _ordinary_names(served: Served) -> frozenset[str]:
     """The names in all schemas that tell of no card data."""
     names = set(OPTIONAL_FIELDS).union(*map(_known_names, served.schemas.values()))
-    return frozenset(name for name in names if not _is_verification_code(name) and not holds_card_number(name))
+    return frozenset(name for name in names if not names_verification_code(name) and not holds_card_number(name))
 
 
 def _readings(header: str) -> Iterator[str]:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scoring.api.validation import refuse_card_data
-from scoring.card_numbers import SHORTEST, holds_card_number
 from scoring.exceptions import RequestRefused
+from training.core.card_numbers import SHORTEST, holds_card_number
 from training.core.schema import Schema
 from training.core.schema.kinds.kind import ValueRefused
 from training.core.schema.values import Field, Value

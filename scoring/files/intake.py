@@ -14,7 +14,6 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from scoring import served
-from scoring.card_numbers import holds_card_number
 from scoring.exceptions import (
     FieldError,
     FileConflict,
@@ -30,6 +29,7 @@ from scoring.files.ending import clear, end
 from scoring.files.models import ACTIVE, BatchFile, FileChunk, Format, Mode, State
 from scoring.models import ApiKey, Client
 from training import clock, registry, store
+from training.core.card_numbers import holds_card_number
 from training.core.exceptions import StoreUnavailable, did_you_mean
 
 logger = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import msgspec
 
 from scoring import served
-from scoring.card_numbers import holds_card_number
 from scoring.exceptions import FileUnacceptable
 from scoring.files.models import BatchFile
+from training.core.card_numbers import holds_card_number
 from training.core.exceptions import did_you_mean
 from training.core.schema import EVENT_TIME, TRANSACTION_ID, Schema
 

@@ -10,8 +10,8 @@ from typing import Any
 from django.conf import settings
 
 from scoring import served
-from scoring.card_numbers import holds_card_number
 from scoring.tenancy import tenants
+from training.core.card_numbers import holds_card_number
 from training.core.exceptions import FraudsiteError, SchemaNotFound, did_you_mean
 from training.core.features.declaration import Entity
 from training.core.schema import Schema, load_schema

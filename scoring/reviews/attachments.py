@@ -16,8 +16,8 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db import models, transaction
 from django.utils import timezone
 
-from scoring.card_numbers import holds_card_number
 from scoring.reviews.models import Review
+from training.core.card_numbers import holds_card_number
 from training.core.exceptions import FraudsiteError
 
 NAME_LIMIT = 120

@@ -10,9 +10,9 @@ from uuid import UUID
 from django.conf import settings
 
 from scoring.api.validation import USABLE_ID, is_transaction_id, refuse_card_data, rfc3339
-from scoring.card_numbers import holds_card_number
 from scoring.exceptions import FieldError, InvalidFields, UnacceptableValues
 from scoring.reviews.models import REFERENCE_LIMIT, LabelKind, LabelSource
+from training.core.card_numbers import holds_card_number
 
 # The source that says a kind, where none is sent.
 SOURCES: dict[str, str] = {

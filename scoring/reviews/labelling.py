@@ -16,7 +16,6 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from scoring.card_numbers import holds_card_number
 from scoring.exceptions import LabelledMeanwhile, ReasonMissing, TransactionDeleted, UndoRefused
 from scoring.learning import archive
 from scoring.lists import changes
@@ -24,6 +23,7 @@ from scoring.models import Label, Review, Transaction
 from scoring.reviews import arrival, due, reasons, second_opinions
 from scoring.reviews.verdicts import holding
 from scoring.webhooks import about, events
+from training.core.card_numbers import holds_card_number
 
 REASON_LENGTH = 1_000
 

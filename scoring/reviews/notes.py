@@ -4,8 +4,8 @@ from uuid import UUID
 
 from django.contrib.auth.models import User
 
-from scoring.card_numbers import holds_card_number
 from scoring.models import ReviewEvent
+from training.core.card_numbers import holds_card_number
 from training.core.exceptions import FraudsiteError
 
 NOTE_LIMIT = 1_000

@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 from django.http import QueryDict
 from django.utils import timezone
 
-from scoring.card_numbers import holds_card_number
+from training.core.card_numbers import holds_card_number
 from training.core.exceptions import FraudsiteError
 
 NAME_LIMIT, QUERY_LIMIT = 40, 1_000

@@ -15,7 +15,6 @@ from scoring.api.outcomes import may_be_repeated
 from scoring.api.permissions import refuse_other_schemas
 from scoring.api.rates import courses
 from scoring.api.validation import refuse_card_data, schema_of, validate
-from scoring.card_numbers import holds_card_number
 from scoring.exceptions import (
     BodyTooLarge,
     DatabaseUnavailable,
@@ -29,6 +28,7 @@ from scoring.messages.submission import Submission
 from scoring.models import ApiKey
 from scoring.telemetry import tracing
 from training import clock
+from training.core.card_numbers import holds_card_number
 from training.core.exchange.rates import NO_RATES
 from training.core.schema import TRANSACTION_ID
 

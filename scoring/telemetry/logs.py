@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from scoring.card_numbers import holds_card_number
 from scoring.messages import request_ids
 from scoring.telemetry.release import release
+from training.core.card_numbers import holds_card_number
 
 LEFT_OUT = "A message that holds a card number was left out."
 # "DETAIL:  Key (card)=(…) already exists.", up to the next of the server's fields or the traceback's next part.

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from scoring.card_numbers import holds_card_number
+from training.core.card_numbers import holds_card_number
 
 DIGITS = "0123456789"
 # First digits and length of the numbers that are drawn: issuers with many cards more often than others.

@@ -133,6 +133,7 @@ def payments(rows=400, **columns):
     return pd.DataFrame(frame | columns)
 
 
+CARDS = ["4111111111111111", "5555 5555 5555 4444", "378282246310005", "6011111111111117"]
 SECOND_HALF = np.arange(400) >= 330
 DOUBTS = {
     "scenario": (payments()["fraud"] * 3, "scenario: gives the label away: alone it has an AUPRC of 1.00"),
@@ -143,6 +144,11 @@ DOUBTS = {
     "amount_2": (payments()["amount"], "amount_2: is equal to amount in all rows"),
     "mcc": (np.arange(400) % 29 + 5_000, "mcc: is a number that its name calls a code or an id: a category"),
     "card_id": (np.arange(400) // 2 % 90, "card_id: is an id written as a number: an entity"),
+    "pan": (CARDS * 100, "pan: has card numbers, which `ingest` and the predict call refuse"),
+    "paid with": ([f"card {card}, and a pin" for card in CARDS] * 100, "paid with: has card numbers"),
+    "number": ([4111111111111111, 378282246310005] * 200, "number: has card numbers"),
+    "card": ([*CARDS, "5105105105105100"] * 80, "card: has 5 values that are card numbers or look like them"),
+    "CVV": (np.arange(400) % 97, "CVV: is a verification code by its name"),
     "channel": (np.where(SECOND_HALF, "app", "web"), "channel: has values that live in one period only, such as app"),
 }
 
@@ -332,7 +338,7 @@ UNUSABLE = {
     "birth": (["1980-01-31"] * 200 + ["2000-12-24"] * 200, ""),
     "opened": (["31.01.2020", "24.12.2021"] * 200, "its dates are written as %d.%m.%Y, and those of another column as"),
     "expiry": (["2027-01-31", "9999-12-31"] * 200, "dates outside of 1850-01-01 to 2200-01-01, such as 9999-12-31"),
-    "account": ([2**63 - 1, 2**63 - 2] * 200, "it has whole numbers beyond 2^53"),
+    "account": ([2**60, 2**60 + 1] * 200, "it has whole numbers beyond 2^53"),
     "ratio": (payments()["amount"].round(-1) * 1e300, "it has numbers beyond"),
     "merchant": ([f"{'m' * 64}{number % 37}" for number in range(400)], ""),
     "odd\x07name": (["p", "q"] * 200, ""),

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from fraudsite.audit.models import Entry
 from fraudsite.testing import api_of
-from scoring.card_numbers import holds_card_number
 from scoring.models import Label, Review, Transaction, WaitingLabel
 from scoring.reviews import bulk, incoming, labelling, tasks, verdicts
+from training.core.card_numbers import holds_card_number
 from training.core.exceptions import StaleHistory
 
 pytestmark = pytest.mark.django_db

@@ -72,6 +72,11 @@ def test_the_texts_of_a_category_are_known_by_their_codes(ingest, shop):
         ("items", 1.5, r"Column items: 1 values are refused \('1.5' in row 4\). Give whole numbers"),
         ("birth", "2026-12-24", r"Column birth: .* in row 4\). The date lies after the event"),
         ("category", "x" * 65, r"Column category: .* Send at most 64 characters"),
+        (
+            "note",
+            "of 4111-1111-1111-1111",
+            r"Column note: 1 values are refused \(a card number in row 4\)\. Give tokens",
+        ),
         ("email", "ann", r"Column email: .*in row 4"),
         ("lat", 91.0, r"lat: 1 out of range"),
         ("amount", None, r"amount: 1 missing"),

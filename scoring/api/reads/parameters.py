@@ -12,8 +12,8 @@ from django.http import QueryDict
 
 from scoring.api.documents import Document
 from scoring.api.validation import TRANSACTION_ID_LIMIT, USABLE_ID, is_transaction_id, refuse_card_data, rfc3339
-from scoring.card_numbers import holds_card_number
 from scoring.exceptions import FieldError, InvalidFields
+from training.core.card_numbers import holds_card_number
 
 NAME_SHOWN = 64
 USUAL_LIMIT = 100

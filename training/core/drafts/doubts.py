@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score
 
+from training.core.card_numbers import holds_card_number, names_verification_code
 from training.core.drafts.columns import Column
 from training.core.drafts.fields import is_code
 from training.core.drafts.roles import MANY, Roles
@@ -32,7 +33,8 @@ def find(columns: list[Column], roles: Roles) -> list[Doubt]:
     """Find the doubts among the columns that have no role."""
     roled = {column.name for column in (roles.label, roles.amount, roles.id, *roles.entities) if column}
     others = [column for column in columns if column.name not in {*roled, roles.time.column.name}]
-    found = [*_constants(others), *_copies(columns, {*roled, roles.time.column.name})]
+    found = [*_card_data(others), *_constants(others), *_copies(columns, {*roled, roles.time.column.name})]
+    found += _card_numbers_as_ids([*([roles.id] if roles.id else []), *roles.entities])
     gone = {doubt.name for doubt in found}
     for column in others:
         if column.name not in gone:
@@ -40,6 +42,27 @@ def find(columns: list[Column], roles: Roles) -> list[Doubt]:
             found += [Doubt(column.name, why) for why in _lives_in_one_period(column, roles)]
     gone = {doubt.name for doubt in found if doubt.left_out}
     return [*found, *_ids_as_numbers(columns, roles, gone), *_equal_rows(columns)]
+
+
+def _card_data(columns: Iterable[Column]) -> Iterable[Doubt]:
+    for column in columns:
+        if names_verification_code(column.name):
+            yield Doubt(column.name, "is a verification code by its name, which is never stored", left_out=True)
+            continue
+        cards = sum(map(holds_card_number, column.texts))
+        # Some long numbers look like one by chance, and a model takes numbers as they are.
+        if 2 * cards > column.distinct or (cards and column.numbers is None):
+            yield Doubt(column.name, "has card numbers, which `ingest` and the predict call refuse", left_out=True)
+
+
+def _card_numbers_as_ids(columns: Iterable[Column]) -> Iterable[Doubt]:
+    for column in columns:
+        if cards := sum(map(holds_card_number, column.texts)):
+            yield Doubt(
+                column.name,
+                f"has {cards:,} values that are card numbers or look like them, which the predict call refuses: have "
+                "clients send tokens, and put the same into the file",
+            )
 
 
 def _constants(columns: Iterable[Column]) -> Iterable[Doubt]:

@@ -13,6 +13,7 @@ from operator import getitem
 from uuid import RFC_4122, UUID
 
 SHORTEST = 12
+VERIFICATION_CODES = {"cvv", "cvc", "cvv2", "cvc2", "cid", "csc", "card_verification_value", "security_code"}
 # The first digits of an issuer's numbers, and their lengths. If two issuers match, the first one counts.
 ISSUERS = {
     "visa": (r"4", (13, 16, 19)),
@@ -83,6 +84,11 @@ def holds_card_number(text: str) -> bool:
         return False
     text = _NO_CARD.sub("x", _UUID_AS_NUMBER.sub(lambda found: "x" if _is_uuid(found[0]) else found[0], text))
     return any(_holds_number(_RUN.findall(joined[0])) for joined in _JOINED.finditer(text))
+
+
+def names_verification_code(name: str) -> bool:
+    """Whether a value of this name is the verification code of a card."""
+    return re.sub(r"[^a-z0-9_]", "_", name.lower()) in VERIFICATION_CODES
 
 
 def _plain(found: re.Match[str]) -> str:
