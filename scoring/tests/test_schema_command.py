@@ -62,6 +62,13 @@ def test_a_change_is_compared_with_models_and_histories_before_it_is_in_place(tm
 
 
 @pytest.mark.django_db
+def test_a_file_is_refused_whose_name_no_schema_can_have(tmp_path):
+    (tmp_path / "my shop.toml").write_text(HANDBOOK)
+    with pytest.raises(CommandError, match=r"my shop\.toml: the name of a schema has letters, digits"):
+        call_command("schema", "check", str(tmp_path / "my shop.toml"))
+
+
+@pytest.mark.django_db
 def test_a_file_that_is_not_there_is_refused_by_name():
     with pytest.raises(CommandError, match=r"Schema shop: /nowhere/shop\.toml cannot be read: No such file"):
         call_command("schema", "check", "/nowhere/shop.toml")

@@ -336,6 +336,8 @@ def test_a_file_without_ids_has_a_transaction_in_each_row(toll):
     [
         ('separator = ";;"', "separator is one character"),
         ('encoding = "latin-99"', "there is no encoding 'latin-99'"),
+        ('encoding = "hex"', "there is no encoding 'hex'"),
+        ('encoding = "a\\u0000b"', "there is no encoding"),
         ('decimal = ";"', 'decimal is "." or ","'),
         ('thousands = "."', "thousands is one character, and not that of decimal"),
         ('origin = "1.11.2026"', "origin is a date or time of ISO 8601, not '1.11.2026'"),

@@ -107,6 +107,8 @@ def test_the_hash_follows_features_and_not_the_columns_of_the_raw_file():
         ("maximum = 1000000.0", "maximum = 0.0", "amount: minimum is not below maximum"),
         ("maximum = 1000000.0", f"maximum = {'[' * 9_000}", "recursion"),
         ('name = "amount"', 'name = ""', "the name '' is not printable"),
+        ("maximum = 1000000.0", f"maximum = {'9' * 5_000}", "Exceeds the limit"),
+        ('name = "customer"', 'name = "CVV2"', "the name 'CVV2' is one of card data, which calls refuse"),
         ("maximum = 1000000.0", "maximum = 1e40", "amount: minimum and maximum of an input of the model lie within"),
         ("maximum = 1000000.0", "maximum = 1e13", "amount: minimum and maximum of an amount that features sum lie"),
         ('entity = "customer"', 'entity = "device"', "customer_count_1d: there is no entity 'device'"),

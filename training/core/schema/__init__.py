@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 
 from training.core import places
+from training.core.card_numbers import holds_card_number, names_verification_code
 from training.core.exceptions import SchemaInvalid, did_you_mean
 from training.core.features import declaration
 from training.core.features.declaration import MOST_DAYS, Age, Calendar, Computed, Distance, Entity, Point, Velocity
@@ -248,8 +249,11 @@ def read_schema(path: Path) -> Schema:
     """Read a schema's file, whose name is the schema's.
 
     Raises:
-        SchemaInvalid: it cannot be read, is not in UTF-8, or has an invalid declaration.
+        SchemaInvalid: it cannot be read, is not in UTF-8, has an invalid declaration, or a name that no schema can
+            have.
     """
+    if not places.NAME.fullmatch(path.stem):
+        raise SchemaInvalid(f"{path.name}: the name of a schema has {places.NAME_RULE}. Rename the file.")
     return parse_schema(path.stem, read_text(path))
 
 
@@ -269,7 +273,7 @@ def parse_schema(name: str, text: str) -> Schema:
         lists["file"] = _made(FileForm, form, "[file] ")
         schema = _made(Schema, {"name": name} | lists | declared)
         _check(schema)
-    except (tomllib.TOMLDecodeError, RecursionError, SchemaInvalid) as error:
+    except (ValueError, RecursionError, SchemaInvalid) as error:  # a number of 5,000 digits is a ValueError, too
         raise SchemaInvalid(f"Schema {name}: {error}") from error
     return schema
 
@@ -325,6 +329,9 @@ def _check(schema: Schema) -> None:
         if count > 1 or name in reserved or not (name and name.isprintable()):
             fault = "taken twice" if count > 1 else "reserved" if name in reserved else "not printable"
             raise SchemaInvalid(f"the name {name!r} is {fault}")
+    for name in requested:
+        if names_verification_code(name) or holds_card_number(name):
+            raise SchemaInvalid(f"the name {name!r} is one of card data, which calls refuse. Choose another name")
     if schema.amount not in schema.feature_names:
         hint = did_you_mean(schema.amount, schema.feature_names)
         raise SchemaInvalid(f"amount names no feature: {schema.amount!r}.{hint}")

@@ -1,6 +1,5 @@
 """The form of a raw file, as a schema declares it in its table `[file]`."""
 
-import codecs
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -43,8 +42,8 @@ def check(form: FileForm) -> None:
         SchemaInvalid: a part of it makes no sense; names it.
     """
     try:
-        codecs.lookup(form.encoding)
-    except LookupError as error:
+        "".encode(form.encoding)  # unlike a look-up this refuses what is no encoding of texts, such as hex
+    except (LookupError, ValueError) as error:
         raise SchemaInvalid(f"file: there is no encoding {form.encoding!r}. Declare one such as latin-1.") from error
     if len(form.separator) != 1:
         raise SchemaInvalid(f"file: separator is one character, not {form.separator!r}")
