@@ -115,6 +115,13 @@ def test_a_refused_row_is_named_by_its_line_and_none_is_stored(tmp_path, line, t
         ("rates.csv", b"", "has no rates"),
         ("rates.csv", b"\xff\xfe", "is no CSV in UTF-8"),
         ("rates.json", b"[1]", "is no object with the names currency, rate, valid_from"),
+        (
+            "rates.csv",
+            b"valid_from,currency,rate\n2026-11-01,USD,1,0876\n",
+            "line 2 has more values than there are columns",
+        ),
+        ("rates.csv", b"currency,rate,rate,valid_from\nUSD,1,2,2026-11-01\n", "the column rate is there twice"),
+        ("rates.json", b"[" * 100_000, "is no CSV in UTF-8, JSON or Parquet file"),
         ("rates.jsonl", b"{", "is no CSV in UTF-8, JSON or Parquet file"),
         ("rates.parquet", b"PAR1", "is no CSV in UTF-8, JSON or Parquet file"),
     ],

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -54,7 +55,7 @@ def read(path: Path, base: str) -> RatesFile:
         rows = list(_rows(path))
     except OSError as error:
         raise RatesRefused(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, csv.Error, pa.ArrowException) as error:
+    except (ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
         raise RatesRefused(f"{path.name} is no CSV in UTF-8, JSON or Parquet file: {error}") from error
     quoted, left_out = _quoted(path, rows)
     quotes = _quotes(path, quoted, base)
@@ -180,8 +181,17 @@ def _rows(path: Path) -> Iterator[Row]:
         reader = csv.DictReader(
             io.StringIO(text, newline=""), delimiter=";" if ";" in head and "," not in head else ","
         )
-        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-        yield from ((f"line {reader.line_num}", row) for row in reader)
+        names = [name.strip() for name in reader.fieldnames or ()]
+        if twice := [name for name, count in Counter(names).items() if name and count > 1]:
+            raise ValueError(f"the column {twice[0]} is there twice")
+        reader.fieldnames = names
+        for row in reader:
+            if any(map(str.strip, row.get(None, ()))):
+                raise ValueError(
+                    f"line {reader.line_num} has more values than there are columns. Write 1.0876 with a point, or "
+                    "separate columns by semicolons"
+                )
+            yield f"line {reader.line_num}", row
 
 
 def _json(text: str) -> Any:
