@@ -4,6 +4,7 @@ import time
 from contextlib import closing
 from functools import lru_cache
 from math import isnan, nan
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -21,8 +22,9 @@ from scoring.models import Fallback, Prediction
 from training import registry
 from training.core.exceptions import FraudsiteError
 from training.core.features import typical
+from training.core.features.declaration import Computed
 from training.core.features.typical import Typical
-from training.core.schema import Schema
+from training.core.schema import Field, Schema
 from training.models import ModelVersion
 
 NO_ANSWER = "No worker has explained it in time. Ask again later."
@@ -81,10 +83,15 @@ def _texts(prediction: Prediction) -> dict[str, str]:
     found = {}
     for declared in schema.inputs:
         name = declared.name
-        value = fields.get(name) if typical.is_category(declared) else values.get(name)
+        value = _learned(declared, fields.get(name)) if typical.is_category(declared) else values.get(name)
         if name in usual:
             found[name] = typical.in_words(declared, nan if value is None else value, usual[name])
     return found
+
+
+def _learned(declared: Field | Computed, text: Any) -> Any:
+    """What a model learns of the text of a category, such as the domain of an e-mail address."""
+    return declared.of_kind.learned(text) if isinstance(declared, Field) and isinstance(text, str) else text
 
 
 def percentiles(prediction: Prediction) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """A schema with a value of every kind: what a worker computes of posted rows is what training computes of the file."""
 
+import re
 from datetime import UTC, datetime
 
 import numpy as np
@@ -7,7 +8,9 @@ import pandas as pd
 import pytest
 from django.core.management import CommandError, call_command
 
+from scoring import explanations
 from scoring.api import validation
+from scoring.messages.explanation import Explanation
 from scoring.messages.replies import Kind
 from scoring.models import History, Label, Prediction
 from scoring.reviews import labelling
@@ -120,3 +123,11 @@ def test_rebuilt_histories_are_those_that_were_kept(post, champion):
     History.objects.update(events=b"stale")
     call_command("rebuild_histories", "--schema", "shop")
     assert kept() == before
+
+
+def test_a_reason_tells_what_is_usual_of_the_part_of_an_address_that_the_model_learned(post):
+    prediction = next(one for one in post(made_up_shopping(20), 9) if {"email", "ip"} <= one.transaction.fields.keys())
+    explanation = Explanation(base=0.0, residual=0.0, contributions={"email": 1.0, "ip": 0.5})
+    told = {reason["feature"]: reason["text"] for reason in explanations.told(prediction, explanation)}
+    assert re.fullmatch(r"Where the receipt goes: example\.(com|org), as in \d+ % of transactions", told["email"])
+    assert re.search(r": (192\.0\.2\.0/24|2001:db8::/48), as in \d+ % of transactions", told["ip"])
