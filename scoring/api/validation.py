@@ -5,7 +5,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from functools import lru_cache, partial
 from operator import itemgetter, le
 from typing import Any, cast
@@ -185,7 +185,8 @@ def _readers(schema: Schema) -> list[tuple[str, bool, Callable[[Any], float | st
 
 
 def _dates_after(event_time: datetime, values: list[Value], schema: Schema) -> list[FieldError]:
-    latest = (event_time + dates.ZONES).date().isoformat()
+    # In the last year of the calendar some zones are in the next one, which no value is in either.
+    latest = (event_time if event_time.year == MAXYEAR else event_time + dates.ZONES).date().isoformat()
     return [
         FieldError(f"/{name}", "after_the_event", "Send a date that is not after the transaction.")
         for name, place in _past_dates(schema)

@@ -81,6 +81,14 @@ def test_each_kind_has_its_refusals_which_name_the_field(shop, post, values, sta
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("moment", ["9999-12-31T23:00:00Z", "0001-01-01T00:00:00Z"])
+def test_an_event_at_the_end_of_the_calendar_is_refused_as_any_other(shop, post, moment):
+    response = post(PURCHASE | {"birth": "1980-01-31", "event_time": moment})
+    assert response.status_code == 422, response.content
+    assert "/event_time" in {error["pointer"] for error in response.json()["errors"]}
+
+
+@pytest.mark.django_db
 def test_one_refusal_names_all_faulty_fields(shop, post):
     response = post(PURCHASE | {"amount": "12", "country": "XX", "birth": "yesterday"})
     assert {error["pointer"] for error in response.json()["errors"]} == {"/amount", "/country", "/birth"}

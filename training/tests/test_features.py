@@ -8,6 +8,7 @@ from itertools import product
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tzfpy import get_tz
@@ -367,3 +368,12 @@ def test_the_order_of_rows_is_nothing_and_the_sequence_everything(arrivals, seed
     events, labels = columns([arrivals[i] for i in order], sequence[order])
     shuffled = replay(EVERYTHING, events, labels).features
     same_bits(shuffled[np.argsort(events.sequence)], all_at_once(EVERYTHING, arrivals).features)
+
+
+@pytest.mark.parametrize("moment", [datetime.min, datetime.max])
+def test_hours_are_computed_at_the_ends_of_the_calendar_where_some_clocks_are_beyond_it(moment):
+    time = (moment.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+    zones = ["America/New_York", "Asia/Tokyo"]
+    arrivals = [Arrival(key, time, 100, "a", "x", zone=zone) for key, zone in enumerate(zones)]
+    found = all_at_once(EVERYTHING, arrivals).features[:, EVERYTHING.derived_names.index("hour_zone")]
+    assert found.tolist() == ([19.0, 9.0] if moment == datetime.min else [18.0, 8.0])

@@ -5,7 +5,7 @@ same on every machine, while those of an operating system change with its update
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from zoneinfo import ZoneInfo
@@ -15,6 +15,9 @@ import numpy as np
 from training.core.features.aggregates import US_PER_SECOND
 from training.core.schema.kinds.categories import code_of
 from training.core.schema.kinds.codes import timezones
+
+WEEK_S = 7 * 86_400
+FIRST_S, LAST_S = (int(moment.replace(tzinfo=UTC).timestamp()) for moment in (datetime.min, datetime.max))
 
 
 @cache
@@ -45,9 +48,12 @@ def _by_code() -> dict[float, str]:
 def hours_and_weekdays(event_time: np.ndarray, zones: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
     """The hours (0 to 23) and the weekdays (0 to 6 from Monday) on the clocks of `zones` [n], [n] float64 each; NaN
     without a zone. `event_time` [n] int64 is in microseconds since 1970 UTC."""
+    seconds = event_time // US_PER_SECOND
+    # At the ends of the calendar some clocks are beyond it. A week apart they show the same.
+    seconds = seconds + WEEK_S * (seconds < FIRST_S + WEEK_S) - WEEK_S * (seconds > LAST_S - WEEK_S)
     clocks = [
         datetime.fromtimestamp(second, rules_of(zone)) if zone else None
-        for second, zone in zip((event_time // US_PER_SECOND).tolist(), zones, strict=True)
+        for second, zone in zip(seconds.tolist(), zones, strict=True)
     ]
     return (
         np.array([clock.hour if clock else np.nan for clock in clocks], np.float64),
