@@ -75,7 +75,7 @@ def test_the_texts_of_a_category_are_known_by_their_codes(ingest, shop):
         (
             "note",
             "of 4111-1111-1111-1111",
-            r"Column note: 1 values are refused \(a card number in row 4\)\. Give tokens",
+            r"Column note: 1 values are refused \(what looks like a card number in row 4\)\. Give tokens",
         ),
         ("email", "ann", r"Column email: .*in row 4"),
         ("lat", 91.0, r"lat: 1 out of range"),

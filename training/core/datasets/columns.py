@@ -16,6 +16,7 @@ from training.core.schema.tokens import USABLE_IDENTIFIER, is_identifier
 
 # The checks of a column, in their order.
 FORM, VALUE, TOGETHER = range(3)
+FREE = ("category", "text")  # kinds of texts that are of any form
 BOOLEANS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
 
 
@@ -23,8 +24,9 @@ def read(column: pd.Series, field: Field, event_times: pd.Series | None, dates_f
     """Read a column of a raw file, or a part of it: numbers as float64, others as texts that were read, each of which
     is in memory once; missing values are null. The index are the numbers of the rows, from 0.
 
-    No card number is taken, as none is stored. Numbers are not compared with their bounds here: `validation.counted`
-    counts those outside. Texts of the kind date are ISO 8601, or of the `strptime` format `dates_format`.
+    No card number is taken among texts that are stored as they stand. Numbers are not compared with their bounds here:
+    `validation.counted` counts those outside. Texts of the kind date are ISO 8601, or of the `strptime` format
+    `dates_format`.
 
     Raises:
         Refused: values are refused; names some, their rows and the remedy.
@@ -42,7 +44,8 @@ def read(column: pd.Series, field: Field, event_times: pd.Series | None, dates_f
         column = column.dt.strftime("%Y-%m-%d")
     # A number, such as a merchant's category code, is the text that one would write.
     numbers, distinct = pd.factorize(column.astype("str"))
-    if cards := [number for number, text in enumerate(distinct) if holds_card_number(text)]:
+    cards = [number for number, text in enumerate(distinct) if field.kind in FREE and holds_card_number(text)]
+    if cards:
         raise _refusal(VALUE, column, np.isin(numbers, cards), "Give tokens of card numbers, which are never stored.")
     known: list[float | str | None] = []
     refused: dict[int, str] = {}
@@ -118,7 +121,7 @@ def _read_numbers(column: pd.Series) -> pd.Series:
 def _refusal(check: int, column: pd.Series, refused: pd.Series | np.ndarray, remedy: str) -> Refused:
     places = np.flatnonzero(refused)
     texts = [str(column.iloc[place]) for place in places[:SHOWN]]
-    told = ["a card number" if holds_card_number(text) else repr(text[:40]) for text in texts]
+    told = ["what looks like a card number" if holds_card_number(text) else repr(text[:40]) for text in texts]
     shown = [f"{text} in row {column.index[place] + 1}" for text, place in zip(told, places, strict=False)]
     return Refused(check, len(places), shown, remedy)
 

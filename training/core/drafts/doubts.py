@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score
 
 from training.core.card_numbers import holds_card_number, names_verification_code
 from training.core.drafts.columns import Column
-from training.core.drafts.fields import is_code
+from training.core.drafts.fields import LIKE_CARDS, is_code
 from training.core.drafts.roles import MANY, Roles
 
 BINS = 50
@@ -48,11 +48,8 @@ def _card_data(columns: Iterable[Column]) -> Iterable[Doubt]:
     for column in columns:
         if names_verification_code(column.name):
             yield Doubt(column.name, "is a verification code by its name, which is never stored", left_out=True)
-            continue
-        cards = sum(map(holds_card_number, column.texts))
-        # Some long numbers look like one by chance, and a model takes numbers as they are.
-        if 2 * cards > column.distinct or (cards and column.numbers is None):
-            yield Doubt(column.name, "has card numbers, which `ingest` and the predict call refuse", left_out=True)
+        elif 2 * sum(map(holds_card_number, column.texts)) > column.distinct:  # some look like one by chance
+            yield Doubt(column.name, LIKE_CARDS, left_out=True)
 
 
 def _card_numbers_as_ids(columns: Iterable[Column]) -> Iterable[Doubt]:

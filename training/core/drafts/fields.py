@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from training.core.card_numbers import holds_card_number
+from training.core.datasets.columns import FREE
 from training.core.drafts import moments
 from training.core.drafts.columns import Column
 from training.core.drafts.roles import MANY, REPEATED, Roles, says_only
@@ -20,6 +22,7 @@ from training.core.schema.kinds.kind import TEXT_LIMIT, ValueRefused
 from training.core.schema.values import MOST, Field
 
 SAMPLE = 500
+LIKE_CARDS = "has values that are card numbers or look like them, which `ingest` and the predict call refuse"
 MAX_VALUES = 1_000
 CODES = {
     *("code", "type", "mcc", "zip", "plz", "postal", "postcode", "addr", "card", "bank", "branch", "channel", "kind"),
@@ -92,6 +95,8 @@ def _refused(column: Column, field: Field) -> str:
     is_written_otherwise = field.kind == "date" and not (column.moment and column.moment.is_iso)
     if field.is_number or is_written_otherwise:
         return ""
+    if field.kind in FREE and any(map(holds_card_number, column.texts)):
+        return LIKE_CARDS
     for text in column.texts:
         try:
             field.of_kind.read(field, text)
