@@ -110,7 +110,7 @@ match DATABASES["default"]["ENGINE"]:
             }
             options = " ".join(f"-c {name}={value}" for name, value in ours.items())
             DATABASES["default"]["OPTIONS"]["options"] = f"{options} {given.get('options', '')}".strip()
-        # Threads of a web process share a pool (see fraudsite/wsgi.py); other processes keep one connection.
+        # Threads of a web process share a pool (see fraudsite/web.py); other processes keep one connection.
         if pool_size := integer("DATABASE_POOL_SIZE", 0, 0, 1_000):
             DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": 2}
         else:

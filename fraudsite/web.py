@@ -47,6 +47,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--port", type=int, default=os.environ.get("GRANIAN_PORT", "8000"))
     options, _ = parser.parse_known_args(arguments)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fraudsite.settings")
+    # A web process has many threads, few of which need the database at any moment. Before the settings are read, which
+    # the processes inherit.
+    os.environ.setdefault("DATABASE_POOL_SIZE", "8")
     try:
         settings.VAR_DIR  # noqa: B018  # reads all settings
     except ImproperlyConfigured as error:

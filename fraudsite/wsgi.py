@@ -10,8 +10,6 @@ from django.db import connection
 from django.http import HttpResponse
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fraudsite.settings")
-# A web process has many threads, few of which need the database at any moment.
-os.environ.setdefault("DATABASE_POOL_SIZE", "8")
 pages = get_wsgi_application()
 
 

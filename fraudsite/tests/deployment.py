@@ -234,7 +234,7 @@ def _directory() -> Path:
 
 def _environment(directory: Path, cluster: postgresql.Cluster | None) -> dict[str, str]:
     """That of processes whose files are in this directory."""
-    return {name: value for name, value in os.environ.items() if name != "DATABASE_POOL_SIZE"} | {
+    return os.environ | {
         "DJANGO_SETTINGS_MODULE": "fraudsite.settings",
         "DATABASE_URL": cluster.url if cluster else f"sqlite:///{directory / 'fraudsite.sqlite3'}",
         "VAR_DIR": str(directory / "var"),

@@ -25,6 +25,7 @@ from fraudsite.testing import (
     fraudulent_payload,
     free_port,
     seed_payload,
+    soon,
     suspended,
     web_server,
     worker_environment,
@@ -254,6 +255,18 @@ def test_the_pool_of_connections_tells_who_waits(scrape):
     for name in ("waits", "timeouts"):
         assert risen(before, after, f"fraudsite_database_pool_{name}_total") == 1
     assert risen(before, after, "fraudsite_database_pool_wait_seconds_total") >= 0.15
+
+
+def test_a_web_process_tells_of_its_pool_of_connections(redis_server, transactional_db):
+    if connection.vendor != "postgresql":
+        pytest.skip("Only PostgreSQL has a pool.")
+    shown = {"Authorization": f"Bearer {TOKEN}"}
+    with web_server(worker_environment() | {"METRICS_TOKEN": TOKEN}) as url:
+        told = soon(
+            lambda: samples_of(httpx.get(f"{url}/metrics", headers=shown).text),
+            lambda told: ("fraudsite_database_pool_connections", "idle") in told,
+        )
+    assert told["fraudsite_database_pool_connections", "idle"] >= 1
 
 
 def test_web_processes_that_share_a_directory_tell_of_each_others_calls(worker, acme, tmp_path):
