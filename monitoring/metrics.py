@@ -59,14 +59,15 @@ class WorkerCollector(Collector):
     """Reads the status that the worker processes publish; gives no values while Redis is away."""
 
     def collect(self) -> Iterator[Metric]:
-        labels = ["schema", "version"]
         loaded = GaugeMetricFamily(
-            "fraudsite_worker_models", "Worker processes that score with a version.", labels=labels
+            "fraudsite_worker_models",
+            "Worker processes that score with a version.",
+            labels=["schema", "version", "queue"],
         )
         refused = GaugeMetricFamily(
             "fraudsite_refused_models",
             "Worker processes that refuse a champion.",
-            labels=labels,
+            labels=["schema", "version"],
         )
         depth = GaugeMetricFamily("fraudsite_queue_messages", "Messages that wait for a worker.", labels=["queue"])
         try:
@@ -77,13 +78,13 @@ class WorkerCollector(Collector):
         for queue, messages in waiting.items():
             depth.add_metric([queue], messages)
         yield depth
-        scoring = Counter(pair for status in at_work for pair in status.versions.items())
+        scoring = Counter((*pair, status.queue) for status in at_work for pair in status.versions.items())
         refusing = Counter(
             (schema, refusal.version) for status in at_work for schema, refusal in status.refused.items()
         )
         for family, counts in ((loaded, scoring), (refused, refusing)):
-            for pair, count in counts.items():
-                family.add_metric(pair, count)
+            for of, count in counts.items():
+                family.add_metric(of, count)
             yield family
 
 

@@ -209,5 +209,7 @@ def score_shadows() -> None:
 def load_champions(sender: str | None = None, **_: Any) -> None:
     """Load the champions before the first transaction comes, and follow the register from then on. If the worker
     forks, this runs in the child. `sender` is the worker's name, if Celery gives it."""
-    if current_app.amqp.queues.consume_from.keys() & {settings.REALTIME_QUEUE, settings.BULK_QUEUE}:
-        starting.get_ready(f"{sender or platform.node()} {os.getpid()}")
+    for queue in (settings.REALTIME_QUEUE, settings.BULK_QUEUE):
+        if queue in current_app.amqp.queues.consume_from:
+            starting.get_ready(f"{sender or platform.node()} {os.getpid()}", queue)
+            return

@@ -31,10 +31,10 @@ def processes() -> Iterator[Finding]:
     live = registry.live_schemas()
     for name in sorted(live):
         scoring = [status for status in known if name in status.versions]
-        if scoring:
+        if any(status.scores_at_once for status in scoring):
             yield ok("workers", f"{len(scoring)} processes score {name}.")
         else:
-            words = f"No worker scores {name}: calls are answered without a score or refused."
+            words = f"No realtime worker scores {name}: calls are answered without a score or refused."
             yield error("workers", words, "Start workers, and read the log of those that run.")
         versions = {status.versions[name] for status in scoring}
         if len(versions) > 1:

@@ -59,7 +59,7 @@ def test_it_tells_in_words_what_to_do(champion, capsys):
     with pytest.raises(CommandError, match="findings are errors"):
         call_command("doctor")
     told = capsys.readouterr().out
-    assert "No worker scores ulb" in told
+    assert "No realtime worker scores ulb" in told
     assert "Start workers" in told
 
 

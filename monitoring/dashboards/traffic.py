@@ -304,7 +304,7 @@ def feed_rows(predictions: list[Prediction]) -> html.Table | html.P:
     return rows(["Time, UTC", "Amount", "Score", "Decision"], cells)
 
 
-def worker_rows(schema: str, champion: ModelVersion | None) -> html.Table | html.P:
+def worker_rows(schema: str, champion: ModelVersion | None) -> html.Table | html.P | html.Div:
     """The processes that score a schema, and what each holds."""
     try:
         known = [each for each in workers.known() if schema in each.versions or schema in each.refused]
@@ -318,7 +318,12 @@ def worker_rows(schema: str, champion: ModelVersion | None) -> html.Table | html
         state = "current" if champion and version == champion.pk else "not the champion"
         policy = each.policies.get(schema)
         cells.append((each.worker, version, str(policy or "thresholds alone"), refused.fault if refused else state))
-    return rows(["Process", "Model", "Policy", "State"], cells)
+    table = rows(["Process", "Model", "Policy", "State"], cells)
+    if any(each.scores_at_once for each in known):
+        return table
+    return html.Div(
+        [html.P("No realtime worker has this schema's model loaded: calls get no score.", className="quiet"), table]
+    )
 
 
 def _badge(prediction: Prediction) -> html.Span:

@@ -340,6 +340,19 @@ def test_workers_that_are_lost_are_an_alert_and_their_return_ends_it(redis_serve
         server.delete(*(f"{workers.PREFIX}{name}" for name in ("a", "b")))
 
 
+def test_workers_of_lists_and_jobs_answer_no_call(redis_server, settings):
+    only("workers")
+    AlertRule.objects.update(lasts_min=0, calm_min=0)
+    with redis.Redis.from_url(settings.REDIS_URL) as server:
+        workers.publish(workers.Status("realtime", {"ulb": "v"}, {}))
+        workers.publish(workers.Status("bulk", {"ulb": "v"}, {}, queue=settings.BULK_QUEUE))
+        now = timezone.now()
+        assert fires(now) == set()
+        server.delete(f"{workers.PREFIX}realtime")
+        assert fires(now + MINUTE) == {("workers", "")}
+        server.delete(f"{workers.PREFIX}bulk")
+
+
 def test_without_redis_the_workers_are_unknown_and_not_lost(monkeypatch):
     only("workers", "workers_lost")
 

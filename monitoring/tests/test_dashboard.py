@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+import redis
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
@@ -270,6 +271,15 @@ def test_it_shows_what_each_worker_holds(redis_server, refresh, champion):
     ):
         at = told.index(process)
         assert told[at + 1 : at + 4] == others
+
+
+def test_it_says_if_only_workers_of_lists_and_jobs_are_left(redis_server, refresh, champion, settings):
+    with redis.Redis.from_url(settings.REDIS_URL) as server:
+        server.delete(*server.keys(f"{workers.PREFIX}*"), "none")
+    workers.publish(workers.Status("bulk@one", {"ulb": champion.pk}, {}, queue=settings.BULK_QUEUE))
+    told = words(refresh()["workers"]["children"])
+    assert "No realtime worker has this schema's model loaded: calls get no score." in told
+    assert "bulk@one" in told
 
 
 def test_the_schema_can_be_chosen_where_several_are_live(analyst, refresh, champion, handbook_champion, acme):

@@ -193,20 +193,20 @@ def refresh(schema: str) -> Predictor:
         return _loaded[schema]
 
 
-def follow(worker: str) -> None:
+def follow(worker: str, queue: str) -> None:
     """Follow the register from now on, in a thread, and publish the status of this process.
 
-    `worker` is the name of the process.
+    `worker` is the name of the process, `queue` where its work comes from.
     """
     end = threading.Event()
-    thread = threading.Thread(target=_follow, args=(worker, end), name="follower", daemon=True)
+    thread = threading.Thread(target=_follow, args=(worker, queue, end), name="follower", daemon=True)
     thread.start()
     # TensorFlow crashes if the interpreter ends while it works, so the thread is joined first.
     atexit.register(thread.join, timeout=10)
     atexit.register(end.set)
 
 
-def _follow(worker: str, end: threading.Event) -> None:
+def _follow(worker: str, queue: str, end: threading.Event) -> None:
     began = time.monotonic()
     while not end.wait(max(0.01, began + settings.MODEL_REFRESH_S - time.monotonic())):
         began = time.monotonic()
@@ -222,7 +222,7 @@ def _follow(worker: str, end: threading.Event) -> None:
             logger.warning("The register was not read: %s", error)
         versions = {schema: predictor.version.pk for schema, predictor in _loaded.items()}
         policies_held = {schema: each.policy.number for schema, each in _loaded.items() if each.policy.number}
-        workers.publish(workers.Status(worker, versions, dict(_refused), policies_held))
+        workers.publish(workers.Status(worker, versions, dict(_refused), policies_held, queue=queue))
 
 
 def _keep_up(schema: str) -> None:

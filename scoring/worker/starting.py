@@ -13,9 +13,9 @@ from training.core.exceptions import FraudsiteError
 logger = logging.getLogger(__name__)
 
 
-def get_ready(name: str) -> None:
+def get_ready(name: str, queue: str) -> None:
     """Load the champions before the first transaction comes, and follow the register from then on. `name` is that of
-    this process."""
+    this process, `queue` where its work comes from."""
     prepared.install()
     predictor.limit_threads()
     for schema in _schemas_to_load():
@@ -26,7 +26,7 @@ def get_ready(name: str) -> None:
     # What is loaded by now stays for good, so the garbage collector need not traverse it again.
     gc.collect()
     gc.freeze()
-    predictor.follow(name)
+    predictor.follow(name, queue)
 
 
 def _schemas_to_load() -> set[str]:

@@ -30,13 +30,20 @@ class Refusal(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True):
     """A worker process, and by schema the version that scores, the refused champions, and the numbers of the policies
     that decide; a schema without one has the model's thresholds alone. Its clock is `ahead_s` before that of Redis,
-    negative if it is behind."""
+    negative if it is behind. `queue` is where its work comes from; of a worker that takes predict calls and lists, the
+    queue of the calls."""
 
     worker: str
     versions: dict[str, str]
     refused: dict[str, Refusal]
     policies: dict[str, int] = {}
     ahead_s: float = 0.0
+    queue: str = settings.REALTIME_QUEUE
+
+    @property
+    def scores_at_once(self) -> bool:
+        """Whether it scores what somebody waits for: not if it takes lists and jobs alone."""
+        return self.queue != settings.BULK_QUEUE
 
 
 _decoder = msgspec.msgpack.Decoder(Status)

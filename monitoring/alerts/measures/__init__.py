@@ -249,7 +249,7 @@ def all_of_them() -> dict[str, Measure]:
         Measure(
             "workers",
             "Workers",
-            "Worker processes that score.",
+            "Worker processes that score what somebody waits for.",
             "",
             BELOW,
             minute,

@@ -81,14 +81,19 @@ def _carried(values: np.ndarray) -> np.ndarray:
 
 
 def workers_at_work(now: datetime) -> Found:
-    """How many worker processes say that they are there."""
+    """How many worker processes that score what somebody waits for say that they are there."""
+    yield Subject(), float(sum(status.scores_at_once for status in workers.known())), ""
+
+
+def worker_processes(now: datetime) -> Found:
+    """How many worker processes there are in all, for `workers_lost`."""
     yield Subject(), float(len(workers.known())), ""
 
 
 def workers_lost(now: datetime) -> Found:
     """How many fewer they are than within the last hour."""
     here = len(workers.known())
-    hour = AlertSample.objects.filter(measure="workers", minute__gt=now - HOUR, minute__lte=now)
+    hour = AlertSample.objects.filter(measure="worker_processes", minute__gt=now - HOUR, minute__lte=now)
     most = max(hour.values_list("value", flat=True), default=0.0)
     yield Subject(), max(0.0, most - here), f"{here} of {most:.0f} are left"
 
@@ -146,6 +151,7 @@ def counting_behind(now: datetime) -> Found:
 
 GAUGES: dict[str, Callable[[datetime], Found]] = {
     "workers": workers_at_work,
+    "worker_processes": worker_processes,
     "workers_lost": workers_lost,
     "models_refused": models_refused,
     "review_age": review_age,

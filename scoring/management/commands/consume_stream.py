@@ -39,7 +39,7 @@ class Command(BaseCommand):
             at_work = Consumer(client=client, group=Group(stream, consumer))
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: at_work.stop())
-            starting.get_ready(f"stream {stream} {consumer}")
+            starting.get_ready(f"stream {stream} {consumer}", "stream")
             self.stdout.write(f"Consuming the stream {stream} for {client}.")
             at_work.run()
         except (ClientInactive, NoKey) as error:
