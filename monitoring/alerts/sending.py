@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime, timedelta
 from functools import partial
 from smtplib import SMTPException
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -21,7 +22,7 @@ from django.db.models import Q
 from django.utils import timezone
 from standardwebhooks import Webhook
 
-from monitoring.alerts import clock, wording
+from monitoring.alerts import clock, mailing, wording
 from monitoring.alerts.models import AlertMessage, AlertRoute
 from monitoring.alerts.wording import Lines
 from scoring.webhooks import outbox, sealing, targets
@@ -35,7 +36,14 @@ LEASE = timedelta(minutes=3)
 LONGEST_WAIT_S = 900.0
 AT_ONCE = 16
 FAULT_LENGTH = 300
-SMTP = "django.core.mail.backends.smtp.EmailBackend"
+SMTP, OURS = "django.core.mail.backends.smtp.EmailBackend", "monitoring.alerts.mailing.EmailBackend"
+
+
+class Outcome(NamedTuple):
+    """What went wrong, if anything, and whether the message arrived; an e-mail may have arrived at some addresses."""
+
+    fault: str
+    arrived: bool
 
 
 def send_due(*, now: datetime | None = None) -> int:
@@ -77,10 +85,11 @@ def _claim(now: datetime) -> list[AlertMessage]:
     return claimed
 
 
-def _settle(message: AlertMessage, fault: str, now: datetime) -> bool:
+def _settle(message: AlertMessage, outcome: Outcome, now: datetime) -> bool:
+    fault, arrived = outcome
     mine = AlertMessage.objects.filter(pk=message.pk, state=State.PENDING, due_at=message.due_at)
     changes: dict[str, object] = {"attempts": message.attempts + 1, "fault": fault[:FAULT_LENGTH]}
-    if not fault:
+    if arrived:
         changes |= {"state": State.SENT, "finished_at": now}
     elif now >= message.created_at + timedelta(hours=settings.ALERT_RETRY_H):
         changes |= {"state": State.DEAD, "finished_at": now}
@@ -89,19 +98,20 @@ def _settle(message: AlertMessage, fault: str, now: datetime) -> bool:
         changes |= {"due_at": now + timedelta(seconds=wait_s)}
     if fault:
         logger.warning("Alerts were not told to %s: %s", message.route, fault)
-    return bool(mine.update(**changes)) and not fault
+    return bool(mine.update(**changes)) and arrived
 
 
-def deliver(route: AlertRoute, lines: Lines, key: UUID, at: datetime) -> str:
-    """Send one message. Returns what went wrong, and nothing if it arrived."""
+def deliver(route: AlertRoute, lines: Lines, key: UUID, at: datetime) -> Outcome:
+    """Send one message."""
     if route.kind == AlertRoute.Kind.EMAIL:
         return _mail(route, lines, key)
     payload = wording.chat(lines) if route.kind == AlertRoute.Kind.CHAT else wording.webhook(lines, at.isoformat())
     try:
         secrets = [Webhook(sealing.unseal(route.secret))] if route.secret else []
     except sealing.SecretUnreadable as unreadable:
-        return str(unreadable)
-    return asyncio.run(_post(WebhookDelivery(event_id=key, payload=payload), route.address, secrets))
+        return Outcome(str(unreadable), arrived=False)
+    fault = asyncio.run(_post(WebhookDelivery(event_id=key, payload=payload), route.address, secrets))
+    return Outcome(fault, arrived=not fault)
 
 
 async def _post(delivery: WebhookDelivery, url: str, secrets: Sequence[Webhook]) -> str:
@@ -115,9 +125,9 @@ async def _post(delivery: WebhookDelivery, url: str, secrets: Sequence[Webhook])
     return outcome.fault or f"The receiver answered {outcome.status}: {outcome.answer[:100]}"
 
 
-def _mail(route: AlertRoute, lines: Lines, key: UUID) -> str:
+def _mail(route: AlertRoute, lines: Lines, key: UUID) -> Outcome:
     if settings.EMAIL_BACKEND == SMTP and not settings.EMAIL_HOST:
-        return "EMAIL_HOST is not set, so no e-mail can be sent."
+        return Outcome("EMAIL_HOST is not set, so no e-mail can be sent.", arrived=False)
     mail = EmailMessage(
         subject=wording.subject(lines),
         body=wording.text(lines),
@@ -125,12 +135,15 @@ def _mail(route: AlertRoute, lines: Lines, key: UUID) -> str:
         to=addresses_of(route.address),
         # The same in each attempt, so that mail programs show one that was sent twice once.
         headers={"Message-ID": f"<{key}@fraudsite>", "Auto-Submitted": "auto-generated"},
-        connection=get_connection(timeout=settings.EMAIL_TIMEOUT),
+        connection=get_connection(OURS if settings.EMAIL_BACKEND == SMTP else None, timeout=settings.EMAIL_TIMEOUT),
     )
     try:
-        return "" if mail.send() else "No e-mail was sent: the route has no address."
+        arrived = bool(mail.send())
+        return Outcome("" if arrived else "No e-mail was sent: the route has no address.", arrived)
+    except mailing.PartlyRefused as error:  # not tried again, as the others would be told twice
+        return Outcome(f"The mail server did not take it for all. {mailing.words(error)}", arrived=True)
     except (SMTPException, OSError, ValueError) as error:
-        return f"The mail server did not take it: {error}"
+        return Outcome(f"The mail server did not take it: {mailing.words(error)}", arrived=False)
 
 
 def addresses_of(text: str) -> list[str]:
@@ -138,10 +151,10 @@ def addresses_of(text: str) -> list[str]:
 
 
 def send_test(route: AlertRoute) -> str:
-    """Send a test to a route, at once. Returns what went wrong, and nothing if it arrived."""
+    """Send a test to a route, at once. Returns what went wrong, and nothing if it arrived everywhere."""
     at = timezone.now()
     test = partial(
         deliver, route, [wording.TEST_LINE | {"at": at.isoformat()}], UUID(int=int(at.timestamp() * 1e6)), at
     )
     with ThreadPoolExecutor(1) as pool:  # an event loop of its own, whatever thread asks
-        return pool.submit(test).result()
+        return pool.submit(test).result().fault

@@ -44,7 +44,8 @@ def _paragraph(line: dict[str, Any]) -> list[str]:
         return [f"And {line['more']} more: see the alerts in the admin."]
     head = f"{line['said']}: {line['name']}" + (f", {line['of']}" if line["of"] else "")
     parts = [f"{head} [{line['severity']}]"]
-    parts += [f"  now: {line['value']}"] if line["value"] else []
+    # With its time, as a mail server that was away takes the message later.
+    parts += [f"  at {line['at'][:16].replace('T', ' ')} UTC: {line['value']}"] if line["value"] else []
     parts += [f"  {line['detail']}"] if line["detail"] else []
     parts += [f"  by {line['by']}: {line['note']}".rstrip(": ")] if line["by"] else []
     parts += [f"  {line['note']}"] if line["note"] and not line["by"] else []

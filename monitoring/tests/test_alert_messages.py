@@ -3,6 +3,9 @@ With real HTTP servers."""
 
 import time
 from datetime import UTC, datetime, timedelta
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from threading import Thread
+from typing import ClassVar
 from uuid import uuid4
 
 import msgspec
@@ -27,6 +30,7 @@ LINE = {
     "severity": "warning",
     "of": "ulb, <!channel> & co",
     "value": "31 expected transactions",
+    "at": NOW.isoformat(),
     "detail": "",
     "by": "",
     "note": "",
@@ -140,10 +144,59 @@ def test_a_test_says_what_went_wrong():
     assert mail.outbox[-1].subject == "[Fraudsite] A test: This route works"
 
 
+class MailServer(StreamRequestHandler):
+    """Takes e-mails, but for one address."""
+
+    taken: ClassVar[list[bytes]] = []
+
+    def handle(self):
+        self.wfile.write(b"220 here\r\n")
+        for line in self.rfile:
+            match line[:4].upper():
+                case b"RCPT" if b"nobody@" in line:
+                    self.wfile.write(b"550 no such user\r\n")
+                case b"DATA":
+                    self.wfile.write(b"354 go on\r\n")
+                    self.taken.append(b"".join(iter(self.rfile.readline, b".\r\n")))
+                    self.wfile.write(b"250 taken\r\n")
+                case _:
+                    self.wfile.write(b"250 fine\r\n")
+
+
+@pytest.fixture
+def mail_server(settings):
+    with ThreadingTCPServer(("127.0.0.1", 0), MailServer) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        settings.EMAIL_BACKEND, settings.EMAIL_USE_TLS = sending.SMTP, False
+        settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address[:2]
+        MailServer.taken.clear()
+        yield MailServer.taken
+        server.shutdown()
+
+
+def test_an_address_that_a_mail_server_refuses_is_told_and_the_others_are_not_told_twice(mail_server):
+    sent = message("email", "ops@example.com, nobody@example.com")
+    assert sending.send_due() == 1
+    sent.refresh_from_db()
+    assert sent.state == "sent"
+    assert sent.fault == "The mail server did not take it for all. nobody@example.com: 550 no such user"
+    assert sending.send_test(sent.route) == sent.fault
+    assert sending.send_due(now=timezone.now() + timedelta(hours=1)) == 0
+    assert [b"Fired" in mail for mail in mail_server] == [True, False]
+
+
+def test_what_a_mail_server_answers_is_told_in_its_words(mail_server):
+    sent = message("email", "nobody@example.com")
+    assert sending.send_due() == 0
+    sent.refresh_from_db()
+    assert (sent.state, mail_server) == ("pending", [])
+    assert sent.fault == "The mail server did not take it: nobody@example.com: 550 no such user"
+
+
 def test_an_email_is_plain_text_with_what_to_do():
     assert wording.text([LINE, {"more": 2}]).splitlines() == [
         "Fired: A client is silent, ulb, <!channel> & co [warning]",
-        "  now: 31 expected transactions",
+        "  at 2026-03-02 12:00 UTC: 31 expected transactions",
         "  https://fraud.example.com/admin/monitoring/alert/1/change/",
         "  what to do: https://fraud.example.com/admin/runbooks/#client_silence",
         "",

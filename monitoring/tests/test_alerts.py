@@ -100,7 +100,7 @@ def test_an_alert_fires_is_told_and_resolves(waiting, route, later):
     ]
     [first, _] = mail.outbox
     assert first.to == ["ops@example.com", "lead@example.com"]
-    assert "now: 50 h" in first.body
+    assert f"at {fired_at:%Y-%m-%d %H:%M} UTC: 50 h" in first.body
     assert f"/admin/monitoring/alert/{alert.pk}/change/" in first.body
     assert "/admin/runbooks/#review_age" in first.body
 
