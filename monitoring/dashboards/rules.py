@@ -144,6 +144,8 @@ def precision_figure(outcomes: list[Figures]) -> go.Figure:
 
 
 def money_figure(outcomes: list[Figures]) -> go.Figure:
+    if not any(each.caught.stopped for each in outcomes):
+        return figures.said("No fraud that these rules stopped is known yet")
     by_money = sorted(outcomes, key=lambda each: -each.caught.stopped)
     return figures.ranked([each.name for each in by_money], [each.caught.stopped for each in by_money], GREEN, "")
 

@@ -238,6 +238,8 @@ def score_figure(traffic: Traffic, champion: ModelVersion | None) -> go.Figure:
             if threshold is not None:
                 colour = COLOURS[decision]
                 words = {"text": decision, "font_color": colour, "yref": "paper", "y": 1.12, "showarrow": False}
+                # On the side where there is room for the word.
+                words["xanchor"] = "left" if threshold < 0.5 else "right"
                 figure.add_vline(threshold, line_dash="dot", line_color=colour, annotation=words)
     return figure
 

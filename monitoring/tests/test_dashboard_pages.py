@@ -7,6 +7,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from monitoring.dashboards.pages import PAGES
+from monitoring.matured.models import OutcomeCount
 from monitoring.rollups.updating import update
 from monitoring.tests.support import predict
 from monitoring.tests.test_dashboard import answer_of, tiles, words
@@ -26,6 +27,16 @@ def supervisor(client, ada):
 
 def data_of(answer, plot):
     return answer[plot]["figure"]["data"]
+
+
+def test_rules_that_have_stopped_no_fraud_say_so(supervisor, champion):
+    for by, name in (("", ""), ("rule", "large")):
+        OutcomeCount.objects.create(
+            day=timezone.now().date(), schema="ulb", model_version=champion, by=by, name=name, decision="review", rows=4
+        )
+    answer = answer_of(supervisor, "window=1h&schema=ulb", "rules")
+    [said] = answer["money"]["figure"]["layout"]["annotations"]
+    assert said["text"].replace("<br>", " ") == "No fraud that these rules stopped is known yet"
 
 
 def test_rules_show_what_matched_what_is_idle_and_which_say_the_same(supervisor, champion, acme):
