@@ -160,6 +160,21 @@ def test_a_partition_that_is_old_for_every_client_is_dropped_with_all_that_belon
 
 
 @on_postgresql
+def test_the_command_says_what_it_does_until_a_partition_is_dropped(stored, partition, settings, tmp_path, capsys):
+    settings.STORAGE_URL = str(tmp_path / "store")
+    settings.TRANSACTION_RETENTION_DAYS = 100
+    partition(NOW - 200 * DAY)
+    stored(NOW - 190 * DAY)
+    partitions.make_ahead(NOW)
+    call_command("apply_retention")
+    told = [line for line in capsys.readouterr().out.splitlines() if "scoring_transaction_first" in line]
+    assert told == [
+        "Archiving transactions of partition scoring_transaction_first, and deleting what belongs to them.",
+        "1 transactions of partition scoring_transaction_first are deleted.",
+    ]
+
+
+@on_postgresql
 def test_what_training_needs_of_a_partition_is_archived_once_and_takes_no_labels_from_then_on(
     stored, partition, settings, tmp_path, monkeypatch, acme
 ):

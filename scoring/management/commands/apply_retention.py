@@ -32,8 +32,11 @@ class Command(BaseCommand):
         deleted: dict[str, int] = {}
         try:
             for progress in applying.apply(seconds=seconds):
+                if progress.deleted:
+                    self.stdout.write(f"{progress.deleted:,} {progress.what} are deleted.")
+                elif progress.what not in deleted:  # of a partition, all that it has is deleted at once, at the end
+                    self.stdout.write(f"Archiving {progress.what}, and deleting what belongs to them.")
                 deleted[progress.what] = progress.deleted
-                self.stdout.write(f"{progress.deleted:,} {progress.what} are deleted.")
         except StoreUnavailable as error:
             raise CommandError(f"What training needs cannot be archived, so nothing is deleted now. {error}") from error
         idle, _ = histories.delete_idle(seconds=seconds)
