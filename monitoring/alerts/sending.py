@@ -48,6 +48,7 @@ class Outcome(NamedTuple):
 
 def send_due(*, now: datetime | None = None) -> int:
     """Send what is due, and store what came of it. Returns how many messages arrived."""
+    _give_up_what_is_off(now or clock.now())
     claimed = _claim(now or clock.now())
     if not claimed:
         return 0
@@ -69,6 +70,12 @@ def send_due(*, now: datetime | None = None) -> int:
 
 def _longest_s() -> float:
     return float(max(settings.WEBHOOK_TIMEOUT_S, 3 * settings.EMAIL_TIMEOUT)) + 5.0
+
+
+def _give_up_what_is_off(now: datetime) -> None:
+    """What waits for a route that was turned off, perhaps as its address is wrong, would be tried for long."""
+    waiting = AlertMessage.objects.filter(state=State.PENDING, route__is_on=False)
+    waiting.update(state=State.DEAD, finished_at=now, fault="The route was turned off.")
 
 
 def _claim(now: datetime) -> list[AlertMessage]:

@@ -125,6 +125,17 @@ def test_a_receiver_that_is_slow_or_dead_holds_nobody_up():
         assert failed.fault
 
 
+def test_what_waits_for_a_route_that_is_turned_off_is_not_sent():
+    with receiving() as receiver:
+        sent = message("chat", receiver.url)
+        for is_on in (False, True):
+            AlertRoute.objects.update(is_on=is_on)
+            assert sending.send_due() == 0
+        assert receiver.calls == []
+    sent.refresh_from_db()
+    assert (sent.state, sent.fault) == ("dead", "The route was turned off.")
+
+
 def test_a_target_within_the_network_is_refused(settings):
     settings.WEBHOOK_PRIVATE_TARGETS = False
     with receiving() as receiver:
