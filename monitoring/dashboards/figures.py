@@ -87,7 +87,7 @@ def ranked(names: Sequence[str], values: Sequence[float], colour: str | Sequence
     drawn = figure(
         go.Bar(x=list(values), y=list(names), orientation="h", marker_color=colour, showlegend=False), xaxis_title=unit
     )
-    drawn.update_yaxes(autorange="reversed", tickfont_size=10, dtick=1)
+    downwards(drawn, names, dtick=1)
     return drawn
 
 
@@ -106,8 +106,14 @@ def with_intervals(what: str, shares: Sequence[tuple[str, float, float | None, f
             error_x=reaching([each[1:] for each in shares]),
         )
     )
-    drawn.update_yaxes(autorange="reversed", tickfont_size=10, dtick=1)
+    downwards(drawn, names, dtick=1)
     return drawn
+
+
+def downwards(drawn: go.Figure, names: Iterable[str], **axis: Any) -> None:
+    """Put the first name at the top. Said as a range, as Plotly forgets to reverse an axis that it drew before, such as
+    that of the empty plot while a page loads."""
+    drawn.update_yaxes(range=[len(set(names)) - 0.5, -0.5], tickfont_size=10, **axis)
 
 
 def reaching(intervals: Sequence[tuple[float, float | None, float | None]]) -> dict[str, Any]:
@@ -129,7 +135,7 @@ def side_by_side(names: Sequence[str], series: Iterable[tuple[str, str, Sequence
         for name, colour, values in series
     ]
     drawn = figure(*bars, barmode="group", bargap=0.25)
-    drawn.update_yaxes(autorange="reversed", tickfont_size=10, dtick=1)
+    downwards(drawn, names, dtick=1)
     drawn.update_xaxes(tickformat=".0%", hoverformat=".2%", rangemode="tozero")
     return drawn
 

@@ -190,7 +190,7 @@ def analysts_figure(decided: Decided, names: dict[int, str]) -> go.Figure:
         ),
         barmode="stack",
     )
-    drawn.update_yaxes(autorange="reversed", nticks=len(most) + 1)
+    figures.downwards(drawn, [names.get(analyst, "") for analyst in most], nticks=len(most) + 1)
     return drawn
 
 

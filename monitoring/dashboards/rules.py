@@ -156,7 +156,7 @@ def overlap_figure(pairs: dict[tuple[str, str], float]) -> go.Figure:
     # Cividis is made for the colour-blind (Nuñez, Anderton and Renslow, 2018).
     heat = go.Heatmap(x=names, y=names, z=shares, zmin=0, zmax=1, colorscale="Cividis", name="overlap")
     drawn = figures.figure(heat)
-    drawn.update_yaxes(autorange="reversed", tickfont_size=10)
+    figures.downwards(drawn, names)
     drawn.update_xaxes(tickfont_size=10)
     return drawn
 

@@ -68,6 +68,9 @@ def test_rules_show_what_matched_what_is_idle_and_which_say_the_same(supervisor,
     assert (heat["x"], heat["z"]) == (["large", "night"], [[1.0, 0.25], [1.0, 1.0]])
     [bars] = data_of(answer, "share")
     assert dict(zip(bars["y"], bars["x"], strict=True)) == {"large": 0.08, "night": 0.02, "idle": 0.0}
+    # The first at the top, which Plotly forgets of `autorange` where it drew the empty plot of a loading page before.
+    assert answer["share"]["figure"]["layout"]["yaxis"]["range"] == [2.5, -0.5]
+    assert answer["overlap"]["figure"]["layout"]["yaxis"]["range"] == [1.5, -0.5]
 
 
 def test_rules_of_a_client_are_of_its_transactions(supervisor, champion, acme):
