@@ -1,10 +1,28 @@
-"""Kombu's Redis transport, without a new Redis client for each command, and by the clock of all machines."""
+"""Kombu's Redis transport, without a new Redis client for each command, by the clock of all machines, and for a Redis
+that does not answer for a while."""
 
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 
 from training import clock
+
+
+class QoS(redis.QoS):
+    """Has a message done with even if Redis does not hear of it: it would stay among those that the worker has in hand,
+    of which it may have few, and the worker would never take another. Redis delivers such a message once more."""
+
+    def ack(self, delivery_tag: str) -> None:
+        try:
+            super().ack(delivery_tag)
+        finally:
+            self._quick_ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        try:
+            super().reject(delivery_tag, requeue=requeue)
+        finally:
+            self._quick_ack(delivery_tag)
 
 
 class KeepsClient:
@@ -22,11 +40,11 @@ class KeepsClient:
 
 
 class Channel(KeepsClient, redis.Channel):
-    pass
+    QoS = QoS
 
 
 class SentinelChannel(KeepsClient, redis.SentinelChannel):
-    pass
+    QoS = QoS
 
 
 class Transport(redis.Transport):
