@@ -18,6 +18,7 @@ BLOCK = 1 << 20
 # A silent store is waited for so long, about four times at most.
 CONNECT_S, READ_S = 5, 20
 OF_CLIENTS = {"botocore", "aiobotocore", "aiohttp", "urllib3"}
+NO_BUCKET = "NoSuchBucket"
 
 
 @contextmanager
@@ -106,13 +107,21 @@ def _answered(*, of_system: bool = True) -> Iterator[None]:
     """
     try:
         yield
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if _code_of(error) == NO_BUCKET:
+            raise StoreUnavailable(f"{settings.STORAGE_URL}: there is no such bucket.") from error
         raise
     except Exception as error:  # the clients of buckets have no common class of exceptions
         is_systems = of_system and isinstance(error, OSError)
         if is_systems or type(error).__module__.partition(".")[0] in OF_CLIENTS:
             raise StoreUnavailable(f"{settings.STORAGE_URL}: {error}") from error
         raise
+
+
+def _code_of(error: FileNotFoundError) -> str | None:
+    """What a store said is not there, by S3's name of the fault."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("Error", {}).get("Code")
 
 
 def _place() -> tuple[Any, str]:

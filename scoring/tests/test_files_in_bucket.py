@@ -70,6 +70,13 @@ def test_a_file_that_cannot_be_stored_is_not_acknowledged(stored, send_file, cha
     assert stored() == set()
 
 
+def test_a_file_is_not_acknowledged_where_the_bucket_is_missing(bucket, send_file, champion, settings):
+    settings.STORAGE_URL = "s3://mistyped/of/fraudsite"
+    response = send_file(csv_of(orders(2)))
+    assert (response.status_code, response.json()["type"]) == (503, "/problems/storage-unavailable")
+    assert not BatchFile.objects.exclude(state="receiving").exists()
+
+
 def test_a_file_waits_while_the_store_is_away_before_it_is_read_and_while_it_is_scored(
     stored, send_file, work, acme_api, settings
 ):
