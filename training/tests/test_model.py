@@ -106,9 +106,15 @@ def test_a_row_has_the_same_score_in_any_batch_and_at_any_place(scorer, rows, al
     np.testing.assert_array_equal(scorer.score(rows[chosen]), alone[chosen])
 
 
-@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 255, 256, 257, 600])
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 31, 32, 33, 40, 64, 128, 144, 255, 256, 257, 600])
 def test_every_row_gets_one_score(scorer, rows, alone, size):
     np.testing.assert_array_equal(scorer.score(rows[:size]), alone[:size])
+
+
+@pytest.mark.parametrize("size", [32, 40, 64, 128, 144, 256])
+def test_a_row_has_the_same_score_at_every_place_of_a_full_batch(scorer, rows, alone, size):
+    for start in range(0, 600 - size, size):
+        np.testing.assert_array_equal(scorer.score(rows[start : start + size]), alone[start : start + size])
 
 
 def test_a_warm_scorer_scores_as_a_cold_one(bundle, rows, alone):

@@ -1,6 +1,6 @@
 """Trained networks as workers run them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -14,14 +14,18 @@ from training.core.families.networks.paths import members_of
 class Scorer:
     """A trained network, compiled for a few fixed batch sizes. See `families.Scorer`.
 
-    A batch is padded to the next size, so nothing is ever compiled while a transaction waits.
+    A batch is padded to the next size, so nothing is ever compiled while a transaction waits. Products of matrices are
+    cut into blocks by the caches of the processor, and sums of the last rows of a block may be added in another order:
+    so of the sizes those are used in which a row has the same score at any place.
 
     Raises:
         BundleRefused: the architecture is unknown or the weights do not fit it.
     """
 
     # With smaller batches, sums are added in another order, and the score of a row would depend on its batch.
-    BATCH_SIZES = (32, 64, 128, 256)
+    BATCH_SIZES = (40, 64, 144, 256)
+    # Where scores differ by place, those of every third to hundredth row do.
+    TRIED = 2_048
 
     def __init__(self, hyperparameters: NetworkHyperparameters, weights: Mapping[str, np.ndarray]) -> None:
         architecture = hyperparameters.architecture
@@ -42,22 +46,43 @@ class Scorer:
             return tf.sigmoid(tf.reduce_mean(head(encoder(rows, training=False), training=False), axis=1))
 
         self._score = {size: _compiled(score, (size, self._width)) for size in self.BATCH_SIZES}
+        tried = np.zeros((self.TRIED, self._width), np.float32)
+        spread = np.random.default_rng(0).normal(mean, weights["standardise/scale"], (self.TRIED, len(mean)))
+        tried[:, network.layout.numbers] = spread
+        self._sizes = self._even(tried)
         self._encode = _compiled(lambda rows: encoder(rows, training=False), (None, self._width))
 
     def warm(self) -> None:
         """Run everything once, so that the first transaction meets a warm model."""
-        for size in self.BATCH_SIZES:
+        for size in self._sizes:
             self.score(np.zeros((size, self._width), np.float32))
         self.explain(np.zeros((1, self._width), np.float32))
 
     def score(self, features: np.ndarray) -> np.ndarray:
         """Score rows of features, [n, f] float32 for any n. Returns [n] float32 in [0, 1]."""
-        largest = self.BATCH_SIZES[-1]
-        chunks = [self._score_chunk(features[start : start + largest]) for start in range(0, len(features), largest)]
+        return self._score_in(self._sizes, features)
+
+    def _even(self, rows: np.ndarray) -> Sequence[int]:
+        """The sizes in which each of the rows has the same score, at its place and at the opposite one; all if there
+        are none."""
+        even: list[int] = []
+        expected = None
+        for size in reversed(self.BATCH_SIZES):
+            scores = self._score_in([size], rows)
+            if np.array_equal(scores, self._score_in([size], rows[::-1])[::-1]):
+                expected = scores if expected is None else expected
+                even += [size] if np.array_equal(scores, expected) else []
+        return even[::-1] or self.BATCH_SIZES
+
+    def _score_in(self, sizes: Sequence[int], features: np.ndarray) -> np.ndarray:
+        """Score rows in batches of these sizes, in ascending order."""
+        largest = sizes[-1]
+        starts = range(0, len(features), largest)
+        chunks = [self._score_chunk(sizes, features[start : start + largest]) for start in starts]
         return np.concatenate(chunks) if chunks else np.empty(0, np.float32)
 
-    def _score_chunk(self, features: np.ndarray) -> np.ndarray:
-        size = next(size for size in self.BATCH_SIZES if size >= len(features))
+    def _score_chunk(self, sizes: Sequence[int], features: np.ndarray) -> np.ndarray:
+        size = next(size for size in sizes if size >= len(features))
         padded = np.zeros((size, self._width), np.float32)
         padded[: len(features)] = features
         return self._score[size](tf.constant(padded)).numpy()[: len(features)]
