@@ -125,7 +125,7 @@ class Meter:
 
     def spend(self, allowances: Sequence[Allowance], units: int = 1, *, before: int = 0) -> Spent:
         """Spend units of all allowances, or of none if one has too little. `before` are those that the same call has
-        spent already.
+        spent already, and gets back then.
 
         A call that takes more than a bucket holds is let through when it is full, and the bucket goes below zero.
         """
@@ -143,6 +143,8 @@ class Meter:
                 copies = [self._copy(allowance, now) for allowance in allowances]
                 for copy in copies:
                     if not copy.has(units, before):
+                        for each in copies if before else ():
+                            each.take(-before)
                         return _refused(copies, copy, units + before)
                 left = [copy.take(units) for copy in copies]
         self._wake()

@@ -113,8 +113,11 @@ def test_a_days_transactions_are_counted_over_single_calls_and_lists(acme):
     assert problem["type"] == "/problems/daily-quota-exhausted"
     assert "5 transactions a day" in problem["detail"]
     assert 1 <= int(refused["Retry-After"]) <= 86_400
-    assert post(api, "/api/v1/predict", {}).status_code == 400, "one was left"
-    assert post(api, "/api/v1/predict", {}).status_code == 429
+    assert "2 of them are left" in problem["detail"]
+    assert post(api, "/api/v1/predict/batch", bad).json()["detail"] == problem["detail"], (
+        "what is refused costs nothing"
+    )
+    assert [post(api, "/api/v1/predict", {}).status_code for _ in range(3)] == [400, 400, 429]
     assert api.get(READING).status_code == 404, "reading is no transaction"
 
 
