@@ -475,7 +475,7 @@ def test_all_that_is_held_is_exported_with_the_attached_files_and_without_the_na
     assert "alice" not in json.dumps(lines)
     capsys.readouterr()
     call_command("export_held", *options, "--dry-run")
-    assert "2 transaction" in capsys.readouterr().out
+    assert "transaction 2" in capsys.readouterr().out
     erase(CARD)
     call_command("export_held", *options, "--dry-run")
     assert capsys.readouterr().out == "There is: nothing.\n"

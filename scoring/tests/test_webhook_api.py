@@ -136,6 +136,13 @@ def test_a_wrong_value_is_refused_by_name(acme_api, hook, changes, pointer):
     assert WebhookEndpoint.objects.get().url == HOOK["url"]
 
 
+def test_one_refusal_names_all_wrong_values(acme_api, hook):
+    wrong = {"url": "http://shop.example/", "event_types": ["no.such"], "description": 1}
+    for method, address, body in (("POST", ROOT, HOOK | wrong), ("PATCH", f"{ROOT}/{hook['id']}", wrong)):
+        errors = send(acme_api, method, address, body).json()["errors"]
+        assert {error["pointer"] for error in errors} == {"/url", "/event_types", "/description"}
+
+
 @pytest.mark.parametrize(
     "body",
     [b" ", b"[]", b"nul", b"\xff", b'{"url": "\\u0000"}', {}, {"url": "https://shop.example/"}, HOOK | {"id": 1}],

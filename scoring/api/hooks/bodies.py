@@ -44,13 +44,17 @@ def checked(body: Body, key: ApiKey) -> Body:
     """The values of an endpoint as a key may set them: its schemas are among the key's.
 
     Raises:
-        UnacceptableValues, SchemaNotAllowed: one is wrong.
+        UnacceptableValues: values are wrong; names all of them.
+        SchemaNotAllowed: a schema is not the key's.
     """
+    faults = []
     for name, value in body.items():
         try:
             endpoints.check(name, value)
         except EndpointRefused as refusal:
-            raise refused(refusal) from None
+            faults += refused(refusal).errors
+    if faults:
+        raise UnacceptableValues(errors=faults)
     if key.schemas and "schemas" in body:
         for schema in body["schemas"]:
             if schema not in key.schemas:

@@ -49,5 +49,5 @@ class Command(BaseCommand):
             raise CommandError(f"--value: {error.part}: {error}") from error
         except OSError as error:
             raise CommandError(f"{output} cannot be written: {error.strerror or error}.") from error
-        told_counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items())) or "nothing"
+        told_counts = ", ".join(f"{kind} {count:,}" for kind, count in sorted(counts.items())) or "nothing"
         self.stdout.write(f"{'There is' if dry_run else output}: {told_counts}.")
