@@ -60,6 +60,9 @@ def json_writer(names: tuple[str, ...]) -> Callable[[Sequence[Any]], str]:
 
     The keys have the order of PostgreSQL's jsonb, which then need not sort them: by length, then by bytes. A struct
     takes half the time of a dict.
+
+    >>> json_writer(("amount", "to", "is"))([12.5, "a shop", math.nan])
+    '{"is":null,"to":"a shop","amount":12.5}'
     """
     order = sorted(range(len(names)), key=lambda place: (len(names[place].encode()), names[place].encode()))
     take = itemgetter(*order) if len(names) > 1 else tuple
